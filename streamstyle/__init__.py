@@ -1,0 +1,1 @@
+"""Stylize video: every object and the background in a style of its own."""

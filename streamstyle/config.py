@@ -1,0 +1,160 @@
+"""Every option, once: its name, default, range, unit and help.
+
+The command line (tyro), the option tables in README and the checks of values are all made from these frozen
+dataclasses. Nothing heavy is imported here, so that ``streamstyle --help`` is quick.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_type_hints
+
+import tyro
+from typing_extensions import Doc
+
+from streamstyle.errors import OptionError
+
+Device = Literal["auto", "cpu", "cuda"]
+EdgeSide = Literal["1", "2", "3", "4", "5", "fuse"]
+
+
+@dataclass(frozen=True)
+class Range:
+    """Closed range of a number, with its unit."""
+
+    low: float
+    high: float
+    unit: str = ""
+
+
+class Checked:
+    """Mixin: after construction every field with a Range or a Literal type is checked against it."""
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self), include_extras=True)
+        for option in dataclasses.fields(self):  # type: ignore[arg-type]
+            _check(option.name, getattr(self, option.name), hints[option.name])
+
+
+def flag(name: str) -> str:
+    """The command-line spelling of an option's field name: ``edge_side`` -> ``--edge-side``."""
+    return "--" + name.replace("_", "-")
+
+
+def _check(name: str, value: Any, hint: Any) -> None:
+    if value is None:
+        return
+    base, *notes = get_args(hint) if hasattr(hint, "__metadata__") else (hint,)
+    if base == Literal["auto"] | int and value == "auto":
+        return
+    for note in notes:
+        if isinstance(note, Range):
+            try:
+                number = float(value)
+            except (TypeError, ValueError):
+                raise OptionError(f"{flag(name)} {value}: not a number; give {note.low:g} to {note.high:g}") from None
+            if not math.isfinite(number) or not note.low <= number <= note.high:
+                unit = f" {note.unit}" if note.unit else ""
+                raise OptionError(f"{flag(name)} {value}: out of range; give {note.low:g} to {note.high:g}{unit}")
+    choices = get_args(base)
+    if choices and all(isinstance(choice, str) for choice in choices) and value not in choices:
+        raise OptionError(f"{flag(name)} {value}: unknown; give one of {', '.join(choices)}")
+
+
+@dataclass(frozen=True)
+class LookOptions(Checked):
+    """Which style goes where. STYLE is a built-in style's name or number (see `streamstyle styles`), or `none`."""
+
+    style: Annotated[str | None, tyro.conf.arg(metavar="STYLE"), Doc("Style of everything not otherwise said.")] = None
+    background: Annotated[str | None, tyro.conf.arg(metavar="STYLE"), Doc("Style of the background.")] = None
+    foreground: Annotated[str | None, tyro.conf.arg(metavar="STYLE"), Doc("Style of every object not named.")] = None
+    object: Annotated[
+        tuple[str, ...],
+        tyro.conf.UseAppendAction,
+        tyro.conf.arg(metavar="NAME@X,Y[@SECONDS]=STYLE"),
+        Doc(
+            "The object under pixel X,Y of the first frame (or of the frame at SECONDS), called NAME. A region's "
+            "number from `streamstyle preview` may stand for the point: NAME@#3=STYLE."
+        ),
+    ] = ()
+    look: Annotated[Path | None, tyro.conf.arg(metavar="LOOK.toml"), Doc("Read these choices from a Look file.")] = None
+    save_look: Annotated[
+        Path | None, tyro.conf.arg(metavar="LOOK.toml"), Doc("Write the choices to a Look file, to use again.")
+    ] = None
+
+
+@dataclass(frozen=True)
+class AnalysisOptions(Checked):
+    """How objects are found and followed."""
+
+    segmenter: Annotated[
+        Literal["regions", "components"],
+        Doc(
+            "regions: every area closed by edges is an object, its border on the edge; components: DeepGIF as "
+            "published, the largest edge-free area is the background and the connected rest are the objects."
+        ),
+    ] = "regions"
+    edge_side: Annotated[EdgeSide, Doc("HED side output: 1 fine .. 5 coarse, or all five fused.")] = "2"
+    threshold: Annotated[Literal["local", "global"], Doc("Otsu threshold of the edges.")] = "local"
+    analysis_size: Annotated[int, Range(64, 1080, "px"), Doc("Short side of the picture that is analysed.")] = 240
+    min_area: Annotated[
+        float, Range(0, 50, "%"), Doc("Regions smaller than this share of the frame join the background.")
+    ] = 0.15
+    analyse_every: Annotated[
+        Literal["auto"] | int,
+        tyro.conf.arg(metavar="auto|N"),
+        Range(1, 1000, "frames"),
+        Doc("Look for objects in every Nth frame and carry them between by optical flow; auto: 4 on a CPU, 1 on CUDA."),
+    ] = "auto"
+
+
+@dataclass(frozen=True)
+class StyleOptions(Checked):
+    """How the paint is put on."""
+
+    feather: Annotated[float, Range(0, 200, "px"), Doc("Width of the soft border between two styles.")] = 6.0
+    statistics: Annotated[
+        Literal["frozen", "frame"],
+        Doc(
+            "frozen: each style's normalisation is recorded on a reference frame, and again after a cut or a slow "
+            "change of light; frame: every frame by its own (one style over the whole frame only)."
+        ),
+    ] = "frozen"
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"],
+        Doc("Arithmetic of the networks; auto: bfloat16 where the processor has it."),
+    ] = "auto"
+    compile: Annotated[
+        Literal["auto", "on", "off"],
+        Doc("torch.compile the per-pixel style lookup; auto: for several styles on a clip long enough to pay for it."),
+    ] = "auto"
+
+
+@dataclass(frozen=True)
+class OutputOptions(Checked):
+    """What is read and what is written."""
+
+    size: Annotated[
+        int | None, Range(16, 8192, "px"), Doc("Scale the film to this short side; default: as it is.")
+    ] = None
+    start: Annotated[float, Range(0, 1e6, "s"), Doc("Start this far into the film.")] = 0.0
+    duration: Annotated[float | None, Range(0.001, 1e6, "s"), Doc("Stop after this long.")] = None
+    crf: Annotated[int, Range(0, 51), Doc("x264 quality: lower is better and larger.")] = 20
+    preset: Annotated[
+        Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"],
+        Doc("x264 effort: slower is smaller."),
+    ] = "veryfast"
+    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff, Doc("Replace OUT if it exists.")] = False
+
+
+@dataclass(frozen=True)
+class Options(Checked):
+    """All options of one job but the Look."""
+
+    analysis: Annotated[AnalysisOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=AnalysisOptions)
+    painting: Annotated[StyleOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=StyleOptions)
+    output: Annotated[OutputOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=OutputOptions)
+    device: Annotated[Device, Doc("Where to compute; auto: CUDA if there is one.")] = "auto"

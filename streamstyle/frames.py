@@ -1,0 +1,104 @@
+"""What travels: VideoInfo about a film, Frame as decoded, FrameBatch through the river.
+
+Pixels are planar YUV, 8 bits a sample, exactly as a decoder gives and an encoder takes them. Chroma planes are half
+size, rounded up (4:2:0), or full size (4:4:4, used where 4:2:0 cannot hold an odd width or height).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Literal
+
+import numpy as np
+
+Matrix = Literal["bt601", "bt709", "bt2020"]
+
+
+@dataclass(frozen=True)
+class ColorTags:
+    """How the numbers in the planes mean colours, and the container's own tags, kept to be written back.
+
+    Attributes:
+        matrix: YUV to RGB matrix; where the file says nothing, BT.709 from 720 lines up, else BT.601.
+        full_range: True for 0..255 luma ("pc"), False for 16..235 ("tv").
+        space, primaries, transfer, range: the raw libav tags as read; 2 (0 for range) means "unspecified".
+    """
+
+    matrix: Matrix = "bt709"
+    full_range: bool = False
+    space: int = 2
+    primaries: int = 2
+    transfer: int = 2
+    range: int = 0
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """A film as it is shown: rotation is already applied to width, height and sample_aspect_ratio.
+
+    Attributes:
+        path: the file.
+        width, height: size in pixels of a frame as shown.
+        rotation: degrees counter-clockwise (0, 90, 180, 270) by which coded frames are turned to be shown.
+        time_base: seconds of one pts tick.
+        fps: average frame rate, frames a second.
+        frames: number of frames the container declares or that follows from its duration; None where unknown.
+        duration_s: length in seconds; None where unknown.
+        start_pts: pts of the first frame, in ticks of time_base.
+        sample_aspect_ratio: width over height of one pixel as shown.
+        audio: codec name of each audio stream, in order.
+    """
+
+    path: str
+    width: int
+    height: int
+    time_base: Fraction
+    fps: Fraction
+    frames: int | None = None
+    duration_s: float | None = None
+    start_pts: int = 0
+    rotation: int = 0
+    sample_aspect_ratio: Fraction = Fraction(1)
+    color: ColorTags = field(default_factory=ColorTags)
+    codec: str = ""
+    pix_fmt: str = ""
+    audio: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One decoded frame: y [H, W], u and v [Hc, Wc], uint8, C-contiguous, owned by the frame; pts in ticks."""
+
+    y: np.ndarray
+    u: np.ndarray
+    v: np.ndarray
+    pts: int
+
+
+@dataclass(frozen=True)
+class FrameBatch:
+    """N consecutive frames: y [N, H, W], u and v [N, Hc, Wc], uint8; pts one per frame, in ticks.
+
+    index is the number of the first frame, counted from 0 at the start of the job.
+    """
+
+    y: np.ndarray
+    u: np.ndarray
+    v: np.ndarray
+    pts: tuple[int, ...]
+    index: int = 0
+
+    def __len__(self) -> int:
+        return len(self.pts)
+
+    @classmethod
+    def stack(cls, frames: Sequence[Frame], index: int = 0) -> FrameBatch:
+        """Copy frames of one size into one batch."""
+        y, u, v = (np.stack([getattr(frame, plane) for frame in frames]) for plane in "yuv")
+        return cls(y, u, v, tuple(frame.pts for frame in frames), index)
+
+    def unstack(self) -> list[Frame]:
+        """The frames one by one, as views into the batch."""
+        return [Frame(self.y[i], self.u[i], self.v[i], pts) for i, pts in enumerate(self.pts)]

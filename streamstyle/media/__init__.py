@@ -1,0 +1,1 @@
+"""The two mouths of the river: files in, files out. PyAV is imported only in this package."""

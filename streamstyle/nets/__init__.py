@@ -1,0 +1,1 @@
+"""Torch modules and where their weights come from. No video here."""

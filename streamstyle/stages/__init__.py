@@ -1,0 +1,1 @@
+"""Pure batched functions on tensors: one algorithm a file, its reference beside it."""

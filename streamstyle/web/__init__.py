@@ -1,0 +1,1 @@
+"""Room for the web page and the webcam session. Empty so far."""
