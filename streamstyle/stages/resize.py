@@ -1,0 +1,59 @@
+"""Planes and maps to another size: shrinking averages, growing interpolates; OpenCV for CPU tensors."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from streamstyle.errors import ShapeError
+
+
+def resize_planes(planes: Tensor, size: tuple[int, int], *, impl: str = "auto") -> Tensor:
+    """Resize uint8 planes to (height, width).
+
+    Args:
+        planes: [N, H, W] uint8.
+        size: (height, width) wanted.
+        impl: "auto" (OpenCV on a CPU) or "ref" (torch).
+
+    Returns:
+        [N, height, width] uint8. The two implementations agree within two levels where both sides shrink.
+
+    Raises:
+        ShapeError: planes is not uint8 [N, H, W].
+    """
+    if planes.ndim != 3 or planes.dtype != torch.uint8:
+        raise ShapeError(f"planes must be uint8 [N, H, W], got {planes.dtype} {[*planes.shape]}")
+    if tuple(planes.shape[1:]) == tuple(size):
+        return planes
+    if impl == "ref" or planes.device.type != "cpu":
+        return _resize_planes_ref(planes, size)
+    height, width = size
+    shrinks = height <= planes.shape[1] and width <= planes.shape[2]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    resized = [cv2.resize(plane, (width, height), interpolation=method) for plane in planes.numpy()]
+    return torch.from_numpy(np.stack(resized).reshape(-1, height, width))
+
+
+def _resize_planes_ref(planes: Tensor, size: tuple[int, int]) -> Tensor:
+    shrinks = size[0] <= planes.shape[1] and size[1] <= planes.shape[2]
+    if shrinks:
+        # Area averaging with fractional cells, as the mean of a piecewise-constant picture: exact by its integral.
+        resized = _area(_area(planes.double(), size[1]).transpose(1, 2), size[0]).transpose(1, 2)
+    else:
+        resized = F.interpolate(planes[:, None].float(), size, mode="bilinear", align_corners=False)[:, 0].double()
+    return (resized + 0.5).clamp_(0, 255).to(torch.uint8)
+
+
+def _area(x: Tensor, length: int) -> Tensor:
+    """Mean of the last axis over length equal cells."""
+    full = x.shape[-1]
+    integral = F.pad(x.cumsum(-1), (1, 0))
+    edges = torch.arange(length + 1, device=x.device, dtype=torch.float64) * (full / length)
+    whole = edges.floor().clamp_(max=full - 1)
+    at = whole.long()
+    value = integral[..., at] + (edges - whole) * (integral[..., at + 1] - integral[..., at])
+    return value.diff(dim=-1) * (length / full)
