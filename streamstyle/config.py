@@ -102,7 +102,7 @@ class AnalysisOptions(Checked):
     analysis_size: Annotated[int, Range(64, 1080, "px"), Doc("Short side of the picture that is analysed.")] = 240
     min_area: Annotated[
         float, Range(0, 50, "%"), Doc("Regions smaller than this share of the frame join the background.")
-    ] = 0.15
+    ] = 0.05
     analyse_every: Annotated[
         Literal["auto"] | int,
         tyro.conf.arg(metavar="auto|N"),
@@ -137,9 +137,9 @@ class StyleOptions(Checked):
 class OutputOptions(Checked):
     """What is read and what is written."""
 
-    size: Annotated[
-        int | None, Range(16, 8192, "px"), Doc("Scale the film to this short side; default: as it is.")
-    ] = None
+    size: Annotated[int | None, Range(16, 8192, "px"), Doc("Scale the film to this short side; default: as it is.")] = (
+        None
+    )
     start: Annotated[float, Range(0, 1e6, "s"), Doc("Start this far into the film.")] = 0.0
     duration: Annotated[float | None, Range(0.001, 1e6, "s"), Doc("Stop after this long.")] = None
     crf: Annotated[int, Range(0, 51), Doc("x264 quality: lower is better and larger.")] = 20

@@ -13,7 +13,7 @@ _DONE = object()
 
 
 def prefetch(upstream: Iterable[T], depth: int) -> Generator[T, None, None]:
-    """Run upstream on a thread of its own, at most depth items ahead of the consumer.
+    """Run upstream on a thread of its own; at most depth finished items wait, and one more is in the making.
 
     Order is kept. An exception in upstream arrives after the items before it. Closing this generator early stops the
     worker, closes upstream on the worker's thread, and joins: no thread outlives its consumer.
@@ -38,8 +38,9 @@ def prefetch(upstream: Iterable[T], depth: int) -> Generator[T, None, None]:
 
     def work() -> None:
         error: BaseException | None = None
-        iterator = iter(upstream)
+        iterator: Any = None
         try:
+            iterator = iter(upstream)
             for item in iterator:
                 if not offer(item):
                     break

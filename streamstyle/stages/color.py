@@ -141,5 +141,3 @@ def blend_planes_(planes: Planes, original: Planes, share: Tensor) -> None:
             part = F.avg_pool2d(share[:, None], 2, ceil_mode=True)[:, 0]
         mixed = torch.lerp(kept.float(), painted.float(), part.float()).add_(0.5).to(torch.uint8)
         painted.copy_(torch.where(part > 0, mixed, kept))
-
-

@@ -28,16 +28,19 @@ FLAT_VARIANCE = 64.0
 """Between-class variance (levels squared) under which a window counts as flat."""
 
 
-def otsu_threshold(edges: Tensor, *, method: Literal["local", "global"] = "local", impl: str = "auto") -> Tensor:
+def otsu_threshold(
+    edges: Tensor, *, method: Literal["local", "global"] = "local", share: float = 1.0, impl: str = "auto"
+) -> Tensor:
     """Tell edges from the rest.
 
     Args:
         edges: [N, H, W] uint8 edge strength.
         method: one threshold a frame, or one that follows the surroundings.
+        share: part of the threshold that is applied; below 1 weaker edges count too.
         impl: "auto" or "ref" (torch on any device).
 
     Returns:
-        [N, H, W] bool: strength is above the threshold. The lowest threshold wins a tie, as in OpenCV.
+        [N, H, W] bool: strength is above share * threshold. The lowest threshold wins a tie, as in OpenCV.
 
     Raises:
         ShapeError: edges is not uint8 [N, H, W].
@@ -51,15 +54,15 @@ def otsu_threshold(edges: Tensor, *, method: Literal["local", "global"] = "local
     if method == "global":
         if impl == "auto" and edges.device.type == "cpu":
             levels = [cv2.threshold(frame, 0, 255, cv2.THRESH_OTSU)[0] for frame in edges.numpy()]
-            return edges > torch.tensor(levels).view(-1, 1, 1)
-        return edges > _best_split(_tile_histograms(edges).sum((1, 2)))[0].view(-1, 1, 1)
-    return edges.float() > local_thresholds(edges)
+            return edges > share * torch.tensor(levels).view(-1, 1, 1)
+        return edges > share * _best_split(_tile_histograms(edges).sum((1, 2)))[0].view(-1, 1, 1)
+    return edges.float() > share * local_thresholds(edges)
 
 
 def local_thresholds(edges: Tensor) -> Tensor:
     """The interpolated threshold of every pixel, float32 [N, H, W], for edges uint8 [N, H, W]."""
     histograms = _tile_histograms(edges)
-    count, rows, columns, _ = histograms.shape
+    rows, columns = histograms.shape[1:3]
     bins = histograms.permute(0, 3, 1, 2)
     windows = F.avg_pool2d(bins.double(), 3, stride=1, padding=1, divisor_override=1).permute(0, 2, 3, 1)
     level, variance = _best_split(windows)
@@ -68,7 +71,10 @@ def local_thresholds(edges: Tensor) -> Tensor:
     height, width = edges.shape[1:]
     # Tiles are cut from the top left, so the last ones may be part tiles: interpolate over whole tiles, then crop.
     grown = F.interpolate(
-        F.pad(level[:, None], (1, 1, 1, 1), mode="replicate"), scale_factor=TILE_PX, mode="bilinear", align_corners=False
+        F.pad(level[:, None], (1, 1, 1, 1), mode="replicate"),
+        scale_factor=TILE_PX,
+        mode="bilinear",
+        align_corners=False,
     )
     assert grown.shape[2:] == ((rows + 2) * TILE_PX, (columns + 2) * TILE_PX)
     return grown[:, 0, TILE_PX : TILE_PX + height, TILE_PX : TILE_PX + width]

@@ -125,7 +125,9 @@ class RegionStylizer:
         def measure(i: int, y: Tensor) -> tuple[Tensor, Tensor]:
             channels = LAYERS[i].channels
             # An upsampling layer's four phases are channels here, and pixels of one channel to the norm.
-            variance, mean = torch.var_mean(y.float().reshape(-1, y.shape[-1] // channels, channels), (0, 1), correction=0)
+            variance, mean = torch.var_mean(
+                y.float().reshape(-1, y.shape[-1] // channels, channels), (0, 1), correction=0
+            )
             scale = self._gamma[i][style] * torch.rsqrt(variance + EPSILON)
             affine.append((scale, self._beta[i][style] - mean * scale))
             return self._per_phase(i, scale), self._per_phase(i, affine[-1][1])

@@ -1,0 +1,124 @@
+"""HED, holistically-nested edge detection: how strongly each pixel lies on an object's border.
+
+::
+
+    RGB -> block1 -> block2 -> block3 -> block4 -> block5        VGG-16; a 2 x 2 max-pool between blocks
+             |         |         |         |         |
+           side1     side2     side3     side4     side5         1 x 1 convolutions to one logit, upsampled to h x w
+             +---------+-------- fuse -----+---------+           1 x 1 convolution over the five logits
+
+Only the blocks that the chosen output needs are built: side 2 costs 31 % of the whole.
+
+Source: Xie and Tu 2015. Differs: the weights are a retraining by the authors' recipe; each side output is upsampled by
+plain bilinear interpolation instead of a transposed convolution and a crop.
+"""
+
+from __future__ import annotations
+
+from typing import cast, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from streamstyle.config import EdgeSide
+from streamstyle.errors import OptionError, ShapeError
+from streamstyle.nets import weights
+
+_BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels, convolutions
+_MEAN_RGB = (122.67892, 116.66877, 104.00699)  # of the training pictures, 0..255
+
+
+class HED(nn.Module):
+    """Edge strength of pictures, from one side output or from all five fused.
+
+    Args:
+        side: "1" (fine) to "5" (coarse), or "fuse".
+    """
+
+    def __init__(self, side: EdgeSide = "2") -> None:
+        super().__init__()
+        if side not in get_args(EdgeSide):
+            raise OptionError(f"side {side!r}: unknown; give one of {', '.join(get_args(EdgeSide))}")
+        self.side = side
+        depth = len(_BLOCKS) if side == "fuse" else int(side)
+        self._sides = range(1, depth + 1) if side == "fuse" else range(depth, depth + 1)
+        channels_in = 3
+        for number, (channels, convolutions) in enumerate(_BLOCKS[:depth], start=1):
+            block = nn.ModuleList()
+            for _ in range(convolutions):
+                block.append(nn.Conv2d(channels_in, channels, 3, padding=1))
+                channels_in = channels
+            self.add_module(f"block{number}", block)
+            if number in self._sides:
+                self.add_module(f"side{number}", nn.Conv2d(channels, 1, 1))
+        if side == "fuse":
+            self.fuse = nn.Conv2d(len(_BLOCKS), 1, 1)
+
+    @classmethod
+    def load(
+        cls,
+        side: EdgeSide = "2",
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        *,
+        say: weights.Say | None = weights.announce,
+    ) -> HED:
+        """The trained network, for inference: channels-last, in eval mode, without gradients.
+
+        Args:
+            side: "1" (fine) to "5" (coarse), or "fuse".
+            device: where to put it.
+            dtype: of its convolutions; float32 or bfloat16.
+            say: given one line before a download; None is silent.
+
+        Raises:
+            WeightsError: the weights are not cached and cannot be fetched.
+        """
+        with torch.device("meta"):  # no memory, no time and no random numbers for values about to be replaced
+            net = cls(side)
+        trained = weights.load("hed", say)
+        net.load_state_dict({key: trained[key] for key in net.state_dict()}, assign=True)
+        net.to(device=device, dtype=dtype)
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's overloads forget it alone
+        return net.eval().requires_grad_(False)
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        """Edge strength of each pixel.
+
+        Args:
+            rgb: [N, 3, h, w] floating point, 0..1; any size from 1 x 1 and any memory format.
+
+        Returns:
+            [N, h, w] float32 in 0..1 on rgb's device, not thresholded and not thinned.
+
+        Raises:
+            ShapeError: rgb is not [N, 3, h, w] floating point; the message shows what it is.
+        """
+        if rgb.ndim != 4 or rgb.shape[1] != 3 or not rgb.is_floating_point():
+            raise ShapeError(f"rgb must be [N, 3, h, w] floating point, got {list(rgb.shape)} {rgb.dtype}")
+        size = rgb.shape[-2:]
+        x = self._centred(rgb)
+        logits = []
+        for number in range(1, self._sides[-1] + 1):
+            if number > 1:
+                x = F.max_pool2d(x, 2, stride=2, ceil_mode=True)
+            for convolution in cast(nn.ModuleList, self.get_submodule(f"block{number}")):
+                x = F.relu_(convolution(x))
+            if number in self._sides:
+                logit = self.get_submodule(f"side{number}")(x).float()
+                logits.append(F.interpolate(logit, size=size, mode="bilinear", align_corners=False))
+        if self.side == "fuse":
+            bias = cast(Tensor, self.fuse.bias)
+            logits = [F.conv2d(torch.cat(logits, dim=1), self.fuse.weight.float(), bias.float())]
+        return torch.sigmoid(logits[0][:, 0])
+
+    def _centred(self, rgb: Tensor) -> Tensor:
+        """What the first convolution was trained on: BGR, 0..255, minus the mean, in the network's own dtype.
+
+        Not folded into that convolution: its zero padding stands for the mean colour, not for black.
+        """
+        rgb = rgb.float()
+        planes = [rgb[:, c] * 255 - _MEAN_RGB[c] for c in (2, 1, 0)]
+        dtype = next(self.parameters()).dtype
+        return torch.stack(planes, dim=1).to(dtype=dtype, memory_format=torch.channels_last)

@@ -1,0 +1,162 @@
+"""Follows the objects of a film: small pictures in, one map of track slots a frame out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from streamstyle.config import AnalysisOptions
+from streamstyle.errors import OptionError
+from streamstyle.look import ObjectStyle
+from streamstyle.segmenter import Segmentation, Segmenter
+from streamstyle.stages.label_overlap import label_overlap
+from streamstyle.stages.optical_flow import OpticalFlow, carry_labels
+from streamstyle.tracker import Tracker
+
+
+@dataclass(frozen=True)
+class ObjectReport:
+    """What became of one track; areas in pixels of the film, frames counted from 0."""
+
+    track_id: int
+    name: str | None
+    first_frame: int
+    last_frame: int
+    mean_area_px: float
+
+
+class ObjectTracks:
+    """Regions found in some frames, carried by optical flow through all, and matched into tracks.
+
+    State between frames is the tracker's table, the last slot map and the last small luma picture: nothing grows.
+
+    Args:
+        segmenter: finds the regions of a frame.
+        options: how often to look, and by which rule to match.
+        objects: what the person named.
+        every: look for regions in every Nth frame.
+    """
+
+    def __init__(
+        self, segmenter: Segmenter, options: AnalysisOptions, objects: tuple[ObjectStyle, ...], every: int
+    ) -> None:
+        self.segmenter, self.every = segmenter, every
+        self.tracker = Tracker(options.segmenter)
+        self._flow = OpticalFlow()
+        self._slots: np.ndarray | None = None
+        self._pending = sorted(objects, key=lambda thing: thing.at_s)
+        self._scale_px = 1.0
+
+    @property
+    def pending(self) -> tuple[ObjectStyle, ...]:
+        """Named objects whose moment has not come yet."""
+        return tuple(self._pending)
+
+    def plan(self, index: int, cuts: list[bool], times_s: list[float]) -> list[bool]:
+        """Which frames of a batch must be looked at: every Nth, the first, cuts, and where a person points."""
+        waiting = [thing.at_s for thing in self._pending]
+        look = []
+        for i, (cut, time_s) in enumerate(zip(cuts, times_s, strict=True)):
+            due = [at for at in waiting if at <= time_s + 1e-6]
+            waiting = waiting[len(due) :]
+            first = self._slots is None and i == 0
+            look.append(bool(first or cut or due or (index + i) % self.every == 0))
+        return look
+
+    def step(
+        self, luma: np.ndarray, found: Segmentation | None, cut: bool, index: int, time_s: float, size: tuple[int, int]
+    ) -> np.ndarray:
+        """Advance by one frame.
+
+        Args:
+            luma: [h, w] uint8 small picture.
+            found: its regions, where plan() asked for them.
+            cut: a new shot starts here.
+            index: the frame's number; time_s: its time in seconds.
+            size: (height, width) of the film, for points and areas.
+
+        Returns:
+            [h, w] int32 map of slots.
+        """
+        self._scale_px = size[0] * size[1] / luma.size
+        if cut:
+            self._flow.reset()
+        flow = self._flow.step(luma)
+        starts = self._slots is None or cut
+        carried = np.zeros(luma.shape, np.int32) if starts else carry_labels(self._slots, flow)  # type: ignore[arg-type]
+        if found is not None:
+            carried = self._match(found, carried, starts, index, time_s, size)
+            self.tracker.observe(np.bincount(carried.ravel(), minlength=self.tracker.slots), index)
+        self._slots = carried
+        return carried
+
+    def _match(
+        self,
+        found: Segmentation,
+        carried: np.ndarray,
+        starts: bool,
+        index: int,
+        time_s: float,
+        size: tuple[int, int],
+    ) -> np.ndarray:
+        ids = found.ids.cpu()  # synchronises
+        if starts:
+            table = self.tracker.start(found.regions, index)
+        else:
+            counts = label_overlap(ids[None], torch.from_numpy(carried)[None], found.regions, self.tracker.slots)
+            table = self.tracker.update(counts[0].numpy(), index)
+        slots = table[ids.numpy(), carried]
+        while self._pending and self._pending[0].at_s <= time_s + 1e-6:
+            thing = self._pending.pop(0)
+            slots[object_mask(thing, ids, found.regions, size)] = self.tracker.claim(thing.name, index)
+        return slots
+
+    def report(self) -> list[ObjectReport]:
+        """Every confirmed or named track so far, in the order of its birth."""
+        living = [track for track in self.tracker.tracks.values() if track.seen and (track.confirmed or track.name)]
+        tracks = sorted([*self.tracker.ended, *living], key=lambda track: track.track_id)
+        return [
+            ObjectReport(t.track_id, t.name, t.first_frame, t.last_frame, round(t.mean_area_px * self._scale_px, 1))
+            for t in tracks
+        ]
+
+
+def object_mask(thing: ObjectStyle, ids: Tensor, regions: int, size: tuple[int, int]) -> np.ndarray:
+    """Where the object is, [h, w] bool, in the frame it was named in.
+
+    Raises:
+        OptionError: the point is outside the frame or on no object, or there is no region of that number.
+    """
+    labels = ids.numpy()
+    height, width = size
+    if thing.region is not None:
+        if not 1 <= thing.region < regions:
+            there = f"the regions are #1 .. #{regions - 1}" if regions > 1 else "no object was found there"
+            raise OptionError(
+                f"object '{thing.name}' @{thing.where}: no such region; {there}, see `streamstyle preview`"
+            )
+        return labels == thing.region
+    x, y = thing.point or (0, 0)
+    if not (0 <= x < width and 0 <= y < height):
+        raise OptionError(f"object '{thing.name}' @{thing.where}: outside the frame, which is {width}x{height} pixels")
+    row, column = int((y + 0.5) * labels.shape[0] / height), int((x + 0.5) * labels.shape[1] / width)
+    region = int(labels[row, column])
+    if region == 0:
+        near = _nearest(labels, row, column)
+        hint = f"the nearest region is #{near}" if near else "no object was found in that frame"
+        raise OptionError(
+            f"object '{thing.name}' @{thing.where}: on no object, that is the background (style it with --background); "
+            f"{hint}, see `streamstyle preview`"
+        )
+    return labels == region
+
+
+def _nearest(labels: np.ndarray, row: int, column: int) -> int:
+    rows, columns = np.nonzero(labels)
+    if not rows.size:
+        return 0
+    at = int(np.argmin((rows - row) ** 2 + (columns - column) ** 2))
+    return int(labels[rows[at], columns[at]])

@@ -1,0 +1,100 @@
+"""A picture's regions: HED edges, Otsu's threshold, connected components."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from streamstyle.config import AnalysisOptions
+from streamstyle.nets.hed import HED
+from streamstyle.stages.connected_components import connected_components, dense_labels
+from streamstyle.stages.grow_regions import grow_regions
+from streamstyle.stages.otsu_threshold import otsu_threshold
+from streamstyle.stages.region_stats import region_areas
+
+EDGE_FLOOR = 20
+"""Edge strength (of 255) below which nothing is an edge: Otsu would split the noise of a flat picture in two."""
+
+
+SEED_SHARE = 0.7
+"""Regions are closed by edges above this share of Otsu's threshold: a weak gap then leaks less often. Measured on
+eight DAVIS sequences: the mean IoU of the regions under the true object in the first frame is .60, against .54 at 1."""
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Regions of one frame: ids [h, w] int32, 0 the background, 1 .. regions - 1 in raster order; edges uint8."""
+
+    ids: Tensor
+    regions: int
+    edges: Tensor
+
+
+class Segmenter:
+    """Find the regions of pictures.
+
+    Args:
+        options: segmenter, edge side, threshold, smallest area.
+        device, dtype: where and in what precision HED runs.
+    """
+
+    def __init__(self, options: AnalysisOptions, device: torch.device, dtype: torch.dtype) -> None:
+        self.options = options
+        self._hed = HED.load(options.edge_side, device, dtype)
+
+    @torch.inference_mode()
+    def __call__(self, rgb: Tensor) -> list[Segmentation]:
+        """Segment pictures [N, 3, h, w], floating, 0..1, one Segmentation each.
+
+        Cost: HED, then about 10 ms a picture at 427x240 on one core; synchronises once to learn how many regions.
+        """
+        edges = (self._hed(rgb) * 255 + 0.5).to(torch.uint8)
+        share = SEED_SHARE if self.options.segmenter == "regions" else 1.0
+        is_edge = otsu_threshold(edges, method=self.options.threshold, share=share) & (edges > EDGE_FLOOR)
+        labels = connected_components(~is_edge, connectivity=4)
+        smallest = max(1.0, self.options.min_area / 100 * edges[0].numel())
+        if self.options.segmenter == "components":
+            ids, counts = self._components(labels, smallest)
+        else:
+            ids, counts = self._regions(labels, edges, smallest)
+        return [
+            Segmentation(ids[i], count, edges[i])
+            for i, count in enumerate(counts.tolist())  # synchronises
+        ]
+
+    def _components(self, labels: Tensor, smallest: float) -> tuple[Tensor, Tensor]:
+        """The paper's second pass: all but the largest edge-free region, 8-connected; what it encloses is opaque."""
+        ids, counts = dense_labels(labels)
+        foreground = ids != _largest(ids, counts)
+        objects, counts = dense_labels(connected_components(foreground, connectivity=8))
+        return _renumber(objects, counts, smallest, background=None)
+
+    def _regions(self, labels: Tensor, edges: Tensor, smallest: float) -> tuple[Tensor, Tensor]:
+        """Every edge-free region that is large enough, grown over the edges around it."""
+        seeds, counts = _renumber(*dense_labels(labels), smallest, background=None)
+        grown = grow_regions(seeds, edges)
+        return _renumber(grown, counts - 1, 0, background=_largest(grown, counts - 1))
+
+
+def _largest(ids: Tensor, counts: Tensor) -> Tensor:
+    """[N, 1, 1] id of the largest region, 0 aside; of equals the lowest."""
+    areas = region_areas(ids, int(counts.max()) + 1)  # synchronises
+    areas[:, 0] = 0
+    return areas.argmax(1).to(torch.int32).view(-1, 1, 1)
+
+
+def _renumber(ids: Tensor, counts: Tensor, smallest: float, background: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Give id 0 to regions that are small or the background, and 1, 2 ... to the rest, through a table.
+
+    Returns ids [N, h, w] int32 and how many ids each frame has, 0 included, [N] int64.
+    """
+    areas = region_areas(ids, int(counts.max()) + 1)  # synchronises
+    stays = areas >= max(1.0, smallest)
+    stays[:, 0] = False
+    if background is not None:
+        stays.scatter_(1, background.view(-1, 1).long(), False)
+    table = torch.where(stays, stays.cumsum(1), 0).to(torch.int32)
+    renumbered = table.gather(1, ids.flatten(1).long()).view_as(ids)
+    return renumbered, stays.sum(1) + 1

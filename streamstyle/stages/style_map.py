@@ -1,0 +1,100 @@
+"""From a small map of who is who to soft full-size weights: the two strongest styles of each pixel.
+
+::
+
+    slots [h, w]   looks = table[slots]   one mask a look, smoothed    the two strongest and the first one's weight
+      0 0 2 2          a a b b             a: 1 1 .6 0                   (a, b, 1.0) (a, b, .7) (b, a, .7) ...
+      0 2 2 2    →     a b b b      →      b: 0 0 .4 1           →
+
+Two styles meet at most pixels of a border, so two and a weight are enough.
+"""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from streamstyle.errors import ShapeError
+
+SMOOTH_PX = 0.8
+"""Blur of a mask, in pixels of the small map, that rounds its staircase even where the border is hard."""
+
+
+def style_map(
+    looks: Tensor, count: int, size: tuple[int, int], feather_px: float, *, impl: str = "auto"
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Enlarge maps of looks with soft borders.
+
+    Args:
+        looks: [N, h, w] int32, 0 .. count - 1.
+        count: K, how many looks there are, at least 2.
+        size: (height, width) of the frame.
+        feather_px: width of the soft border in the frame's pixels; 0 for a hard one.
+        impl: "auto" (OpenCV on a CPU) or "ref" (torch and kornia on any device).
+
+    Returns:
+        first, second [N, height, width] uint8 and first's weight [N, height, width] float32, 0.5 .. 1. Where a pixel
+        is far from every border second is arbitrary and the weight is 1.
+
+    Raises:
+        ShapeError: looks is not int32 [N, h, w].
+
+    Cost: about 5 K bytes a pixel; no synchronisation.
+    """
+    if looks.ndim != 3 or looks.dtype != torch.int32:
+        raise ShapeError(f"looks must be int32 [N, h, w], got {looks.dtype} {[*looks.shape]}")
+    scale = max(size[0] / looks.shape[1], 1e-6)
+    blur = max(SMOOTH_PX, feather_px / 2.5 / scale)
+    # A step blurred by sigma has slope 1 / (sigma sqrt(2 pi)) at the border: this gain makes the ramp feather_px wide.
+    gain = math.inf if feather_px <= 0 else blur * scale * math.sqrt(2 * math.pi) / feather_px
+    if impl == "auto" and looks.device.type == "cpu":
+        frames = [_strongest_two(_masks(frame, count, size, blur)) for frame in looks.numpy()]
+        first, second, best, next_best = (torch.from_numpy(np.stack(part)) for part in zip(*frames, strict=True))
+    else:
+        masks = torch.stack([(looks == k).float() for k in range(count)], 1)
+        masks = F.interpolate(_gaussian(masks, blur), size, mode="bilinear", align_corners=False)
+        (best, next_best), order = (x.unbind(1) if i == 0 else x for i, x in enumerate(masks.topk(2, dim=1)))
+        first, second = order.to(torch.uint8).unbind(1)
+    share = best.float() / (best.float() + next_best.float()).clamp_min(1e-6)
+    if math.isinf(gain):
+        return first, second, torch.ones_like(share)
+    return first, second, ((share - 0.5) * gain + 0.5).clamp_(0.5, 1)
+
+
+def _gaussian(masks: Tensor, sigma: float) -> Tensor:
+    from kornia.filters import gaussian_blur2d  # here, because importing kornia takes most of a second
+
+    radius = min(round(3 * sigma), min(masks.shape[2:]) - 1)
+    return masks if radius < 1 else gaussian_blur2d(masks, 2 * radius + 1, (sigma, sigma), border_type="reflect")
+
+
+def _masks(looks: np.ndarray, count: int, size: tuple[int, int], sigma: float) -> list[np.ndarray]:
+    radius = min(round(3 * sigma), min(looks.shape) - 1)
+    masks = []
+    for k in range(count):
+        mask = (looks == k).astype(np.uint8) * np.uint8(255)
+        if radius >= 1:
+            mask = cv2.GaussianBlur(mask, (2 * radius + 1,) * 2, sigma, borderType=cv2.BORDER_REFLECT_101)
+        masks.append(cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_LINEAR))
+    return masks
+
+
+def _strongest_two(masks: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Indices and values of the largest and second largest of K uint8 maps."""
+    best, next_best = masks[0].copy(), np.zeros_like(masks[0])
+    first, second = np.zeros_like(best), np.full_like(best, min(1, len(masks) - 1))
+    for k, mask in enumerate(masks[1:], 1):
+        wins = mask > best
+        runner = ~wins & (mask > next_best)
+        np.copyto(second, first, where=wins)
+        np.copyto(next_best, best, where=wins)
+        np.copyto(first, k, where=wins)
+        np.copyto(best, mask, where=wins)
+        np.copyto(second, k, where=runner)
+        np.copyto(next_best, mask, where=runner)
+    return first, second, best, next_best

@@ -1,0 +1,273 @@
+"""Stylizer: frames in, painted frames out, from any source. Everything between decoder and encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from streamstyle.config import Options
+from streamstyle.errors import OptionError, ShapeError
+from streamstyle.flow import rebatch
+from streamstyle.frames import ColorTags, FrameBatch
+from streamstyle.frozen_statistics import CutDetector, FrozenStatistics
+from streamstyle.gpu.transfer import Planes, choose_device, choose_dtype, download, upload
+from streamstyle.look import Look
+from streamstyle.nets.stylenet import StyleNet
+from streamstyle.object_tracks import ObjectTracks
+from streamstyle.segmenter import Segmenter
+from streamstyle.stages.color import blend_planes_, rgb_to_yuv, yuv_to_rgb
+from streamstyle.stages.resize import resize_planes
+from streamstyle.stages.style_map import style_map
+from streamstyle.stages.stylize_regions import Affine, RegionStylizer, blend_index, blend_table
+from streamstyle.styles import NONE, style_number
+from streamstyle.tracker import BACKGROUND
+
+FLOW_EVERY_CPU = 4
+COMPILE_PAYS_FRAMES = 1500
+"""Frames of a 640x360 film after which a compiled lookup has earned its compilation (10 s) back."""
+RECORD_PX = 1 << 22
+"""Reference frames larger than this are shrunk before statistics are recorded."""
+
+
+@dataclass(frozen=True)
+class ObjectStyleReport:
+    """One object of a finished job: as in the JSON report."""
+
+    track_id: int
+    name: str | None
+    style: str
+    first_frame: int
+    last_frame: int
+    mean_area_px: float
+
+
+class Stylizer:
+    """Paint frames, each object in its style.
+
+    Args:
+        look: which object gets which style.
+        options: analysis, painting, device.
+        frames_expected: how long the film is, where known; decides whether compiling pays.
+
+    Raises:
+        DeviceError: the device asked for is not there.
+        OptionError: the Look and the options do not go together.
+        WeightsError: weights are neither cached nor to be fetched.
+
+    Example:
+        >>> stylizer = Stylizer(Look(style="starry"))
+        >>> painted = list(stylizer.paint(frames))        # frames: [H, W, 3] uint8 RGB, any source
+    """
+
+    def __init__(self, look: Look, options: Options | None = None, *, frames_expected: int | None = None) -> None:
+        self.look, self.options = look, options or Options()
+        self.device = choose_device(self.options.device)
+        dtype = choose_dtype(self.options.painting.precision, self.device)
+        painting = self.options.painting
+        if painting.statistics == "frame" and (look.needs_objects or len(look.styles) > 1):
+            raise OptionError(
+                "--statistics frame: paints one style over the whole frame; say only --style, or use frozen"
+            )
+        mixed = look.needs_objects
+        compiles = painting.compile == "on" or (
+            painting.compile == "auto" and mixed and _compile_pays(frames_expected, self.device)
+        )
+        self._net = RegionStylizer(StyleNet.load(), self.device, dtype, compile_lookup=compiles and mixed)
+        self._tracks: ObjectTracks | None = None
+        if look.needs_objects:
+            analysis = self.options.analysis
+            every = analysis.analyse_every
+            every = every if every != "auto" else FLOW_EVERY_CPU if self.device.type == "cpu" else 1
+            segmenter = Segmenter(analysis, self.device, dtype)
+            self._tracks = ObjectTracks(segmenter, analysis, look.objects, every)
+        self._cuts = CutDetector()
+        self._statistics = FrozenStatistics()
+        self._table: tuple[int, Affine] | None = None
+        self._styles = look.styles
+
+    # -- any source ---------------------------------------------------------------------------------------------
+
+    def paint(self, frames: Iterable[np.ndarray], *, fps: float = 25.0) -> Iterator[np.ndarray]:
+        """Paint RGB frames from any source, one in, one out, in order.
+
+        Args:
+            frames: [H, W, 3] uint8 RGB arrays of one size.
+            fps: frames a second; gives the objects' SECONDS their meaning.
+
+        Yields:
+            [H, W, 3] uint8 RGB arrays of the same size.
+
+        Raises:
+            ShapeError: a frame is not [H, W, 3] uint8 or changes size.
+        """
+        color = ColorTags("bt709", full_range=True)
+        index, size = 0, None
+        for (frame,) in rebatch(frames, 1):
+            if (
+                frame.ndim != 3
+                or frame.shape[2] != 3
+                or frame.dtype != np.uint8
+                or (size or frame.shape) != frame.shape
+            ):
+                raise ShapeError(f"frames must be [H, W, 3] uint8 of one size, got {frame.dtype} {[*frame.shape]}")
+            size = frame.shape
+            rgb = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)[None].float() / 255
+            planes = rgb_to_yuv(rgb, color, subsample=False)
+            batch = FrameBatch(*(p.numpy() for p in planes), pts=(index,), index=index)
+            painted = self.paint_batch(batch, color, [index / fps], subsample=False)
+            out = yuv_to_rgb(upload((painted.y, painted.u, painted.v), torch.device("cpu")), color)
+            yield (out[0].permute(1, 2, 0) * 255 + 0.5).to(torch.uint8).numpy()
+            index += 1
+
+    # -- the river ----------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def paint_batch(
+        self, batch: FrameBatch, color: ColorTags, times_s: list[float], *, subsample: bool = True
+    ) -> FrameBatch:
+        """Paint one batch of planar YUV frames.
+
+        Args:
+            batch: consecutive frames.
+            color: what their numbers mean.
+            times_s: time of each frame in seconds from the start of the job.
+            subsample: give 4:2:0 back (even sizes), else 4:4:4.
+
+        Returns:
+            A batch with the same pts; pixels that wear ``none`` are the original bytes.
+        """
+        planes = upload((batch.y, batch.u, batch.v), self.device)
+        if self._styles == (NONE,):
+            return batch if subsample else self._as_444(batch, planes, color)
+        small = self._small_planes(planes)
+        lumas = small[0].cpu().numpy()  # synchronises
+        cuts = [self._cuts.step(luma) for luma in lumas]
+        rgb = yuv_to_rgb(planes, color)
+        looks = None if self._tracks is None else self._follow(small, lumas, cuts, color, batch, times_s)
+        painted = [self._paint_frame(rgb[i : i + 1], looks, i, lumas[i], cuts[i]) for i in range(len(batch))]
+        shares = [share for _, share in painted]
+        out = rgb_to_yuv(torch.cat([image for image, _ in painted]), color, subsample=subsample)
+        if any(share is not None for share in shares):
+            original = (
+                planes if subsample and planes[1].shape == out[1].shape else rgb_to_yuv(rgb, color, subsample=subsample)
+            )
+            blend_planes_(out, original, torch.cat([s for s in shares if s is not None]))
+        y, u, v = download(out)
+        return FrameBatch(y, u, v, batch.pts, batch.index)
+
+    def report(self) -> list[ObjectStyleReport]:
+        """The objects found so far, with the style each wore."""
+        if self._tracks is None:
+            return []
+        worn = {thing.name: thing.style for thing in self.look.objects}
+        return [
+            ObjectStyleReport(
+                o.track_id,
+                o.name,
+                worn[o.name] if o.name else self.look.foreground_style,
+                o.first_frame,
+                o.last_frame,
+                o.mean_area_px,
+            )
+            for o in self._tracks.report()
+        ]
+
+    @property
+    def unreached(self) -> list[str]:
+        """Names of objects whose moment the film never came to."""
+        return [] if self._tracks is None else [thing.name for thing in self._tracks.pending]
+
+    def _small_planes(self, planes: Planes) -> Planes:
+        """y, u, v all at the analysis size (never larger than the frame)."""
+        height, width = planes[0].shape[1:]
+        scale = min(1.0, self.options.analysis.analysis_size / min(height, width))
+        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        y, u, v = (resize_planes(plane, size) for plane in planes)
+        return y, u, v
+
+    def _follow(
+        self,
+        small: Planes,
+        lumas: np.ndarray,
+        cuts: list[bool],
+        color: ColorTags,
+        batch: FrameBatch,
+        times_s: list[float],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Find and follow objects through a batch: the two strongest looks of each pixel and their weight."""
+        assert self._tracks is not None
+        wanted = self._tracks.plan(batch.index, cuts, times_s)
+        at = [i for i, want in enumerate(wanted) if want]
+        found = (
+            dict(zip(at, self._tracks.segmenter(yuv_to_rgb(tuple(p[at] for p in small), color)), strict=True))
+            if at
+            else {}
+        )  # type: ignore[arg-type]
+        size = (batch.y.shape[1], batch.y.shape[2])
+        maps = []
+        for i, luma in enumerate(lumas):
+            slots = self._tracks.step(luma, found.get(i), cuts[i], batch.index + i, times_s[i], size)
+            maps.append(self._look_table()[slots])
+        looks = torch.from_numpy(np.stack(maps)).to(self.device)
+        return style_map(looks, len(self._styles), size, self.options.painting.feather)
+
+    def _look_table(self) -> np.ndarray:
+        """Slot -> index of the style it wears, int32; a part not confirmed as an object still wears the background's."""
+        assert self._tracks is not None
+        number = {style: k for k, style in enumerate(self._styles)}
+        worn = {thing.name: thing.style for thing in self.look.objects}
+        background, foreground = self.look.background_style, self.look.foreground_style
+        table = np.full(self._tracks.tracker.slots, number[background], np.int32)
+        for slot, track in self._tracks.tracker.tracks.items():
+            if slot != BACKGROUND and (track.confirmed or track.name):
+                table[slot] = number[worn[track.name] if track.name else foreground]
+        return table
+
+    def _paint_frame(
+        self, rgb: Tensor, looks: tuple[Tensor, Tensor, Tensor] | None, i: int, luma: np.ndarray, cut: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Paint one frame; returns the picture, and where ``none`` is worn the painted share of each pixel."""
+        if self.options.painting.statistics == "frame":
+            return self._net.paint(rgb, self._record(rgb)[0]), None
+        styles = self._statistics.step(luma, cut, lambda: self._record(rgb))
+        if looks is None:
+            return self._net.paint(rgb, styles[0]), None
+        first, second, weight = (part[i : i + 1] for part in looks)
+        if self._table is None or self._table[0] != self._statistics.version:
+            self._table = (self._statistics.version, blend_table(styles))
+        index = blend_index(first, second, weight, len(styles))
+        image = self._net.paint(rgb, self._table[1], index)
+        if NONE not in self._styles:
+            return image, None
+        paints = torch.tensor([float(style != NONE) for style in self._styles], device=self.device)
+        share = torch.lerp(paints[second.long()], paints[first.long()], weight)
+        return image, share
+
+    def _record(self, rgb: Tensor) -> list[Affine]:
+        """Each worn style's affine maps from a reference frame; ``none`` borrows a neighbour's, its pixels are not used."""
+        pixels = rgb.shape[2] * rgb.shape[3]
+        if pixels > RECORD_PX:
+            step = int(np.ceil(np.sqrt(pixels / RECORD_PX)))
+            rgb = torch.nn.functional.avg_pool2d(rgb, step)
+        numbers = [style_number(style) for style in self._styles]
+        recorded = {n: self._net.record(rgb, n) for n in dict.fromkeys(numbers) if n is not None}
+        spare = next(iter(recorded.values()))
+        return [spare if n is None else recorded[n] for n in numbers]
+
+    @staticmethod
+    def _as_444(batch: FrameBatch, planes: Planes, color: ColorTags) -> FrameBatch:
+        y, u, v = download(rgb_to_yuv(yuv_to_rgb(planes, color), color, subsample=False))
+        return FrameBatch(y, u, v, batch.pts, batch.index)
+
+
+def _compile_pays(frames: int | None, device: torch.device) -> bool:
+    """Whether a compiled lookup saves more than compiling costs; it needs a C++ compiler on a CPU."""
+    import shutil
+
+    if frames is None or frames < COMPILE_PAYS_FRAMES:
+        return False
+    return device.type == "cuda" or any(shutil.which(name) for name in ("g++", "c++", "clang++"))

@@ -1,0 +1,153 @@
+"""Which region of this frame is which object of the film: overlap counts in, track ids out. NumPy only.
+
+A *slot* is the small integer a track has in the label map while it lives; slot 0 is the background for ever. A
+*track_id* names it in reports and is never given twice. Per analysed frame the caller counts how many pixels each
+region shares with each slot of the map carried over from the frame before, and gets back a table: the new slot of a
+pixel that lies in region r and was carried as slot s is ``table[r, s]``. Pixels never pass through here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+BACKGROUND = 0
+SNAP_SHARE = 0.6
+"""A region wholly takes a track that covers at least this share of it; below, its pixels keep what they carried."""
+HOLD_SHARE = 0.3
+"""A track with at least this share of itself in a region is not swallowed by it (a leak through a weak edge)."""
+CONFIRM_AFTER = 3
+"""Analysed frames a part that split from the background must be seen in before it counts as an object."""
+
+
+@dataclass
+class Track:
+    """One object's life so far; areas in pixels of the map."""
+
+    track_id: int
+    first_frame: int
+    name: str | None = None
+    last_frame: int = 0
+    confirmed: bool = True
+    seen: int = 0
+    area_px: int = 0
+    area_sum_px: int = 0
+
+    @property
+    def mean_area_px(self) -> float:
+        """Mean area over the analysed frames it was seen in."""
+        return self.area_sum_px / max(1, self.seen)
+
+
+class Tracker:
+    """Overlap tracking.
+
+    Args:
+        rule: "components": DeepGIF's, each object takes the one track it overlaps most and the other way round, the
+            rest are births; "regions": a region takes the track that covers most of it, so parts of one object stay
+            together, and a track that leaks into another region keeps its pixels.
+    """
+
+    def __init__(self, rule: Literal["components", "regions"] = "regions") -> None:
+        self.rule = rule
+        self.tracks: dict[int, Track] = {}
+        self.ended: list[Track] = []
+        self._next_id = 1
+
+    @property
+    def slots(self) -> int:
+        """One more than the largest slot in use: the width of the overlap table to hand to update."""
+        return max(self.tracks, default=0) + 1
+
+    def start(self, regions: int, frame: int) -> np.ndarray:
+        """Begin, or begin again after a cut: every living track ends, every region but the background is born.
+
+        Returns:
+            [regions, 1] int32 table, to be looked up with a carried map of zeros.
+        """
+        for slot in list(self.tracks):
+            self._end(slot)
+        return np.array([[BACKGROUND], *([self._birth(frame)] for _ in range(1, regions))], np.int32)
+
+    def update(self, overlap: np.ndarray, frame: int) -> np.ndarray:
+        """Match the regions of a frame with the living tracks.
+
+        Args:
+            overlap: [R, S] integer: pixels in region r (0 is the frame's background) that were carried as slot s.
+            frame: number of this frame.
+
+        Returns:
+            [R, S'] int32 table of new slots; S' is S, columns of slots not living are never looked up.
+        """
+        return self._components(overlap, frame) if self.rule == "components" else self._regions(overlap, frame)
+
+    def _components(self, overlap: np.ndarray, frame: int) -> np.ndarray:
+        regions, slots = overlap.shape
+        owner = np.full(regions, -1, np.int32)
+        owner[0] = BACKGROUND
+        inner = overlap[1:, 1:]
+        taken: set[int] = set()
+        # Largest overlap first; a stable sort makes the lower region, then the lower slot, win a tie.
+        for pair in np.argsort(-inner, axis=None, kind="stable"):
+            region, slot = (int(x) + 1 for x in divmod(int(pair), max(1, slots - 1)))
+            if overlap[region, slot] == 0:
+                break
+            if owner[region] < 0 and slot not in taken:
+                owner[region] = slot
+                taken.add(slot)
+        for region in np.flatnonzero(owner < 0):
+            owner[region] = self._birth(frame)
+        return np.repeat(owner[:, None], slots, axis=1)
+
+    def _regions(self, overlap: np.ndarray, frame: int) -> np.ndarray:
+        regions, slots = overlap.shape
+        keep = np.arange(slots, dtype=np.int32)
+        table = np.repeat(keep[None], regions, axis=0)
+        area = overlap.sum(1)
+        track_area = np.maximum(1, overlap.sum(0))
+        best = overlap.argmax(1)
+        for region in np.flatnonzero(area):
+            slot = int(best[region])
+            if overlap[region, slot] < SNAP_SHARE * area[region]:
+                continue
+            owner = slot
+            if slot == BACKGROUND and region != 0:
+                owner = self._birth(frame, confirmed=False)
+            held = overlap[region] >= HOLD_SHARE * track_area
+            held[slot] = False
+            table[region] = np.where(held, keep, owner)
+        return table
+
+    def claim(self, name: str, frame: int) -> int:
+        """A slot for the object a person named: the one that has the name already, or a new one."""
+        for slot, track in self.tracks.items():
+            if track.name == name:
+                return slot
+        slot = self._birth(frame)
+        self.tracks[slot].name = name
+        return slot
+
+    def observe(self, areas: np.ndarray, frame: int) -> None:
+        """Note the areas [S] px of all slots in the new map; tracks that are gone end, persistent ones are confirmed."""
+        for slot, track in list(self.tracks.items()):
+            track.area_px = int(areas[slot]) if slot < len(areas) else 0
+            if track.area_px == 0:
+                self._end(slot)
+                continue
+            track.last_frame = frame
+            track.seen += 1
+            track.area_sum_px += track.area_px
+            track.confirmed |= track.seen >= CONFIRM_AFTER
+
+    def _birth(self, frame: int, *, confirmed: bool = True) -> int:
+        slot = next(slot for slot in range(1, len(self.tracks) + 2) if slot not in self.tracks)
+        self.tracks[slot] = Track(self._next_id, frame, last_frame=frame, confirmed=confirmed)
+        self._next_id += 1
+        return slot
+
+    def _end(self, slot: int) -> None:
+        track = self.tracks.pop(slot)
+        if track.seen and (track.confirmed or track.name):
+            self.ended.append(track)

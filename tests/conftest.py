@@ -1,0 +1,65 @@
+"""What every test may ask for: a device, weights, and random numbers that are the same each time.
+
+A test that lacks something the machine does not have is skipped. STREAMSTYLE_REQUIRE, a comma-separated list of
+``cuda`` and ``weights``, turns that skip into a failure, so that a machine meant to have it cannot pass without.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import pytest
+import torch
+
+from streamstyle.nets import weights
+
+
+def skip_or_fail(what: str, reason: str) -> NoReturn:
+    """Skip for want of something, or fail if STREAMSTYLE_REQUIRE names it."""
+    required = {name.strip() for name in os.environ.get("STREAMSTYLE_REQUIRE", "").split(",")}
+    if what in required:
+        pytest.fail(f"STREAMSTYLE_REQUIRE={what}, but {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """Each device in turn."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        skip_or_fail("cuda", "torch finds no CUDA device")
+    return torch.device(request.param)
+
+
+@pytest.fixture
+def asset() -> Callable[[str], Path]:
+    """asset(name): the verified file of one of nets.weights.ASSETS, fetched into the user's cache on first use.
+
+    Skips only where it is not cached and cannot be downloaded; any other trouble with it is a failure. Tests that ask
+    for it carry ``@pytest.mark.weights``.
+    """
+
+    def fetch(name: str) -> Path:
+        try:
+            return weights.fetch(name)
+        except weights.DownloadError as error:
+            skip_or_fail("weights", str(error))
+
+    return fetch
+
+
+@pytest.fixture(autouse=True)
+def random_numbers() -> Iterator[None]:
+    """Seed every generator before a test, and put it back as it was after."""
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    torch.manual_seed(0)
+    yield
+    random.setstate(before[0])
+    np.random.set_state(before[1])  # noqa: NPY002
+    torch.set_rng_state(before[2])

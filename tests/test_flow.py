@@ -1,0 +1,198 @@
+import threading
+import time
+import weakref
+
+import pytest
+
+from streamstyle.flow import prefetch, rebatch
+
+PATIENCE_S = 10  # a deadline for what must happen, never a measure of speed
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.005)
+
+
+def drain(items, got):
+    """Append items to got one by one, so that got holds those before an error."""
+    for item in items:
+        got.append(item)
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left():
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) <= before
+
+
+class Source:
+    """Counts what it gave, notes the thread it ran and was closed on; may fail at one item or when closed."""
+
+    def __init__(self, count=10, fail_at=None, fail_on_close=False):
+        self.count, self.fail_at, self.fail_on_close = count, fail_at, fail_on_close
+        self.given, self.ran_on, self.closed_on = 0, None, None
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        self.ran_on = threading.current_thread()
+        if self.given == self.fail_at:
+            raise OSError("the source failed")
+        if self.given == self.count:
+            raise StopIteration
+        self.given += 1
+        return self.given - 1
+
+    def close(self):
+        self.closed_on = threading.current_thread()
+        if self.fail_on_close:
+            raise OSError("the close failed")
+
+
+@pytest.mark.parametrize("depth", [1, 3, 100])
+@pytest.mark.parametrize("count", [0, 1, 20])
+def test_prefetch_keeps_every_item_in_order(count, depth):
+    assert list(prefetch(Source(count), depth)) == list(range(count))
+
+
+def test_prefetch_takes_items_that_look_like_its_own_marks():
+    items = [None, (), (None, None), (object(), OSError("an item, not an error"))]
+    assert list(prefetch(items, 2)) == items
+
+
+@pytest.mark.parametrize("depth", [1, 4])
+def test_prefetch_reads_ahead_just_so_far(depth):
+    source = Source(100)
+    ahead = prefetch(source, depth)
+    assert next(ahead) == 0
+    furthest = 1 + depth + 1  # taken, waiting, and one in the worker's hand
+    wait_until(lambda: source.given == furthest)
+    time.sleep(0.2)  # several of the worker's tries to hand the next one over
+    assert source.given == furthest
+    ahead.close()
+
+
+def test_prefetch_runs_upstream_on_another_thread_and_closes_it_there():
+    source = Source()
+    list(prefetch(source, 2))
+    assert source.ran_on is source.closed_on
+    assert source.ran_on is not threading.current_thread()
+
+
+def test_prefetch_gives_the_items_before_an_error_and_then_the_error():
+    source, got = Source(fail_at=3), []
+    with pytest.raises(OSError, match="the source failed"):
+        drain(prefetch(source, 5), got)
+    assert got == [0, 1, 2]
+    assert source.closed_on is source.ran_on
+
+
+def test_prefetch_reports_an_error_in_close_after_the_last_item():
+    got = []
+    with pytest.raises(OSError, match="the close failed"):
+        drain(prefetch(Source(3, fail_on_close=True), 2), got)
+    assert got == [0, 1, 2]
+
+
+def test_prefetch_reports_the_first_error_of_two():
+    with pytest.raises(OSError, match="the source failed"):
+        list(prefetch(Source(fail_at=1, fail_on_close=True), 2))
+
+
+@pytest.mark.parametrize("depth", [1, 4])
+def test_closing_early_stops_the_worker_and_closes_upstream_on_its_thread(depth):
+    source = Source(10**9)
+    ahead = prefetch(source, depth)
+    next(ahead)
+    worker = source.ran_on
+    ahead.close()
+    assert not worker.is_alive()
+    assert source.closed_on is worker
+
+
+def test_closing_early_with_an_error_in_close_neither_hangs_nor_raises():
+    ahead = prefetch(Source(10**9, fail_on_close=True), 1)
+    next(ahead)
+    ahead.close()
+
+
+def test_an_error_of_the_consumer_stops_the_worker():
+    source = Source(10**9)
+    ahead = prefetch(source, 1)
+
+    def consume():
+        for _ in ahead:
+            raise KeyError("the consumer failed")
+
+    with pytest.raises(KeyError, match="the consumer failed"):
+        consume()
+    ahead.close()
+    assert source.closed_on is not None
+
+
+def test_prefetch_can_be_nested():
+    inner = Source(10**9)
+    outer = prefetch(prefetch(inner, 1), 1)
+    assert [next(outer) for _ in range(5)] == [0, 1, 2, 3, 4]
+    outer.close()
+    assert inner.closed_on is inner.ran_on
+
+
+def test_prefetch_holds_no_item_that_the_consumer_has_let_go():
+    class Batch:
+        pass
+
+    freed = []
+
+    def batches():
+        for number in range(4):
+            wait_until(lambda made=number: len(freed) == made)  # on the worker, while the consumer waits for this one
+            batch = Batch()
+            weakref.finalize(batch, freed.append, number)
+            yield batch
+            del batch
+
+    for item in prefetch(batches(), 2):
+        assert isinstance(item, Batch)
+        del item
+    assert freed == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("depth", [0, -1])
+def test_prefetch_refuses_a_depth_below_one(depth):
+    with pytest.raises(ValueError, match=f"depth must be at least 1, got {depth}"):
+        next(prefetch([1], depth))
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "expected"),
+    [(0, 2, []), (1, 2, [[0]]), (4, 2, [[0, 1], [2, 3]]), (5, 2, [[0, 1], [2, 3], [4]]), (2, 1, [[0], [1]])],
+)
+def test_rebatch_groups_in_order_and_keeps_the_rest(count, size, expected):
+    assert list(rebatch(range(count), size)) == expected
+
+
+def test_rebatch_reads_nothing_ahead():
+    source = Source(10)
+    batches = rebatch(source, 3)
+    next(batches)
+    assert source.given == 3
+
+
+def test_rebatch_refuses_a_size_below_one():
+    with pytest.raises(ValueError, match="size must be at least 1, got 0"):
+        next(rebatch([1], 0))
+
+
+def test_an_upstream_that_cannot_be_opened_is_an_error():
+    class Closed:
+        def __iter__(self):
+            raise OSError("cannot open")
+
+    with pytest.raises(OSError, match="cannot open"):
+        list(prefetch(Closed(), 1))

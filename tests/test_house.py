@@ -1,0 +1,216 @@
+"""The rooms of the house: which may import which, and what must stand together. Read from the sources, not run."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import streamstyle
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "streamstyle"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+PUBLIC_NAMES = {
+    "AnalysisOptions",
+    "Look",
+    "Options",
+    "OutputOptions",
+    "StreamstyleError",
+    "StyleOptions",
+    "Stylizer",
+    "__version__",
+    "probe",
+    "stylize",
+}
+
+# A room is a module or a package right under streamstyle/. What stands left may be imported, never the reverse:
+#   errors -> frames, config, styles, look -> flow | media | gpu | nets -> stages
+#          -> tracker, segmenter, frozen_statistics -> object_tracks -> stylizer
+#          -> pipeline | preview, sheets, doctor -> cli, web
+#   nets -> train -> cli
+_WORDS = {"errors", "_version", "frames", "config", "styles", "look"}
+_STAGES = _WORDS | {"gpu", "nets", "stages"}
+_FOLLOWING = _STAGES | {"tracker", "segmenter", "object_tracks", "frozen_statistics"}
+_PATH = _FOLLOWING | {"flow", "media", "stylizer"}
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "_version": set(),
+    "frames": {"errors"},
+    "config": {"errors"},
+    "styles": {"errors"},
+    "look": {"errors", "config", "frames", "styles"},
+    "flow": {"errors"},
+    "media": _WORDS | {"flow"},
+    "gpu": _WORDS,
+    "nets": _WORDS,
+    "stages": _STAGES - {"stages"},
+    "tracker": _WORDS,
+    "segmenter": _STAGES,
+    "object_tracks": _STAGES | {"tracker", "segmenter"},
+    "frozen_statistics": _STAGES,
+    "stylizer": _PATH - {"stylizer"},
+    "preview": _PATH | {"sheets"},
+    "sheets": _PATH,
+    "doctor": _PATH,
+    "pipeline": _PATH,
+    "train": _WORDS | {"gpu", "nets"},
+    "web": _PATH | {"pipeline", "preview", "sheets", "doctor"},
+    "cli": _PATH | {"pipeline", "preview", "sheets", "doctor", "train", "web"},
+    "__main__": {"cli"},
+    "__init__": _PATH | {"pipeline"},
+}
+
+# Libraries that belong to some rooms, or to some files, and to no other.
+ONLY_IN = {
+    "av": "streamstyle/media/",
+    "cupy": "streamstyle/gpu/kernels.py",
+    "onnx": "streamstyle/nets/weights.py",
+    "h5py": "streamstyle/nets/weights.py",
+}
+NEVER_IN = {
+    "tracker": {"torch"},
+    "errors": {"torch", "numpy"},
+    "config": {"torch", "numpy"},
+    "flow": {"torch", "numpy"},
+}
+
+
+def room(path: Path) -> str:
+    """The room of a file of the package."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path, text: str | None = None) -> Iterator[tuple[str, int]]:
+    """Each module a file imports, anywhere in it, as an absolute dotted name, with the line."""
+    package = ("streamstyle", *path.relative_to(PACKAGE).parent.parts)
+    for node in ast.walk(ast.parse(path.read_text("utf-8") if text is None else text)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join((*above, *filter(None, [node.module])))
+            yield from ((f"{module}.{alias.name}", node.lineno) for alias in node.names)
+
+
+def broken_arrows(path: Path, text: str | None = None) -> list[str]:
+    """What a file imports that its room may not, one line each."""
+    here, where = room(path), path.relative_to(ROOT).as_posix()
+    if here not in MAY_IMPORT:
+        return [f"{where}: {here} is a new room; give it a row in MAY_IMPORT"]
+    broken = []
+    for name, line in imports(path, text):
+        top, _, rest = name.partition(".")
+        there = rest.partition(".")[0] if top == "streamstyle" else None
+        if there == "__version__":
+            there = "_version"
+        if there is not None and there != here and there not in MAY_IMPORT[here]:
+            broken.append(f"{where}:{line} imports {name}: the arrow {there or '__init__'} -> {here} does not exist")
+        home = ONLY_IN.get(top)
+        if home is not None and not where.startswith(home):
+            broken.append(f"{where}:{line} imports {name}: {top} belongs to {home} only")
+        if top in NEVER_IN.get(here, ()):
+            broken.append(f"{where}:{line} imports {name}: {here} knows no {top}")
+    return broken
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_imports_follow_the_arrows(path):
+    assert broken_arrows(path) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "complaint"),
+    [
+        ("media/decode.py", "from streamstyle.gpu import transfer", "gpu -> media"),
+        ("media/decode.py", "def f():\n    import streamstyle.nets.hed", "nets -> media"),
+        ("media/decode.py", "from ..stages.color import to_rgb", "stages -> media"),
+        ("stages/color.py", "from streamstyle import media", "media -> stages"),
+        ("stages/color.py", "from streamstyle.flow import prefetch", "flow -> stages"),
+        ("tracker.py", "import torch", "tracker knows no torch"),
+        ("tracker.py", "from . import gpu", "gpu -> tracker"),
+        ("pipeline.py", "from streamstyle.train import gatys", "train -> pipeline"),
+        ("stylizer.py", "from streamstyle.pipeline import stylize", "pipeline -> stylizer"),
+        ("pipeline.py", "from av.codec import Codec", "av belongs to streamstyle/media/"),
+        ("gpu/transfer.py", "import cupy as cp", "cupy belongs to streamstyle/gpu/kernels.py"),
+        ("nets/hed.py", "import streamstyle", "__init__ -> nets"),
+        ("odds.py", "", "odds is a new room"),
+    ],
+)
+def test_a_wrong_import_is_found(file, text, complaint):
+    (found,) = broken_arrows(PACKAGE / file, text)
+    assert complaint in found
+
+
+def test_arrows_have_no_cycle():
+    left = dict(MAY_IMPORT)
+    while free := [name for name, needs in left.items() if not needs & left.keys()]:
+        for name in free:
+            del left[name]
+    assert left == {}
+
+
+def test_cupy_is_imported_lazily():
+    tree = ast.parse((PACKAGE / "gpu" / "kernels.py").read_text("utf-8"))
+    inside = {id(inner) for outer in ast.walk(tree) if isinstance(outer, ast.FunctionDef) for inner in ast.walk(outer)}
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.Import) and node.names[0].name == "cupy"]
+    assert found
+    assert all(id(node) in inside for node in found)
+
+
+def missing_twins(root: Path) -> list[str]:
+    """Files and rows that each kernels/<stem>.cu of a repository at root calls for and that are not there."""
+    missing = []
+    readme = root / "kernels" / "README.md"
+    rows = readme.read_text("utf-8").splitlines() if readme.exists() else []
+    for stem in sorted(path.stem for path in (root / "kernels").glob("*.cu")):
+        twins = [f"streamstyle/stages/{stem}.py", f"tests/stages/test_{stem}.py", f"benchmarks/bench_{stem}.py"]
+        missing += [twin for twin in twins if not (root / twin).is_file()]
+        row = next((row for row in rows if row.startswith(f"| `{stem}` |")), None)
+        if row is None or "not yet written" in row:
+            missing.append(f"kernels/README.md: a row for {stem} that says it is written")
+    return missing
+
+
+def test_every_kernel_has_its_twins():
+    assert missing_twins(ROOT) == []
+
+
+def test_a_kernel_without_twins_is_found(tmp_path):
+    for folder in ("kernels", "streamstyle/stages", "tests/stages", "benchmarks"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "kernels/blur.cu").touch()
+    (tmp_path / "kernels/README.md").write_text("| `blur` | blurs | not yet written |\n", "utf-8")
+    assert len(missing_twins(tmp_path)) == 4
+    for twin in ("streamstyle/stages/blur.py", "tests/stages/test_blur.py", "benchmarks/bench_blur.py"):
+        (tmp_path / twin).touch()
+    (tmp_path / "kernels/README.md").write_text("| `blur` | blurs | v1 |\n", "utf-8")
+    assert missing_twins(tmp_path) == []
+
+
+def test_the_public_names_are_these():
+    assert set(streamstyle.__all__) == PUBLIC_NAMES
+    assert len(streamstyle.__all__) == len(PUBLIC_NAMES)
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC_NAMES))
+def test_a_public_name_is_there(name):
+    assert getattr(streamstyle, name) is not None
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_a_file_is_short_and_says_what_it_is(path):
+    text = path.read_text("utf-8")
+    assert len(text.splitlines()) <= 400
+    assert ast.get_docstring(ast.parse(text)), "a module starts with a docstring"
+    assert path.stem not in {"utils", "helpers", "misc", "manager"}
+
+
+def test_every_package_is_in_the_wheel():
+    packages = (ROOT / "pyproject.toml").read_text("utf-8")
+    for init in PACKAGE.rglob("__init__.py"):
+        dotted = ".".join(init.parent.relative_to(ROOT).parts)
+        assert f'"{dotted}"' in packages, f"{dotted} is missing from [tool.setuptools] packages"
