@@ -15,12 +15,12 @@ from streamstyle.flow import rebatch
 from streamstyle.frames import ColorTags, FrameBatch
 from streamstyle.frozen_statistics import CutDetector, FrozenStatistics
 from streamstyle.gpu.transfer import Planes, choose_device, choose_dtype, download, upload
-from streamstyle.look import Look
+from streamstyle.look import Look, ObjectStyle
 from streamstyle.nets.stylenet import StyleNet
-from streamstyle.object_tracks import ObjectTracks
-from streamstyle.segmenter import Segmenter
+from streamstyle.object_tracks import ObjectTracks, object_mask
+from streamstyle.segmenter import Segmentation, Segmenter
 from streamstyle.stages.color import blend_planes_, rgb_to_yuv, yuv_to_rgb
-from streamstyle.stages.resize import resize_planes
+from streamstyle.stages.resize import resize_planes, small_size
 from streamstyle.stages.style_map import style_map
 from streamstyle.stages.stylize_regions import Affine, RegionStylizer, blend_index, blend_table
 from streamstyle.styles import NONE, style_number
@@ -176,6 +176,23 @@ class Stylizer:
             for o in self._tracks.report()
         ]
 
+    @torch.inference_mode()
+    def find_objects(self, batch: FrameBatch, color: ColorTags) -> Segmentation:
+        """The regions of a batch's first frame, as they are numbered for ``#N``."""
+        if self._tracks is None:
+            raise OptionError("this Look paints the whole frame in one style; there are no objects to find")
+        small = self._small_planes(upload((batch.y[:1], batch.u[:1], batch.v[:1]), self.device))
+        return self._tracks.segmenter(yuv_to_rgb(small, color))[0]
+
+    def check_object(self, thing: ObjectStyle, batch: FrameBatch, color: ColorTags) -> None:
+        """Refuse a named object that is not there in the batch's first frame.
+
+        Raises:
+            OptionError: outside the frame, on the background, or no region of that number.
+        """
+        found = self.find_objects(batch, color)
+        object_mask(thing, found.ids.cpu(), found.regions, (batch.y.shape[1], batch.y.shape[2]))
+
     @property
     def unreached(self) -> list[str]:
         """Names of objects whose moment the film never came to."""
@@ -183,9 +200,7 @@ class Stylizer:
 
     def _small_planes(self, planes: Planes) -> Planes:
         """y, u, v all at the analysis size (never larger than the frame)."""
-        height, width = planes[0].shape[1:]
-        scale = min(1.0, self.options.analysis.analysis_size / min(height, width))
-        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        size = small_size(planes[0].shape, self.options.analysis.analysis_size)
         y, u, v = (resize_planes(plane, size) for plane in planes)
         return y, u, v
 

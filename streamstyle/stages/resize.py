@@ -11,6 +11,13 @@ from torch import Tensor
 from streamstyle.errors import ShapeError
 
 
+def small_size(shape: tuple[int, ...], short_side: int) -> tuple[int, int]:
+    """(height, width) of a picture [H, W] shrunk to a short side, aspect kept; never larger than it is."""
+    height, width = shape[-2:]
+    scale = min(1.0, short_side / min(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
 def resize_planes(planes: Tensor, size: tuple[int, int], *, impl: str = "auto") -> Tensor:
     """Resize uint8 planes to (height, width).
 

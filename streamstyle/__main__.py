@@ -1,0 +1,7 @@
+"""``python -m streamstyle``: the command line."""
+
+import sys
+
+from streamstyle.cli import main
+
+sys.exit(main())

@@ -1,0 +1,263 @@
+"""The command line: parse into config, call, print. Heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from typing_extensions import Doc
+
+from streamstyle._version import __version__
+from streamstyle.config import AnalysisOptions, Device, LookOptions, Options, Range
+from streamstyle.errors import StreamstyleError
+
+PROGRAM = "streamstyle"
+DESCRIPTION = f"""Paint a film: every object and the background in a style of its own. (streamstyle {__version__})
+
+  streamstyle run in.mp4 out.mp4 --style starry
+  streamstyle run in.mp4 out.mp4 --background wave --foreground ember
+  streamstyle preview in.mp4 objects.png
+  streamstyle run in.mp4 out.mp4 --object "swan@320,240=starry" --background none
+
+Exit status: 0 done, 2 something to mend (one line says what), 130 stopped with Ctrl-C."""
+
+Json = Annotated[bool, tyro.conf.FlagCreatePairsOff, Doc("Print one JSON object as the last line of stdout.")]
+Film = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IN"), Doc("The film.")]
+
+
+@dataclass(frozen=True)
+class Run:
+    """Paint a film. Sound, timing and shape are kept; OUT appears only when it is whole."""
+
+    input: Film
+    output: Annotated[
+        Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT"), Doc("What to write: .mp4, .m4v, .mov or .mkv.")
+    ]
+    look: Annotated[LookOptions, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="")] = field(default_factory=LookOptions)
+    options: Annotated[Options, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="")] = field(default_factory=Options)
+    json: Json = False
+    quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff, Doc("No progress, no summary.")] = False
+    dry_run: Annotated[
+        bool, tyro.conf.FlagCreatePairsOff, Doc("Check the film, the Look and the named objects; write nothing.")
+    ] = False
+
+    def __call__(self) -> int:
+        """Run the job and say how it went."""
+        from streamstyle.look import Look
+
+        look = Look.from_options(self.look)
+        if self.look.save_look is not None:
+            look.write(self.look.save_look)
+        from streamstyle.pipeline import stylize
+
+        with Progress(self.quiet) as progress:
+            report = stylize(
+                self.input, self.output, look=look, options=self.options, on_frames=progress, dry_run=self.dry_run
+            )
+        for line in report.warnings:
+            say(f"warning: {line}")
+        if self.json:
+            print(jsonlib.dumps(report.as_dict()))
+        elif self.dry_run:
+            say(
+                f"nothing written (--dry-run): {self.input} -> {self.output}, {report.width}x{report.height}, all is well"
+            )
+        elif not self.quiet:
+            say(
+                f"{self.output}: {report.frames_out} frames, {report.width}x{report.height}, {report.duration_s:.2f} s, "
+                f"sound {report.audio}, {report.fps:.1f} fps"
+            )
+        return 0
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Show a frame and, beside it, its objects outlined, numbered and coloured."""
+
+    input: Film
+    output: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT.png"), Doc("The picture to write.")]
+    at: Annotated[float, Range(0, 1e6, "s"), Doc("Time of the frame, in seconds.")] = 0.0
+    analysis: Annotated[AnalysisOptions, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="")] = field(
+        default_factory=AnalysisOptions
+    )
+    device: Annotated[Device, Doc("Where to compute.")] = "auto"
+    json: Json = False
+
+    def __call__(self) -> int:
+        """Write the picture; list the objects."""
+        from streamstyle.preview import preview
+
+        found = preview(self.input, self.output, at_s=self.at, analysis=self.analysis, device=self.device)
+        if self.json:
+            print(jsonlib.dumps(found))
+        else:
+            say(f"{self.output}: {len(found['objects'])} objects; name one by number or by a point inside it, e.g.")
+            example = found["objects"][0] if found["objects"] else {"number": 1, "point": [0, 0]}
+            at = f"@{self.at:g}" if self.at else ""
+            x, y = example["point"]
+            say(f'  --object "name@#{example["number"]}{at}=starry"   or   --object "name@{x},{y}{at}=starry"')
+        return 0
+
+
+@dataclass(frozen=True)
+class Styles:
+    """Name the built-in styles; --sheet paints them all on one picture."""
+
+    sheet: Annotated[Path | None, tyro.conf.arg(metavar="OUT.png"), Doc("Write a contact sheet.")] = None
+    on: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="PHOTO"),
+        Doc("Picture (or film: its first frame) to paint; default: a frame of the demo clip."),
+    ] = None
+    device: Annotated[Device, Doc("Where to compute.")] = "auto"
+
+    def __call__(self) -> int:
+        """Print the names, and paint the sheet if asked."""
+        from streamstyle.styles import STYLES
+
+        for number, name in enumerate(STYLES):
+            print(f"{number:2d}  {name}")
+        print(" -  none (keep the picture)")
+        if self.sheet is not None:
+            from streamstyle.sheets import style_sheet
+
+            style_sheet(self.sheet, self.on, device=self.device)
+            say(f"{self.sheet}: 26 styles")
+        elif self.on is not None:
+            raise StreamstyleError("--on PHOTO: goes with --sheet OUT.png; add it")
+        return 0
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Say which weights are cached, where, their licence and hash; --fetch gets what is missing."""
+
+    fetch: Annotated[bool, tyro.conf.FlagCreatePairsOff, Doc("Fetch what is missing or damaged.")] = False
+    list: Annotated[bool, tyro.conf.FlagCreatePairsOff, Doc("List (the default).")] = False
+
+    def __call__(self) -> int:
+        """Fetch if asked, then list."""
+        from streamstyle.nets import weights
+
+        if self.fetch:
+            for name in weights.ASSETS:
+                weights.fetch(name)
+        print(f"{weights.cache_dir()}")
+        for row in weights.status():
+            size = f"{row.size_bytes / 1e6:.1f} MB" if row.size_bytes else "-"
+            print(f"  {row.name:<13} {row.state:<8} {size:>8}  {row.source}; {row.licence}")
+            print(f"  {'':<13} {row.path.name}  sha256 {row.sha256 or '-'}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Say what works on this machine, what does not, and the mend."""
+
+    def __call__(self) -> int:
+        """Print the table; 0 unless something the program cannot do without is missing."""
+        from streamstyle.doctor import render, report
+
+        rows = report()
+        print(render(rows))
+        return 2 if any(row.ok is False for row in rows) else 0
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Paint the demo clip (Big Buck Bunny) into a folder: two films and three pictures."""
+
+    out: Annotated[Path, tyro.conf.arg(metavar="FOLDER"), Doc("Folder to write into.")] = Path("demo")
+
+    def __call__(self) -> int:
+        """Write the films and the pictures."""
+        from streamstyle.demo import demo
+
+        with Progress(quiet=False) as progress:
+            demo(self.out, say=say, on_frames=progress)
+        return 0
+
+
+COMMANDS: dict[str, type[Callable[[], int]]] = {
+    "run": Run,
+    "preview": Preview,
+    "styles": Styles,
+    "weights": Weights,
+    "doctor": Doctor,
+    "demo": Demo,
+}
+
+
+class Progress:
+    """A tqdm bar on stderr (frames, fps, time left), silent when stderr is no terminal or quiet is asked."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet or not sys.stderr.isatty()
+        self._bar: Any = None
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __call__(self, done: int, expected: int | None) -> None:
+        """Advance by done frames."""
+        if self._quiet:
+            return
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=expected, unit="frame", dynamic_ncols=True, smoothing=0.1)
+        self._bar.update(done)
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def say(line: str) -> None:
+    """One line for the person, on stderr: stdout is for results."""
+    print(line, file=sys.stderr)
+
+
+def parse(arguments: list[str]) -> Callable[[], int]:
+    """The command meant by the arguments."""
+    if arguments and arguments[0] in COMMANDS:
+        command = COMMANDS[arguments[0]]
+        return tyro.cli(  # type: ignore[no-any-return]
+            command,
+            prog=f"{PROGRAM} {arguments[0]}",
+            args=arguments[1:],
+            config=(tyro.conf.HelptextFromCommentsOff,),
+        )
+    return tyro.extras.subcommand_cli_from_dict(  # type: ignore[no-any-return]
+        COMMANDS,
+        prog=PROGRAM,
+        description=DESCRIPTION,
+        args=arguments,
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments == ["--version"]:
+        print(__version__)
+        return 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill cleans up as Ctrl-C does
+    try:
+        return parse(arguments)()
+    except StreamstyleError as error:
+        say(f"{PROGRAM}: {error}")
+        return 2
+    except KeyboardInterrupt:
+        say(f"{PROGRAM}: stopped; nothing was left behind")
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

@@ -1,0 +1,141 @@
+"""A frame and, beside it, its objects outlined, numbered and coloured."""
+
+from __future__ import annotations
+
+import colorsys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from streamstyle.config import AnalysisOptions, Device
+from streamstyle.errors import OptionError
+from streamstyle.frames import Frame, FrameBatch, VideoInfo
+from streamstyle.gpu.transfer import choose_device, choose_dtype, upload
+from streamstyle.media.decode import frame_at
+from streamstyle.media.probe import probe
+from streamstyle.segmenter import Segmentation, Segmenter
+from streamstyle.sheets import write_png
+from streamstyle.stages.color import yuv_to_rgb
+from streamstyle.stages.region_stats import region_stats
+from streamstyle.stages.resize import resize_planes, small_size
+
+LABELLED_SHARE = 0.002
+"""Regions smaller than this share of the frame are coloured but not numbered in the picture: numbers would overlap."""
+
+
+def preview(
+    input: str | Path,
+    output: str | Path,
+    *,
+    at_s: float = 0.0,
+    analysis: AnalysisOptions | None = None,
+    device: Device = "auto",
+) -> dict[str, Any]:
+    """Write the picture.
+
+    Args:
+        input: a film.
+        output: a .png file.
+        at_s: time of the frame in seconds after the first.
+        analysis: how objects are found; the same options make ``run`` find the same regions.
+        device: where to compute.
+
+    Returns:
+        input, output, at_s, width, height and objects: number, area_px, box_xyxy, and point, a pixel well inside it;
+        all in pixels of the film as shown, largest object first.
+
+    Raises:
+        InputError: no such film, or no such time. OptionError: output is not a .png.
+    """
+    if Path(output).suffix.lower() != ".png":
+        raise OptionError(f"{output}: a preview is a picture; give it the ending .png")
+    info = probe(input)
+    frame = frame_at(info, at_s)
+    rgb, found = segment_frame(info, frame, analysis or AnalysisOptions(), device)
+    objects = describe_objects(found, (info.height, info.width))
+    write_png(output, draw(rgb, found.ids.numpy(), objects))
+    return {
+        "input": str(input),
+        "output": str(output),
+        "at_s": at_s,
+        "width": info.width,
+        "height": info.height,
+        "objects": objects,
+    }
+
+
+def segment_frame(
+    info: VideoInfo, frame: Frame, analysis: AnalysisOptions, device: Device
+) -> tuple[np.ndarray, Segmentation]:
+    """The frame as RGB [H, W, 3] uint8, and its regions (on the host)."""
+    where = choose_device(device)
+    segmenter = Segmenter(analysis, where, choose_dtype("auto", where))
+    batch = FrameBatch.stack([frame])
+    planes = upload((batch.y, batch.u, batch.v), where)
+    rgb = (yuv_to_rgb(planes, info.color)[0].permute(1, 2, 0) * 255 + 0.5).to(torch.uint8).cpu().numpy()
+    size = small_size(frame.y.shape, analysis.analysis_size)
+    y, u, v = (resize_planes(plane, size) for plane in planes)
+    found = segmenter(yuv_to_rgb((y, u, v), info.color))[0]
+    return rgb, Segmentation(found.ids.cpu(), found.regions, found.edges.cpu())
+
+
+def describe_objects(found: Segmentation, size: tuple[int, int]) -> list[dict[str, Any]]:
+    """Number, area, box and an inner point of every region but the background, largest first, in pixels of size."""
+    stats = region_stats(found.ids[None], found.regions)
+    labels = found.ids.numpy()
+    down, right = size[0] / labels.shape[0], size[1] / labels.shape[1]
+    objects = []
+    for number in range(1, found.regions):
+        x0, y0, x1, y1 = stats.box_xyxy[0, number].tolist()
+        # The pixel farthest from the region's border: inside it even where the centroid is not.
+        inside = cv2.distanceTransform(np.pad((labels[y0:y1, x0:x1] == number).astype(np.uint8), 1), cv2.DIST_L2, 3)
+        row, column = np.unravel_index(int(inside.argmax()), inside.shape)
+        objects.append(
+            {
+                "number": number,
+                "area_px": round(int(stats.area[0, number]) * down * right),
+                "box_xyxy": [round(x0 * right), round(y0 * down), round(x1 * right), round(y1 * down)],
+                "point": [int((x0 + column - 0.5) * right), int((y0 + row - 0.5) * down)],
+            }
+        )
+    return sorted(objects, key=lambda thing: -thing["area_px"])
+
+
+def draw(rgb: np.ndarray, ids: np.ndarray, objects: list[dict[str, Any]]) -> np.ndarray:
+    """The frame on the left; on the right greyed, its regions tinted, outlined in white and numbered."""
+    height, width = rgb.shape[:2]
+    scale = max(1, round(360 / height)) if height < 360 else 1
+    left = cv2.resize(rgb, (width * scale, height * scale), interpolation=cv2.INTER_CUBIC)
+    labels = cv2.resize(ids.astype(np.int16), (width * scale, height * scale), interpolation=cv2.INTER_NEAREST)
+    grey = cv2.cvtColor(cv2.cvtColor(left, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.float32)
+    tint = np.array([(0, 0, 0), *(_color(n) for n in range(1, int(ids.max()) + 1))], np.float32)[labels]
+    right = np.where((labels > 0)[..., None], 0.45 * grey + 0.55 * tint, grey * 0.6).astype(np.uint8)
+    border = cv2.morphologyEx(labels, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
+    right[border] = 255
+    size = max(0.4, left.shape[0] / 900)
+    for thing in objects:
+        if thing["area_px"] >= LABELLED_SHARE * height * width:
+            _write_number(right, str(thing["number"]), (thing["point"][0] * scale, thing["point"][1] * scale), size)
+    gap = np.full((left.shape[0], max(4, left.shape[1] // 80), 3), 255, np.uint8)
+    return np.hstack([left, gap, right])
+
+
+def _color(number: int) -> tuple[float, float, float]:
+    """Colours far apart for neighbouring numbers: hues by the golden ratio."""
+    red, green, blue = colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.75, 1.0)
+    return red * 255, green * 255, blue * 255
+
+
+def _write_number(picture: np.ndarray, text: str, middle: tuple[int, int], size: float) -> None:
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    thickness = max(1, round(2 * size))
+    (width, height), _ = cv2.getTextSize(text, font, size, thickness)
+    at = (
+        int(np.clip(middle[0] - width // 2, 0, max(0, picture.shape[1] - width))),
+        int(np.clip(middle[1] + height // 2, height, picture.shape[0])),
+    )
+    cv2.putText(picture, text, at, font, size, (0, 0, 0), thickness + 3, cv2.LINE_AA)
+    cv2.putText(picture, text, at, font, size, (255, 255, 255), thickness, cv2.LINE_AA)
