@@ -181,7 +181,12 @@ class Demo:
         from streamstyle.demo import demo
 
         with Progress(quiet=False) as progress:
-            demo(self.out, say=say, on_frames=progress)
+
+            def announce(line: str) -> None:
+                progress.finish()
+                say(line)
+
+            demo(self.out, say=announce, on_frames=progress)
         return 0
 
 
@@ -215,9 +220,14 @@ class Progress:
             self._bar = tqdm(total=expected, unit="frame", dynamic_ncols=True, smoothing=0.1)
         self._bar.update(done)
 
-    def __exit__(self, *_: object) -> None:
+    def finish(self) -> None:
+        """Close the bar; the next frames begin a new one."""
         if self._bar is not None:
             self._bar.close()
+            self._bar = None
+
+    def __exit__(self, *_: object) -> None:
+        self.finish()
 
 
 def say(line: str) -> None:

@@ -68,7 +68,7 @@ def decode(
     Raises:
         InputError: the file cannot be read, nothing decodes, or start_s lies beyond the end.
 
-    Cost: one copy of the planes (0.1 to 0.3 ms a 1080p frame) beyond decoding itself, where nothing is scaled or converted.
+    Cost: one copy of the planes (0.1 to 0.3 ms a 1080p frame) where nothing is scaled or converted.
     """
     first, end = _window(info, start_s, duration_s)
     converter, faults = PlaneConverter(info, size), _Faults()
