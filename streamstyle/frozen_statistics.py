@@ -43,11 +43,7 @@ class CutDetector:
 
 
 class FrozenStatistics:
-    """The affine maps of the styles worn, as of now.
-
-    Args:
-        record: makes the affine maps of all styles from the current frame; called when a reference is needed.
-    """
+    """The affine maps of the styles worn, as of now."""
 
     def __init__(self) -> None:
         self._reference: tuple[float, float] | None = None

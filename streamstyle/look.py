@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from streamstyle.config import LookOptions
-from streamstyle.errors import OptionError
+from streamstyle.errors import OptionError, OutputError
 from streamstyle.styles import NONE, style_name
 
 OBJECT_FORM = re.compile(
@@ -134,12 +134,20 @@ class Look:
             raise OptionError(
                 f"Look '{path}': unknown key '{min(unknown)}'; a Look has style, background, foreground, [[object]]"
             )
-        objects = tuple(_object_from(path, table) for table in said.pop("object", []))
+        tables = said.pop("object", [])
+        objects = tuple(_object_from(path, table) for table in (tables if isinstance(tables, list) else [None]))
         return cls(**said, objects=objects)
 
     def write(self, path: str | Path) -> None:
-        """Write a Look file that :meth:`read` reads back equal."""
-        Path(path).write_text(self.to_toml(), encoding="utf-8")
+        """Write a Look file that :meth:`read` reads back equal.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        try:
+            Path(path).write_text(self.to_toml(), encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"Look '{path}': cannot be written: {error.strerror}") from None
 
     def to_toml(self) -> str:
         """The Look as TOML."""

@@ -52,14 +52,14 @@ def grow_regions(labels: Tensor, edges: Tensor, *, impl: str = "auto") -> Tensor
         pairs = zip(labels.numpy(), edges.numpy(), strict=True)
         frames = [_opencv(frame, strength) for frame, strength in pairs]
         return torch.from_numpy(np.stack(frames)) if frames else labels.clone()
-    grown = labels.float()  # exact below 2**24
+    grown = labels[:, None].float()  # exact below 2**24
     for level in LEVELS:
-        open_to = edges <= level
+        open_to = edges[:, None] <= level
         for _ in range(LAST_STEPS if level == LEVELS[-1] else STEPS):
             row = F.max_pool2d(grown, (1, 3), stride=1, padding=(0, 1))
             column = F.max_pool2d(grown, (3, 1), stride=1, padding=(1, 0))
             grown = torch.where((grown == 0) & open_to, torch.maximum(row, column), grown)
-    return grown.to(torch.int32)
+    return grown[:, 0].to(torch.int32)
 
 
 def _opencv(labels: np.ndarray, edges: np.ndarray) -> np.ndarray:

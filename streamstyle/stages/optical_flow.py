@@ -8,6 +8,10 @@ import numpy as np
 from streamstyle.errors import ShapeError
 
 
+SMALLEST_PX = 32
+"""Short side below which OpenCV's search reads outside its pyramid: 31x96 kills the process (OpenCV 5.0)."""
+
+
 class OpticalFlow:
     """Flow from each new frame back to the one before it (DIS, coarse to fine).
 
@@ -27,12 +31,12 @@ class OpticalFlow:
 
         Returns:
             [H, W, 2] float32 (dx, dy) px: where in the previous frame each pixel was; None for the first frame,
-            after a change of size, and for pictures under 16 px, which the search cannot handle.
+            after a change of size, and for pictures under SMALLEST_PX.
         """
         if luma.ndim != 2 or luma.dtype != np.uint8:
             raise ShapeError(f"luma must be uint8 [H, W], got {luma.dtype} {[*luma.shape]}")
         previous, self._previous = self._previous, luma
-        if previous is None or previous.shape != luma.shape or min(luma.shape) < 16:
+        if previous is None or previous.shape != luma.shape or min(luma.shape) < SMALLEST_PX:
             return None
         return self._dis.calc(luma, previous, None)
 

@@ -36,7 +36,7 @@ def resize_planes(planes: Tensor, size: tuple[int, int], *, impl: str = "auto") 
         raise ShapeError(f"planes must be uint8 [N, H, W], got {planes.dtype} {[*planes.shape]}")
     if tuple(planes.shape[1:]) == tuple(size):
         return planes
-    if impl == "ref" or planes.device.type != "cpu":
+    if impl == "ref" or planes.device.type != "cpu" or len(planes) == 0:
         return _resize_planes_ref(planes, size)
     height, width = size
     shrinks = height <= planes.shape[1] and width <= planes.shape[2]

@@ -32,7 +32,7 @@ def style_map(
 
     Args:
         looks: [N, h, w] int32, 0 .. count - 1.
-        count: K, how many looks there are, at least 2.
+        count: K, how many looks there are.
         size: (height, width) of the frame.
         feather_px: width of the soft border in the frame's pixels; 0 for a hard one.
         impl: "auto" (OpenCV on a CPU) or "ref" (torch and kornia on any device).
@@ -52,14 +52,14 @@ def style_map(
     blur = max(SMOOTH_PX, feather_px / 2.5 / scale)
     # A step blurred by sigma has slope 1 / (sigma sqrt(2 pi)) at the border: this gain makes the ramp feather_px wide.
     gain = math.inf if feather_px <= 0 else blur * scale * math.sqrt(2 * math.pi) / feather_px
-    if impl == "auto" and looks.device.type == "cpu":
+    if impl == "auto" and looks.device.type == "cpu" and len(looks) > 0:
         frames = [_strongest_two(_masks(frame, count, size, blur)) for frame in looks.numpy()]
         first, second, best, next_best = (torch.from_numpy(np.stack(part)) for part in zip(*frames, strict=True))
     else:
-        masks = torch.stack([(looks == k).float() for k in range(count)], 1)
+        masks = torch.stack([(looks == k).float() for k in range(max(2, count))], 1)
         masks = F.interpolate(_gaussian(masks, blur), size, mode="bilinear", align_corners=False)
         (best, next_best), order = (x.unbind(1) if i == 0 else x for i, x in enumerate(masks.topk(2, dim=1)))
-        first, second = order.to(torch.uint8).unbind(1)
+        first, second = order.clamp_(max=count - 1).to(torch.uint8).unbind(1)
     share = best.float() / (best.float() + next_best.float()).clamp_min(1e-6)
     if math.isinf(gain):
         return first, second, torch.ones_like(share)

