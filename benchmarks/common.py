@@ -68,7 +68,7 @@ def time_call(function: Callable[[], Any], runs: int = 9, warm_up: int = 2) -> d
 
 def run_json(*arguments: str) -> dict[str, Any]:
     """Run the command line in a fresh process; its JSON report."""
-    command = [sys.executable, "-m", "streamstyle", *arguments, "--json", "--quiet"]
+    command = [sys.executable, "-m", "streamstyle", *arguments, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")

@@ -103,6 +103,8 @@ class RegionStylizer:
         self._workspace: _Workspace | None = None
         self._lookup = region_affine
         if compile_lookup:
+            # A graph for each shape of layer, activated or not: seven here, again for each size of band.
+            torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
             self._lookup = torch.compile(region_affine, dynamic=False)
         # One band's largest tensor is 64 bytes a pixel in bfloat16; a GPU takes several frames at once.
         self.band_px = 1 << (24 if device.type == "cuda" else 22)
