@@ -158,3 +158,19 @@ class Options(Checked):
     painting: Annotated[StyleOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=StyleOptions)
     output: Annotated[OutputOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=OutputOptions)
     device: Annotated[Device, Doc("Where to compute; auto: CUDA if there is one.")] = "auto"
+
+
+def option_table() -> str:
+    """Every option of ``streamstyle run`` as a Markdown table; README holds it, and a test compares."""
+    rows = ["| option | default | what it does |", "|---|---|---|"]
+    for group in (LookOptions, AnalysisOptions, StyleOptions, OutputOptions, Options):
+        hints = get_type_hints(group, include_extras=True)
+        for option in dataclasses.fields(group):
+            _, *notes = get_args(hints[option.name]) if hasattr(hints[option.name], "__metadata__") else (None,)
+            text = next((note.documentation for note in notes if isinstance(note, Doc)), None)
+            if text is None:
+                continue  # a group of options, listed for itself
+            limits = next((f" {n.low:g} to {n.high:g} {n.unit}".rstrip() + "." for n in notes if isinstance(n, Range)), "")
+            default = "" if option.default in (None, (), False) else f"`{option.default}`"
+            rows.append(f"| `{flag(option.name)}` | {default} | {(text + limits).replace('|', chr(92) + '|')} |")
+    return "\n".join(rows)

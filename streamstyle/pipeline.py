@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from streamstyle.config import Options, OutputOptions
+from streamstyle.errors import OptionError, OutputError
 from streamstyle.flow import prefetch, rebatch
 from streamstyle.frames import Frame, FrameBatch, VideoInfo
 from streamstyle.look import Look, ObjectStyle
@@ -25,6 +26,7 @@ BATCH_PX = {"cpu": 1 << 20, "cuda": 1 << 25}
 """Pixels of a batch: enough frames to keep the device busy, few enough to keep memory small."""
 MOST_FRAMES = 16
 QUEUE_BATCHES = 2
+LARGEST_SIDE_PX = 16384
 
 
 @dataclass(frozen=True)
@@ -82,11 +84,11 @@ def stylize(
     out, warnings = options.output, []
     check_output(input, output, out.overwrite)
     info = probe(input)
-    width, height = scaled_size(info, out.size)
+    width, height = painted_size(info, output, out)
     expected = frames_expected(info, out)
-    look = resolve_objects(info, look, out)
+    typed, look = look, resolve_objects(info, look, options)
     stylizer = Stylizer(look, options, frames_expected=expected)
-    check_objects(stylizer, info, look, out)
+    check_objects(stylizer, info, typed, look, out)
     report = Report(str(input), str(output), width=width, height=height, device=describe_device(stylizer))
     if dry_run:
         return replace(report, seconds=round(time.perf_counter() - began, 3))
@@ -156,27 +158,61 @@ def paint(stylizer: Stylizer, batches: CountedBatches, info: VideoInfo, *, subsa
         upstream.close()  # type: ignore[attr-defined]
 
 
-def resolve_objects(info: VideoInfo, look: Look, out: OutputOptions) -> Look:
-    """Give every named object the exact time of the frame it is named in, and its point at the size that is painted."""
+def painted_size(info: VideoInfo, output: str | Path, out: OutputOptions) -> tuple[int, int]:
+    """Width and height of the film to be written; OutputError where the encoder could not hold them."""
+    width, height = scaled_size(info, out.size)
+    if max(width, height) > LARGEST_SIDE_PX:
+        raise OutputError(
+            f"{output}: {width}x{height} is more than H.264 holds ({LARGEST_SIDE_PX} a side); give a smaller --size"
+        )
+    return width, height
+
+
+def resolve_objects(info: VideoInfo, look: Look, options: Options) -> Look:
+    """Give every named object the exact time of the frame it is named in, and its point at the size that is painted.
+
+    A region's number is that of the film's own size, as `preview` shows it; where the film is scaled it becomes a
+    point.
+
+    Raises:
+        OptionError: a point outside the frame, no region of that number, or a time after the part that is painted.
+    """
+    out = options.output
     width, height = scaled_size(info, out.size)
 
     def resolved(thing: ObjectStyle) -> ObjectStyle:
         frame = naming_frame(info, thing, out)
         at_s = float((frame.pts - info.start_pts) * info.time_base)
+        end_s = None if out.duration is None else out.start + out.duration
+        if end_s is not None and at_s >= end_s:
+            raise OptionError(
+                f"object '{thing.name}' @{thing.where}: after the part that is painted, which ends at {end_s:g} s; "
+                "give an earlier time or a longer --duration"
+            )
+        if thing.region is not None and (width, height) != (info.width, info.height):
+            film_frame = FrameBatch.stack([naming_frame(info, thing, replace(out, size=None))])
+            point = Stylizer(look, options).point_in(thing, film_frame, info.color)
+            thing = replace(thing, region=None, point=point)
         if thing.point is None:
             return replace(thing, at_s=at_s)
         x, y = thing.point
-        if x < info.width and y < info.height:  # else left outside, to be refused where regions are known
-            x, y = int((x + 0.5) * width / info.width), int((y + 0.5) * height / info.height)
+        if not (0 <= x < info.width and 0 <= y < info.height):
+            raise OptionError(
+                f"object '{thing.name}' @{thing.where}: outside the frame, which is {info.width}x{info.height} pixels"
+            )
+        x, y = int((x + 0.5) * width / info.width), int((y + 0.5) * height / info.height)
         return replace(thing, at_s=at_s, point=(x, y))
 
     return replace(look, objects=tuple(resolved(thing) for thing in look.objects)) if look.objects else look
 
 
-def check_objects(stylizer: Stylizer, info: VideoInfo, look: Look, out: OutputOptions) -> None:
-    """Refuse a point on no object before any work is done, not when the film comes to it."""
-    for thing in look.objects:
-        stylizer.check_object(thing, FrameBatch.stack([naming_frame(info, thing, out)]), info.color)
+def check_objects(stylizer: Stylizer, info: VideoInfo, typed: Look, look: Look, out: OutputOptions) -> None:
+    """Refuse a point on no object before any work is done, in the person's own numbers."""
+    for said, thing in zip(typed.objects, look.objects, strict=True):
+        frame = FrameBatch.stack([naming_frame(info, thing, out)])
+        if said.point is not None:
+            stylizer.check_object(said, frame, info.color, size=(info.height, info.width))
+        stylizer.check_object(thing, frame, info.color)
 
 
 def naming_frame(info: VideoInfo, thing: ObjectStyle, out: OutputOptions) -> Frame:

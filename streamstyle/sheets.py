@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from streamstyle.config import Device
-from streamstyle.errors import InputError, OutputError
+from streamstyle.errors import InputError, OptionError, OutputError
 from streamstyle.frames import FrameBatch
 from streamstyle.gpu.transfer import choose_device, choose_dtype, upload
 from streamstyle.media.decode import frame_at
@@ -65,8 +65,13 @@ def style_sheet(output: str | Path, photo: str | Path | None = None, *, device: 
         photo: a picture or a film; None for a frame of the demo clip.
         device: where to compute.
 
+    Raises:
+        OptionError: output is not a .png: a film given by mistake is not overwritten.
+
     Cost: 26 passes of the network at 640 px, about 4 s on two cores.
     """
+    if Path(output).suffix.lower() != ".png":
+        raise OptionError(f"{output}: a contact sheet is a picture; give it the ending .png")
     picture = film_frame(weights.fetch("bigbuckbunny"), DEMO_FRAME_S) if photo is None else read_picture(photo)
     scale = min(1.0, 640 / picture.shape[1])
     size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))

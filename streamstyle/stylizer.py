@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -72,41 +76,42 @@ class Stylizer:
             raise OptionError(
                 "--statistics frame: paints one style over the whole frame; say only --style, or use frozen"
             )
-        mixed = look.needs_objects
-        compiles = painting.compile == "on" or (
-            painting.compile == "auto" and mixed and _compile_pays(frames_expected, self.device)
-        )
-        self._net = RegionStylizer(StyleNet.load(), self.device, dtype, compile_lookup=compiles and mixed)
+        compiles = look.needs_objects and _compiles(painting.compile, frames_expected, self.device)
+        self._net = RegionStylizer(StyleNet.load(), self.device, dtype, compile_lookup=compiles)
+        self._styles = look.styles
+        self._segmenter = Segmenter(self.options.analysis, self.device, dtype) if look.needs_objects else None
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget the film so far: the next frame is the first of another one, of any size."""
         self._tracks: ObjectTracks | None = None
-        if look.needs_objects:
-            analysis = self.options.analysis
-            every = analysis.analyse_every
+        if self._segmenter is not None:
+            every = self.options.analysis.analyse_every
             every = every if every != "auto" else FLOW_EVERY_CPU if self.device.type == "cpu" else 1
-            segmenter = Segmenter(analysis, self.device, dtype)
-            self._tracks = ObjectTracks(segmenter, analysis, look.objects, every)
+            self._tracks = ObjectTracks(self._segmenter, self.options.analysis, self.look.objects, every)
         self._cuts = CutDetector()
         self._statistics = FrozenStatistics()
         self._table: tuple[int, Affine] | None = None
-        self._styles = look.styles
 
     # -- any source ---------------------------------------------------------------------------------------------
 
     def paint(self, frames: Iterable[np.ndarray], *, fps: float = 25.0) -> Iterator[np.ndarray]:
-        """Paint RGB frames from any source, one in, one out, in order.
+        """Paint RGB frames from any source, one in, one out, in order; each call starts another film.
 
         Args:
             frames: [H, W, 3] uint8 RGB arrays of one size.
             fps: frames a second; gives the objects' SECONDS their meaning.
 
         Yields:
-            [H, W, 3] uint8 RGB arrays of the same size.
+            [H, W, 3] uint8 RGB arrays of the same size; pixels that wear ``none`` are the frame's own.
 
         Raises:
             ShapeError: a frame is not [H, W, 3] uint8 or changes size.
         """
+        self.restart()
         color = ColorTags("bt709", full_range=True)
-        index, size = 0, None
-        for (frame,) in rebatch(frames, 1):
+        size = None
+        for index, (frame,) in enumerate(rebatch(frames, 1)):
             if (
                 frame.ndim != 3
                 or frame.shape[2] != 3
@@ -120,8 +125,8 @@ class Stylizer:
             batch = FrameBatch(*(p.numpy() for p in planes), pts=(index,), index=index)
             painted = self.paint_batch(batch, color, [index / fps], subsample=False)
             out = yuv_to_rgb(upload((painted.y, painted.u, painted.v), torch.device("cpu")), color)
-            yield (out[0].permute(1, 2, 0) * 255 + 0.5).to(torch.uint8).numpy()
-            index += 1
+            changed = (painted.y != batch.y) | (painted.u != batch.u) | (painted.v != batch.v)
+            yield np.where(changed[0][..., None], (out[0].permute(1, 2, 0) * 255 + 0.5).to(torch.uint8).numpy(), frame)
 
     # -- the river ----------------------------------------------------------------------------------------------
 
@@ -138,11 +143,16 @@ class Stylizer:
             subsample: give 4:2:0 back (even sizes), else 4:4:4.
 
         Returns:
-            A batch with the same pts; pixels that wear ``none`` are the original bytes.
+            A batch with the same pts; pixels that wear ``none`` are the original bytes (where chroma goes from 4:2:0
+            to 4:4:4, or back, their luma is).
         """
+        fits = (batch.u.shape == batch.y.shape) != subsample
+        if fits and self._styles == (NONE,):
+            return batch
         planes = upload((batch.y, batch.u, batch.v), self.device)
         if self._styles == (NONE,):
-            return batch if subsample else self._as_444(batch, planes, color)
+            y, u, v = download(_relaid(planes, yuv_to_rgb(planes, color), color, subsample))
+            return FrameBatch(y, u, v, batch.pts, batch.index)
         small = self._small_planes(planes)
         lumas = small[0].cpu().numpy()  # synchronises
         cuts = [self._cuts.step(luma) for luma in lumas]
@@ -152,9 +162,7 @@ class Stylizer:
         shares = [share for _, share in painted]
         out = rgb_to_yuv(torch.cat([image for image, _ in painted]), color, subsample=subsample)
         if any(share is not None for share in shares):
-            original = (
-                planes if subsample and planes[1].shape == out[1].shape else rgb_to_yuv(rgb, color, subsample=subsample)
-            )
+            original = planes if fits else _relaid(planes, rgb, color, subsample)
             blend_planes_(out, original, torch.cat([s for s in shares if s is not None]))
         y, u, v = download(out)
         return FrameBatch(y, u, v, batch.pts, batch.index)
@@ -184,14 +192,29 @@ class Stylizer:
         small = self._small_planes(upload((batch.y[:1], batch.u[:1], batch.v[:1]), self.device))
         return self._tracks.segmenter(yuv_to_rgb(small, color))[0]
 
-    def check_object(self, thing: ObjectStyle, batch: FrameBatch, color: ColorTags) -> None:
-        """Refuse a named object that is not there in the batch's first frame.
+    def check_object(
+        self, thing: ObjectStyle, batch: FrameBatch, color: ColorTags, *, size: tuple[int, int] | None = None
+    ) -> np.ndarray:
+        """Where a named object is in the batch's first frame, [h, w] bool, at the analysis size.
+
+        Args:
+            thing: the object.
+            batch, color: the frame it is named in.
+            size: (height, width) that its point is in pixels of; None for the frame's own.
 
         Raises:
             OptionError: outside the frame, on the background, or no region of that number.
         """
         found = self.find_objects(batch, color)
-        object_mask(thing, found.ids.cpu(), found.regions, (batch.y.shape[1], batch.y.shape[2]))
+        return object_mask(thing, found.ids.cpu(), found.regions, size or (batch.y.shape[1], batch.y.shape[2]))
+
+    def point_in(self, thing: ObjectStyle, batch: FrameBatch, color: ColorTags) -> tuple[int, int]:
+        """The pixel (x, y) of the batch's first frame that lies deepest in a named object."""
+        mask = self.check_object(thing, batch, color)
+        inside = cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 3)
+        row, column = np.unravel_index(int(inside.argmax()), inside.shape)
+        height, width = batch.y.shape[1:]
+        return int((column - 0.5) * width / mask.shape[1]), int((row - 0.5) * height / mask.shape[0])
 
     @property
     def unreached(self) -> list[str]:
@@ -231,7 +254,7 @@ class Stylizer:
         return style_map(looks, len(self._styles), size, self.options.painting.feather)
 
     def _look_table(self) -> np.ndarray:
-        """Slot -> index of the style it wears, int32; a part not confirmed as an object still wears the background's."""
+        """Slot -> index of the style it wears, int32; a part not confirmed as an object wears the background's."""
         assert self._tracks is not None
         number = {style: k for k, style in enumerate(self._styles)}
         worn = {thing.name: thing.style for thing in self.look.objects}
@@ -263,7 +286,7 @@ class Stylizer:
         return image, share
 
     def _record(self, rgb: Tensor) -> list[Affine]:
-        """Each worn style's affine maps from a reference frame; ``none`` borrows a neighbour's, its pixels are not used."""
+        """Each worn style's affine maps from a reference frame; ``none`` borrows a neighbour's, which is never seen."""
         pixels = rgb.shape[2] * rgb.shape[3]
         if pixels > RECORD_PX:
             step = int(np.ceil(np.sqrt(pixels / RECORD_PX)))
@@ -273,16 +296,21 @@ class Stylizer:
         spare = next(iter(recorded.values()))
         return [spare if n is None else recorded[n] for n in numbers]
 
-    @staticmethod
-    def _as_444(batch: FrameBatch, planes: Planes, color: ColorTags) -> FrameBatch:
-        y, u, v = download(rgb_to_yuv(yuv_to_rgb(planes, color), color, subsample=False))
-        return FrameBatch(y, u, v, batch.pts, batch.index)
+
+def _relaid(planes: Planes, rgb: Tensor, color: ColorTags, subsample: bool) -> Planes:
+    """Planes in the other chroma layout; luma stays as it is."""
+    _, u, v = rgb_to_yuv(rgb, color, subsample=subsample)
+    return planes[0], u, v
 
 
-def _compile_pays(frames: int | None, device: torch.device) -> bool:
-    """Whether a compiled lookup saves more than compiling costs; it needs a C++ compiler on a CPU."""
-    import shutil
+def _compiles(wanted: str, frames: int | None, device: torch.device) -> bool:
+    """Whether to compile the lookup; auto: where that saves more than it costs. A CPU needs torch's C++ compiler.
 
-    if frames is None or frames < COMPILE_PAYS_FRAMES:
-        return False
-    return device.type == "cuda" or any(shutil.which(name) for name in ("g++", "c++", "clang++"))
+    Raises:
+        OptionError: compiling is asked for, and there is no compiler.
+    """
+    compiler = os.environ.get("CXX", {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++"))
+    can = device.type == "cuda" or shutil.which(compiler) is not None
+    if wanted == "on" and not can:
+        raise OptionError(f"--compile on: needs the C++ compiler {compiler}; install it, or leave --compile out")
+    return can and (wanted == "on" or (wanted == "auto" and (frames or 0) >= COMPILE_PAYS_FRAMES))

@@ -1,17 +1,23 @@
 """The third witness: what NumPy, SciPy, OpenCV, scikit-image, libswscale and ONNX Runtime say.
 
 Nothing here shares a line with the package. Each function takes and gives NumPy arrays of one picture unless it says
-otherwise; ``pictures`` and ``smooth`` make the known ones.
+otherwise.
 """
 
 from __future__ import annotations
 
+import itertools
+
 import av
 import cv2
 import numpy as np
+import onnx
+import onnxruntime
 import scipy.ndimage
 import skimage.filters
 import skimage.measure
+import skimage.segmentation
+import torch
 
 # -- pictures ---------------------------------------------------------------------------------------------------------
 
@@ -135,27 +141,162 @@ def local_otsu(edges: np.ndarray, side: int) -> np.ndarray:
 
 # -- colour -----------------------------------------------------------------------------------------------------------
 
-SWSCALE_SPACE = {"bt601": "ITU601", "bt709": "ITU709", "bt2020": 9}
-
 
 def swscale_to_rgb(planes: list[np.ndarray], matrix: str, full_range: bool) -> np.ndarray:
-    """libswscale's RGB [h, w, 3] uint8 of y, u, v, with its best interpolation."""
+    """libswscale's RGB [3, h, w] uint8 of y, u, v; 4:2:0 is left-sited.
+
+    swscale stretches the chroma of an odd size over the whole picture, which no decoder means; so it is given even ones.
+    """
+    y, u, v = planes
+    height, width = y.shape
+    if u.shape != y.shape:
+        y = np.pad(y, ((0, height % 2), (0, width % 2)), mode="edge")
+    options = f"in_color_matrix={matrix}:in_range={'pc' if full_range else 'tv'}:out_range=pc"
+    if u.shape != y.shape:
+        options += ":in_h_chr_pos=0:in_v_chr_pos=128"
+    green, blue, red = _swscale([y, u, v], "yuv444p" if u.shape == y.shape else "yuv420p", "gbrp", options)
+    return np.stack([red, green, blue])[:, :height, :width]
+
+
+def swscale_to_yuv(rgb: np.ndarray, matrix: str, full_range: bool, subsample: bool) -> list[np.ndarray]:
+    """libswscale's y, u, v of RGB [3, h, w] uint8; 4:2:0 is left-sited."""
+    options = f"out_color_matrix={matrix}:out_range={'pc' if full_range else 'tv'}:in_range=pc"
+    if subsample:
+        options += ":out_h_chr_pos=0:out_v_chr_pos=128"
+    red, green, blue = rgb
+    return _swscale([green, blue, red], "gbrp", "yuv420p" if subsample else "yuv444p", options)
+
+
+def _swscale(planes: list[np.ndarray], source: str, target: str, options: str) -> list[np.ndarray]:
     height, width = planes[0].shape
-    frame = av.VideoFrame(width, height, "yuv444p" if planes[1].shape == planes[0].shape else "yuv420p")
+    graph = av.filter.Graph()
+    nodes = [
+        graph.add("buffer", f"video_size={width}x{height}:pix_fmt={source}:time_base=1/25:pixel_aspect=1/1"),
+        graph.add("scale", f"flags=bilinear+accurate_rnd+full_chroma_int+full_chroma_inp:{options}"),
+        graph.add("format", target),
+        graph.add("buffersink"),
+    ]
+    for node, following in itertools.pairwise(nodes):
+        node.link_to(following)
+    graph.configure()
+    frame = av.VideoFrame(width, height, source)
+    frame.pts = 0
     for plane, pixels in zip(frame.planes, planes, strict=True):
         rows = np.zeros((plane.height, plane.line_size), np.uint8)
         rows[:, : plane.width] = pixels
         plane.update(rows)
-    frame.colorspace, frame.color_range = _libav_space(matrix), 2 if full_range else 1
-    out = frame.reformat(
-        format="rgb24",
-        src_colorspace=_libav_space(matrix),
-        src_color_range=2 if full_range else 1,
-        dst_color_range=2,
-        interpolation="FULL_CHR_H_INT",
+    graph.push(frame)
+    out = graph.pull()
+    return [np.frombuffer(p, np.uint8).reshape(p.height, p.line_size)[:, : p.width].copy() for p in out.planes]
+
+
+# -- regions ----------------------------------------------------------------------------------------------------------
+
+
+def stray_parts(labels: np.ndarray, seeds: np.ndarray) -> int:
+    """How many 4-connected parts of a flooded map hold no seed of their own label; 0 for any flooding."""
+    stray = 0
+    for label in np.unique(labels[labels > 0]):
+        parts, count = scipy.ndimage.label(labels == label)
+        stray += count - np.unique(parts[(seeds == label) & (parts > 0)]).size
+    return stray
+
+
+def watershed(seeds: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """scikit-image's watershed by a priority queue."""
+    return skimage.segmentation.watershed(edges, seeds, connectivity=1).astype(np.int32)
+
+
+# -- the painting network ---------------------------------------------------------------------------------------------
+
+
+EPSILON = 1e-5
+"""In the norms of the published graph, all 18 of them; Magenta's variance_epsilon."""
+
+
+def stylenet_session(weights: dict[str, np.ndarray], style: int) -> onnxruntime.InferenceSession:
+    """Dumoulin's network for one style as an ONNX graph, written out from the paper's table: rgb in, painted out."""
+    nodes: list[onnx.NodeProto] = []
+    tensors: list[onnx.TensorProto] = []
+
+    def constant(name: str, value: np.ndarray) -> str:
+        tensors.append(onnx.numpy_helper.from_array(value, name))
+        return name
+
+    def node(kind: str, inputs: list[str], **attributes: object) -> str:
+        nodes.append(onnx.helper.make_node(kind, inputs, [f"t{len(nodes)}"], **attributes))
+        return f"t{len(nodes) - 1}"
+
+    def block(x: str, name: str, size: int, stride: int = 1) -> str:
+        pad = size // 2
+        x = node("Pad", [x, constant(f"{name}.pads", np.array([0, 0, pad, pad] * 2))], mode="reflect")
+        x = node("Conv", [x, constant(f"{name}.w", weights[f"{name}.w"])], strides=[stride, stride])
+        gamma, beta = (
+            constant(f"{name}.{part}", weights[f"{name}.norm.{part}"][style].copy()) for part in ("gamma", "beta")
+        )
+        return node("InstanceNormalization", [x, gamma, beta], epsilon=EPSILON)
+
+    x = node("Relu", [block("rgb", "contract.0", 9)])
+    x = node("Relu", [block(x, "contract.1", 3, 2)])
+    x = node("Relu", [block(x, "contract.2", 3, 2)])
+    for i in range(6):
+        inner = node("Relu", [block(x, f"res.{i}.0", 3)])
+        x = node("Add", [x, block(inner, f"res.{i}.1", 3)])
+    scales = constant("scales", np.array([1, 1, 2, 2], np.float32))
+    for i in range(2):
+        resize = {"mode": "nearest", "nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}
+        x = node("Relu", [block(node("Resize", [x, "", scales], **resize), f"expand.{i}", 3)])
+    x = node("Sigmoid", [block(x, "expand.2", 9)])
+    picture = onnx.TensorProto.FLOAT, [None, 3, None, None]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "stylenet",
+        [onnx.helper.make_tensor_value_info("rgb", *picture)],
+        [onnx.helper.make_tensor_value_info(x, *picture)],
+        tensors,
     )
-    return out.to_ndarray()
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
-def _libav_space(matrix: str) -> int:
-    return {"bt601": 5, "bt709": 1, "bt2020": 9}[matrix]
+# -- a film with an answer: three flat discs that move over a flat ground -----------------------------------------------
+
+HEIGHT, WIDTH = 160, 240
+FRAMES = 20
+RADIUS = 24
+COLOURS = ((0.9, 0.2, 0.1), (0.1, 0.2, 0.8), (0.95, 0.9, 0.2))
+GROUND = (0.12, 0.14, 0.12)
+PLACES = ((45, 40), (120, 115), (190, 50))
+"""Centre (x, y) of each disc in the first frame, px."""
+STEPS = ((2.0, 1.0), (-2.0, 0.0), (-1.0, 2.0))
+"""How far it moves from frame to frame, px."""
+
+
+def disc_centre(k: int, frame: int) -> tuple[float, float]:
+    return PLACES[k][0] + STEPS[k][0] * frame, PLACES[k][1] + STEPS[k][1] * frame
+
+
+def disc(k: int, frame: int) -> np.ndarray:
+    """Where disc k is, [HEIGHT, WIDTH] bool."""
+    x, y = disc_centre(k, frame)
+    rows, columns = np.indices((HEIGHT, WIDTH))
+    return (columns - x) ** 2 + (rows - y) ** 2 <= RADIUS**2
+
+
+def disc_picture(frame: int) -> torch.Tensor:
+    """One frame, [1, 3, HEIGHT, WIDTH] float32, its borders a little soft as a lens makes them."""
+    rgb = np.empty((HEIGHT, WIDTH, 3), np.float32)
+    rgb[:] = GROUND
+    for k, colour in enumerate(COLOURS):
+        rgb[disc(k, frame)] = colour
+    return torch.from_numpy(cv2.GaussianBlur(rgb, (0, 0), 0.7)).permute(2, 0, 1)[None].contiguous()
+
+
+def disc_luma(frame: int) -> np.ndarray:
+    """Its luma, [HEIGHT, WIDTH] uint8."""
+    weights = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
+    return ((disc_picture(frame)[0] * weights).sum(0) * 219 + 16.5).to(torch.uint8).numpy()
+
+
+def iou(mask: np.ndarray, other: np.ndarray) -> float:
+    return float((mask & other).sum() / max(1, (mask | other).sum()))

@@ -53,7 +53,7 @@ def style_map(
     # A step blurred by sigma has slope 1 / (sigma sqrt(2 pi)) at the border: this gain makes the ramp feather_px wide.
     gain = math.inf if feather_px <= 0 else blur * scale * math.sqrt(2 * math.pi) / feather_px
     if impl == "auto" and looks.device.type == "cpu" and len(looks) > 0:
-        frames = [_strongest_two(_masks(frame, count, size, blur)) for frame in looks.numpy()]
+        frames = [_strongest_two(frame, count, size, blur) for frame in looks.numpy()]
         first, second, best, next_best = (torch.from_numpy(np.stack(part)) for part in zip(*frames, strict=True))
     else:
         masks = torch.stack([(looks == k).float() for k in range(max(2, count))], 1)
@@ -73,28 +73,45 @@ def _gaussian(masks: Tensor, sigma: float) -> Tensor:
     return masks if radius < 1 else gaussian_blur2d(masks, 2 * radius + 1, (sigma, sigma), border_type="reflect")
 
 
-def _masks(looks: np.ndarray, count: int, size: tuple[int, int], sigma: float) -> list[np.ndarray]:
+def _strongest_two(
+    looks: np.ndarray, count: int, size: tuple[int, int], sigma: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Indices and values (0..255) of the largest and second largest smoothed mask of each full-size pixel.
+
+    The most common look is laid down first; each other one is compared only inside its own box.
+    """
+    areas = np.bincount(looks.ravel(), minlength=count)
+    order = [int(k) for k in np.argsort(-areas, kind="stable") if areas[k]]
     radius = min(round(3 * sigma), min(looks.shape) - 1)
-    masks = []
-    for k in range(count):
-        mask = (looks == k).astype(np.uint8) * np.uint8(255)
+    best, next_best = np.zeros(size, np.uint8), np.zeros(size, np.uint8)
+    first = np.full(size, order[0], np.uint8)
+    second = np.full(size, order[min(1, len(order) - 1)], np.uint8)
+    for k in order:
+        small = (looks == k).astype(np.uint8) * np.uint8(255)
+        box = _box(small, radius + 2, size)
         if radius >= 1:
-            mask = cv2.GaussianBlur(mask, (2 * radius + 1,) * 2, sigma, borderType=cv2.BORDER_REFLECT_101)
-        masks.append(cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_LINEAR))
-    return masks
-
-
-def _strongest_two(masks: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Indices and values of the largest and second largest of K uint8 maps."""
-    best, next_best = masks[0].copy(), np.zeros_like(masks[0])
-    first, second = np.zeros_like(best), np.full_like(best, min(1, len(masks) - 1))
-    for k, mask in enumerate(masks[1:], 1):
-        wins = mask > best
-        runner = ~wins & (mask > next_best)
-        np.copyto(second, first, where=wins)
-        np.copyto(next_best, best, where=wins)
-        np.copyto(first, k, where=wins)
-        np.copyto(best, mask, where=wins)
-        np.copyto(second, k, where=runner)
-        np.copyto(next_best, mask, where=runner)
+            small = cv2.GaussianBlur(small, (2 * radius + 1,) * 2, sigma, borderType=cv2.BORDER_REFLECT_101)
+        mask = cv2.resize(small, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+        if k == order[0]:
+            best = mask
+            continue
+        mask, b, n, f, s = (x[box] for x in (mask, best, next_best, first, second))
+        wins = mask > b
+        runner = ~wins & (mask > n)
+        np.copyto(s, f, where=wins)
+        np.copyto(n, b, where=wins)
+        np.copyto(f, k, where=wins)
+        np.copyto(b, mask, where=wins)
+        np.copyto(s, k, where=runner)
+        np.copyto(n, mask, where=runner)
     return first, second, best, next_best
+
+
+def _box(mask: np.ndarray, margin: int, size: tuple[int, int]) -> tuple[slice, slice]:
+    """Rows and columns, at full size, that a small mask can reach when blurred and enlarged."""
+    slices = []
+    for axis in range(2):
+        at = np.flatnonzero(mask.any(1 - axis))
+        scale = size[axis] / mask.shape[axis]
+        slices.append(slice(max(0, int((at[0] - margin) * scale)), int((at[-1] + 1 + margin) * scale) + 1))
+    return slices[0], slices[1]

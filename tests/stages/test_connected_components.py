@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from streamstyle.errors import ShapeError
+from streamstyle.stages.connected_components import connected_components, dense_labels
+from tests import oracles
+
+IMPLS = ["auto", "ref"]
+MASKS = oracles.known_masks()
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+@pytest.mark.parametrize("connectivity", [4, 8])
+@pytest.mark.parametrize("name", MASKS)
+def test_known_pictures(device, name, connectivity, impl):
+    mask = MASKS[name]
+    labels = connected_components(torch.from_numpy(mask)[None].to(device), connectivity=connectivity, impl=impl)
+    assert labels.dtype == torch.int32
+    assert labels.device.type == device.type
+    np.testing.assert_array_equal(labels[0].cpu().numpy(), oracles.components(mask, connectivity))
+
+
+@pytest.mark.parametrize(("name", "four", "eight"), [("spiral", 1, 1), ("checkerboard", 21, 1), ("border", 1, 1)])
+def test_how_many_a_person_counts(name, four, eight):
+    mask = torch.from_numpy(MASKS[name])[None]
+    for connectivity, count in ((4, four), (8, eight)):
+        assert dense_labels(connected_components(mask, connectivity=connectivity))[1].tolist() == [count]
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+@pytest.mark.parametrize("connectivity", [4, 8])
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (17, 23), (64, 65)])
+@pytest.mark.parametrize("grain", [1, 3, 9])
+def test_equals_scipy(device, size, grain, connectivity, impl):
+    rng = np.random.default_rng(grain)
+    masks = np.stack([oracles.random_mask(rng, *size, density, grain) for density in (0.1, 0.4, 0.5, 0.6, 0.9)])
+    labels = connected_components(torch.from_numpy(masks).to(device), connectivity=connectivity, impl=impl)
+    expected = np.stack([oracles.components(mask, connectivity) for mask in masks])
+    np.testing.assert_array_equal(labels.cpu().numpy(), expected)
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+def test_frames_of_a_batch_do_not_touch_each_other(impl):
+    masks = (torch.rand(4, 19, 22) < 0.5).to(torch.uint8)
+    together = connected_components(masks, impl=impl)
+    for i in range(4):
+        assert torch.equal(connected_components(masks[i : i + 1], impl=impl)[0], together[i])
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+def test_bool_any_nonzero_and_any_layout_are_the_same_mask(impl):
+    mask = (torch.rand(2, 30, 20) < 0.5).to(torch.uint8)
+    expected = connected_components(mask, impl=impl)
+    assert torch.equal(connected_components(mask.bool(), impl=impl), expected)
+    assert torch.equal(connected_components(mask * 7, impl=impl), expected)
+    turned = mask.transpose(1, 2).contiguous().transpose(1, 2)
+    assert not turned.is_contiguous()
+    assert torch.equal(connected_components(turned, impl=impl), expected)
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+@pytest.mark.parametrize("shape", [(0, 4, 5), (2, 0, 5), (2, 4, 0)])
+def test_no_pixels_give_no_labels(impl, shape):
+    labels = connected_components(torch.zeros(shape, dtype=torch.uint8), impl=impl)
+    assert labels.shape == shape
+    assert labels.dtype == torch.int32
+
+
+@pytest.mark.parametrize("mask", [torch.zeros(4, 4, dtype=torch.uint8), torch.zeros(1, 4, 4)], ids=["no batch", "float"])
+def test_another_shape_or_type_is_refused_and_shown(mask):
+    with pytest.raises(ShapeError) as error:
+        connected_components(mask)
+    assert f"{mask.dtype} {list(mask.shape)}" in str(error.value)
+
+
+def test_another_connectivity_is_refused_and_shown():
+    with pytest.raises(ShapeError, match="got 6"):
+        connected_components(torch.zeros(1, 4, 4, dtype=torch.uint8), connectivity=6)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    hnp.arrays(np.uint8, hnp.array_shapes(min_dims=3, max_dims=3, max_side=9), elements=st.integers(0, 1)),
+    st.sampled_from([4, 8]),
+)
+def test_both_ways_agree_and_labels_are_first_pixels(masks, connectivity):
+    mask = torch.from_numpy(masks)
+    labels = connected_components(mask, connectivity=connectivity)
+    assert torch.equal(labels, connected_components(mask, connectivity=connectivity, impl="ref"))
+    assert torch.equal(labels > 0, mask > 0)
+    for frame in labels:
+        values, first = np.unique(frame.numpy(), return_index=True)
+        assert all(value in (0, index + 1) for value, index in zip(values, first, strict=True))
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_dense_labels_of_known_pictures(device, name):
+    labels = oracles.components(MASKS[name], 4)
+    ids, counts = dense_labels(torch.from_numpy(labels)[None].to(device))
+    expected, count = oracles.dense(labels)
+    assert ids.dtype == torch.int32
+    assert counts.dtype == torch.int64
+    assert counts.tolist() == [count]
+    np.testing.assert_array_equal(ids[0].cpu().numpy(), expected)
+
+
+def test_dense_labels_number_each_frame_from_one():
+    labels = connected_components((torch.rand(3, 20, 31) < 0.4).to(torch.uint8))
+    ids, counts = dense_labels(labels)
+    for frame, label, count in zip(ids, labels, counts.tolist(), strict=True):
+        np.testing.assert_array_equal(frame.numpy(), oracles.dense(label.numpy())[0])
+        assert frame.unique().tolist() == list(range(count + 1))
+
+
+def test_dense_labels_of_no_frames():
+    ids, counts = dense_labels(torch.zeros(0, 3, 4, dtype=torch.int32))
+    assert ids.shape == (0, 3, 4)
+    assert counts.shape == (0,)

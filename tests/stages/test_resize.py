@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+import skimage.transform
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamstyle.errors import ShapeError
+from streamstyle.stages.resize import resize_planes, small_size
+from tests import oracles
+
+IMPLS = ["auto", "ref"]
+
+
+def planes_of(count: int, height: int, width: int) -> torch.Tensor:
+    planes = [oracles.smooth(np.random.default_rng(i), height, width, 2) * 255 for i in range(count)]
+    return torch.from_numpy(np.stack(planes).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("shape", "short_side", "expected"),
+    [((1080, 1920), 240, (240, 427)), ((1920, 1080), 240, (427, 240)), ((100, 60), 240, (100, 60)), ((1, 9), 64, (1, 9))],
+)
+def test_small_size(shape, short_side, expected):
+    assert small_size(shape, short_side) == expected
+    assert small_size((7, *shape), short_side) == expected
+
+
+@pytest.mark.parametrize("size", [(30, 40), (31, 17), (59, 80), (60, 79), (1, 1), (60, 1), (1, 80)])
+def test_both_ways_agree_when_shrinking(device, size):
+    planes = torch.cat([planes_of(2, 60, 80), torch.randint(0, 256, (1, 60, 80), dtype=torch.uint8)])
+    auto, ref = resize_planes(planes, size), resize_planes(planes.to(device), size, impl="ref").cpu()
+    assert auto.shape == ref.shape == (3, *size)
+    assert auto.dtype == ref.dtype == torch.uint8
+    assert (auto.int() - ref.int()).abs().max() <= 2
+
+
+@pytest.mark.parametrize("size", [(120, 160), (61, 99), (120, 40), (30, 200)])
+def test_both_ways_agree_when_growing(size):
+    planes = planes_of(2, 60, 80)
+    auto, ref = resize_planes(planes, size), resize_planes(planes, size, impl="ref")
+    assert (auto.int() - ref.int()).abs().max() <= 2
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+def test_shrinking_by_a_whole_number_is_the_mean_of_blocks(impl):
+    planes = torch.randint(0, 256, (2, 24, 36), dtype=torch.uint8)
+    expected = np.stack([skimage.transform.downscale_local_mean(plane.astype(float), (4, 3)) for plane in planes.numpy()])
+    assert np.abs(resize_planes(planes, (6, 12), impl=impl).numpy() - expected).max() <= 0.5 + 1e-6
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.tuples(*[st.integers(1, 40)] * 4), st.integers(0, 255), st.sampled_from(IMPLS))
+def test_flat_stays_flat_at_any_size(sizes, level, impl):
+    planes = torch.full((2, *sizes[:2]), level, dtype=torch.uint8)
+    resized = resize_planes(planes, sizes[2:], impl=impl)
+    assert resized.shape == (2, *sizes[2:])
+    assert resized.unique().tolist() == [level]
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+def test_the_same_size_is_the_same_planes(impl):
+    planes = planes_of(1, 9, 7)
+    assert resize_planes(planes, (9, 7), impl=impl) is planes
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+@pytest.mark.parametrize("size", [(3, 3), (30, 30), (30, 3)])
+def test_no_frames(impl, size):
+    resized = resize_planes(torch.zeros(0, 9, 7, dtype=torch.uint8), size, impl=impl)
+    assert resized.shape == (0, *size)
+    assert resized.dtype == torch.uint8
+
+
+@pytest.mark.parametrize("planes", [torch.zeros(4, 4, dtype=torch.uint8), torch.zeros(1, 4, 4)], ids=["no batch", "float"])
+def test_another_shape_or_type_is_refused_and_shown(planes):
+    with pytest.raises(ShapeError) as error:
+        resize_planes(planes, (2, 2))
+    assert f"{planes.dtype} {list(planes.shape)}" in str(error.value)

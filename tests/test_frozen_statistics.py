@@ -1,0 +1,149 @@
+import numpy as np
+import pytest
+import torch
+
+from streamstyle.frozen_statistics import FADE_FRAMES, CutDetector, FrozenStatistics
+from streamstyle.nets.stylenet import LAYERS
+from tests import oracles
+
+HEIGHT, WIDTH = 120, 160
+
+
+def texture(seed: int, low: int = 0, high: int = 255, width: int = WIDTH) -> np.ndarray:
+    return (low + (high - low) * oracles.smooth(np.random.default_rng(seed), HEIGHT, width, 4)).astype(np.uint8)
+
+
+def cuts(frames: list[np.ndarray]) -> list[int]:
+    detector = CutDetector()
+    return [i for i, frame in enumerate(frames) if detector.step(frame)]
+
+
+# -- cuts -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("one", "other"), [((0, 90), (120, 255)), ((110, 255), (0, 150)), ((0, 60), (60, 255))])
+def test_a_cut_between_two_shots_is_found_once(one, other):
+    shots = [texture(1, *one)] * 4 + [texture(2, *other)] * 4
+    assert cuts(shots) == [4]
+
+
+def test_a_film_starts_without_a_cut_and_a_still_has_none():
+    assert cuts([texture(1)] * 5) == []
+
+
+@pytest.mark.parametrize("speed", [1, 4, 12])
+def test_a_pan_is_no_cut(speed):
+    wide = texture(3, width=WIDTH + 20 * speed)
+    assert cuts([wide[:, speed * i : speed * i + WIDTH] for i in range(20)]) == []
+
+
+@pytest.mark.parametrize("frames", [12, 25])
+def test_a_fade_is_no_cut(frames):
+    dark, bright = texture(1, 0, 90).astype(float), texture(2, 120, 255).astype(float)
+    assert cuts([(dark + (bright - dark) * i / frames).astype(np.uint8) for i in range(frames + 1)]) == []
+    assert cuts([(bright * (1 - i / frames)).astype(np.uint8) for i in range(frames + 1)]) == []
+
+
+def test_noise_is_no_cut():
+    rng, still = np.random.default_rng(0), texture(1, 40, 200)
+    assert cuts([np.clip(still + rng.normal(0, 8, still.shape), 0, 255).astype(np.uint8) for _ in range(10)]) == []
+
+
+def test_another_size_is_no_cut():
+    assert cuts([texture(1, 0, 90), texture(2, 120, 255)[:60]]) == []
+
+
+# -- statistics -------------------------------------------------------------------------------------------------------
+
+
+class Recorder:
+    """Records maps that hold the number of the recording in every place."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self) -> list:
+        self.count += 1
+        value = float(self.count)
+        one = tuple((torch.full((x.channels,), value), torch.full((x.channels,), -value)) for x in LAYERS)
+        return [one, one]
+
+
+def watch(lumas: list[np.ndarray], cut_at: tuple[int, ...] = ()) -> tuple[list[float], list[int], Recorder]:
+    """What each frame wears (1 the first recording, 1.5 half way to the second), versions, and the recorder."""
+    statistics, record = FrozenStatistics(), Recorder()
+    worn, versions = [], []
+    for i, luma in enumerate(lumas):
+        styles = statistics.step(luma, i in cut_at, record)
+        assert len(styles) == 2
+        values = {round(float(x), 5) for style in styles for scale, shift in style for x in (*scale, *-shift)}
+        (value,) = values
+        worn.append(value)
+        versions.append(statistics.version)
+    return worn, versions, record
+
+
+def test_a_still_film_is_recorded_once():
+    worn, versions, record = watch([texture(1)] * 40)
+    assert record.count == 1
+    assert set(worn) == {1.0}
+    assert set(versions) == {versions[0]}
+
+
+def test_a_cut_is_recorded_at_once():
+    worn, versions, record = watch([texture(1)] * 3 + [texture(2)] * 3, cut_at=(3,))
+    assert worn == [1, 1, 1, 2, 2, 2]
+    assert record.count == 2
+    assert len(set(versions)) == 2
+
+
+def test_a_change_of_light_is_recorded_and_fades_in():
+    dark, bright = texture(1, 20, 140), texture(1, 80, 200)
+    worn, versions, record = watch([dark] * 5 + [bright] * (FADE_FRAMES + 5))
+    assert record.count == 2
+    assert worn[:5] == [1.0] * 5
+    expected = [1 + k / FADE_FRAMES for k in range(1, FADE_FRAMES + 1)] + [2.0] * 5
+    assert worn[5:] == pytest.approx(expected, abs=1e-4)
+    changed = [a != b for a, b in zip(worn, worn[1:], strict=False)]
+    assert all(before != after for before, after, c in zip(versions, versions[1:], changed, strict=False) if c)
+    assert versions[-1] == versions[-5]
+
+
+def test_a_small_change_of_light_is_not():
+    assert watch([texture(1, 20, 140)] * 3 + [texture(1, 32, 152)] * 30)[2].count == 1
+
+
+def test_a_cut_in_the_middle_of_a_change_ends_it():
+    dark, bright = texture(1, 20, 140), texture(1, 80, 200)
+    worn, _, record = watch([dark] * 2 + [bright] * 6 + [texture(2)] * 4, cut_at=(8,))
+    assert record.count == 3
+    assert worn[8:] == [3.0] * 4
+
+
+def test_a_black_first_frame_is_replaced_at_once():
+    black = np.zeros((HEIGHT, WIDTH), np.uint8)
+    worn, _, record = watch([black, black, texture(1), texture(1)])
+    assert worn == [1, 1, 2, 2]
+    assert record.count == 2
+
+
+def test_a_film_that_fades_to_black_keeps_what_it_has():
+    picture = texture(1, 60, 200)
+    frames = [picture] * 3 + [np.zeros_like(picture)] * 40
+    worn, _, record = watch(frames)
+    assert record.count == 1
+    assert set(worn) == {1.0}
+
+
+def test_a_slow_fade_from_black_never_jumps_once_there_is_a_picture():
+    picture = texture(1, 0, 240).astype(float)
+    worn, _, record = watch([(picture * min(1, i / 60)).astype(np.uint8) for i in range(160)])
+    jumps = [b - a for a, b in zip(worn, worn[1:], strict=False) if b - a > 1.5 / FADE_FRAMES]
+    assert len(jumps) <= 1, "one, when black ends"
+    assert record.count >= 3
+    assert worn[-1] == record.count
+
+
+def test_frames_of_a_batch_size_do_not_matter_to_versions():
+    frames = [texture(1, 20, 140)] * 4 + [texture(1, 80, 200)] * 30
+    assert watch(frames)[:2] == watch(frames)[:2]

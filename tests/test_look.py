@@ -1,0 +1,255 @@
+import dataclasses
+import string
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamstyle.config import LookOptions
+from streamstyle.errors import OptionError, OutputError
+from streamstyle.look import Look, ObjectStyle
+from streamstyle.styles import NONE, STYLES
+
+# -- one object -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "where"),
+    [
+        ("swan@320,240=starry", ObjectStyle("swan", "starry", (320, 240)), "320,240"),
+        ("swan@320,240@2.5=starry", ObjectStyle("swan", "starry", (320, 240), at_s=2.5), "320,240@2.5"),
+        ("swan@320,240@2.=starry", ObjectStyle("swan", "starry", (320, 240), at_s=2.0), "320,240@2"),
+        ("swan@#3=wave", ObjectStyle("swan", "wave", region=3), "#3"),
+        ("swan@#3@12=wave", ObjectStyle("swan", "wave", region=3, at_s=12.0), "#3@12"),
+        ("swan@0,0=none", ObjectStyle("swan", NONE, (0, 0)), "0,0"),
+        ("  the white swan @ 3 , 4=19 ", None, None),
+        ("the white swan@3 , 4=19", ObjectStyle("the white swan", "starry", (3, 4)), "3,4"),
+        ("Schwäne 2@3,4=Poppy Field", ObjectStyle("Schwäne 2", "poppy-field", (3, 4)), "3,4"),
+    ],
+)
+def test_parse(text, expected, where):
+    if expected is None:
+        with pytest.raises(OptionError, match="not understood"):
+            ObjectStyle.parse(text)
+        return
+    assert ObjectStyle.parse(text) == expected
+    assert expected.where == where
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "swan", "swan=starry", "swan@=starry", "swan@3=starry", "@3,4=starry", " @3,4=starry", "swan@3,4"),
+        *("swan@3,4=", "swan@-3,4=starry", "swan@3,-4=starry", "swan@3.5,4=starry", "swan@3,4,5=starry"),
+        *("swan@3,4@-1=starry", "swan@3,4@soon=starry", "swan@3,4@=starry", "swan@#=starry", "swan@#-1=starry"),
+        *("swan@#3,4=starry", "swan@#1.5=starry", "a=b@3,4=starry", "a@b@3,4=starry"),
+    ],
+)
+def test_what_is_not_understood_is_shown_with_an_example(text):
+    with pytest.raises(OptionError) as error:
+        ObjectStyle.parse(text)
+    assert f'--object "{text}"' in str(error.value)
+    assert "swan@320,240=starry" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_objects_unknown_style_is_told_the_nearest():
+    with pytest.raises(OptionError, match=r"unknown style 'stary': did you mean starry"):
+        ObjectStyle.parse("swan@3,4=stary")
+
+
+# -- what a look says -------------------------------------------------------------------------------------------------
+
+
+def swan(style: str = "wave", at: tuple[int, int] = (3, 4)) -> ObjectStyle:
+    return ObjectStyle("swan", style, at)
+
+
+@pytest.mark.parametrize(
+    ("look", "background", "foreground", "needs_objects", "styles"),
+    [
+        (Look("starry"), "starry", "starry", False, ("starry",)),
+        (Look(background="wave"), "wave", NONE, True, ("wave", NONE)),
+        (Look(foreground="wave"), NONE, "wave", True, (NONE, "wave")),
+        (Look("starry", foreground="wave"), "starry", "wave", True, ("starry", "wave")),
+        (Look("starry", background="wave"), "wave", "starry", True, ("wave", "starry")),
+        (Look(background="wave", foreground="wave"), "wave", "wave", False, ("wave",)),
+        (Look(NONE), NONE, NONE, False, (NONE,)),
+        (Look(objects=(swan(),)), NONE, NONE, True, (NONE, "wave")),
+        (Look("wave", objects=(swan(),)), "wave", "wave", True, ("wave",)),
+        (
+            Look("ember", background="sea-mist", objects=(swan(), ObjectStyle("dog", "19", region=2))),
+            *("sea-mist", "ember", True, ("sea-mist", "ember", "wave", "starry")),
+        ),
+    ],
+)
+def test_who_wears_what(look, background, foreground, needs_objects, styles):
+    assert look.background_style == background
+    assert look.foreground_style == foreground
+    assert look.needs_objects == needs_objects
+    assert look.styles == styles
+
+
+def test_styles_may_be_said_as_numbers_or_nearly_so():
+    look = Look(19, background="Paper Cut", objects=[ObjectStyle("swan", 24, (1, 2))])
+    assert (look.style, look.background, look.objects) == ("starry", "paper-cut", (ObjectStyle("swan", "wave", (1, 2)),))
+
+
+def test_nothing_said_is_refused_with_examples():
+    for nothing in (lambda: Look(), lambda: Look.from_options(LookOptions())):
+        with pytest.raises(OptionError, match="no style given; for example:  --style starry") as error:
+            nothing()
+        assert "\n" not in str(error.value)
+
+
+def test_one_object_may_have_two_places_but_not_two_styles():
+    two = Look(objects=(swan(at=(1, 2)), swan(at=(3, 4))))
+    assert len(two.objects) == 2
+    with pytest.raises(OptionError, match="object 'swan' has two styles, wave and starry"):
+        Look(objects=(swan("wave"), swan("starry", (9, 9))))
+
+
+@pytest.mark.parametrize("part", ["style", "background", "foreground"])
+def test_an_unknown_style_is_refused(part):
+    with pytest.raises(OptionError, match="unknown style 'nope'"):
+        Look(**{part: "nope"})
+
+
+# -- from the command line --------------------------------------------------------------------------------------------
+
+
+def test_from_options():
+    options = LookOptions(background="wave", foreground="7", object=("swan@3,4=starry", "dog@#2@1=none"))
+    assert Look.from_options(options) == Look(
+        background="wave",
+        foreground=STYLES[7],
+        objects=(ObjectStyle("swan", "starry", (3, 4)), ObjectStyle("dog", NONE, region=2, at_s=1.0)),
+    )
+
+
+def test_what_is_said_overrides_the_file(tmp_path):
+    file = tmp_path / "a.toml"
+    dog = ObjectStyle("dog", "ember", region=2)
+    Look("sea-mist", background="wave", objects=(swan("ember"), dog, swan("ember", (5, 6)))).write(file)
+    options = LookOptions(background="starry", object=("swan@9,9=crayon-dusk",), look=file)
+    assert Look.from_options(options) == Look(
+        "sea-mist", background="starry", objects=(dog, ObjectStyle("swan", "crayon-dusk", (9, 9)))
+    )
+    assert Look.from_options(LookOptions(look=file)) == Look.read(file)
+
+
+def test_the_options_do_conflict_as_well():
+    with pytest.raises(OptionError, match="two styles"):
+        Look.from_options(LookOptions(object=("swan@3,4=starry", "swan@5,6=wave")))
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+slugs = st.sampled_from([*STYLES, NONE])
+names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+places = st.one_of(
+    st.fixed_dictionaries({"point": st.tuples(st.integers(0, 9999), st.integers(0, 9999))}),
+    st.fixed_dictionaries({"region": st.integers(1, 999)}),
+)
+moments = st.floats(0, 1e6, allow_nan=False)
+
+
+@st.composite
+def looks(draw) -> Look:
+    parts = draw(st.fixed_dictionaries({}, optional={p: slugs for p in ("style", "background", "foreground")}))
+    worn = draw(st.dictionaries(names, slugs, max_size=3))
+    where = draw(st.lists(st.tuples(st.sampled_from(sorted(worn)), places, moments), max_size=4)) if worn else []
+    objects = tuple(ObjectStyle(name, worn[name], at_s=at_s, **place) for name, place, at_s in where)
+    return Look(**parts, objects=objects) if parts or objects else Look(draw(slugs))
+
+
+@settings(deadline=None, max_examples=60)
+@given(look=looks())
+def test_a_look_comes_back_from_its_file(look, tmp_path_factory):
+    file = tmp_path_factory.getbasetemp() / "look.toml"
+    look.write(file)
+    assert Look.read(file) == look
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.text(string.ascii_letters + string.digits + " _-é", min_size=1).map(str.strip).filter(bool),
+    places,
+    st.integers(0, 9999).map(lambda n: n / 4),
+    slugs,
+)
+def test_where_is_what_a_person_types(name, place, at_s, style):
+    thing = ObjectStyle(name, style, at_s=at_s, **place)
+    assert ObjectStyle.parse(f"{name}@{thing.where}={style}") == thing
+
+
+def refused(tmp_path, text: str | bytes) -> str:
+    file = tmp_path / "look.toml"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(OptionError) as error:
+        Look.read(file)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        'name = "swan"\nstyle = "wave"',
+        'name = "swan"\npoint = [3, 4]',
+        'style = "wave"\npoint = [3, 4]',
+        'name = "swan"\nstyle = "wave"\npoint = [3]',
+        'name = "swan"\nstyle = "wave"\npoint = 3',
+        'name = "swan"\nstyle = "wave"\npoint = ["a", "b"]',
+        'name = "swan"\nstyle = "wave"\npoint = [3, 4]\nregion = 2',
+        'name = "swan"\nstyle = "wave"\nregion = "two"',
+        'name = "swan"\nstyle = "wave"\nregion = 2\nat_s = "soon"',
+        'name = "swan"\nstyle = "wave"\nregion = 2\ncolour = "red"',
+    ],
+)
+def test_an_object_of_a_file_that_is_wrong_is_refused(tmp_path, table):
+    assert "needs name, style, and point = [x, y] or region = N" in refused(tmp_path, f"[[object]]\n{table}\n")
+
+
+@pytest.mark.parametrize("value", ["5", '"swan"', "[1, 2]", '{name = "swan", style = "wave", region = 1}', "true"])
+def test_objects_that_are_no_tables_are_refused(tmp_path, value):
+    assert "[[object]] needs" in refused(tmp_path, f'style = "wave"\nobject = {value}\n')
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("style = wave", "not TOML"),
+        (b"style = '\xff'", "cannot be read"),
+        ('styles = "wave"', "unknown key 'styles'"),
+        ('style = "wav"', "unknown style 'wav'"),
+        ("style = 26", "unknown style '26'"),
+        ("style = [1]", "unknown style"),
+        ("", "no style given"),
+    ],
+)
+def test_a_malformed_file_is_refused(tmp_path, text, said):
+    assert said in refused(tmp_path, text)
+
+
+def test_a_number_is_a_style_in_a_file_too(tmp_path):
+    file = tmp_path / "look.toml"
+    file.write_text('style = 19\n[[object]]\nname = "swan"\nstyle = 24\npoint = [3, 4]\n', "utf-8")
+    assert Look.read(file) == Look("starry", objects=(swan("wave"),))
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+    with pytest.raises(OptionError, match="no such file"):
+        Look.read(tmp_path / "gone.toml")
+    with pytest.raises(OptionError, match="cannot be read"):
+        Look.read(tmp_path)
+
+
+def test_a_file_that_cannot_be_written_is_an_output_error(tmp_path):
+    with pytest.raises(OutputError, match=r"gone.*cannot be written"):
+        Look("wave").write(tmp_path / "gone" / "look.toml")
+
+
+def test_a_look_does_not_change():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Look("wave").style = "starry"

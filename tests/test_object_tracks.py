@@ -1,0 +1,194 @@
+import numpy as np
+import pytest
+import torch
+
+from streamstyle.config import AnalysisOptions
+from streamstyle.errors import OptionError
+from streamstyle.look import ObjectStyle
+from streamstyle.object_tracks import ObjectTracks, object_mask
+from streamstyle.segmenter import Segmentation, Segmenter
+from tests.oracles import FRAMES, HEIGHT, WIDTH, disc, disc_centre, disc_luma, disc_picture, iou
+
+SIZE = (HEIGHT, WIDTH)
+
+
+def tracks_of(*things: ObjectStyle, every: int = 1, segmenter=None, kind: str = "regions") -> ObjectTracks:
+    return ObjectTracks(segmenter, AnalysisOptions(segmenter=kind), things, every)
+
+
+def thing(name: str = "swan", at_s: float = 0.0, **place) -> ObjectStyle:
+    return ObjectStyle(name, "wave", at_s=at_s, **(place or {"point": (3, 4)}))
+
+
+def found_in(ids: np.ndarray) -> Segmentation:
+    ids = torch.from_numpy(ids.astype(np.int32))
+    return Segmentation(ids, int(ids.max()) + 1, torch.zeros(ids.shape, dtype=torch.uint8))
+
+
+def true_discs(frame: int) -> Segmentation:
+    """The discs as a perfect segmenter would find them."""
+    return found_in(np.select([disc(k, frame) for k in range(3)], [1, 2, 3], 0))
+
+
+# -- which frames are looked at ---------------------------------------------------------------------------------------
+
+
+def test_every_nth_frame_by_its_number_in_the_film():
+    tracks = tracks_of(every=4)
+    still, times = [False] * 5, [i / 25 for i in range(5)]
+    assert tracks.plan(0, still, times) == [True, False, False, False, True]
+    tracks.step(disc_luma(0), true_discs(0), False, 0, 0.0, SIZE)
+    assert tracks.plan(5, still, times) == [False, False, False, True, False]
+    assert tracks.plan(8, still, times) == [True, False, False, False, True]
+
+
+def test_the_first_frame_seen_whatever_its_number():
+    assert tracks_of(every=4).plan(5, [False] * 3, [0.2, 0.24, 0.28]) == [True, False, False]
+
+
+def test_a_cut_is_looked_at():
+    assert tracks_of(every=100).plan(0, [False, True, False], [0.0, 0.04, 0.08]) == [True, True, False]
+
+
+def test_where_a_person_points_is_looked_at_once():
+    tracks = tracks_of(thing("dog", 0.10), thing("swan", 0.05), every=100)
+    assert [thing.name for thing in tracks.pending] == ["swan", "dog"]
+    times = [i / 25 for i in range(6)]
+    assert tracks.plan(0, [False] * 6, times) == [True, False, True, True, False, False]
+
+
+# -- a person's object ------------------------------------------------------------------------------------------------
+
+
+IDS = torch.zeros(10, 20, dtype=torch.int32)
+IDS[2:5, 3:8], IDS[6:9, 10:18] = 1, 2
+
+
+@pytest.mark.parametrize(("point", "region"), [((30, 20), 1), ((79, 49), 1), ((100, 60), 2), ((179, 89), 2)])
+def test_a_point_of_the_film_is_found_in_the_small_map(point, region):
+    mask = object_mask(thing(point=point), IDS, 3, (100, 200))
+    np.testing.assert_array_equal(mask, IDS.numpy() == region)
+
+
+def test_a_region_is_found_by_its_number():
+    np.testing.assert_array_equal(object_mask(thing(region=2), IDS, 3, (100, 200)), IDS.numpy() == 2)
+
+
+@pytest.mark.parametrize("point", [(200, 0), (0, 100), (5000, 5000)])
+def test_a_point_outside_is_refused_with_the_size(point):
+    with pytest.raises(OptionError, match=r"outside the frame, which is 200x100 pixels"):
+        object_mask(thing(point=point), IDS, 3, (100, 200))
+
+
+@pytest.mark.parametrize(("point", "near"), [((0, 0), 1), ((199, 99), 2)])
+def test_a_point_on_the_background_is_refused_with_the_nearest_region(point, near):
+    with pytest.raises(OptionError, match=rf"on no object.*nearest region is #{near}, see `streamstyle preview`"):
+        object_mask(thing(point=point), IDS, 3, (100, 200))
+
+
+@pytest.mark.parametrize("region", [0, 3, 99])
+def test_a_region_that_is_not_there_is_refused_with_those_that_are(region):
+    with pytest.raises(OptionError, match=r"no such region; the regions are #1 \.\. #2"):
+        object_mask(thing(region=region), IDS, 3, (100, 200))
+
+
+def test_a_picture_without_objects_says_so():
+    for place in ({"region": 1}, {"point": (3, 4)}):
+        with pytest.raises(OptionError, match="no object was found") as error:
+            object_mask(thing(**place), torch.zeros(10, 20, dtype=torch.int32), 1, (100, 200))
+        assert "\n" not in str(error.value)
+
+
+# -- following --------------------------------------------------------------------------------------------------------
+
+
+def run(tracks: ObjectTracks, segment, frames: int = FRAMES, cut_at: tuple[int, ...] = ()) -> list[np.ndarray]:
+    """The slot maps of the film of discs, 25 frames a second."""
+    maps = []
+    for i in range(frames):
+        cut, time_s = i in cut_at, i / 25
+        (look,) = tracks.plan(i, [cut], [time_s])
+        maps.append(tracks.step(disc_luma(i), segment(i) if look else None, cut, i, time_s, SIZE))
+    return maps
+
+
+@pytest.mark.parametrize("every", [1, 4])
+@pytest.mark.parametrize("kind", ["regions", "components"])
+def test_perfect_regions_keep_their_tracks(kind, every):
+    tracks = tracks_of(every=every, kind=kind)
+    maps = run(tracks, true_discs)
+    slots = [int(maps[0][disc(k, 0)][0]) for k in range(3)]
+    assert len(set(slots)) == 3
+    np.testing.assert_array_equal(maps[0] > 0, disc(0, 0) | disc(1, 0) | disc(2, 0))
+    for i, slot_map in enumerate(maps):
+        for k, slot in enumerate(slots):
+            assert iou(slot_map == slot, disc(k, i)) > (0.99 if i % every == 0 else 0.85)
+    report = tracks.report()
+    assert [o.track_id for o in report if o.name is None][:3] == [1, 2, 3]
+    assert {(o.first_frame, o.last_frame) for o in report} == {(0, (FRAMES - 1) // every * every)}
+    for k, o in enumerate(report):
+        assert o.mean_area_px == pytest.approx(disc(k, 0).sum(), rel=0.05)
+
+
+def test_an_object_named_later_takes_its_track_from_then_on():
+    tracks = tracks_of(thing("sun", 0.2, point=tuple(map(int, disc_centre(2, 5)))), every=100)
+    maps = run(tracks, true_discs, 10)
+    assert tracks.pending == ()
+    (sun,) = (slot for slot, track in tracks.tracker.tracks.items() if track.name == "sun")
+    assert not (maps[4] == sun).any()
+    for i in range(5, 10):
+        assert iou(maps[i] == sun, disc(2, i)) > 0.85
+
+
+def test_two_places_with_one_name_are_one_track():
+    tracks = tracks_of(thing("pair", region=1), thing("pair", region=2))
+    (slot_map,) = run(tracks, true_discs, 1)
+    (pair,) = (slot for slot, track in tracks.tracker.tracks.items() if track.name == "pair")
+    np.testing.assert_array_equal(slot_map == pair, disc(0, 0) | disc(1, 0))
+
+
+def test_a_cut_starts_new_tracks():
+    tracks = tracks_of(every=100)
+    maps = run(tracks, true_discs, 6, cut_at=(3,))
+    np.testing.assert_array_equal(maps[3] > 0, disc(0, 3) | disc(1, 3) | disc(2, 3))
+    assert [(o.track_id, o.first_frame) for o in tracks.report()] == [(1, 0), (2, 0), (3, 0), (4, 3), (5, 3), (6, 3)]
+
+
+def test_a_missing_moment_stays_pending():
+    tracks = tracks_of(thing("late", 99.0))
+    run(tracks, true_discs, 3)
+    assert [thing.name for thing in tracks.pending] == ["late"]
+
+
+@pytest.fixture(scope="module")
+def memory() -> dict[int, Segmentation]:
+    return {}
+
+
+@pytest.fixture
+def segmented(asset, memory):
+    """The regions segmenter's answer to each frame of the film, kept between tests."""
+    asset("hed")
+    segmenter = Segmenter(AnalysisOptions(), torch.device("cpu"), torch.float32)
+
+    def segment(frame: int) -> Segmentation:
+        if frame not in memory:
+            (memory[frame],) = segmenter(disc_picture(frame))
+        return memory[frame]
+
+    return segment
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("every", [1, 4])
+@pytest.mark.parametrize("k", [0, 1, 2])
+def test_a_named_disc_is_followed(segmented, every, k):
+    point = tuple(map(int, disc_centre(k, 0)))
+    tracks = tracks_of(thing("disc", point=point), every=every)
+    maps = run(tracks, segmented)
+    (slot,) = (slot for slot, track in tracks.tracker.tracks.items() if track.name == "disc")
+    for i, slot_map in enumerate(maps):
+        assert iou(slot_map == slot, disc(k, i)) > 0.85, f"frame {i}"
+    (report,) = (o for o in tracks.report() if o.name == "disc")
+    assert report.first_frame == 0
+    assert report.mean_area_px == pytest.approx(disc(k, 0).sum(), rel=0.15)
