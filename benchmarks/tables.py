@@ -28,7 +28,8 @@ def figures_table(result: dict[str, Any]) -> str:
     for row in result["figures"]:
         goal = ""
         if "goal" in row:
-            goal = f"{'at least' if row['at_least'] else 'at most'} {row['goal']:g}: {'met' if row['met'] else '**missed**'}"
+            way = "at least" if row["at_least"] else "at most"
+            goal = f"{way} {row['goal']:g}: {'met' if row['met'] else '**missed**'}"
         lines.append(f"| {row['name']} | {row['value']:.4g} {row['unit']} | {goal} |")
     return "\n".join(lines)
 

@@ -101,11 +101,11 @@ class Preview:
         if self.json:
             print(jsonlib.dumps(found))
         else:
-            say(f"{self.output}: {len(found['objects'])} objects; name one by number or by a point inside it, e.g.")
-            example = found["objects"][0] if found["objects"] else {"number": 1, "point": [0, 0]}
+            say(f"{self.output}: {len(found['objects'])} objects to name by number or by a point inside, e.g.")
             at = f"@{self.at:g}" if self.at else ""
-            x, y = example["point"]
-            say(f'  --object "name@#{example["number"]}{at}=starry"   or   --object "name@{x},{y}{at}=starry"')
+            for thing in found["objects"][:1]:
+                x, y = thing["point"]
+                say(f'  --object "name@#{thing["number"]}{at}=starry"   or   --object "name@{x},{y}{at}=starry"')
         return 0
 
 
@@ -193,7 +193,7 @@ class Demo:
         return 0
 
 
-COMMANDS: dict[str, type[Callable[[], int]]] = {
+COMMANDS: dict[str, Callable[..., Callable[[], int]]] = {
     "run": Run,
     "preview": Preview,
     "styles": Styles,
@@ -242,13 +242,13 @@ def parse(arguments: list[str]) -> Callable[[], int]:
     """The command meant by the arguments."""
     if arguments and arguments[0] in COMMANDS:
         command = COMMANDS[arguments[0]]
-        return tyro.cli(  # type: ignore[no-any-return]
+        return tyro.cli(
             command,
             prog=f"{PROGRAM} {arguments[0]}",
             args=arguments[1:],
             config=(tyro.conf.HelptextFromCommentsOff,),
         )
-    return tyro.extras.subcommand_cli_from_dict(  # type: ignore[no-any-return]
+    return tyro.extras.subcommand_cli_from_dict(
         COMMANDS,
         prog=PROGRAM,
         description=DESCRIPTION,

@@ -170,7 +170,8 @@ def option_table() -> str:
             text = next((note.documentation for note in notes if isinstance(note, Doc)), None)
             if text is None:
                 continue  # a group of options, listed for itself
-            limits = next((f" {n.low:g} to {n.high:g} {n.unit}".rstrip() + "." for n in notes if isinstance(n, Range)), "")
+            ranges = [note for note in notes if isinstance(note, Range)]
+            limits = "".join(f" {r.low:g} to {r.high:g} {r.unit}".rstrip() + "." for r in ranges)
             default = "" if option.default in (None, (), False) else f"`{option.default}`"
             rows.append(f"| `{flag(option.name)}` | {default} | {(text + limits).replace('|', chr(92) + '|')} |")
     return "\n".join(rows)

@@ -81,7 +81,8 @@ def stylize(
     """
     began, options = time.perf_counter(), options or Options()
     look = Look(style=look) if isinstance(look, str) else look
-    out, warnings = options.output, []
+    out = options.output
+    warnings: list[str] = []
     check_output(input, output, out.overwrite)
     info = probe(input)
     width, height = painted_size(info, output, out)

@@ -121,8 +121,8 @@ class Stylizer:
                 raise ShapeError(f"frames must be [H, W, 3] uint8 of one size, got {frame.dtype} {[*frame.shape]}")
             size = frame.shape
             rgb = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)[None].float() / 255
-            planes = rgb_to_yuv(rgb, color, subsample=False)
-            batch = FrameBatch(*(p.numpy() for p in planes), pts=(index,), index=index)
+            y, u, v = (plane.numpy() for plane in rgb_to_yuv(rgb, color, subsample=False))
+            batch = FrameBatch(y, u, v, (index,), index)
             painted = self.paint_batch(batch, color, [index / fps], subsample=False)
             out = yuv_to_rgb(upload((painted.y, painted.u, painted.v), torch.device("cpu")), color)
             changed = (painted.y != batch.y) | (painted.u != batch.u) | (painted.v != batch.v)
@@ -240,11 +240,10 @@ class Stylizer:
         assert self._tracks is not None
         wanted = self._tracks.plan(batch.index, cuts, times_s)
         at = [i for i, want in enumerate(wanted) if want]
-        found = (
-            dict(zip(at, self._tracks.segmenter(yuv_to_rgb(tuple(p[at] for p in small), color)), strict=True))
-            if at
-            else {}
-        )  # type: ignore[arg-type]
+        found: dict[int, Segmentation] = {}
+        if at:
+            y, u, v = (plane[at] for plane in small)
+            found = dict(zip(at, self._tracks.segmenter(yuv_to_rgb((y, u, v), color)), strict=True))
         size = (batch.y.shape[1], batch.y.shape[2])
         maps = []
         for i, luma in enumerate(lumas):

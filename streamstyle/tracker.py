@@ -97,8 +97,8 @@ class Tracker:
             if owner[region] < 0 and slot not in taken:
                 owner[region] = slot
                 taken.add(slot)
-        for region in np.flatnonzero(owner < 0):
-            owner[region] = self._birth(frame)
+        for unowned in np.flatnonzero(owner < 0):
+            owner[unowned] = self._birth(frame)
         return np.repeat(owner[:, None], slots, axis=1)
 
     def _regions(self, overlap: np.ndarray, frame: int) -> np.ndarray:
@@ -130,7 +130,7 @@ class Tracker:
         return slot
 
     def observe(self, areas: np.ndarray, frame: int) -> None:
-        """Note the areas [S] px of all slots in the new map; tracks that are gone end, persistent ones are confirmed."""
+        """Note the areas [S] px of all slots in the new map: tracks that are gone end, lasting ones are confirmed."""
         for slot, track in list(self.tracks.items()):
             track.area_px = int(areas[slot]) if slot < len(areas) else 0
             if track.area_px == 0:

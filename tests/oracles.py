@@ -145,7 +145,7 @@ def local_otsu(edges: np.ndarray, side: int) -> np.ndarray:
 def swscale_to_rgb(planes: list[np.ndarray], matrix: str, full_range: bool) -> np.ndarray:
     """libswscale's RGB [3, h, w] uint8 of y, u, v; 4:2:0 is left-sited.
 
-    swscale stretches the chroma of an odd size over the whole picture, which no decoder means; so it is given even ones.
+    swscale stretches the chroma of an odd size over the whole picture, which no decoder means: it is given even ones.
     """
     y, u, v = planes
     height, width = y.shape
@@ -259,7 +259,7 @@ def stylenet_session(weights: dict[str, np.ndarray], style: int) -> onnxruntime.
     return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
-# -- a film with an answer: three flat discs that move over a flat ground -----------------------------------------------
+# -- a film with an answer: three flat discs that move over a flat ground ----------------------------------------------
 
 HEIGHT, WIDTH = 160, 240
 FRAMES = 20

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -104,8 +106,10 @@ def test_a_change_of_light_is_recorded_and_fades_in():
     assert worn[:5] == [1.0] * 5
     expected = [1 + k / FADE_FRAMES for k in range(1, FADE_FRAMES + 1)] + [2.0] * 5
     assert worn[5:] == pytest.approx(expected, abs=1e-4)
-    changed = [a != b for a, b in zip(worn, worn[1:], strict=False)]
-    assert all(before != after for before, after, c in zip(versions, versions[1:], changed, strict=False) if c)
+    for (before, after), (version, following) in zip(
+        itertools.pairwise(worn), itertools.pairwise(versions), strict=True
+    ):
+        assert before == after or version != following
     assert versions[-1] == versions[-5]
 
 
@@ -138,12 +142,12 @@ def test_a_film_that_fades_to_black_keeps_what_it_has():
 def test_a_slow_fade_from_black_never_jumps_once_there_is_a_picture():
     picture = texture(1, 0, 240).astype(float)
     worn, _, record = watch([(picture * min(1, i / 60)).astype(np.uint8) for i in range(160)])
-    jumps = [b - a for a, b in zip(worn, worn[1:], strict=False) if b - a > 1.5 / FADE_FRAMES]
+    jumps = [b - a for a, b in itertools.pairwise(worn) if b - a > 1.5 / FADE_FRAMES]
     assert len(jumps) <= 1, "one, when black ends"
     assert record.count >= 3
     assert worn[-1] == record.count
 
 
-def test_frames_of_a_batch_size_do_not_matter_to_versions():
+def test_the_same_film_wears_the_same():
     frames = [texture(1, 20, 140)] * 4 + [texture(1, 80, 200)] * 30
     assert watch(frames)[:2] == watch(frames)[:2]

@@ -92,7 +92,11 @@ def test_who_wears_what(look, background, foreground, needs_objects, styles):
 
 def test_styles_may_be_said_as_numbers_or_nearly_so():
     look = Look(19, background="Paper Cut", objects=[ObjectStyle("swan", 24, (1, 2))])
-    assert (look.style, look.background, look.objects) == ("starry", "paper-cut", (ObjectStyle("swan", "wave", (1, 2)),))
+    assert (look.style, look.background, look.objects) == (
+        "starry",
+        "paper-cut",
+        (ObjectStyle("swan", "wave", (1, 2)),),
+    )
 
 
 def test_nothing_said_is_refused_with_examples():
@@ -156,7 +160,7 @@ moments = st.floats(0, 1e6, allow_nan=False)
 
 @st.composite
 def looks(draw) -> Look:
-    parts = draw(st.fixed_dictionaries({}, optional={p: slugs for p in ("style", "background", "foreground")}))
+    parts = draw(st.fixed_dictionaries({}, optional=dict.fromkeys(("style", "background", "foreground"), slugs)))
     worn = draw(st.dictionaries(names, slugs, max_size=3))
     where = draw(st.lists(st.tuples(st.sampled_from(sorted(worn)), places, moments), max_size=4)) if worn else []
     objects = tuple(ObjectStyle(name, worn[name], at_s=at_s, **place) for name, place, at_s in where)

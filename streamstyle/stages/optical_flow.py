@@ -7,7 +7,6 @@ import numpy as np
 
 from streamstyle.errors import ShapeError
 
-
 SMALLEST_PX = 32
 """Short side below which OpenCV's search reads outside its pyramid: 31x96 kills the process (OpenCV 5.0)."""
 
@@ -38,7 +37,7 @@ class OpticalFlow:
         previous, self._previous = self._previous, luma
         if previous is None or previous.shape != luma.shape or min(luma.shape) < SMALLEST_PX:
             return None
-        return self._dis.calc(luma, previous, None)
+        return self._dis.calc(luma, previous, None)  # type: ignore[call-overload]  # None is allowed
 
     def reset(self) -> None:
         """Forget the previous frame (at a cut)."""

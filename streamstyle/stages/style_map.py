@@ -58,7 +58,8 @@ def style_map(
     else:
         masks = torch.stack([(looks == k).float() for k in range(max(2, count))], 1)
         masks = F.interpolate(_gaussian(masks, blur), size, mode="bilinear", align_corners=False)
-        (best, next_best), order = (x.unbind(1) if i == 0 else x for i, x in enumerate(masks.topk(2, dim=1)))
+        values, order = masks.topk(2, dim=1)
+        best, next_best = values.unbind(1)
         first, second = order.clamp_(max=count - 1).to(torch.uint8).unbind(1)
     share = best.float() / (best.float() + next_best.float()).clamp_min(1e-6)
     if math.isinf(gain):

@@ -233,7 +233,8 @@ class RegionStylizer:
                 if style is not None:
                     scale, shift = (x.to(self.dtype) for x in style(i, y))
                 else:
-                    assert table is not None and at is not None
+                    assert table is not None
+                    assert at is not None
                     scale, shift = table[i]
                     index = at[2 * layer.scale if layer.up else layer.scale]
             return self._lookup(y, index, scale, shift, out, layer.activation == "relu")
@@ -289,7 +290,7 @@ def region_affine(
         y: [N, H, W, C] raw convolution; it may be overwritten.
         index: [N, H, W] int32 rows of scale and shift; None where they are one row.
         scale, shift: [R, C] with index, [C] without; None where already folded into the convolution.
-        out: [N, H, W, C], any strides, or [N, H, 2, W, 2, C/4] for four phases; None to return a new or the same tensor.
+        out: [N, H, W, C], any strides, or [N, H, 2, W, 2, C/4] for four phases; None to return a tensor.
         relu: clamp at zero.
 
     Returns:

@@ -108,7 +108,7 @@ def test_what_is_outside_is_clipped():
     for plane, expected in zip(rgb_to_yuv(rgb, ColorTags(), subsample=True), clipped, strict=True):
         assert torch.equal(plane, expected)
     wild = yuv_to_rgb(tuple(torch.full((1, 4, 4), 255, dtype=torch.uint8) for _ in range(3)), ColorTags())
-    assert 0 <= wild.min()
+    assert wild.min() >= 0
     assert wild.max() <= 1
 
 
@@ -151,7 +151,9 @@ def test_blending_by_nothing_keeps_the_bytes_and_by_all_takes_the_paint(device, 
 
 
 def test_blending_touches_only_where_there_is_a_share():
-    original, paint = ([torch.randint(0, 256, s, dtype=torch.uint8) for s in ((1, 8, 8), (1, 4, 4), (1, 4, 4))] for _ in "ab")
+    original, paint = (
+        [torch.randint(0, 256, s, dtype=torch.uint8) for s in ((1, 8, 8), (1, 4, 4), (1, 4, 4))] for _ in "ab"
+    )
     share = torch.zeros(1, 8, 8)
     share[0, 2:5, 4:6] = torch.tensor([0.25, 1.0])
     planes = tuple(plane.clone() for plane in paint)

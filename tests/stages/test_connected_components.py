@@ -70,7 +70,9 @@ def test_no_pixels_give_no_labels(impl, shape):
     assert labels.dtype == torch.int32
 
 
-@pytest.mark.parametrize("mask", [torch.zeros(4, 4, dtype=torch.uint8), torch.zeros(1, 4, 4)], ids=["no batch", "float"])
+@pytest.mark.parametrize(
+    "mask", [torch.zeros(4, 4, dtype=torch.uint8), torch.zeros(1, 4, 4)], ids=["no batch", "float"]
+)
 def test_another_shape_or_type_is_refused_and_shown(mask):
     with pytest.raises(ShapeError) as error:
         connected_components(mask)

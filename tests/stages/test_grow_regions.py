@@ -21,7 +21,9 @@ def seeded(rng: np.random.Generator, height: int, width: int) -> tuple[np.ndarra
 @pytest.mark.parametrize("frames", [1, 3])
 def test_both_ways_agree(device, size, frames):
     rng = np.random.default_rng(frames)
-    labels, edges = (torch.from_numpy(np.stack(x)) for x in zip(*(seeded(rng, *size) for _ in range(frames)), strict=True))
+    labels, edges = (
+        torch.from_numpy(np.stack(x)) for x in zip(*(seeded(rng, *size) for _ in range(frames)), strict=True)
+    )
     expected = grow_regions(labels, edges)
     assert expected.dtype == torch.int32
     assert torch.equal(grow_regions(labels.to(device), edges.to(device), impl="ref").cpu(), expected)

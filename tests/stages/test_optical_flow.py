@@ -83,7 +83,9 @@ def test_the_same_pictures_give_the_same_flow():
     np.testing.assert_array_equal(*twice)
 
 
-@pytest.mark.parametrize("luma", [np.zeros((40, 40, 1), np.uint8), np.zeros((40, 40), np.float32)], ids=["3-D", "float"])
+@pytest.mark.parametrize(
+    "luma", [np.zeros((40, 40, 1), np.uint8), np.zeros((40, 40), np.float32)], ids=["3-D", "float"]
+)
 def test_another_shape_or_type_is_refused_and_shown(luma):
     with pytest.raises(ShapeError) as error:
         OpticalFlow().step(luma)

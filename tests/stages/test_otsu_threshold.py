@@ -120,7 +120,9 @@ def test_no_pixels(method, impl, shape):
     assert found.dtype == torch.bool
 
 
-@pytest.mark.parametrize("edges", [torch.zeros(4, 4, dtype=torch.uint8), torch.zeros(1, 4, 4)], ids=["no batch", "float"])
+@pytest.mark.parametrize(
+    "edges", [torch.zeros(4, 4, dtype=torch.uint8), torch.zeros(1, 4, 4)], ids=["no batch", "float"]
+)
 def test_another_shape_or_type_is_refused_and_shown(edges):
     with pytest.raises(ShapeError) as error:
         otsu_threshold(edges)

@@ -19,7 +19,12 @@ def planes_of(count: int, height: int, width: int) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     ("shape", "short_side", "expected"),
-    [((1080, 1920), 240, (240, 427)), ((1920, 1080), 240, (427, 240)), ((100, 60), 240, (100, 60)), ((1, 9), 64, (1, 9))],
+    [
+        ((1080, 1920), 240, (240, 427)),
+        ((1920, 1080), 240, (427, 240)),
+        ((100, 60), 240, (100, 60)),
+        ((1, 9), 64, (1, 9)),
+    ],
 )
 def test_small_size(shape, short_side, expected):
     assert small_size(shape, short_side) == expected
@@ -45,7 +50,9 @@ def test_both_ways_agree_when_growing(size):
 @pytest.mark.parametrize("impl", IMPLS)
 def test_shrinking_by_a_whole_number_is_the_mean_of_blocks(impl):
     planes = torch.randint(0, 256, (2, 24, 36), dtype=torch.uint8)
-    expected = np.stack([skimage.transform.downscale_local_mean(plane.astype(float), (4, 3)) for plane in planes.numpy()])
+    expected = np.stack(
+        [skimage.transform.downscale_local_mean(plane.astype(float), (4, 3)) for plane in planes.numpy()]
+    )
     assert np.abs(resize_planes(planes, (6, 12), impl=impl).numpy() - expected).max() <= 0.5 + 1e-6
 
 
@@ -72,7 +79,9 @@ def test_no_frames(impl, size):
     assert resized.dtype == torch.uint8
 
 
-@pytest.mark.parametrize("planes", [torch.zeros(4, 4, dtype=torch.uint8), torch.zeros(1, 4, 4)], ids=["no batch", "float"])
+@pytest.mark.parametrize(
+    "planes", [torch.zeros(4, 4, dtype=torch.uint8), torch.zeros(1, 4, 4)], ids=["no batch", "float"]
+)
 def test_another_shape_or_type_is_refused_and_shown(planes):
     with pytest.raises(ShapeError) as error:
         resize_planes(planes, (2, 2))

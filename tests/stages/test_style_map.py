@@ -39,7 +39,7 @@ def test_shapes_types_and_bounds(device, count, size, impl):
     assert (first.dtype, second.dtype, weight.dtype) == (torch.uint8, torch.uint8, torch.float32)
     assert first.max() < count
     assert second.max() < count
-    assert 0.5 <= weight.min()
+    assert weight.min() >= 0.5
     assert weight.max() == 1
 
 
@@ -137,7 +137,9 @@ def test_no_frames(impl, feather_px):
     assert [x.dtype for x in found] == [torch.uint8, torch.uint8, torch.float32]
 
 
-@pytest.mark.parametrize("looks", [torch.zeros(4, 4, dtype=torch.int32), torch.zeros(1, 4, 4)], ids=["no batch", "float"])
+@pytest.mark.parametrize(
+    "looks", [torch.zeros(4, 4, dtype=torch.int32), torch.zeros(1, 4, 4)], ids=["no batch", "float"]
+)
 def test_another_shape_or_type_is_refused_and_shown(looks):
     with pytest.raises(ShapeError) as error:
         style_map(looks, 2, (8, 8), 6.0)

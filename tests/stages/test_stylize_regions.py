@@ -77,6 +77,17 @@ def test_frozen_statistics_do_not_follow_the_frame(net):
     close(part[..., :24], whole[..., :24], 1e-5)
 
 
+@pytest.mark.xfail(reason="stylize_regions multiplies a flat reference's rounding at every layer, up to inf and nan")
+@pytest.mark.parametrize("level", [0.0, 0.063])
+def test_a_flat_reference_paints_what_the_network_paints(net, level):
+    """A film that opens in black: the flat frame is painted as it should be, and a picture after it is finite."""
+    flat = torch.full((1, 3, 32, 48), level)
+    for style in (0, 8, 19):
+        styles = net.record(flat, style)
+        close(net.paint(flat, styles), published()(flat, style), 0.1)
+        assert torch.isfinite(net.paint(picture(32, 48), styles)).all()
+
+
 # -- several styles ---------------------------------------------------------------------------------------------------
 
 
@@ -210,7 +221,7 @@ def test_any_size(net, size):
     for painted in (net.paint(rgb, styles[0]), net.paint(rgb, blend_table(styles), index)):
         assert painted.shape == rgb.shape
         assert torch.isfinite(painted).all()
-        assert 0 <= painted.min()
+        assert painted.min() >= 0
         assert painted.max() <= 1
 
 

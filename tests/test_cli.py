@@ -1,0 +1,378 @@
+"""The command line: what is said to whom, and with which exit status."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import pytest
+from clips import draw, make_clip
+from conftest import skip_or_fail
+
+import streamstyle
+from streamstyle import cli
+from streamstyle.look import Look, ObjectStyle
+from streamstyle.nets import weights
+from streamstyle.styles import STYLES
+
+FAST = ("--preset", "ultrafast")
+JSON_KEYS = {
+    *("input", "output", "frames_in", "frames_out", "width", "height", "duration_s", "audio", "seconds", "fps"),
+    *("device", "objects", "warnings", "peak_memory_bytes"),
+}
+OBJECT_KEYS = {"track_id", "name", "style", "first_frame", "last_frame", "mean_area_px"}
+
+
+@pytest.fixture(scope="module")
+def cached() -> None:
+    """Weights are there; asked for by the tests that paint."""
+    for name in ("hed", "multistyle26"):
+        try:
+            weights.fetch(name)
+        except weights.DownloadError as error:
+            skip_or_fail("weights", str(error))
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_clip(tmp_path_factory.mktemp("film") / "in.mp4", frames=6)
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """main() takes SIGTERM for Ctrl-C: pytest gets its own handler back."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def call(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of a command line."""
+    try:
+        status = cli.main([str(word) for word in words])
+    except SystemExit as left:  # tyro leaves so, after its own words
+        status = left.code if isinstance(left.code, int) else 1
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    """The one line a command line is refused with."""
+    status, out, err = call(capsys, *words)
+    assert (status, out) == (2, "")
+    assert err.startswith("streamstyle: ")
+    assert err.count("\n") == 1
+    return err
+
+
+def python(*words: str, **more: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, **more)  # type: ignore[call-overload,no-any-return]
+
+
+# -- light to start -------------------------------------------------------------------------------------------------
+
+HEAVY = ("torch", "av", "cv2", "kornia", "h5py", "onnx", "safetensors", "numpy")
+
+
+@pytest.mark.parametrize(
+    ("source", "heavy"),
+    [
+        ("import streamstyle", HEAVY),
+        ("import streamstyle; dir(streamstyle); streamstyle.__version__; streamstyle.Look(style='wave')", HEAVY[:-1]),
+        ("from streamstyle.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass", HEAVY[:-1]),
+        ("from streamstyle.cli import main\ntry: main(['run', '--help'])\nexcept SystemExit: pass", HEAVY[:-1]),
+        ("from streamstyle.cli import main; main(['--version'])", HEAVY[:-1]),
+        ("from streamstyle.cli import main; main(['styles'])", HEAVY[:-1]),
+        ("from streamstyle.cli import main; main(['run', 'a.mp4', 'b.mp4'])", HEAVY[:-1]),
+    ],
+    ids=["import", "names", "help", "run-help", "version", "styles", "nothing-said"],
+)
+def test_nothing_heavy_is_imported_before_it_is_needed(source: str, heavy: tuple[str, ...]) -> None:
+    done = python("-c", f"{source}\nimport sys; print('heavy:', [name for name in {heavy} if name in sys.modules])")
+    assert done.stdout.splitlines()[-1] == "heavy: []", done.stderr
+
+
+def test_the_module_runs_as_a_program() -> None:
+    done = python("-m", "streamstyle", "--version")
+    assert (done.returncode, done.stdout) == (0, f"{streamstyle.__version__}\n")
+
+
+# -- help and refusals ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["", *cli.COMMANDS])
+def test_help(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    status, out, err = call(capsys, *filter(None, [command]), "--help")
+    assert (status, err) == (0, "")
+    assert "usage: streamstyle" in out
+
+
+def test_nothing_said_is_answered_with_three_examples(capsys: pytest.CaptureFixture[str], clip: Path) -> None:
+    line = refusal(capsys, "run", clip, "out.mp4")
+    assert "no style given" in line
+    assert all(part in line for part in ("--style starry", "--background wave --foreground ember", "--object"))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--style", "stary"), "unknown style 'stary': did you mean starry"),
+        (("--style", "26"), "26 styles by name or number 0..25"),
+        (("--style", "-1"), "unknown style '-1'"),
+        (("--background", ""), "unknown style ''"),
+        (("--style", "wave", "--feather", "500"), "--feather 500.0: out of range; give 0 to 200 px"),
+        (("--style", "wave", "--feather", "nan"), "--feather nan: out of range"),
+        (("--style", "wave", "--size", "8"), "--size 8: out of range; give 16 to 8192 px"),
+        (("--style", "wave", "--crf", "52"), "--crf 52: out of range"),
+        (("--style", "wave", "--duration", "0"), "--duration 0.0: out of range"),
+        (("--style", "wave", "--start", "-1"), "--start -1.0: out of range"),
+        (("--style", "wave", "--analyse-every", "0"), "--analyse-every 0: out of range"),
+        (("--object", "swan"), '--object "swan": not understood; write NAME@X,Y=STYLE'),
+        (("--object", "swan@1=wave"), "not understood"),
+        (("--object", "swan@-1,4=wave"), "not understood"),
+        (("--object", "@1,2=wave"), "not understood"),
+        (("--object", "swan@1,2@=wave"), "not understood"),
+        (("--object", "swan@1,2@-3=wave"), "not understood"),
+        (("--object", "swan@#x=wave"), "not understood"),
+        (("--object", "swan@1,2="), "not understood"),
+        (("--object", "swan@1,2=wav"), "unknown style 'wav': did you mean wave"),
+        (("--object", "a@1,2=wave", "--object", "a@3,4=ember"), "object 'a' has two styles, wave and ember"),
+        (("--style", "wave", "--save-look", "look.mp4"), "a Look is TOML; give it the ending .toml"),
+        (("--look", "missing.toml"), "Look 'missing.toml': no such file"),
+    ],
+)
+def test_wrong_words_are_refused_in_one_line(
+    capsys: pytest.CaptureFixture[str], clip: Path, tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    assert said in refusal(capsys, "run", clip, tmp_path / "out.mp4", *words)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["frobnicate"],
+        ["run"],
+        ["run", "in.mp4"],
+        ["run", "in.mp4", "out.mp4", "more.mp4"],
+        ["run", "in.mp4", "out.mp4", "--stlye", "wave"],
+        ["run", "in.mp4", "out.mp4", "--style"],
+        ["run", "in.mp4", "out.mp4", "--crf", "x"],
+        ["run", "in.mp4", "out.mp4", "--edge-side", "6"],
+        ["run", "in.mp4", "out.mp4", "--device", "tpu"],
+        ["run", "in.mp4", "out.mp4", "--analyse-every", "often"],
+        ["preview", "in.mp4"],
+    ],
+    ids=" ".join,
+)
+def test_words_that_cannot_be_parsed_leave_with_2_and_point_to_help(
+    capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    status, out, err = call(capsys, *words)
+    assert (status, out) == (2, "")
+    assert "--help" in err
+    assert "Traceback" not in err
+
+
+def test_every_option_reaches_its_place() -> None:
+    words = (
+        "run in.mp4 out.mkv --style 3 --background none --foreground ember --object a@1,2=wave --object b@#3@1.5=4 "
+        "--save-look l.toml --size 360 --start 1 --duration 2.5 --crf 30 --preset slow --overwrite --device cpu "
+        "--segmenter components --edge-side fuse --threshold global --analysis-size 120 --min-area 1 --analyse-every 3 "
+        "--feather 0 --statistics frame --precision float32 --compile off --json --quiet --dry-run"
+    )
+    run = cli.parse(words.split())
+    assert isinstance(run, cli.Run)
+    assert (run.json, run.quiet, run.dry_run) == (True, True, True)
+    assert (str(run.input), str(run.output), run.options.device) == ("in.mp4", "out.mkv", "cpu")
+    out, analysis, painting = run.options.output, run.options.analysis, run.options.painting
+    assert (out.size, out.start, out.duration, out.crf, out.preset, out.overwrite) == (360, 1, 2.5, 30, "slow", True)
+    assert (analysis.segmenter, analysis.edge_side, analysis.threshold) == ("components", "fuse", "global")
+    assert (analysis.analysis_size, analysis.min_area, analysis.analyse_every) == (120, 1, 3)
+    assert (painting.feather, painting.statistics, painting.precision) == (0, "frame", "float32")
+    assert painting.compile == "off"
+    objects = (ObjectStyle("a", "wave", (1, 2)), ObjectStyle("b", "scarlet-shore", region=3, at_s=1.5))
+    assert Look.from_options(run.look) == Look("neon-shards", "none", "ember", objects)
+
+
+# -- run ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.weights
+@pytest.mark.usefixtures("cached")
+def test_json_is_the_last_line_of_stdout(capsys: pytest.CaptureFixture[str], clip: Path, tmp_path: Path) -> None:
+    out_path = tmp_path / "out.mp4"
+    status, out, err = call(
+        capsys, "run", clip, out_path, "--background", "wave", "--foreground", "ember", "--json", *FAST
+    )
+    assert (status, err) == (0, "")
+    said = json.loads(out.splitlines()[-1])
+    assert set(said) == JSON_KEYS
+    assert (said["input"], said["output"]) == (str(clip), str(out_path))
+    assert (said["frames_in"], said["frames_out"], said["width"], said["height"]) == (6, 6, 64, 48)
+    assert (said["audio"], said["warnings"], said["duration_s"]) == ("copied", [], 0.2)
+    assert said["device"].startswith(("cpu", "cuda"))
+    assert said["seconds"] > 0
+    assert said["fps"] > 0
+    assert said["peak_memory_bytes"] > 1e7
+    assert said["objects"]
+    assert all(set(thing) == OBJECT_KEYS and thing["style"] == "ember" for thing in said["objects"])
+
+
+@pytest.mark.weights
+@pytest.mark.usefixtures("cached")
+def test_summary_quiet_and_overwrite(capsys: pytest.CaptureFixture[str], clip: Path, tmp_path: Path) -> None:
+    out_path = tmp_path / "out.mp4"
+    status, out, err = call(capsys, "run", clip, out_path, "--style", "starry", *FAST)
+    assert (status, out) == (0, "")
+    assert err.count("\n") == 1  # stderr is no terminal: no progress, one line of summary
+    assert "6 frames, 64x48, 0.20 s, sound copied" in err
+    by_name = out_path.read_bytes()
+    assert "exists; add --overwrite" in refusal(capsys, "run", clip, out_path, "--style", "wave")
+    assert out_path.read_bytes() == by_name
+    assert call(capsys, "run", clip, out_path, "--style", 19, "--quiet", "--overwrite", *FAST) == (0, "", "")
+    assert out_path.read_bytes() == by_name
+
+
+@pytest.mark.weights
+@pytest.mark.usefixtures("cached")
+def test_dry_run_checks_and_writes_nothing(capsys: pytest.CaptureFixture[str], clip: Path, tmp_path: Path) -> None:
+    words = ("run", clip, tmp_path / "out.mp4", "--dry-run")
+    status, out, err = call(capsys, *words, "--style", "starry", "--size", 24)
+    assert (status, out) == (0, "")
+    assert "nothing written" in err
+    assert "32x24" in err
+    assert call(capsys, *words, "--style", "starry", "--quiet") == (0, "", "")
+    status, out, _ = call(capsys, *words, "--style", "starry", "--json")
+    assert (status, json.loads(out)["frames_out"]) == (0, 0)
+    assert "outside the frame" in refusal(capsys, *words, "--object", "x@64,0=wave")
+    assert "no such region" in refusal(capsys, *words, "--object", "x@#99=wave")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.weights
+@pytest.mark.usefixtures("cached")
+def test_a_saved_look_paints_the_same_film(capsys: pytest.CaptureFixture[str], clip: Path, tmp_path: Path) -> None:
+    look = tmp_path / "look.toml"
+    words = ("--object", "disc@#1=starry", "--background", "7", "--save-look", look, "--quiet", *FAST)
+    assert call(capsys, "run", clip, tmp_path / "a.mp4", *words)[0] == 0
+    assert call(capsys, "run", clip, tmp_path / "b.mp4", "--look", look, "--quiet", *FAST)[0] == 0
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+    assert Look.read(look) == Look(background="primary-night", objects=(ObjectStyle("disc", "starry", region=1),))
+
+
+def test_a_look_that_cannot_be_saved_is_told(capsys: pytest.CaptureFixture[str], clip: Path, tmp_path: Path) -> None:
+    words = ("run", clip, tmp_path / "out.mp4", "--style", "none", "--save-look", tmp_path / "no" / "look.toml")
+    assert "cannot be written" in refusal(capsys, *words)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.weights
+@pytest.mark.usefixtures("cached")
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_job_leaves_nothing_behind(tmp_path: Path, sent: signal.Signals) -> None:
+    source = make_clip(tmp_path / "in.mkv", frames=60, size=(640, 480), options={"crf": "40"})
+    words = ["run", str(source), str(tmp_path / "out.mp4"), "--style", "starry", "--size", "960"]
+    job = subprocess.Popen(
+        [sys.executable, "-m", "streamstyle", *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    while not list(tmp_path.glob(".out.*.part.mp4")):
+        assert job.poll() is None, job.communicate()
+        time.sleep(0.02)
+    job.send_signal(sent)
+    out, err = job.communicate(timeout=60)
+    assert (job.returncode, out) == (130, "")
+    assert err == "streamstyle: stopped; nothing was left behind\n"
+    assert list(tmp_path.iterdir()) == [source]
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
+    for quiet, stderr, shown in ((False, _Terminal(), True), (True, _Terminal(), False), (False, io.StringIO(), False)):
+        monkeypatch.setattr(sys, "stderr", stderr)
+        with cli.Progress(quiet) as progress:
+            progress(3, 12)
+            progress(9, 12)
+        assert ("12/12" in stderr.getvalue()) == shown
+        assert bool(stderr.getvalue()) == shown
+
+
+# -- the other commands ---------------------------------------------------------------------------------------------
+
+
+def test_styles_lists_26_names(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = call(capsys, "styles")
+    assert (status, err) == (0, "")
+    assert [line.split()[1] for line in out.splitlines()[:26]] == list(STYLES)
+    assert len(set(STYLES)) == 26
+
+
+@pytest.mark.weights
+@pytest.mark.usefixtures("cached")
+def test_a_sheet_of_styles(capsys: pytest.CaptureFixture[str], clip: Path, tmp_path: Path) -> None:
+    photo = tmp_path / "photo.png"
+    cv2.imwrite(str(photo), draw(3, (37, 23)))
+    for source in (photo, clip):
+        sheet = tmp_path / f"{source.stem}-sheet.png"
+        status, _, err = call(capsys, "styles", "--sheet", sheet, "--on", source)
+        assert (status, err) == (0, f"{sheet}: 26 styles\n")
+        picture = cv2.imread(str(sheet))
+        assert picture.shape[1] > 5 * 320
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("styles", "--on", "photo.png"), "goes with --sheet"),
+        (("styles", "--sheet", "film.mp4", "--on", "in.mp4"), "film.mp4: a contact sheet is a picture"),
+        (("styles", "--sheet", "s.png", "--on", "missing.png"), "missing.png: no such file"),
+    ],
+)
+def test_a_sheet_that_cannot_be_made(capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str) -> None:
+    status, _, err = call(capsys, *words)
+    assert status == 2
+    assert said in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [("weights",), ("weights", "--list")])
+def test_weights_are_listed(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STREAMSTYLE_WEIGHTS", str(tmp_path))
+    status, out, err = call(capsys, *words)
+    assert (status, err) == (0, "")
+    assert out.splitlines()[0] == str(tmp_path)
+    assert all(name in out for name in weights.ASSETS)
+    assert out.count("absent") == len(weights.ASSETS)
+
+
+def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = call(capsys, "doctor")
+    assert status == (2 if "FAIL" in out else 0)
+    assert all(word in out for word in ("Python", "torch", "av", "CUDA", "hed"))
+
+
+def test_a_reader_that_leaves_early_is_no_fault() -> None:
+    job = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(.2); from streamstyle.cli import main; exit(main(['styles']))"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    job.stdout.close()  # type: ignore[union-attr]
+    assert job.stderr.read() == ""  # type: ignore[union-attr]
+    job.stderr.close()  # type: ignore[union-attr]
+    assert job.wait() == 0

@@ -1,0 +1,126 @@
+"""The picture of a frame's objects, and the list that goes with it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from clips import draw, make_clip
+from conftest import skip_or_fail
+
+from streamstyle import cli
+from streamstyle.config import AnalysisOptions
+from streamstyle.errors import InputError, OptionError, OutputError
+from streamstyle.nets import weights
+from streamstyle.preview import preview
+from streamstyle.sheets import contact_sheet, read_picture, write_png
+
+pytestmark = pytest.mark.weights
+SIZE = (160, 120)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cached() -> None:
+    try:
+        weights.fetch("hed")
+    except weights.DownloadError as error:
+        skip_or_fail("weights", str(error))
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_clip(tmp_path_factory.mktemp("film") / "in.mp4", frames=12, size=SIZE, audio=False)
+
+
+def test_picture_and_list(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "objects.png"
+    assert cli.main(["preview", str(clip), str(out), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said == preview(clip, out)
+    assert set(said) == {"input", "output", "at_s", "width", "height", "objects"}
+    assert (said["width"], said["height"]) == SIZE
+    objects = said["objects"]
+    assert sorted(thing["number"] for thing in objects) == list(range(1, len(objects) + 1))
+    assert objects == sorted(objects, key=lambda thing: -thing["area_px"])
+    for thing in objects:
+        (x0, y0, x1, y1), (x, y) = thing["box_xyxy"], thing["point"]
+        assert 0 <= x0 <= x < x1 <= SIZE[0]
+        assert 0 <= y0 <= y < y1 <= SIZE[1]
+        assert 0 < thing["area_px"] <= (x1 - x0) * (y1 - y0)
+    picture = cv2.imread(str(out))
+    scale = 3  # small films are shown larger
+    assert picture.shape[0] == SIZE[1] * scale
+    assert 2 * SIZE[0] * scale < picture.shape[1] <= 2 * SIZE[0] * scale + 20
+    left = picture[:, : SIZE[0] * scale, ::-1].astype(int)
+    shown = cv2.resize(draw(0, SIZE), (SIZE[0] * scale, SIZE[1] * scale), interpolation=cv2.INTER_CUBIC)
+    assert np.abs(left - shown).mean() < 8
+
+
+def test_the_disc_is_an_object(clip: Path, tmp_path: Path) -> None:
+    for at_s, index in ((0.0, 0), (0.2, 6), (0.21, 6), (0.366, 10)):
+        found = preview(clip, tmp_path / "objects.png", at_s=at_s, analysis=AnalysisOptions(edge_side="3"))
+        centre = SIZE[0] * (0.2 + 0.6 * index / 24), SIZE[1] / 2
+        disc = min(found["objects"], key=lambda o: np.hypot(o["point"][0] - centre[0], o["point"][1] - centre[1]))
+        assert np.hypot(disc["point"][0] - centre[0], disc["point"][1] - centre[1]) < 12
+        assert 0.5 < disc["area_px"] / (np.pi * 30**2) < 2
+
+
+def test_without_json_an_example_to_paste_is_given(
+    clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "objects.png"
+    assert cli.main(["preview", str(clip), str(out), "--at", "0.2"]) == 0
+    said, err = capsys.readouterr()
+    assert said == ""
+    (line,) = (line for line in err.splitlines() if "--object" in line)
+    for word in line.replace("or", "").split("--object")[1:]:
+        arguments = ["run", str(clip), str(tmp_path / "o.mp4"), "--dry-run", "--object", word.strip().strip('"')]
+        assert cli.main(arguments) == 0
+
+
+@pytest.mark.parametrize("size", [(1, 1), (10, 8), (35, 21), (800, 16)])
+@pytest.mark.parametrize("segmenter", ["regions", "components"])
+def test_any_size(tmp_path: Path, size: tuple[int, int], segmenter: str) -> None:
+    source = make_clip(tmp_path / "in.mp4", frames=1, size=size, pix_fmt="yuv444p", audio=False)
+    found = preview(source, tmp_path / "o.png", analysis=AnalysisOptions(segmenter=segmenter))  # type: ignore[arg-type]
+    assert (found["width"], found["height"]) == size
+    assert cv2.imread(str(tmp_path / "o.png")) is not None
+    assert all(0 <= o["point"][0] < size[0] and 0 <= o["point"][1] < size[1] for o in found["objects"])
+
+
+def test_a_turned_film_is_shown_upright(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mp4", frames=2, size=(64, 48), rotation=90, audio=False)
+    found = preview(source, tmp_path / "o.png")
+    assert (found["width"], found["height"]) == (48, 64)
+
+
+def test_refusals(clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"o\.jpg: a preview is a picture; give it the ending \.png"):
+        preview(clip, tmp_path / "o.jpg")
+    with pytest.raises(InputError, match="9 s is beyond the end; the film is 0.40 s long"):
+        preview(clip, tmp_path / "o.png", at_s=9)
+    with pytest.raises(InputError, match="no such file"):
+        preview(tmp_path / "missing.mp4", tmp_path / "o.png")
+    with pytest.raises(OutputError, match="cannot be written: No such file or directory"):
+        preview(clip, tmp_path / "no" / "o.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_pictures_are_written_and_read_back(tmp_path: Path, clip: Path) -> None:
+    rgb = draw(2, (35, 21))
+    write_png(tmp_path / "a.png", rgb)
+    assert np.array_equal(read_picture(tmp_path / "a.png"), rgb)
+    assert np.abs(read_picture(clip).astype(int) - draw(0, SIZE)).mean() < 6  # a film's first frame
+    (tmp_path / "empty.png").touch()
+    for wrong in ("empty.png", "missing.png"):
+        with pytest.raises(InputError):
+            read_picture(tmp_path / wrong)
+
+
+def test_contact_sheet() -> None:
+    tiles = [(str(i), draw(i, (64, 48))) for i in range(7)]
+    assert contact_sheet(tiles, columns=3, width_px=64).shape == (3 * (48 + 26 + 8) + 8, 3 * (64 + 8) + 8, 3)
+    assert contact_sheet(tiles[:1], width_px=64).shape == (48 + 26 + 8 + 8, 64 + 8 + 8, 3)

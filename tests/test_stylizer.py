@@ -1,0 +1,304 @@
+"""Stylizer: frames in, painted frames out, and what must not change on the way."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from clips import draw
+from conftest import skip_or_fail
+
+import streamstyle
+from streamstyle import stylizer as stylizer_module
+from streamstyle.config import AnalysisOptions, Options, StyleOptions
+from streamstyle.errors import DeviceError, OptionError, ShapeError
+from streamstyle.frames import ColorTags, FrameBatch
+from streamstyle.look import Look, ObjectStyle
+from streamstyle.nets import weights
+from streamstyle.stylizer import Stylizer
+
+pytestmark = pytest.mark.weights
+COLOR = ColorTags("bt601")
+MIXED = Look(background="none", foreground="wave")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cached() -> Iterator[None]:
+    """Weights are there, and are read once for all tests here."""
+    kept = {}
+    for name in ("hed", "multistyle26"):
+        try:
+            kept[name] = weights.load(name)
+        except weights.DownloadError as error:
+            skip_or_fail("weights", str(error))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(weights, "load", lambda name, say=None: kept[name])
+        yield
+
+
+def film(count: int = 6, size: tuple[int, int] = (64, 48)) -> list[np.ndarray]:
+    return [draw(i, size) for i in range(count)]
+
+
+def planes(count: int = 6, size: tuple[int, int] = (64, 48), *, halved: bool = True) -> FrameBatch:
+    """Planes that no RGB picture gives: noise, out of gamut too, so that a way through RGB would show."""
+    width, height = size
+    rng = np.random.default_rng(5)
+    chroma = (-(-height // 2), -(-width // 2)) if halved else (height, width)
+    y = np.stack([draw(i, size)[..., 0] for i in range(count)])
+    u, v = (rng.integers(0, 256, (count, *chroma), np.uint8) for _ in "uv")
+    return FrameBatch(y, u, v, tuple(range(count)))
+
+
+def painted(look: Look, batch: FrameBatch, step: int, *, subsample: bool = True, **more: object) -> FrameBatch:
+    """A film painted in batches of step frames."""
+    stylizer, done = Stylizer(look, Options(**more)), []  # type: ignore[arg-type]
+    for first in range(0, len(batch), step):
+        part = slice(first, first + step)
+        some = FrameBatch(batch.y[part], batch.u[part], batch.v[part], batch.pts[part], first)
+        done += stylizer.paint_batch(some, COLOR, [i / 25 for i in some.pts], subsample=subsample).unstack()
+    return FrameBatch.stack(done)
+
+
+def same(a: FrameBatch, b: FrameBatch) -> bool:
+    return a.pts == b.pts and all(np.array_equal(getattr(a, part), getattr(b, part)) for part in "yuv")
+
+
+# -- frames from any source -----------------------------------------------------------------------------------------
+
+
+def test_paint_gives_a_frame_for_a_frame_as_it_comes() -> None:
+    frames = film(4)
+    painted_frames = streamstyle.Stylizer(streamstyle.Look(style="starry")).paint(itertools.cycle(frames))
+    for frame in itertools.islice(painted_frames, 6):
+        assert (frame.shape, frame.dtype) == (frames[0].shape, np.uint8)
+        assert np.abs(frame.astype(int) - frames[0]).mean() > 10
+    painted_frames.close()
+
+
+def test_no_frames_give_no_frames() -> None:
+    assert list(Stylizer(Look(style="wave")).paint([])) == []
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [np.zeros((48, 64), np.uint8)],
+        [np.zeros((48, 64, 4), np.uint8)],
+        [np.zeros((48, 64, 3), np.float32)],
+        [np.zeros((48, 64, 3), np.uint8), np.zeros((48, 62, 3), np.uint8)],
+    ],
+)
+def test_frames_of_another_form_are_refused(frames: list[np.ndarray]) -> None:
+    with pytest.raises(ShapeError, match=r"frames must be \[H, W, 3\] uint8 of one size, got"):
+        list(Stylizer(Look(style="wave")).paint(frames))
+
+
+def test_frames_are_not_written_to_and_may_have_any_strides() -> None:
+    frames = film(3)
+    flipped = [frame[:, ::-1] for frame in frames]
+    before = [frame.copy() for frame in flipped]
+    for frame in flipped:
+        frame.flags.writeable = False
+    out = list(Stylizer(MIXED).paint(flipped))
+    assert all(np.array_equal(a, b) for a, b in zip(flipped, before, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(out, Stylizer(MIXED).paint(before), strict=True))
+
+
+@pytest.mark.parametrize("size", [(64, 48), (35, 21), (1, 1)])
+def test_none_is_identity_on_rgb_frames(size: tuple[int, int]) -> None:
+    frames = film(3, size)
+    assert all(np.array_equal(a, b) for a, b in zip(frames, Stylizer(Look(style="none")).paint(frames), strict=True))
+
+
+def test_rgb_outside_every_styled_region_is_the_frames_own() -> None:
+    frames = film(5)
+    options = Options(painting=StyleOptions(feather=0))
+    stylizer = Stylizer(Look(background="none", objects=(ObjectStyle("disc", "wave", region=1),)), options)
+    for before, after in zip(frames, stylizer.paint(frames), strict=True):
+        changed = (before != after).any(-1)
+        assert 0 < changed.mean() < 0.6
+        assert np.array_equal(before[-8:], after[-8:])  # no object reaches down there
+
+
+def test_one_stylizer_paints_film_after_film_alike() -> None:
+    stylizer = Stylizer(Look(background="starry", foreground="wave"))
+    first = list(stylizer.paint(film(5)))
+    list(stylizer.paint(film(4, (80, 64))))
+    assert all(np.array_equal(a, b) for a, b in zip(first, stylizer.paint(film(5)), strict=True))
+
+
+@pytest.mark.parametrize("segmenter", ["regions", "components"])
+@pytest.mark.parametrize("size", [(1, 1), (10, 8), (16, 16), (3, 90), (90, 3), (35, 21)])
+def test_any_size(segmenter: str, size: tuple[int, int]) -> None:
+    options = Options(analysis=AnalysisOptions(segmenter=segmenter, analyse_every=2))  # type: ignore[arg-type]
+    frames = film(4, size)
+    for look in (Look(background="starry", foreground="wave"), Look(style="ember")):
+        assert [frame.shape for frame in Stylizer(look, options).paint(frames)] == [frame.shape for frame in frames]
+
+
+@pytest.mark.parametrize("level", [0, 128, 255])
+@pytest.mark.parametrize("look", [Look(style="starry"), Look(background="starry", foreground="wave")])
+def test_flat_frames_and_what_follows_them(level: int, look: Look) -> None:
+    flat = [np.full((48, 64, 3), level, np.uint8)] * 2
+    out = list(Stylizer(look).paint([*flat, *film(3), *flat]))
+    assert len(out) == 7
+    # After black the film is painted as if it had begun there: its statistics do not come from the flat frame.
+    if look.style:
+        alone = list(Stylizer(look).paint(film(3)))
+        assert all(np.array_equal(a, b) for a, b in zip(alone, out[2:5], strict=True))
+
+
+def test_a_cut_starts_statistics_and_tracks_anew() -> None:
+    dark = [(frame // 6).astype(np.uint8) for frame in film(4)]
+    bright = [255 - np.ascontiguousarray(frame[::-1]) // 6 for frame in film(4)]
+    look = Look(background="starry", foreground="wave")
+    stylizer = Stylizer(look, Options(analysis=AnalysisOptions(analyse_every=1)))
+    out = list(stylizer.paint([*dark, *bright]))
+    assert all(np.array_equal(a, b) for a, b in zip(stylizer.paint(bright), out[4:], strict=True))
+
+
+def test_objects_do_not_live_through_a_cut() -> None:
+    dark = [(frame // 6).astype(np.uint8) for frame in film(4)]
+    bright = [255 - np.ascontiguousarray(frame[::-1]) // 6 for frame in film(4)]
+    options = Options(analysis=AnalysisOptions(analyse_every=1))
+    stylizer = Stylizer(Look(background="none", objects=(ObjectStyle("it", "wave", region=1),)), options)
+    list(stylizer.paint([*dark, *bright]))
+    report = stylizer.report()
+    (named,) = (thing for thing in report if thing.name == "it")
+    assert (named.first_frame, named.last_frame, named.style) == (0, 3, "wave")
+    after = [thing for thing in report if thing.first_frame >= 4]
+    assert not {thing.track_id for thing in report if thing.first_frame < 4} & {thing.track_id for thing in after}
+    assert len({thing.track_id for thing in report}) == len(report)
+    assert all(thing.last_frame <= 3 for thing in report if thing.first_frame < 4)
+
+
+# -- the river ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("size", "halved"), [((64, 48), True), ((35, 21), False), ((1, 1), False)])
+def test_none_is_identity_on_planes(size: tuple[int, int], halved: bool) -> None:
+    batch = planes(size=size, halved=halved)
+    assert same(painted(Look(style="none"), batch, 4, subsample=halved), batch)
+    look = Look(background="none", foreground="none", objects=(ObjectStyle("x", "none", region=1),))
+    if size != (1, 1):
+        assert same(painted(look, batch, 4, subsample=halved), batch)
+
+
+def test_none_keeps_luma_where_the_chroma_layout_changes() -> None:
+    odd = planes(size=(35, 21))
+    out = painted(Look(style="none"), odd, 4, subsample=False)
+    assert np.array_equal(out.y, odd.y)
+    assert out.u.shape == odd.y.shape
+    full = planes(halved=False)
+    out = painted(Look(style="none"), full, 4)
+    assert np.array_equal(out.y, full.y)
+    assert out.u.shape == (6, 24, 32)
+
+
+@pytest.mark.parametrize(
+    ("size", "halved", "subsample"),
+    [((64, 48), True, True), ((35, 21), False, False), ((35, 21), True, False), ((64, 48), False, True)],
+)
+@pytest.mark.parametrize("feather", [0.0, 3.0])
+def test_planes_outside_every_styled_region_are_the_films_own(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], halved: bool, subsample: bool, feather: float
+) -> None:
+    shares: list[torch.Tensor] = []
+    real = stylizer_module.blend_planes_
+
+    def spy(out: tuple[torch.Tensor, ...], original: tuple[torch.Tensor, ...], share: torch.Tensor) -> None:
+        shares.append(share.clone())
+        real(out, original, share)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(stylizer_module, "blend_planes_", spy)
+    batch = planes(size=size, halved=halved)
+    look = Look(background="none", objects=(ObjectStyle("it", "wave", region=1),))
+    out = painted(look, batch, 4, subsample=subsample, painting=StyleOptions(feather=feather))
+    share = torch.cat(shares).numpy()
+    kept = share == 0
+    assert 0.1 < kept.mean() < 1
+    assert np.array_equal(out.y[kept], batch.y[kept])
+    assert (out.y != batch.y).any()
+    if halved == subsample:
+        if subsample:
+            n, height, width = share.shape
+            kept = (share.reshape(n, height // 2, 2, width // 2, 2) == 0).all((2, 4))
+        assert np.array_equal(out.u[kept], batch.u[kept])
+        assert np.array_equal(out.v[kept], batch.v[kept])
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        Look(style="starry"),
+        Look(background="starry", foreground="wave"),
+        Look(background="none", foreground="ember", objects=(ObjectStyle("disc", "wave", (12, 24), at_s=0.12),)),
+    ],
+    ids=["one", "two", "named"],
+)
+@pytest.mark.parametrize("every", [1, 3])
+def test_the_size_of_a_batch_changes_nothing(look: Look, every: int) -> None:
+    rgb = film(9)
+    y = np.stack([frame.mean(-1).astype(np.uint8) for frame in rgb])
+    u, v = (np.stack([frame[::2, ::2, channel] for frame in rgb]) for channel in (2, 0))
+    batch = FrameBatch(y, u, v, tuple(range(9)))
+    analysis = AnalysisOptions(analyse_every=every)
+    whole = painted(look, batch, 9, analysis=analysis)
+    assert same(painted(look, batch, 1, analysis=analysis), whole)
+    assert same(painted(look, batch, 4, analysis=analysis), whole)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        Options(painting=StyleOptions(precision="float32")),
+        Options(painting=StyleOptions(precision="bfloat16")),
+        *(Options(analysis=AnalysisOptions(edge_side=side)) for side in ("1", "2", "3", "4", "5", "fuse")),  # type: ignore[arg-type]
+        Options(analysis=AnalysisOptions(threshold="global")),
+        Options(analysis=AnalysisOptions(analysis_size=64, min_area=5)),
+    ],
+)
+def test_every_option_paints(options: Options) -> None:
+    frames = film(3)
+    out = list(Stylizer(Look(background="starry", foreground="wave"), options).paint(frames))
+    assert all(np.abs(a.astype(int) - b).mean() > 10 for a, b in zip(frames, out, strict=True))
+
+
+def test_statistics_of_every_frame_are_for_one_style() -> None:
+    options = Options(painting=StyleOptions(statistics="frame"))
+    frames = film(3)
+    out = list(Stylizer(Look(style="starry"), options).paint(frames))
+    # A frame's own statistics: the third is painted as it would be as a film of its own.
+    assert np.array_equal(out[2], next(Stylizer(Look(style="starry"), options).paint(frames[2:])))
+    with pytest.raises(OptionError, match="--statistics frame: paints one style"):
+        Stylizer(MIXED, options)
+
+
+def test_one_style_said_in_two_ways_is_one_style() -> None:
+    frames = film(3)
+    twice = Look(background="wave", foreground="wave")
+    assert not twice.needs_objects
+    for a, b in zip(
+        Stylizer(Look(style="wave")).paint(frames), Stylizer(twice).paint(frames), strict=True
+    ):
+        assert np.array_equal(a, b)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there_is_refused() -> None:
+    with pytest.raises(DeviceError, match="use --device cpu"):
+        Stylizer(Look(style="wave"), Options(device="cuda"))
+
+
+def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("compiling for CUDA needs no C++ compiler")
+    monkeypatch.setenv("CXX", "/nowhere/g++")
+    with pytest.raises(OptionError, match="--compile on: needs the C\\+\\+ compiler /nowhere/g\\+\\+"):
+        Stylizer(MIXED, Options(painting=StyleOptions(compile="on")))
+    Stylizer(MIXED, frames_expected=10**6)  # auto does without
+    Stylizer(Look(style="wave"), Options(painting=StyleOptions(compile="on")))  # one style: nothing to compile
