@@ -100,12 +100,14 @@ class Preview:
         found = preview(self.input, self.output, at_s=self.at, analysis=self.analysis, device=self.device)
         if self.json:
             print(jsonlib.dumps(found))
+        elif not found["objects"]:
+            say(f"{self.output}: no objects; try another --edge-side, a smaller --min-area or another moment (--at)")
         else:
             say(f"{self.output}: {len(found['objects'])} objects to name by number or by a point inside, e.g.")
             at = f"@{self.at:g}" if self.at else ""
-            for thing in found["objects"][:1]:
-                x, y = thing["point"]
-                say(f'  --object "name@#{thing["number"]}{at}=starry"   or   --object "name@{x},{y}{at}=starry"')
+            thing = found["objects"][0]
+            x, y = thing["point"]
+            say(f'  --object "name@#{thing["number"]}{at}=starry"   or   --object "name@{x},{y}{at}=starry"')
         return 0
 
 
@@ -267,7 +269,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill cleans up as Ctrl-C does
     try:
-        return parse(arguments)()
+        status = parse(arguments)()
+        sys.stdout.flush()  # here, where a reader that left early is no fault
+        return status
     except StreamstyleError as error:
         say(f"{PROGRAM}: {error}")
         return 2
@@ -277,3 +281,6 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # the system refuses what nobody thought of: a name too long, a disk that fails
+        say(f"{PROGRAM}: {error.filename or 'the system'}: {error.strerror or error}; choose another place")
+        return 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -280,7 +281,7 @@ def test_a_look_that_cannot_be_saved_is_told(capsys: pytest.CaptureFixture[str],
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_job_leaves_nothing_behind(tmp_path: Path, sent: signal.Signals) -> None:
     source = make_clip(tmp_path / "in.mkv", frames=60, size=(640, 480), options={"crf": "40"})
-    words = ["run", str(source), str(tmp_path / "out.mp4"), "--style", "starry", "--size", "960"]
+    words = ["run", str(source), str(tmp_path / "out.mp4"), "--style", "starry"]
     job = subprocess.Popen(
         [sys.executable, "-m", "streamstyle", *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -371,6 +372,7 @@ def test_a_reader_that_leaves_early_is_no_fault() -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
     )
     job.stdout.close()  # type: ignore[union-attr]
     assert job.stderr.read() == ""  # type: ignore[union-attr]

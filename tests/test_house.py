@@ -17,6 +17,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 PUBLIC_NAMES = {
     "AnalysisOptions",
     "Look",
+    "ObjectStyle",
     "Options",
     "OutputOptions",
     "StreamstyleError",
@@ -30,7 +31,7 @@ PUBLIC_NAMES = {
 # A room is a module or a package right under streamstyle/. What stands left may be imported, never the reverse:
 #   errors -> frames, config, styles, look -> flow | media | gpu | nets -> stages
 #          -> tracker, segmenter, frozen_statistics -> object_tracks -> stylizer
-#          -> pipeline | preview, sheets, doctor -> cli, web
+#          -> pipeline | preview, sheets, doctor -> demo -> cli, web
 #   nets -> train -> cli
 _WORDS = {"errors", "_version", "frames", "config", "styles", "look"}
 _STAGES = _WORDS | {"gpu", "nets", "stages"}
@@ -57,9 +58,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sheets": _PATH,
     "doctor": _PATH,
     "pipeline": _PATH,
+    "demo": _PATH | {"pipeline", "preview", "sheets"},
     "train": _WORDS | {"gpu", "nets"},
     "web": _PATH | {"pipeline", "preview", "sheets", "doctor"},
-    "cli": _PATH | {"pipeline", "preview", "sheets", "doctor", "train", "web"},
+    "cli": _PATH | {"pipeline", "demo", "preview", "sheets", "doctor", "train", "web"},
     "__main__": {"cli"},
     "__init__": _PATH | {"pipeline"},
 }

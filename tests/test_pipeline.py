@@ -111,7 +111,9 @@ def test_every_frame_keeps_its_time_and_the_sound_its_bits(tmp_path: Path) -> No
         report = stylize(source, out, look=MIXED, options=Options(output=FAST))
         assert (report.frames_out, report.audio) == (9, "copied")
         wanted, got = video_times(source), video_times(out)
-        assert max(abs(a - b) for a, b in zip(wanted, got, strict=True)) <= (0 if suffix == ".mp4" else Fraction(1, 2000))
+        assert max(abs(a - b) for a, b in zip(wanted, got, strict=True)) <= (
+            0 if suffix == ".mp4" else Fraction(1, 2000)
+        )
         assert [data for _, data in audio_packets(out)] == [data for _, data in audio_packets(source)]
 
 
@@ -135,11 +137,11 @@ def test_pixel_shape_is_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("size", "pix_fmt"), [((64, 48), "yuv420p"), ((35, 21), "yuv444p")])
 @pytest.mark.parametrize(
-    "look", [Look(style="none"), Look(style="none", objects=(ObjectStyle("x", "none", region=1),))], ids=["all", "named"]
+    "look",
+    [Look(style="none"), Look(style="none", objects=(ObjectStyle("x", "none", region=1),))],
+    ids=["all", "named"],
 )
-def test_none_is_identity_from_film_to_film(
-    tmp_path: Path, size: tuple[int, int], pix_fmt: str, look: Look
-) -> None:
+def test_none_is_identity_from_film_to_film(tmp_path: Path, size: tuple[int, int], pix_fmt: str, look: Look) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=5, size=size, pix_fmt=pix_fmt)
     stylize(source, tmp_path / "out.mp4", look=look, options=Options(output=LOSSLESS))
     a, b = read(source), read(tmp_path / "out.mp4")
@@ -212,7 +214,7 @@ def test_options(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
 
 
 @pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="no C++ compiler")
-@pytest.mark.filterwarnings("default")  # torch.compile's own
+@pytest.mark.filterwarnings("ignore")  # of torch.compile's own making
 def test_a_compiled_lookup_paints_the_same_picture(clip: Path, tmp_path: Path) -> None:
     look, two = Look(background="starry", foreground="wave"), OutputOptions(duration=0.05, preset="ultrafast", crf=0)
     for compiled in ("on", "off"):
@@ -244,7 +246,7 @@ def test_size(tmp_path: Path, source_size: tuple[int, int], size: int | None, wa
 
 def test_a_size_h264_cannot_hold_is_refused_at_once(tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=2, size=(256, 16))
-    with pytest.raises(OutputError, match="is more than H.264 holds .* smaller --size"):
+    with pytest.raises(OutputError, match=r"is more than H.264 holds .* smaller --size"):
         stylize(source, tmp_path / "out.mp4", look="wave", options=Options(output=OutputOptions(size=2048)))
 
 
@@ -321,7 +323,9 @@ def test_a_point_outside_is_told_in_the_films_own_pixels(
 @pytest.mark.parametrize("size", [None, 96])
 def test_a_point_on_the_background_is_told_as_it_was_typed(clip: Path, tmp_path: Path, size: int | None) -> None:
     look = Look(background="none", objects=(ObjectStyle("it", "wave", (60, 44), at_s=0.11),))
-    with pytest.raises(OptionError, match=r"object 'it' @60,44@0.11: on no object, that is the background .* region is #"):
+    with pytest.raises(
+        OptionError, match=r"object 'it' @60,44@0.11: on no object, that is the background .* region is #"
+    ):
         stylize(clip, tmp_path / "out.mp4", look=look, options=Options(output=OutputOptions(size=size)))
 
 

@@ -72,13 +72,19 @@ def test_without_json_an_example_to_paste_is_given(
     clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "objects.png"
-    assert cli.main(["preview", str(clip), str(out), "--at", "0.2"]) == 0
+    assert cli.main(["preview", str(clip), str(out), "--at", "0.2", "--edge-side", "3"]) == 0
     said, err = capsys.readouterr()
     assert said == ""
     (line,) = (line for line in err.splitlines() if "--object" in line)
     for word in line.replace("or", "").split("--object")[1:]:
         arguments = ["run", str(clip), str(tmp_path / "o.mp4"), "--dry-run", "--object", word.strip().strip('"')]
-        assert cli.main(arguments) == 0
+        assert cli.main([*arguments, "--edge-side", "3"]) == 0
+
+
+def test_no_objects_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = make_clip(tmp_path / "in.mp4", frames=1, size=(1, 1), pix_fmt="yuv444p", audio=False)
+    assert cli.main(["preview", str(source), str(tmp_path / "o.png")]) == 0
+    assert "no objects; try another --edge-side" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("size", [(1, 1), (10, 8), (35, 21), (800, 16)])
@@ -100,7 +106,7 @@ def test_a_turned_film_is_shown_upright(tmp_path: Path) -> None:
 def test_refusals(clip: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"o\.jpg: a preview is a picture; give it the ending \.png"):
         preview(clip, tmp_path / "o.jpg")
-    with pytest.raises(InputError, match="9 s is beyond the end; the film is 0.40 s long"):
+    with pytest.raises(InputError, match=r"9 s is beyond the end; the film is 0.40 s long"):
         preview(clip, tmp_path / "o.png", at_s=9)
     with pytest.raises(InputError, match="no such file"):
         preview(tmp_path / "missing.mp4", tmp_path / "o.png")

@@ -282,9 +282,7 @@ def test_one_style_said_in_two_ways_is_one_style() -> None:
     frames = film(3)
     twice = Look(background="wave", foreground="wave")
     assert not twice.needs_objects
-    for a, b in zip(
-        Stylizer(Look(style="wave")).paint(frames), Stylizer(twice).paint(frames), strict=True
-    ):
+    for a, b in zip(Stylizer(Look(style="wave")).paint(frames), Stylizer(twice).paint(frames), strict=True):
         assert np.array_equal(a, b)
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from streamstyle.errors import ShapeError
 from streamstyle.nets import weights
 
-EPSILON = 1e-3
+EPSILON = 1e-5
 STYLES = 26
 
 Activation = Literal["relu", "residual", "sigmoid"]

@@ -83,7 +83,7 @@ def rgb_to_yuv(rgb: Tensor, color: ColorTags, *, subsample: bool) -> Planes:
         raise ShapeError(f"4:2:0 needs an even height and width, got {rgb.shape[2]}x{rgb.shape[3]}")
     weight_red, weight_blue = LUMA_WEIGHTS[color.matrix]
     low, luma_range, chroma_range = (0, 255, 255) if color.full_range else (16, 219, 224)
-    red, green, blue = rgb.float().clamp_(0, 1).unbind(1)
+    red, green, blue = rgb.float().clamp(0, 1).unbind(1)
     luma = (red * weight_red).add_(green, alpha=1 - weight_red - weight_blue).add_(blue, alpha=weight_blue)
     cb = (blue - luma).mul_(chroma_range / (2 * (1 - weight_blue)))
     cr = (red - luma).mul_(chroma_range / (2 * (1 - weight_red)))

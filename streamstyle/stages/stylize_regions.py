@@ -31,6 +31,8 @@ from streamstyle.nets.stylenet import EPSILON, LAYERS, StyleNet
 HALO_PX = 72
 """Rows beyond a band that its pixels can depend on: the receptive field's radius is 65 px; 72 is a multiple of 4."""
 SMALLEST_PX = 16
+FLAT_VARIANCE = 1e-4
+"""Variance of a layer's channel below which a reference frame counts as flat there; pictures have far more."""
 LEVELS = 16
 """Steps of the blend of two styles across a feathered border."""
 
@@ -130,7 +132,8 @@ class RegionStylizer:
             variance, mean = torch.var_mean(
                 y.float().reshape(-1, y.shape[-1] // channels, channels), (0, 1), correction=0
             )
-            scale = self._gamma[i][style] * torch.rsqrt(variance + EPSILON)
+            # A flat reference (black, a fade) has no contrast to normalise, only rounding to blow up: paint it flat.
+            scale = torch.where(variance > FLAT_VARIANCE, self._gamma[i][style] * torch.rsqrt(variance + EPSILON), 0.0)
             affine.append((scale, self._beta[i][style] - mean * scale))
             return self._per_phase(i, scale), self._per_phase(i, affine[-1][1])
 

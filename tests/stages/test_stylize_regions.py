@@ -77,7 +77,6 @@ def test_frozen_statistics_do_not_follow_the_frame(net):
     close(part[..., :24], whole[..., :24], 1e-5)
 
 
-@pytest.mark.xfail(reason="stylize_regions multiplies a flat reference's rounding at every layer, up to inf and nan")
 @pytest.mark.parametrize("level", [0.0, 0.063])
 def test_a_flat_reference_paints_what_the_network_paints(net, level):
     """A film that opens in black: the flat frame is painted as it should be, and a picture after it is finite."""
