@@ -109,9 +109,9 @@ def bench_peer(folder: Path) -> list[dict[str, Any]]:
 def bench_picture(folder: Path) -> list[dict[str, Any]]:
     """PSNR to the peer's picture, one style over the whole frame with the peer's statistics (each frame's own)."""
     import cv2
-    import torch
 
     from streamstyle import Look, Options, StyleOptions, Stylizer
+    from streamstyle.gpu.transfer import has_native_bfloat16
     from streamstyle.sheets import film_frame
 
     frame = film_frame(make_clip(folder / "still.mp4", 2), 0.0)
@@ -130,7 +130,7 @@ def bench_picture(folder: Path) -> list[dict[str, Any]]:
             options = Options(painting=StyleOptions(statistics="frame", precision=precision))
             ours = next(iter(Stylizer(Look(style=str(style)), options).paint([frame]))).astype(np.float64)
             psnr.append(10 * np.log10(255**2 / np.mean((ours - theirs[style]) ** 2)))
-        used = "bfloat16" if precision == "auto" and torch.ops.mkldnn._is_mkldnn_bf16_supported() else "float32"
+        used = "bfloat16" if precision == "auto" and has_native_bfloat16() else "float32"
         if precision == "float32" and used in {row["precision"] for row in rows}:
             break
         rows.append(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
+import io
+import itertools
 import json as jsonlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +20,7 @@ from typing_extensions import Doc
 
 from streamstyle._version import __version__
 from streamstyle.config import AnalysisOptions, Device, LookOptions, Options, Range
-from streamstyle.errors import StreamstyleError
+from streamstyle.errors import OptionError, OutputError, StreamstyleError
 
 PROGRAM = "streamstyle"
 DESCRIPTION = f"""Paint a film: every object and the background in a style of its own. (streamstyle {__version__})
@@ -53,16 +57,15 @@ class Run:
         from streamstyle.look import Look
 
         look = Look.from_options(self.look)
-        if self.look.save_look is not None:
-            if self.look.save_look.suffix.lower() != ".toml":  # a film given by mistake is not overwritten
-                raise StreamstyleError(f"--save-look {self.look.save_look}: a Look is TOML; give it the ending .toml")
-            look.write(self.look.save_look)
+        self._check_save_look()
         from streamstyle.pipeline import stylize
 
         with Progress(self.quiet) as progress:
             report = stylize(
                 self.input, self.output, look=look, options=self.options, on_frames=progress, dry_run=self.dry_run
             )
+        if self.look.save_look is not None and not self.dry_run:
+            look.write(self.look.save_look)
         for line in report.warnings:
             say(f"warning: {line}")
         if self.json:
@@ -78,6 +81,18 @@ class Run:
                 f"{report.duration_s:.2f} s, sound {report.audio}, {report.fps:.1f} fps"
             )
         return 0
+
+    def _check_save_look(self) -> None:
+        """Refuse before any work what would be refused after it."""
+        target = self.look.save_look
+        if target is None:
+            return
+        if target.suffix.lower() != ".toml":  # a film given by mistake is not overwritten
+            raise OptionError(f"--save-look {target}: a Look is TOML; give it the ending .toml")
+        if not target.parent.is_dir():
+            raise OutputError(f"--save-look {target}: no such folder; make it, or choose another place")
+        if target.exists() and not self.options.output.overwrite and target != self.look.look:
+            raise OutputError(f"--save-look {target}: exists; add --overwrite, or choose another name")
 
 
 @dataclass(frozen=True)
@@ -136,7 +151,7 @@ class Styles:
             style_sheet(self.sheet, self.on, device=self.device)
             say(f"{self.sheet}: 26 styles")
         elif self.on is not None:
-            raise StreamstyleError("--on PHOTO: goes with --sheet OUT.png; add it")
+            raise OptionError("--on PHOTO: goes with --sheet OUT.png; add it")
         return 0
 
 
@@ -243,19 +258,34 @@ def say(line: str) -> None:
 def parse(arguments: list[str]) -> Callable[[], int]:
     """The command meant by the arguments."""
     if arguments and arguments[0] in COMMANDS:
-        command = COMMANDS[arguments[0]]
-        return tyro.cli(
-            command,
-            prog=f"{PROGRAM} {arguments[0]}",
-            args=arguments[1:],
-            config=(tyro.conf.HelptextFromCommentsOff,),
-        )
-    return tyro.extras.subcommand_cli_from_dict(
-        COMMANDS,
-        prog=PROGRAM,
-        description=DESCRIPTION,
-        args=arguments,
-    )
+        program, rest = f"{PROGRAM} {arguments[0]}", arguments[1:]
+        with one_line_usage_errors(program):
+            return tyro.cli(
+                COMMANDS[arguments[0]], prog=program, args=rest, config=(tyro.conf.HelptextFromCommentsOff,)
+            )
+    if arguments and not arguments[0].startswith("-"):
+        near = difflib.get_close_matches(arguments[0], COMMANDS, n=1)
+        hint = f"did you mean {near[0]}" if near else f"give one of {', '.join(COMMANDS)}"
+        raise OptionError(f"{arguments[0]}: no such command; {hint}, see `{PROGRAM} --help`")
+    with one_line_usage_errors(PROGRAM):
+        return tyro.extras.subcommand_cli_from_dict(COMMANDS, prog=PROGRAM, description=DESCRIPTION, args=arguments)
+
+
+@contextlib.contextmanager
+def one_line_usage_errors(program: str) -> Iterator[None]:
+    """Turn tyro's box about a wrong command line into one line with the mend."""
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told):
+            yield
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        box = [line.strip(" │\n") for line in told.getvalue().splitlines()]
+        words = [line for line in box if line and line[0] not in "╭╰├─"]
+        asides = ("For full", "Perhaps", "Similar", "Argument helptext", "Available")
+        said = " ".join(itertools.takewhile(lambda line: not line.startswith(asides), words))
+        raise OptionError(f"{said.rstrip('.') or 'not understood'}; see `{program} --help`") from None
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -275,8 +305,11 @@ def main(arguments: list[str] | None = None) -> int:
     except StreamstyleError as error:
         say(f"{PROGRAM}: {error}")
         return 2
+    except MemoryError:
+        say(f"{PROGRAM}: out of memory; give a smaller --size")
+        return 2
     except KeyboardInterrupt:
-        say(f"{PROGRAM}: stopped; nothing was left behind")
+        say(f"{PROGRAM}: stopped; no half-written film was left behind")
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -124,13 +124,10 @@ def _decoders(missing: list[str]) -> str:
 
 
 def _cpu() -> Check:
-    import torch
+    from streamstyle.gpu.transfer import has_native_bfloat16
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    try:
-        bfloat16 = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    except (AttributeError, RuntimeError):  # torch built without oneDNN
-        bfloat16 = False
+    bfloat16 = has_native_bfloat16()
     detail = f"{_cpu_name()}, {cores} cores, bfloat16 {'yes' if bfloat16 else 'no'}"
     return Check("CPU", True, detail)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -49,6 +50,7 @@ class ObjectTracks:
         self._slots: np.ndarray | None = None
         self._pending = sorted(objects, key=lambda thing: thing.at_s)
         self._scale_px = 1.0
+        self._frames = 0
 
     @property
     def pending(self) -> tuple[ObjectStyle, ...]:
@@ -90,6 +92,9 @@ class ObjectTracks:
         if found is not None:
             carried = self._match(found, carried, starts, index, time_s, size)
             self.tracker.observe(np.bincount(carried.ravel(), minlength=self.tracker.slots), index)
+        else:
+            self.tracker.present(carried, index)
+        self._frames = index + 1
         self._slots = carried
         return carried
 
@@ -113,6 +118,14 @@ class ObjectTracks:
             thing = self._pending.pop(0)
             slots[object_mask(thing, ids, found.regions, size)] = self.tracker.claim(thing.name, index)
         return slots
+
+    def lost(self) -> list[tuple[str, int]]:
+        """Named objects that were gone well before the film was: name, and the last frame they were in."""
+        last: dict[str, int] = {}
+        for track in [*self.tracker.ended, *self.tracker.tracks.values()]:
+            if track.name:
+                last[track.name] = max(last.get(track.name, 0), track.last_frame)
+        return [(name, frame) for name, frame in last.items() if frame + 2 * self.every < self._frames]
 
     def report(self) -> list[ObjectReport]:
         """Every confirmed or named track so far, in the order of its birth."""
@@ -138,7 +151,7 @@ def object_mask(thing: ObjectStyle, ids: Tensor, regions: int, size: tuple[int, 
             raise OptionError(
                 f"object '{thing.name}' @{thing.where}: no such region; {there}, see `streamstyle preview`"
             )
-        return labels == thing.region
+        return _filled(labels == thing.region)
     x, y = thing.point or (0, 0)
     if not (0 <= x < width and 0 <= y < height):
         raise OptionError(f"object '{thing.name}' @{thing.where}: outside the frame, which is {width}x{height} pixels")
@@ -151,7 +164,16 @@ def object_mask(thing: ObjectStyle, ids: Tensor, regions: int, size: tuple[int, 
             f"object '{thing.name}' @{thing.where}: on no object, that is the background (style it with --background); "
             f"{hint}, see `streamstyle preview`"
         )
-    return labels == region
+    return _filled(labels == region)
+
+
+def _filled(mask: np.ndarray) -> np.ndarray:
+    """The mask and what it encloses: objects are opaque."""
+    outside = np.pad((~mask).astype(np.uint8), 1, constant_values=1)
+    cv2.floodFill(outside, None, (0, 0), 0)
+    filled = mask | (outside[1:-1, 1:-1] > 0)
+    # A ring round the whole scene is not an object with a hole.
+    return filled if filled.sum() <= 2 * mask.sum() else mask
 
 
 def _nearest(labels: np.ndarray, row: int, column: int) -> int:

@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from streamstyle.config import Options, OutputOptions
-from streamstyle.errors import OptionError, OutputError
+from streamstyle.errors import OutputError
 from streamstyle.flow import prefetch, rebatch
 from streamstyle.frames import Frame, FrameBatch, VideoInfo
-from streamstyle.look import Look, ObjectStyle
+from streamstyle.look import Look
 from streamstyle.media.audio import AudioSource
-from streamstyle.media.decode import decode, frame_at
+from streamstyle.media.decode import decode
 from streamstyle.media.encode import check_output, encode, output_chroma
 from streamstyle.media.planes import scaled_size
 from streamstyle.media.probe import probe
+from streamstyle.naming import place_objects
 from streamstyle.stylizer import ObjectStyleReport, Stylizer
 
 BATCH_PX = {"cpu": 1 << 20, "cuda": 1 << 25}
@@ -87,9 +88,8 @@ def stylize(
     info = probe(input)
     width, height = painted_size(info, output, out)
     expected = frames_expected(info, out)
-    typed, look = look, resolve_objects(info, look, options)
     stylizer = Stylizer(look, options, frames_expected=expected)
-    check_objects(stylizer, info, typed, look, out)
+    place_objects(stylizer, info)
     report = Report(str(input), str(output), width=width, height=height, device=describe_device(stylizer))
     if dry_run:
         return replace(report, seconds=round(time.perf_counter() - began, 3))
@@ -113,7 +113,7 @@ def stylize(
         on_frames=lambda count: on_frames(count, expected) if on_frames else None,
     )
 
-    warnings += [f"object '{name}' was never named: the film ended before its moment" for name in stylizer.unreached]
+    warnings += stylizer.warnings()
     seconds = time.perf_counter() - began
     return replace(
         report,
@@ -167,64 +167,6 @@ def painted_size(info: VideoInfo, output: str | Path, out: OutputOptions) -> tup
             f"{output}: {width}x{height} is more than H.264 holds ({LARGEST_SIDE_PX} a side); give a smaller --size"
         )
     return width, height
-
-
-def resolve_objects(info: VideoInfo, look: Look, options: Options) -> Look:
-    """Give every named object the exact time of the frame it is named in, and its point at the size that is painted.
-
-    A region's number is that of the film's own size, as `preview` shows it; where the film is scaled it becomes a
-    point.
-
-    Raises:
-        OptionError: a point outside the frame, no region of that number, or a time after the part that is painted.
-    """
-    out = options.output
-    width, height = scaled_size(info, out.size)
-
-    def resolved(thing: ObjectStyle) -> ObjectStyle:
-        frame = naming_frame(info, thing, out)
-        at_s = float((frame.pts - info.start_pts) * info.time_base)
-        end_s = None if out.duration is None else out.start + out.duration
-        if end_s is not None and at_s >= end_s:
-            raise OptionError(
-                f"object '{thing.name}' @{thing.where}: after the part that is painted, which ends at {end_s:g} s; "
-                "give an earlier time or a longer --duration"
-            )
-        if thing.region is not None and (width, height) != (info.width, info.height):
-            film_frame = FrameBatch.stack([naming_frame(info, thing, replace(out, size=None))])
-            point = Stylizer(look, options).point_in(thing, film_frame, info.color)
-            thing = replace(thing, region=None, point=point)
-        if thing.point is None:
-            return replace(thing, at_s=at_s)
-        x, y = thing.point
-        if not (0 <= x < info.width and 0 <= y < info.height):
-            raise OptionError(
-                f"object '{thing.name}' @{thing.where}: outside the frame, which is {info.width}x{info.height} pixels"
-            )
-        x, y = int((x + 0.5) * width / info.width), int((y + 0.5) * height / info.height)
-        return replace(thing, at_s=at_s, point=(x, y))
-
-    return replace(look, objects=tuple(resolved(thing) for thing in look.objects)) if look.objects else look
-
-
-def check_objects(stylizer: Stylizer, info: VideoInfo, typed: Look, look: Look, out: OutputOptions) -> None:
-    """Refuse a point on no object before any work is done, in the person's own numbers."""
-    for said, thing in zip(typed.objects, look.objects, strict=True):
-        frame = FrameBatch.stack([naming_frame(info, thing, out)])
-        if said.point is not None:
-            stylizer.check_object(said, frame, info.color, size=(info.height, info.width))
-        stylizer.check_object(thing, frame, info.color)
-
-
-def naming_frame(info: VideoInfo, thing: ObjectStyle, out: OutputOptions) -> Frame:
-    """The frame an object is named in: on screen at its time, or the first that is painted."""
-    if thing.at_s > out.start:
-        return frame_at(info, thing.at_s, out.size)
-    film = decode(info, start_s=out.start, size=out.size)
-    try:
-        return next(film)
-    finally:
-        film.close()
 
 
 def frames_expected(info: VideoInfo, out: OutputOptions) -> int | None:

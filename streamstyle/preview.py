@@ -13,11 +13,11 @@ import torch
 from streamstyle.config import AnalysisOptions, Device
 from streamstyle.errors import OptionError
 from streamstyle.frames import Frame, FrameBatch, VideoInfo
-from streamstyle.gpu.transfer import choose_device, choose_dtype, upload
+from streamstyle.gpu.transfer import choose_device, upload
 from streamstyle.media.decode import frame_at
 from streamstyle.media.probe import probe
 from streamstyle.segmenter import Segmentation, Segmenter
-from streamstyle.sheets import write_png
+from streamstyle.sheets import refuse_same_file, write_png
 from streamstyle.stages.color import yuv_to_rgb
 from streamstyle.stages.region_stats import region_stats
 from streamstyle.stages.resize import resize_planes, small_size
@@ -52,6 +52,7 @@ def preview(
     """
     if Path(output).suffix.lower() != ".png":
         raise OptionError(f"{output}: a preview is a picture; give it the ending .png")
+    refuse_same_file(input, output)
     info = probe(input)
     frame = frame_at(info, at_s)
     rgb, found = segment_frame(info, frame, analysis or AnalysisOptions(), device)
@@ -72,7 +73,7 @@ def segment_frame(
 ) -> tuple[np.ndarray, Segmentation]:
     """The frame as RGB [H, W, 3] uint8, and its regions (on the host)."""
     where = choose_device(device)
-    segmenter = Segmenter(analysis, where, choose_dtype("auto", where))
+    segmenter = Segmenter(analysis, where)
     batch = FrameBatch.stack([frame])
     planes = upload((batch.y, batch.u, batch.v), where)
     rgb = (yuv_to_rgb(planes, info.color)[0].permute(1, 2, 0) * 255 + 0.5).to(torch.uint8).cpu().numpy()

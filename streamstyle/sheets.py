@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,9 +35,23 @@ def write_png(path: str | Path, rgb: np.ndarray) -> None:
     try:
         if not done:
             raise OSError("the picture could not be coded")
-        path.write_bytes(data.tobytes())
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".part.png", delete=False) as temporary:
+            try:
+                temporary.write(data.tobytes())
+                temporary.close()
+                os.chmod(temporary.name, 0o644)
+                os.replace(temporary.name, path)
+            except BaseException:
+                os.unlink(temporary.name)
+                raise
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}; choose another place") from None
+
+
+def refuse_same_file(source: str | Path, target: str | Path) -> None:
+    """OutputError where a picture would be written over what it is made from."""
+    if Path(target).exists() and Path(source).exists() and Path(source).samefile(target):
+        raise OutputError(f"{target}: is the input itself; choose another name")
 
 
 def read_picture(path: str | Path) -> np.ndarray:
@@ -72,6 +88,8 @@ def style_sheet(output: str | Path, photo: str | Path | None = None, *, device: 
     """
     if Path(output).suffix.lower() != ".png":
         raise OptionError(f"{output}: a contact sheet is a picture; give it the ending .png")
+    if photo is not None:
+        refuse_same_file(photo, output)
     picture = film_frame(weights.fetch("bigbuckbunny"), DEMO_FRAME_S) if photo is None else read_picture(photo)
     scale = min(1.0, 640 / picture.shape[1])
     size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))

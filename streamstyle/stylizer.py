@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from streamstyle.config import Options
-from streamstyle.errors import OptionError, ShapeError
+from streamstyle.errors import DeviceError, OptionError, ShapeError
 from streamstyle.flow import rebatch
 from streamstyle.frames import ColorTags, FrameBatch
 from streamstyle.frozen_statistics import CutDetector, FrozenStatistics
@@ -79,7 +79,7 @@ class Stylizer:
         compiles = look.needs_objects and _compiles(painting.compile, frames_expected, self.device)
         self._net = RegionStylizer(StyleNet.load(), self.device, dtype, compile_lookup=compiles)
         self._styles = look.styles
-        self._segmenter = Segmenter(self.options.analysis, self.device, dtype) if look.needs_objects else None
+        self._segmenter = Segmenter(self.options.analysis, self.device) if look.needs_objects else None
         self.restart()
 
     def restart(self) -> None:
@@ -139,7 +139,7 @@ class Stylizer:
         Args:
             batch: consecutive frames.
             color: what their numbers mean.
-            times_s: time of each frame in seconds from the start of the job.
+            times_s: time of each frame in seconds after the film's first.
             subsample: give 4:2:0 back (even sizes), else 4:4:4.
 
         Returns:
@@ -149,6 +149,16 @@ class Stylizer:
         fits = (batch.u.shape == batch.y.shape) != subsample
         if fits and self._styles == (NONE,):
             return batch
+        try:
+            return self._paint_batch(batch, color, times_s, subsample)
+        except torch.OutOfMemoryError:
+            height, width = batch.y.shape[1:]
+            raise DeviceError(
+                f"{self.device}: out of memory for {len(batch)} frames of {width}x{height}; "
+                "give a smaller --size, or --device cpu"
+            ) from None
+
+    def _paint_batch(self, batch: FrameBatch, color: ColorTags, times_s: list[float], subsample: bool) -> FrameBatch:
         planes = upload((batch.y, batch.u, batch.v), self.device)
         if self._styles == (NONE,):
             y, u, v = download(_relaid(planes, yuv_to_rgb(planes, color), color, subsample))
@@ -162,6 +172,7 @@ class Stylizer:
         shares = [share for _, share in painted]
         out = rgb_to_yuv(torch.cat([image for image, _ in painted]), color, subsample=subsample)
         if any(share is not None for share in shares):
+            fits = (planes[1].shape == planes[0].shape) != subsample
             original = planes if fits else _relaid(planes, rgb, color, subsample)
             blend_planes_(out, original, torch.cat([s for s in shares if s is not None]))
         y, u, v = download(out)
@@ -192,21 +203,18 @@ class Stylizer:
         small = self._small_planes(upload((batch.y[:1], batch.u[:1], batch.v[:1]), self.device))
         return self._tracks.segmenter(yuv_to_rgb(small, color))[0]
 
-    def check_object(
-        self, thing: ObjectStyle, batch: FrameBatch, color: ColorTags, *, size: tuple[int, int] | None = None
-    ) -> np.ndarray:
+    def check_object(self, thing: ObjectStyle, batch: FrameBatch, color: ColorTags) -> np.ndarray:
         """Where a named object is in the batch's first frame, [h, w] bool, at the analysis size.
 
         Args:
             thing: the object.
             batch, color: the frame it is named in.
-            size: (height, width) that its point is in pixels of; None for the frame's own.
 
         Raises:
             OptionError: outside the frame, on the background, or no region of that number.
         """
         found = self.find_objects(batch, color)
-        return object_mask(thing, found.ids.cpu(), found.regions, size or (batch.y.shape[1], batch.y.shape[2]))
+        return object_mask(thing, found.ids.cpu(), found.regions, (batch.y.shape[1], batch.y.shape[2]))
 
     def point_in(self, thing: ObjectStyle, batch: FrameBatch, color: ColorTags) -> tuple[int, int]:
         """The pixel (x, y) of the batch's first frame that lies deepest in a named object."""
@@ -216,10 +224,28 @@ class Stylizer:
         height, width = batch.y.shape[1:]
         return int((column - 0.5) * width / mask.shape[1]), int((row - 0.5) * height / mask.shape[0])
 
-    @property
-    def unreached(self) -> list[str]:
-        """Names of objects whose moment the film never came to."""
-        return [] if self._tracks is None else [thing.name for thing in self._tracks.pending]
+    def name_objects(self, objects: tuple[ObjectStyle, ...]) -> None:
+        """Take these places for the Look's named objects, and start another film."""
+        self.look = replace(self.look, objects=objects)
+        self.restart()
+
+    def warnings(self) -> list[str]:
+        """What a person should know of the film so far, a line each."""
+        lines = []
+        if self._net.compile_error is not None:
+            lines.append(f"--compile: went on without, the compiler said: {self._net.compile_error}")
+        if self._tracks is None:
+            return lines
+        lines += [
+            f"object '{thing.name}' was never named: the film ended before its moment" for thing in self._tracks.pending
+        ]
+        lines += [
+            f"object '{name}' was lost after frame {frame}: name it again at a later time with @SECONDS"
+            for name, frame in self._tracks.lost()
+        ]
+        if self._tracks.tracker.forgotten:
+            lines.append(f"{self._tracks.tracker.forgotten} small objects are left out of the report")
+        return lines
 
     def _small_planes(self, planes: Planes) -> Planes:
         """y, u, v all at the analysis size (never larger than the frame)."""

@@ -18,6 +18,10 @@ SNAP_SHARE = 0.6
 """A region wholly takes a track that covers at least this share of it; below, its pixels keep what they carried."""
 HOLD_SHARE = 0.3
 """A track with at least this share of itself in a region is not swallowed by it (a leak through a weak edge)."""
+HEIR_SHARE = 0.5
+"""A region that holds at least this share of the old background is background, though another area is larger now."""
+MOST_ENDED = 1000
+"""Ended tracks kept for the report: all that have a name, and of the rest the largest; others are only counted."""
 CONFIRM_AFTER = 3
 """Analysed frames a part that split from the background must be seen in before it counts as an object."""
 
@@ -54,6 +58,7 @@ class Tracker:
         self.rule = rule
         self.tracks: dict[int, Track] = {}
         self.ended: list[Track] = []
+        self.forgotten = 0
         self._next_id = 1
 
     @property
@@ -113,7 +118,8 @@ class Tracker:
             if overlap[region, slot] < SNAP_SHARE * area[region]:
                 continue
             owner = slot
-            if slot == BACKGROUND and region != 0:
+            heir = overlap[region, BACKGROUND] >= HEIR_SHARE * track_area[BACKGROUND]
+            if slot == BACKGROUND and region != 0 and not heir:
                 owner = self._birth(frame, confirmed=False)
             held = overlap[region] >= HOLD_SHARE * track_area
             held[slot] = False
@@ -141,6 +147,12 @@ class Tracker:
             track.area_sum_px += track.area_px
             track.confirmed |= track.seen >= CONFIRM_AFTER
 
+    def present(self, slots: np.ndarray, frame: int) -> None:
+        """Note that the slots in a map [h, w] int32 were on screen in a frame that was not analysed."""
+        for slot in np.flatnonzero(np.bincount(slots.ravel())):
+            if slot in self.tracks:
+                self.tracks[int(slot)].last_frame = frame
+
     def _birth(self, frame: int, *, confirmed: bool = True) -> int:
         slot = next(slot for slot in range(1, len(self.tracks) + 2) if slot not in self.tracks)
         self.tracks[slot] = Track(self._next_id, frame, last_frame=frame, confirmed=confirmed)
@@ -151,3 +163,7 @@ class Tracker:
         track = self.tracks.pop(slot)
         if track.seen and (track.confirmed or track.name):
             self.ended.append(track)
+        if len(self.ended) > 2 * MOST_ENDED:
+            ranked = sorted(self.ended, key=lambda track: (track.name is None, -track.area_sum_px))
+            self.forgotten += len(ranked) - MOST_ENDED
+            self.ended = ranked[:MOST_ENDED]

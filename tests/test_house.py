@@ -30,7 +30,7 @@ PUBLIC_NAMES = {
 
 # A room is a module or a package right under streamstyle/. What stands left may be imported, never the reverse:
 #   errors -> frames, config, styles, look -> flow | media | gpu | nets -> stages
-#          -> tracker, segmenter, frozen_statistics -> object_tracks -> stylizer
+#          -> tracker, segmenter, frozen_statistics -> object_tracks -> stylizer -> naming
 #          -> pipeline | preview, sheets, doctor -> demo -> cli, web
 #   nets -> train -> cli
 _WORDS = {"errors", "_version", "frames", "config", "styles", "look"}
@@ -54,10 +54,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "object_tracks": _STAGES | {"tracker", "segmenter"},
     "frozen_statistics": _STAGES,
     "stylizer": _PATH - {"stylizer"},
+    "naming": _PATH,
     "preview": _PATH | {"sheets"},
     "sheets": _PATH,
     "doctor": _PATH,
-    "pipeline": _PATH,
+    "pipeline": _PATH | {"naming"},
     "demo": _PATH | {"pipeline", "preview", "sheets"},
     "train": _WORDS | {"gpu", "nets"},
     "web": _PATH | {"pipeline", "preview", "sheets", "doctor"},

@@ -169,7 +169,7 @@ def memory() -> dict[int, Segmentation]:
 def segmented(asset, memory):
     """The regions segmenter's answer to each frame of the film, kept between tests."""
     asset("hed")
-    segmenter = Segmenter(AnalysisOptions(), torch.device("cpu"), torch.float32)
+    segmenter = Segmenter(AnalysisOptions(), torch.device("cpu"))
 
     def segment(frame: int) -> Segmentation:
         if frame not in memory:

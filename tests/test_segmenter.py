@@ -16,7 +16,7 @@ def constant_edges(edges: np.ndarray):
 
 def segmenter_of(monkeypatch, edges: np.ndarray, **options) -> Segmenter:
     monkeypatch.setattr(HED, "load", constant_edges(edges))
-    return Segmenter(AnalysisOptions(**options), torch.device("cpu"), torch.float32)
+    return Segmenter(AnalysisOptions(**options), torch.device("cpu"))
 
 
 def ring(height: int = 100, width: int = 140) -> np.ndarray:
@@ -67,7 +67,7 @@ def test_regions_below_the_smallest_area_join_the_background(monkeypatch, kind):
 def test_ids_are_dense_and_pictures_of_a_batch_do_not_touch_each_other(monkeypatch, kind):
     pictures = np.stack([oracles.edge_picture(np.random.default_rng(i), 100, 120) for i in range(3)])
     monkeypatch.setattr(HED, "load", lambda *_: lambda rgb: rgb[:, 0])
-    segmenter = Segmenter(AnalysisOptions(segmenter=kind), torch.device("cpu"), torch.float32)
+    segmenter = Segmenter(AnalysisOptions(segmenter=kind), torch.device("cpu"))
     rgb = torch.from_numpy(pictures).float().div(255)[:, None].expand(-1, 3, -1, -1)
     together = segmenter(rgb)
     for i, found in enumerate(together):
@@ -81,7 +81,7 @@ def test_ids_are_dense_and_pictures_of_a_batch_do_not_touch_each_other(monkeypat
 @pytest.mark.parametrize("kind", ["regions", "components"])
 def test_three_discs_are_three_objects(asset, kind):
     asset("hed")
-    segmenter = Segmenter(AnalysisOptions(segmenter=kind), torch.device("cpu"), torch.float32)
+    segmenter = Segmenter(AnalysisOptions(segmenter=kind), torch.device("cpu"))
     for found, frame in zip(segmenter(torch.cat([disc_picture(0), disc_picture(12)])), (0, 12), strict=True):
         ids = found.ids.numpy()
         assert ids.shape == (HEIGHT, WIDTH)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -32,13 +34,21 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float32
+    return torch.bfloat16 if has_native_bfloat16() else torch.float32
+
+
+def has_native_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 itself; oneDNN also takes it where it must be emulated, slowly."""
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        asks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        return any(getattr(torch.cpu, ask, bool)() for ask in asks)
     supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
-    return torch.bfloat16 if supported is not None and supported() else torch.float32
+    return supported is not None and bool(supported())
 
 
 def upload(planes: tuple[np.ndarray, ...], device: torch.device) -> Planes:
     """uint8 planes to the device; on a CPU no copy is made."""
-    y, u, v = (torch.from_numpy(plane).to(device, non_blocking=True) for plane in planes)
+    y, u, v = (torch.from_numpy(plane).to(device) for plane in planes)
     return y, u, v
 
 

@@ -103,11 +103,8 @@ class RegionStylizer:
         self._weights = [w.detach().float().to(device) for w in weights]
         self._raw = [self._cast(w) for w in self._weights]
         self._workspace: _Workspace | None = None
-        self._lookup = region_affine
-        if compile_lookup:
-            # A graph for each shape of layer, activated or not: seven here, again for each size of band.
-            torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
-            self._lookup = torch.compile(region_affine, dynamic=False)
+        self.compile_error: str | None = None
+        self._compiled = torch.compile(region_affine, dynamic=False) if compile_lookup else None
         # One band's largest tensor is 64 bytes a pixel in bfloat16; a GPU takes several frames at once.
         self.band_px = 1 << (24 if device.type == "cuda" else 22)
 
@@ -159,6 +156,9 @@ class RegionStylizer:
         """
         if index is not None and (index.shape != (rgb.shape[0], *rgb.shape[2:]) or index.dtype != torch.int32):
             raise ShapeError(f"index must be int32 [N, H, W] as rgb {[*rgb.shape]}, got {index.dtype} {[*index.shape]}")
+        if self._compiled is not None:
+            # Seven layers differ in shape or activation, again for each size of band. The limit is a thread's own.
+            torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
         image = self._image(rgb)
         height, width = image.shape[2:]
         padded = _pad_to_four(image)
@@ -204,14 +204,17 @@ class RegionStylizer:
         """(frames, rows to keep, rows to compute) that cover a padded batch within the memory of one band."""
         count, _, height, width = shape
         together = max(1, self.band_px // (height * width)) if self.device.type == "cuda" else 1
-        keep = height
+        keep = window = height
         if height * width > self.band_px:
-            keep = max(64, (self.band_px // width - 2 * HALO_PX) // 4 * 4)
+            most = max(64, self.band_px // width - 2 * HALO_PX)
+            keep = -(-height // -(-height // most) // 4) * 4
+            window = min(height, keep + 2 * HALO_PX)  # one height for all, so that the workspace serves them all
         for first in range(0, count, together):
             frames = slice(first, min(count, first + together))
             for top in range(0, height, keep):
                 bottom = min(height, top + keep)
-                yield frames, slice(top, bottom), slice(max(0, top - HALO_PX), min(height, bottom + HALO_PX))
+                first_row = min(max(0, top - HALO_PX), height - window)
+                yield frames, slice(top, bottom), slice(first_row, first_row + window)
 
     def _paint_padded(
         self,
@@ -240,7 +243,13 @@ class RegionStylizer:
                     assert at is not None
                     scale, shift = table[i]
                     index = at[2 * layer.scale if layer.up else layer.scale]
-            return self._lookup(y, index, scale, shift, out, layer.activation == "relu")
+            relu = layer.activation == "relu"
+            if self._compiled is not None and index is not None:
+                try:
+                    return self._compiled(y, index, scale, shift, out, relu)
+                except Exception as error:  # whatever a compiler may say; the film goes on without it
+                    self._compiled, self.compile_error = None, str(error).strip().splitlines()[0]
+            return region_affine(y, index, scale, shift, out, relu)
 
         _interior(space.full3, 4).copy_(image.permute(0, 2, 3, 1))
         _reflect(space.full3, 4)

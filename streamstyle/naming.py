@@ -1,0 +1,69 @@
+"""Finds the objects a person named, before any work is done: the frame, the region, the point in painted pixels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from streamstyle.config import OutputOptions
+from streamstyle.errors import OptionError
+from streamstyle.frames import Frame, FrameBatch, VideoInfo
+from streamstyle.look import ObjectStyle
+from streamstyle.media.decode import decode, frame_at
+from streamstyle.media.planes import scaled_size
+from streamstyle.stylizer import Stylizer
+
+
+def place_objects(stylizer: Stylizer, info: VideoInfo) -> None:
+    """Give every named object the exact time of its frame and its point at the size that is painted.
+
+    A person's numbers and points are those of the film's own size, as ``preview`` shows it.
+
+    Raises:
+        OptionError: a point outside the frame or on no object, no region of that number, or a time after the part that
+            is painted; in the person's own numbers.
+        InputError: a time outside the film.
+    """
+    if stylizer.look.objects:
+        out = stylizer.options.output
+        stylizer.name_objects(tuple(_placed(stylizer, info, thing, out) for thing in stylizer.look.objects))
+
+
+def _placed(stylizer: Stylizer, info: VideoInfo, said: ObjectStyle, out: OutputOptions) -> ObjectStyle:
+    if said.point is not None and not (said.point[0] < info.width and said.point[1] < info.height):
+        raise OptionError(
+            f"object '{said.name}' @{said.where}: outside the frame, which is {info.width}x{info.height} pixels"
+        )
+    frame = naming_frame(info, said, out)
+    at_s = float((frame.pts - info.start_pts) * info.time_base)
+    if out.duration is not None and at_s >= out.start + out.duration:
+        raise OptionError(
+            f"object '{said.name}' @{said.where}: after the part that is painted, which ends at "
+            f"{out.start + out.duration:g} s; give an earlier time or a longer --duration"
+        )
+    painted, own_size = scaled_size(info, out.size), (info.width, info.height)
+    thing = replace(said, at_s=at_s)
+    if painted != own_size:
+        point = said.point
+        if point is None:
+            film_frame = naming_frame(info, said, replace(out, size=None))
+            point = stylizer.point_in(said, FrameBatch.stack([film_frame]), info.color)
+        x, y = (int((p + 0.5) * to / of) for p, to, of in zip(point, painted, own_size, strict=True))
+        thing = replace(thing, region=None, point=(x, y))
+    try:
+        stylizer.check_object(thing, FrameBatch.stack([frame]), info.color)
+    except OptionError as error:
+        raise OptionError(str(error).replace(f"@{thing.where}", f"@{said.where}")) from None
+    return thing
+
+
+def naming_frame(info: VideoInfo, thing: ObjectStyle, out: OutputOptions) -> Frame:
+    """The frame an object is named in: on screen at its time, or the first that is painted."""
+    if thing.at_s > out.start:
+        frame = frame_at(info, thing.at_s, out.size)
+        if float((frame.pts - info.start_pts) * info.time_base) >= out.start:
+            return frame
+    film = decode(info, start_s=out.start, size=out.size)
+    try:
+        return next(film)
+    finally:
+        film.close()
