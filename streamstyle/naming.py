@@ -29,7 +29,7 @@ def place_objects(stylizer: Stylizer, info: VideoInfo) -> None:
 
 
 def _placed(stylizer: Stylizer, info: VideoInfo, said: ObjectStyle, out: OutputOptions) -> ObjectStyle:
-    if said.point is not None and not (said.point[0] < info.width and said.point[1] < info.height):
+    if said.point is not None and not (0 <= said.point[0] < info.width and 0 <= said.point[1] < info.height):
         raise OptionError(
             f"object '{said.name}' @{said.where}: outside the frame, which is {info.width}x{info.height} pixels"
         )

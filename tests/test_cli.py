@@ -272,7 +272,7 @@ def test_a_saved_look_paints_the_same_film(capsys: pytest.CaptureFixture[str], c
 
 def test_a_look_that_cannot_be_saved_is_told(capsys: pytest.CaptureFixture[str], clip: Path, tmp_path: Path) -> None:
     words = ("run", clip, tmp_path / "out.mp4", "--style", "none", "--save-look", tmp_path / "no" / "look.toml")
-    assert "cannot be written" in refusal(capsys, *words)
+    assert "no such folder" in refusal(capsys, *words)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
@@ -291,7 +291,7 @@ def test_a_stopped_job_leaves_nothing_behind(tmp_path: Path, sent: signal.Signal
     job.send_signal(sent)
     out, err = job.communicate(timeout=60)
     assert (job.returncode, out) == (130, "")
-    assert err == "streamstyle: stopped; nothing was left behind\n"
+    assert err == "streamstyle: stopped; no half-written film was left behind\n"
     assert list(tmp_path.iterdir()) == [source]
 
 

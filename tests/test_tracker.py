@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamstyle import tracker as module
-from streamstyle.tracker import BACKGROUND, CONFIRM_AFTER, HOLD_SHARE, SNAP_SHARE, Tracker
+from streamstyle.tracker import BACKGROUND, CONFIRM_AFTER, HOLD_SHARE, MOST_ENDED, SNAP_SHARE, Tracker
 
 RULES = ["components", "regions"]
 
@@ -250,3 +250,26 @@ def test_two_objects_in_one_region_both_live():
     table = step(tracker, overlap_of([[900, 0, 0], [0, 100, 60]]), 1)
     assert table[1].tolist()[1:] == [1, 2]
     assert ids_of(tracker) == {1: 1, 2: 2}
+
+
+def test_the_background_stays_itself_when_another_region_outgrows_it():
+    tracker = Tracker("regions")
+    tracker.start(2, 0)
+    tracker.observe(np.array([52, 48]), 0)
+    # What was slot 0 is region 1 now, and what was slot 1 has become the largest region, number 0.
+    table = tracker.update(np.array([[0, 48], [52, 0]]), 1)
+    assert table[1, BACKGROUND] == BACKGROUND
+    assert table[0, 1] == 1
+    assert set(tracker.tracks) == {1}
+
+
+def test_ended_tracks_do_not_grow_with_the_film():
+    tracker = Tracker("regions")
+    for frame in range(MOST_ENDED):
+        tracker.start(4, frame)
+        if frame == 5:
+            tracker.claim("swan", frame)
+        tracker.observe(np.array([10, 1 + frame % 7, 2, 3, 4]), frame)
+    assert len(tracker.ended) <= 2 * MOST_ENDED
+    assert tracker.forgotten + len(tracker.ended) + len(tracker.tracks) > 3 * (MOST_ENDED - 1)
+    assert any(track.name == "swan" for track in tracker.ended)

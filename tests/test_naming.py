@@ -1,0 +1,88 @@
+"""Named objects: opaque, checked beforehand, and told of when they are lost."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from clips import make_clip
+
+from streamstyle.config import Options, OutputOptions
+from streamstyle.look import Look, ObjectStyle
+from streamstyle.media.probe import probe
+from streamstyle.naming import naming_frame
+from streamstyle.object_tracks import object_mask
+from streamstyle.pipeline import stylize
+
+
+def test_an_object_owns_its_holes():
+    ids = np.zeros((20, 30), np.int32)
+    ids[2:18, 5:25] = 1
+    ids[8:12, 12:16] = 2
+    thing = ObjectStyle("swan", "wave", region=1)
+    mask = object_mask(thing, torch.from_numpy(ids), 3, (20, 30))
+    assert np.array_equal(mask, ids > 0)
+
+
+def test_a_frame_round_everything_does_not_own_everything():
+    ids = np.zeros((20, 30), np.int32)
+    ids[:2], ids[-2:], ids[:, :2], ids[:, -2:] = 1, 1, 1, 1
+    mask = object_mask(ObjectStyle("rim", "wave", region=1), torch.from_numpy(ids), 2, (20, 30))
+    assert np.array_equal(mask, ids == 1)
+
+
+def test_the_naming_frame_is_one_that_is_painted(tmp_path):
+    info = probe(make_clip(tmp_path / "in.mkv", frames=12, fps=10, audio=False))
+    out = OutputOptions(start=0.51)
+    frame = naming_frame(info, ObjectStyle("it", "wave", point=(1, 1), at_s=0.55), out)
+    assert float((frame.pts - info.start_pts) * info.time_base) == pytest.approx(0.6)
+
+
+@pytest.mark.weights
+def test_an_object_lost_at_a_cut_is_told(tmp_path, asset):
+    asset("hed"), asset("multistyle26")
+    from streamstyle.stylizer import Stylizer
+
+    rng = np.random.default_rng(0)
+    first = np.full((96, 128, 3), (10, 10, 60), np.uint8)
+    first[30:70, 40:90] = (250, 240, 30)
+    second = np.repeat(np.repeat(rng.integers(150, 255, (12, 16, 3), np.uint8), 8, 0), 8, 1)
+    look = Look(background="none", objects=(ObjectStyle("lamp", "wave", point=(64, 50)),))
+    stylizer = Stylizer(look)
+    assert len(list(stylizer.paint([first] * 6 + [second] * 14))) == 20
+    assert any("object 'lamp' was lost after frame" in line for line in stylizer.warnings())
+
+
+@pytest.mark.weights
+def test_a_look_is_saved_only_after_the_work_is_done(tmp_path, asset, capsys):
+    asset("multistyle26")
+    from streamstyle.cli import main
+
+    source = make_clip(tmp_path / "in.mp4", frames=3, audio=False)
+    saved = tmp_path / "look.toml"
+    words = ["run", str(source), str(tmp_path / "out.mp4"), "--style", "wave", "--save-look", str(saved)]
+    assert main([*words, "--dry-run"]) == 0
+    assert not saved.exists()
+    assert main(words) == 0
+    assert Look.read(saved) == Look(style="wave")
+    assert main([*words[:2], str(tmp_path / "other.mp4"), *words[3:]]) == 2
+    assert "exists; add --overwrite" in capsys.readouterr().err
+
+
+def test_a_picture_is_not_written_over_its_own_source(tmp_path):
+    from streamstyle.errors import OutputError
+    from streamstyle.preview import preview
+
+    source = tmp_path / "photo.png"
+    source.write_bytes(b"picture")
+    with pytest.raises(OutputError, match="is the input itself"):
+        preview(source, source)
+    assert source.read_bytes() == b"picture"
+
+
+def test_what_cannot_be_found_is_refused_before_work(tmp_path):
+    source = make_clip(tmp_path / "in.mp4", frames=3, audio=False)
+    look = Look(objects=(ObjectStyle("it", "wave", point=(5, 5), at_s=99.0),))
+    with pytest.raises(Exception, match="99 s is beyond the end"):
+        stylize(source, tmp_path / "out.mp4", look=look, options=Options())
+    assert list(tmp_path.iterdir()) == [source]
