@@ -291,9 +291,6 @@ def one_line_usage_errors(program: str) -> Iterator[None]:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    # Decoder, encoder and torch share the cores: torch's idle threads must sleep, not spin. Read when OpenMP loads.
-    # Measured beside one other busy process on two cores: 18 frames a second instead of 2.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if arguments == ["--version"]:
         print(__version__)
         return 0

@@ -102,3 +102,8 @@ class FrameBatch:
     def unstack(self) -> list[Frame]:
         """The frames one by one, as views into the batch."""
         return [Frame(self.y[i], self.u[i], self.v[i], pts) for i, pts in enumerate(self.pts)]
+
+
+def output_chroma(width: int, height: int) -> Literal["yuv420p", "yuv444p"]:
+    """Chroma layout written for a size: 4:2:0 where both sides are even, else 4:4:4, which holds odd sizes."""
+    return "yuv444p" if width % 2 or height % 2 else "yuv420p"

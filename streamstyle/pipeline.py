@@ -13,11 +13,11 @@ from typing import Any
 from streamstyle.config import Options, OutputOptions
 from streamstyle.errors import OutputError
 from streamstyle.flow import prefetch, rebatch
-from streamstyle.frames import Frame, FrameBatch, VideoInfo
+from streamstyle.frames import Frame, FrameBatch, VideoInfo, output_chroma
 from streamstyle.look import Look
 from streamstyle.media.audio import AudioSource
 from streamstyle.media.decode import decode
-from streamstyle.media.encode import check_output, encode, output_chroma
+from streamstyle.media.encode import check_output, encode
 from streamstyle.media.planes import scaled_size
 from streamstyle.media.probe import probe
 from streamstyle.naming import place_objects

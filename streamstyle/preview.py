@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def segment_frame(
     size = small_size(frame.y.shape, analysis.analysis_size)
     y, u, v = (resize_planes(plane, size) for plane in planes)
     found = segmenter(yuv_to_rgb((y, u, v), info.color))[0]
-    return rgb, Segmentation(found.ids.cpu(), found.regions, found.edges.cpu())
+    return rgb, replace(found, ids=found.ids.cpu())
 
 
 def describe_objects(found: Segmentation, size: tuple[int, int]) -> list[dict[str, Any]]:

@@ -13,7 +13,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import av
 import numpy as np
@@ -21,7 +20,7 @@ from av.video.frame import VideoFrame
 
 from streamstyle.config import OutputOptions
 from streamstyle.errors import InputError, OutputError, ShapeError
-from streamstyle.frames import FrameBatch, VideoInfo
+from streamstyle.frames import FrameBatch, VideoInfo, output_chroma
 from streamstyle.media.audio import AudioMode, AudioSource
 from streamstyle.media.probe import frame_ticks
 
@@ -52,11 +51,6 @@ class EncodeResult:
     audio: AudioMode
     duration_s: float
     size_bytes: int
-
-
-def output_chroma(width: int, height: int) -> Literal["yuv420p", "yuv444p"]:
-    """Chroma layout written for a size: 4:2:0 where both sides are even, else 4:4:4, which holds odd sizes."""
-    return "yuv444p" if width % 2 or height % 2 else "yuv420p"
 
 
 def check_output(in_path: str | Path, out_path: str | Path, overwrite: bool) -> None:

@@ -10,8 +10,7 @@ from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
 from av.video.reformatter import VideoReformatter
 
-from streamstyle.frames import Frame, VideoInfo
-from streamstyle.media.encode import output_chroma
+from streamstyle.frames import Frame, VideoInfo, output_chroma
 from streamstyle.media.probe import is_full_range
 
 _DIRECT = ("yuv420p", "yuvj420p")

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from streamstyle.errors import ShapeError
 from streamstyle.frames import ColorTags, Matrix
+from streamstyle.gpu.transfer import Planes
 
 LUMA_WEIGHTS: dict[Matrix, tuple[float, float]] = {
     "bt601": (0.299, 0.114),
@@ -27,8 +28,6 @@ LUMA_WEIGHTS: dict[Matrix, tuple[float, float]] = {
     "bt2020": (0.2627, 0.0593),
 }
 """Weights of red and blue in luma; green takes the rest."""
-
-Planes = tuple[Tensor, Tensor, Tensor]
 
 
 def yuv_to_rgb(planes: Planes, color: ColorTags) -> Tensor:

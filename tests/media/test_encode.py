@@ -15,10 +15,10 @@ from clips import audio_packets, data, make_clip, video_times
 from streamstyle.config import OutputOptions
 from streamstyle.errors import InputError, OutputError, ShapeError
 from streamstyle.flow import prefetch, rebatch
-from streamstyle.frames import ColorTags, Frame, FrameBatch, VideoInfo
+from streamstyle.frames import ColorTags, Frame, FrameBatch, VideoInfo, output_chroma
 from streamstyle.media.audio import AudioSource
 from streamstyle.media.decode import decode
-from streamstyle.media.encode import EncodeResult, check_output, encode, output_chroma
+from streamstyle.media.encode import EncodeResult, check_output, encode
 from streamstyle.media.planes import scaled_size
 from streamstyle.media.probe import probe
 
