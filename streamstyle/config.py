@@ -140,8 +140,12 @@ class OutputOptions(Checked):
     size: Annotated[int | None, Range(16, 8192, "px"), Doc("Scale the film to this short side; default: as it is.")] = (
         None
     )
-    start: Annotated[float, Range(0, 1e6, "s"), Doc("Start this far into the film.")] = 0.0
-    duration: Annotated[float | None, Range(0.001, 1e6, "s"), Doc("Stop after this long.")] = None
+    start: Annotated[
+        float, tyro.conf.arg(metavar="SECONDS"), Range(0, 1e6, "s"), Doc("Start this far into the film.")
+    ] = 0.0
+    duration: Annotated[
+        float | None, tyro.conf.arg(metavar="SECONDS"), Range(0.001, 1e6, "s"), Doc("Stop after this long.")
+    ] = None
     crf: Annotated[int, Range(0, 51), Doc("x264 quality: lower is better and larger.")] = 20
     preset: Annotated[
         Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"],

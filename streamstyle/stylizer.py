@@ -15,7 +15,6 @@ from torch import Tensor
 
 from streamstyle.config import Options
 from streamstyle.errors import DeviceError, OptionError, ShapeError
-from streamstyle.flow import rebatch
 from streamstyle.frames import ColorTags, FrameBatch
 from streamstyle.frozen_statistics import CutDetector, FrozenStatistics
 from streamstyle.gpu.transfer import Planes, choose_device, choose_dtype, download, upload
@@ -111,7 +110,7 @@ class Stylizer:
         self.restart()
         color = ColorTags("bt709", full_range=True)
         size = None
-        for index, (frame,) in enumerate(rebatch(frames, 1)):
+        for index, frame in enumerate(frames):
             if (
                 frame.ndim != 3
                 or frame.shape[2] != 3
@@ -120,13 +119,19 @@ class Stylizer:
             ):
                 raise ShapeError(f"frames must be [H, W, 3] uint8 of one size, got {frame.dtype} {[*frame.shape]}")
             size = frame.shape
-            rgb = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)[None].float() / 255
-            y, u, v = (plane.numpy() for plane in rgb_to_yuv(rgb, color, subsample=False))
-            batch = FrameBatch(y, u, v, (index,), index)
-            painted = self.paint_batch(batch, color, [index / fps], subsample=False)
-            out = yuv_to_rgb(upload((painted.y, painted.u, painted.v), torch.device("cpu")), color)
-            changed = (painted.y != batch.y) | (painted.u != batch.u) | (painted.v != batch.v)
-            yield np.where(changed[0][..., None], (out[0].permute(1, 2, 0) * 255 + 0.5).to(torch.uint8).numpy(), frame)
+            yield frame if self._styles == (NONE,) else self._paint_rgb(frame, color, index, index / fps)
+
+    @torch.inference_mode()
+    def _paint_rgb(self, frame: np.ndarray, color: ColorTags, index: int, time_s: float) -> np.ndarray:
+        rgb = (torch.from_numpy(np.ascontiguousarray(frame)).to(self.device).permute(2, 0, 1)[None] / 255).float()
+        planes = rgb_to_yuv(rgb, color, subsample=False)  # for the analysis; the network paints the RGB as it is
+        image, share = self._paint_images(rgb, planes, color, index, [time_s])
+        painted = (image.float()[0].permute(1, 2, 0) * 255 + 0.5).to(torch.uint8).cpu().numpy()
+        if share is None:
+            return painted
+        part = share[0, ..., None].cpu().numpy()
+        mixed = (frame + part * (painted.astype(np.float32) - frame) + 0.5).astype(np.uint8)
+        return np.where(part > 0, mixed, frame)
 
     # -- the river ----------------------------------------------------------------------------------------------
 
@@ -163,20 +168,30 @@ class Stylizer:
         if self._styles == (NONE,):
             y, u, v = download(_relaid(planes, yuv_to_rgb(planes, color), color, subsample))
             return FrameBatch(y, u, v, batch.pts, batch.index)
+        rgb = yuv_to_rgb(planes, color)
+        image, share = self._paint_images(rgb, planes, color, batch.index, times_s)
+        out = rgb_to_yuv(image, color, subsample=subsample)
+        if share is not None:
+            fits = (planes[1].shape == planes[0].shape) != subsample
+            blend_planes_(out, planes if fits else _relaid(planes, rgb, color, subsample), share)
+        y, u, v = download(out)
+        return FrameBatch(y, u, v, batch.pts, batch.index)
+
+    def _paint_images(
+        self, rgb: Tensor, planes: Planes, color: ColorTags, index: int, times_s: list[float]
+    ) -> tuple[Tensor, Tensor | None]:
+        """Paint RGB frames [N, 3, H, W]; planes are the same frames, for the analysis.
+
+        Returns the pictures, and where ``none`` is worn the painted share [N, H, W] of each pixel.
+        """
         small = self._small_planes(planes)
         lumas = small[0].cpu().numpy()  # synchronises
         cuts = [self._cuts.step(luma) for luma in lumas]
-        rgb = yuv_to_rgb(planes, color)
-        looks = None if self._tracks is None else self._follow(small, lumas, cuts, color, batch, times_s)
-        painted = [self._paint_frame(rgb[i : i + 1], looks, i, lumas[i], cuts[i]) for i in range(len(batch))]
-        shares = [share for _, share in painted]
-        out = rgb_to_yuv(torch.cat([image for image, _ in painted]), color, subsample=subsample)
-        if any(share is not None for share in shares):
-            fits = (planes[1].shape == planes[0].shape) != subsample
-            original = planes if fits else _relaid(planes, rgb, color, subsample)
-            blend_planes_(out, original, torch.cat([s for s in shares if s is not None]))
-        y, u, v = download(out)
-        return FrameBatch(y, u, v, batch.pts, batch.index)
+        size = (rgb.shape[2], rgb.shape[3])
+        looks = None if self._tracks is None else self._follow(small, lumas, cuts, color, index, times_s, size)
+        painted = [self._paint_frame(rgb[i : i + 1], looks, i, lumas[i], cuts[i]) for i in range(len(lumas))]
+        shares = [share for _, share in painted if share is not None]
+        return torch.cat([image for image, _ in painted]), torch.cat(shares) if shares else None
 
     def report(self) -> list[ObjectStyleReport]:
         """The objects found so far, with the style each wore."""
@@ -259,21 +274,21 @@ class Stylizer:
         lumas: np.ndarray,
         cuts: list[bool],
         color: ColorTags,
-        batch: FrameBatch,
+        index: int,
         times_s: list[float],
+        size: tuple[int, int],
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Find and follow objects through a batch: the two strongest looks of each pixel and their weight."""
         assert self._tracks is not None
-        wanted = self._tracks.plan(batch.index, cuts, times_s)
+        wanted = self._tracks.plan(index, cuts, times_s)
         at = [i for i, want in enumerate(wanted) if want]
         found: dict[int, Segmentation] = {}
         if at:
             y, u, v = (plane[at] for plane in small)
             found = dict(zip(at, self._tracks.segmenter(yuv_to_rgb((y, u, v), color)), strict=True))
-        size = (batch.y.shape[1], batch.y.shape[2])
         maps = []
         for i, luma in enumerate(lumas):
-            slots = self._tracks.step(luma, found.get(i), cuts[i], batch.index + i, times_s[i], size)
+            slots = self._tracks.step(luma, found.get(i), cuts[i], index + i, times_s[i], size)
             maps.append(self._look_table()[slots])
         looks = torch.from_numpy(np.stack(maps)).to(self.device)
         return style_map(looks, len(self._styles), size, self.options.painting.feather)

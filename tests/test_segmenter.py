@@ -4,14 +4,15 @@ import torch
 
 from streamstyle.config import AnalysisOptions
 from streamstyle.nets.hed import HED
-from streamstyle.segmenter import Segmenter
+from streamstyle.segmenter import MARGIN_PX, Segmenter
 from tests import oracles
 from tests.oracles import COLOURS, HEIGHT, WIDTH, disc, disc_picture, iou
 
 
 def constant_edges(edges: np.ndarray):
-    """A HED that always sees these edges, uint8 [h, w]."""
-    return lambda *_: lambda rgb: torch.from_numpy(edges).float().div(255).expand(len(rgb), -1, -1)
+    """A HED that always sees these edges, uint8 [h, w], in the middle of the margin it is given."""
+    grown = torch.from_numpy(np.pad(edges, MARGIN_PX, mode="edge")).float().div(255)
+    return lambda *_: lambda rgb: grown.expand(len(rgb), -1, -1)
 
 
 def segmenter_of(monkeypatch, edges: np.ndarray, **options) -> Segmenter:
@@ -96,3 +97,12 @@ def test_three_discs_are_three_objects(asset, kind):
         assert len(set(picked)) == len(COLOURS)
         assert ids[0, 0] == ids[-1, -1] == 0
         assert found.regions == 1 + len(COLOURS)
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("kind", ["regions", "components"])
+@pytest.mark.parametrize("level", [0, 128])
+def test_hed_sees_no_edge_round_a_flat_picture(asset, kind, level):
+    asset("hed")
+    segmenter = Segmenter(AnalysisOptions(segmenter=kind), torch.device("cpu"))
+    assert segmenter(torch.full((1, 3, 96, 160), level / 255))[0].regions == 1

@@ -62,6 +62,8 @@ def check_output(in_path: str | Path, out_path: str | Path, overwrite: bool) -> 
     """
     out = Path(out_path)
     _format_of(out)
+    if len(os.fsencode(out.name)) > 255:
+        raise OutputError(f"{out.name[:40]}...: the name is too long; give one of at most 255 bytes")
     if out.is_dir():
         raise OutputError(f"{out}: is a folder; give a file name in it")
     _check_folder(out)
@@ -108,7 +110,9 @@ def encode(
     """
     batches = iter(frames)
     target = Path(os.path.realpath(path))  # through a link: the link stays, what it points to is replaced
-    temporary = target.with_name(f".{target.stem[:80]}.{os.getpid()}.part{target.suffix}")
+    temporary = target.with_name(
+        f".{os.fsencode(target.stem)[:80].decode(errors='ignore')}.{os.getpid()}.part{target.suffix}"
+    )
     try:
         format_name = _format_of(target)
         _check_folder(target)

