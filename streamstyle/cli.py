@@ -288,13 +288,21 @@ def one_line_usage_errors(program: str) -> Iterator[None]:
         raise OptionError(f"{said.rstrip('.') or 'not understood'}; see `{program} --help`") from None
 
 
+def stop_once(number: int, frame: object) -> None:
+    """Stop the job; a second Ctrl-C must not stop the cleaning up."""
+    for sent in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sent, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments == ["--version"]:
         print(__version__)
         return 0
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill cleans up as Ctrl-C does
+    # A polite kill cleans up as Ctrl-C does.
+    before = {sent: signal.signal(sent, stop_once) for sent in (signal.SIGINT, signal.SIGTERM)}
     try:
         status = parse(arguments)()
         sys.stdout.flush()  # here, where a reader that left early is no fault
@@ -314,3 +322,6 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:  # the system refuses what nobody thought of: a name too long, a disk that fails
         say(f"{PROGRAM}: {error.filename or 'the system'}: {error.strerror or error}; choose another place")
         return 2
+    finally:
+        for sent, handler in before.items():
+            signal.signal(sent, handler)

@@ -101,7 +101,7 @@ class AnalysisOptions(Checked):
     threshold: Annotated[Literal["local", "global"], Doc("Otsu threshold of the edges.")] = "local"
     analysis_size: Annotated[int, Range(64, 1080, "px"), Doc("Short side of the picture that is analysed.")] = 240
     min_area: Annotated[
-        float, Range(0, 50, "%"), Doc("Regions smaller than this share of the frame join the background.")
+        float, Range(0, 50, "%"), Doc("Regions smaller than this, in percent of the frame, join the background.")
     ] = 0.05
     analyse_every: Annotated[
         Literal["auto"] | int,

@@ -42,7 +42,9 @@ class ObjectStyle:
         """From ``NAME@X,Y[@SECONDS]=STYLE`` or ``NAME@#N[@SECONDS]=STYLE``."""
         match = OBJECT_FORM.fullmatch(text.strip())
         if match is None:
-            raise OptionError(f'--object "{text}": not understood; write NAME@X,Y=STYLE, as in swan@320,240=starry')
+            raise OptionError(
+                f'--object "{text}": not understood; write NAME@X,Y=STYLE or NAME@#N=STYLE, as in swan@320,240=starry'
+            )
         got = match.groupdict()
         point = (int(got["x"]), int(got["y"])) if got["x"] is not None else None
         region = int(got["region"]) if got["region"] is not None else None

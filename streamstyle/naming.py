@@ -42,11 +42,12 @@ def _placed(stylizer: Stylizer, info: VideoInfo, said: ObjectStyle, out: OutputO
         )
     painted, own_size = scaled_size(info, out.size), (info.width, info.height)
     thing = replace(said, at_s=at_s)
-    if painted != own_size:
+    shown = shown_frame(info, said, out)
+    if painted != own_size or shown.pts != frame.pts:
+        # Numbers are those `preview` shows; where another size or the next frame is painted, a point stands for one.
         point = said.point
         if point is None:
-            film_frame = naming_frame(info, said, replace(out, size=None))
-            point = stylizer.point_in(said, FrameBatch.stack([film_frame]), info.color)
+            point = stylizer.point_in(said, FrameBatch.stack([shown]), info.color)
         x, y = (int((p + 0.5) * to / of) for p, to, of in zip(point, painted, own_size, strict=True))
         thing = replace(thing, region=None, point=(x, y))
     try:
@@ -54,6 +55,11 @@ def _placed(stylizer: Stylizer, info: VideoInfo, said: ObjectStyle, out: OutputO
     except OptionError as error:
         raise OptionError(str(error).replace(f"@{thing.where}", f"@{said.where}")) from None
     return thing
+
+
+def shown_frame(info: VideoInfo, thing: ObjectStyle, out: OutputOptions) -> Frame:
+    """The frame that ``preview`` shows for an object's time, at the film's own size; of the start, if that is later."""
+    return frame_at(info, max(thing.at_s, out.start))
 
 
 def naming_frame(info: VideoInfo, thing: ObjectStyle, out: OutputOptions) -> Frame:

@@ -84,8 +84,8 @@ def stylize(
     look = Look(style=look) if isinstance(look, str) else look
     out = options.output
     warnings: list[str] = []
+    info = probe(input)  # first: "exists, add --overwrite" would mislead where the input is the trouble
     check_output(input, output, out.overwrite)
-    info = probe(input)
     width, height = painted_size(info, output, out)
     expected = frames_expected(info, out)
     stylizer = Stylizer(look, options, frames_expected=expected)

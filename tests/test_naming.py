@@ -10,7 +10,7 @@ from clips import make_clip
 from streamstyle.config import Options, OutputOptions
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.probe import probe
-from streamstyle.naming import naming_frame
+from streamstyle.naming import naming_frame, place_objects
 from streamstyle.object_tracks import object_mask
 from streamstyle.pipeline import stylize
 
@@ -86,3 +86,31 @@ def test_what_cannot_be_found_is_refused_before_work(tmp_path):
     with pytest.raises(Exception, match="99 s is beyond the end"):
         stylize(source, tmp_path / "out.mp4", look=look, options=Options())
     assert list(tmp_path.iterdir()) == [source]
+
+
+class StandIn:
+    """A Stylizer that finds every region at one point."""
+
+    def __init__(self, options, thing):
+        self.options, self.look, self.asked = options, Look(objects=(thing,)), []
+
+    def point_in(self, thing, batch, color):
+        self.asked.append(batch.pts[0])
+        return 7, 8
+
+    def check_object(self, thing, batch, color):
+        self.asked.append(batch.pts[0])
+
+    def name_objects(self, objects):
+        self.named = objects
+
+
+@pytest.mark.parametrize("at_s", [0.0, 0.55])
+def test_a_number_is_that_of_the_frame_preview_shows_at_the_start(tmp_path, at_s):
+    info = probe(make_clip(tmp_path / "in.mkv", frames=12, fps=10, audio=False))
+    stylizer = StandIn(Options(output=OutputOptions(start=0.55)), ObjectStyle("it", "wave", region=3, at_s=at_s))
+    place_objects(stylizer, info)
+    shown, painted = (float((pts - info.start_pts) * info.time_base) for pts in stylizer.asked)
+    assert (shown, painted) == (pytest.approx(0.5), pytest.approx(0.6))
+    assert [(o.region, o.point) for o in stylizer.named] == [(None, (7, 8))]
+    assert stylizer.named[0].at_s == pytest.approx(0.6)
