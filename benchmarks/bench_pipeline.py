@@ -232,7 +232,10 @@ def main() -> None:
     """Run the parts asked for, print a table, and save the whole run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
-    wanted = parser.parse_args().only
+    parser.add_argument("--runs", type=int, default=RUNS, help="whole processes of each kind (median is taken)")
+    arguments = parser.parse_args()
+    wanted = arguments.only
+    globals()["RUNS"] = arguments.runs
     print(machine())
     rows = []
     with tempfile.TemporaryDirectory(prefix="streamstyle-bench-") as folder:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 # As the command line does; must be said before torch loads OpenMP.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 import numpy as np
 import pytest
