@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from streamstyle.stylizer import Stylizer
 
 # Decoder, encoder and torch share the cores: torch's idle threads may spin a moment (0.03 ms) but must then sleep.
-# OpenMP reads this when torch loads it, so import streamstyle before torch. Measured on two cores, one style at 640x360:
-# 23 frames a second, against 18 both with endless spinning and with none; beside one busy process spinning falls to 2.
+# OpenMP reads this when torch loads it, so import streamstyle before torch. Measured on two cores, one style, 640x360:
+# 23 frames a second, against 18 both with endless spinning and with none; beside a busy process spinning falls to 2.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 __all__ = [

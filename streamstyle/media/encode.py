@@ -63,7 +63,7 @@ def check_output(in_path: str | Path, out_path: str | Path, overwrite: bool) -> 
     out = Path(out_path)
     _format_of(out)
     if len(os.fsencode(out.name)) > 255:
-        raise OutputError(f"{out.name[:40]}...: the name is too long; give one of at most 255 bytes")
+        raise OutputError(f"{out.name[:20]}...{out.name[-20:]}: the name is too long; give one of at most 255 bytes")
     if out.is_dir():
         raise OutputError(f"{out}: is a folder; give a file name in it")
     _check_folder(out)
