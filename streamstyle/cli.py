@@ -290,7 +290,7 @@ def one_line_usage_errors(program: str) -> Iterator[None]:
 
 
 def share_one_heap() -> None:
-    """Keep glibc from giving each thread a heap of its own, which fragment apart: 440 MiB become 415, and stay there."""
+    """Keep glibc from giving each thread a heap of its own, which fragment apart (440 MiB became 415)."""
     if sys.platform == "linux":
         import ctypes
 

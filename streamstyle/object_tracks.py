@@ -112,7 +112,9 @@ class ObjectTracks:
             table = self.tracker.start(found.regions, index)
         else:
             counts = label_overlap(ids[None], torch.from_numpy(carried)[None], found.regions, self.tracker.slots)
-            table = self.tracker.update(counts[0].numpy(), index)
+            rgb = (found.rgb.float() * 255).flatten(1).cpu()  # synchronises
+            sums = color_sums(rgb.numpy(), ids.numpy(), carried, counts.shape[1:])
+            table = self.tracker.update(counts[0].numpy(), index, sums)
         slots = table[ids.numpy(), carried]
         while self._pending and self._pending[0].at_s <= time_s + 1e-6:
             thing = self._pending.pop(0)
@@ -135,6 +137,13 @@ class ObjectTracks:
             ObjectReport(t.track_id, t.name, t.first_frame, t.last_frame, round(t.mean_area_px * self._scale_px, 1))
             for t in tracks
         ]
+
+
+def color_sums(rgb: np.ndarray, ids: np.ndarray, carried: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Sums of rgb [3, h * w] over the pixels of each region carried as each slot: [R, S, 3], shape is (R, S)."""
+    pair = (ids.astype(np.int64) * shape[1] + carried).ravel()
+    sums = [np.bincount(pair, weights=plane, minlength=shape[0] * shape[1]) for plane in rgb]
+    return np.stack(sums, axis=-1).reshape(*shape, 3)
 
 
 def object_mask(thing: ObjectStyle, ids: Tensor, regions: int, size: tuple[int, int]) -> np.ndarray:

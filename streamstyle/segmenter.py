@@ -33,11 +33,13 @@ MOST_REGIONS = 4096
 
 @dataclass(frozen=True)
 class Segmentation:
-    """Regions of one frame: ids [h, w] int32, 0 the background, 1 .. regions - 1 in raster order; edges uint8."""
+    """Regions of one frame: ids [h, w] int32, 0 the background, 1 .. regions - 1 in raster order; edges uint8; and
+    the picture they were found in, rgb [3, h, w] floating 0..1."""
 
     ids: Tensor
     regions: int
     edges: Tensor
+    rgb: Tensor
 
 
 class Segmenter:
@@ -71,7 +73,7 @@ class Segmenter:
         else:
             ids, counts = self._regions(labels, edges, smallest)
         return [
-            Segmentation(ids[i], count, edges[i])
+            Segmentation(ids[i], count, edges[i], rgb[i])
             for i, count in enumerate(counts.tolist())  # synchronises
         ]
 

@@ -20,6 +20,13 @@ HOLD_SHARE = 0.3
 """A track with at least this share of itself in a region is not swallowed by it (a leak through a weak edge)."""
 HEIR_SHARE = 0.5
 """A region that holds at least this share of the old background is background, though another area is larger now."""
+SHED_SHARE = 0.1
+"""A region that no track covers wholly is shared by those that cover at least this much of it; a small part of a track
+there goes to the one of them whose colour it has. So a stain an object left behind heals."""
+SHED_MARGIN = 8.0
+"""How much nearer (in levels of 255, RGB) the other track's colour must be."""
+COLOR_RATE = 0.1
+"""How fast a track's colour follows its pixels."""
 MOST_ENDED = 1000
 """Ended tracks kept for the report: all that have a name, and of the rest the largest; others are only counted."""
 CONFIRM_AFTER = 3
@@ -38,6 +45,7 @@ class Track:
     seen: int = 0
     area_px: int = 0
     area_sum_px: int = 0
+    color: np.ndarray | None = None
 
     @property
     def mean_area_px(self) -> float:
@@ -51,7 +59,7 @@ class Tracker:
     Args:
         rule: "components": DeepGIF's, each object takes the one track it overlaps most and the other way round, the
             rest are births; "regions": a region takes the track that covers most of it, so parts of one object stay
-            together, and a track that leaks into another region keeps its pixels.
+            together, and a track that leaks into another region keeps its pixels while they have its colour.
     """
 
     def __init__(self, rule: Literal["components", "regions"] = "regions") -> None:
@@ -60,6 +68,7 @@ class Tracker:
         self.ended: list[Track] = []
         self.forgotten = 0
         self._next_id = 1
+        self._background = Track(0, 0)
 
     @property
     def slots(self) -> int:
@@ -74,19 +83,27 @@ class Tracker:
         """
         for slot in list(self.tracks):
             self._end(slot)
+        self._background = Track(0, frame)
         return np.array([[BACKGROUND], *([self._birth(frame)] for _ in range(1, regions))], np.int32)
 
-    def update(self, overlap: np.ndarray, frame: int) -> np.ndarray:
+    def update(self, overlap: np.ndarray, frame: int, color_sums: np.ndarray | None = None) -> np.ndarray:
         """Match the regions of a frame with the living tracks.
 
         Args:
             overlap: [R, S] integer: pixels in region r (0 is the frame's background) that were carried as slot s.
             frame: number of this frame.
+            color_sums: [R, S, 3] sums over these pixels of red, green, blue (0..255), for the rule "regions"; without
+                them no pixel changes its track for its colour.
 
         Returns:
             [R, S'] int32 table of new slots; S' is S, columns of slots not living are never looked up.
         """
-        return self._components(overlap, frame) if self.rule == "components" else self._regions(overlap, frame)
+        if self.rule == "components":
+            return self._components(overlap, frame)
+        table = self._regions(overlap, frame)
+        if color_sums is not None:
+            self._shed(table, overlap, color_sums)
+        return table
 
     def _components(self, overlap: np.ndarray, frame: int) -> np.ndarray:
         regions, slots = overlap.shape
@@ -125,6 +142,30 @@ class Tracker:
             held[slot] = False
             table[region] = np.where(held, keep, owner)
         return table
+
+    def _shed(self, table: np.ndarray, overlap: np.ndarray, color_sums: np.ndarray) -> None:
+        """In shared regions, give parts of tracks to the track they look like; tracks' colours follow."""
+        area, track_area = overlap.sum(1), np.maximum(1, overlap.sum(0))
+        colors = self._colors(color_sums.sum(0) / track_area[:, None], overlap.sum(0))
+        for region in np.flatnonzero((area > 0) & (overlap.max(1) < SNAP_SHARE * area)):
+            sharing = np.flatnonzero(overlap[region] >= SHED_SHARE * area[region])
+            for slot in sharing:
+                if overlap[region, slot] >= HOLD_SHARE * track_area[slot]:
+                    continue
+                part = color_sums[region, slot] / overlap[region, slot]
+                apart = np.linalg.norm(colors[sharing] - part, axis=1)
+                if apart.min() + SHED_MARGIN < np.linalg.norm(colors[slot] - part):
+                    table[region, slot] = sharing[apart.argmin()]
+
+    def _colors(self, now: np.ndarray, areas: np.ndarray) -> np.ndarray:
+        """[S, 3] colours of the slots' tracks, after they followed their present mean colours [S, 3] a little."""
+        colors = now.copy()
+        for slot in np.flatnonzero(areas):
+            track = self.tracks.get(int(slot), self._background)
+            if track.color is not None:
+                colors[slot] = track.color + COLOR_RATE * (now[slot] - track.color)
+            track.color = colors[slot]
+        return colors
 
     def claim(self, name: str, frame: int) -> int:
         """A slot for the object a person named: the one that has the name already, or a new one."""

@@ -22,7 +22,8 @@ def thing(name: str = "swan", at_s: float = 0.0, **place) -> ObjectStyle:
 
 def found_in(ids: np.ndarray) -> Segmentation:
     ids = torch.from_numpy(ids.astype(np.int32))
-    return Segmentation(ids, int(ids.max()) + 1, torch.zeros(ids.shape, dtype=torch.uint8))
+    edges, rgb = torch.zeros(ids.shape, dtype=torch.uint8), torch.zeros((3, *ids.shape))
+    return Segmentation(ids, int(ids.max()) + 1, edges, rgb)
 
 
 def true_discs(frame: int) -> Segmentation:

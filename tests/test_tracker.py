@@ -218,6 +218,26 @@ def test_a_region_nobody_covers_most_of_leaves_its_pixels_as_they_were():
     assert tracker.update(overlap, 1)[1].tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize(("color", "slot"), [((250, 0, 0), 1), ((4, 0, 0), 1), ((0, 0, 250), 2)])
+def test_a_small_part_of_a_track_goes_to_the_track_it_looks_like(color, slot):
+    """Track 1, red, left a stain in a region that it shares with blue track 2."""
+    tracker = started("regions", [1000, 1000])
+    overlap = overlap_of([[900, 0, 0], [0, 900, 0], [0, 0, 940], [0, 45, 55]])
+    red, blue = np.array((250, 0, 0)), np.array((0, 0, 250))
+    sums = np.zeros((4, 3, 3))
+    sums[1, 1], sums[2, 2], sums[3, 1], sums[3, 2] = 900 * red, 940 * blue, 45 * np.array(color), 55 * blue
+    assert tracker.update(overlap, 1, sums)[3].tolist() == [0, slot, 2]
+    assert tracker.update(overlap, 2)[3].tolist() == [0, 1, 2]
+
+
+def test_a_large_part_of_a_track_keeps_its_pixels_whatever_their_color():
+    tracker = started("regions", [100, 1000])
+    overlap = overlap_of([[900, 0, 0], [0, 55, 0], [0, 0, 945], [0, 45, 55]])
+    sums = np.zeros((4, 3, 3))
+    sums[2, 2, 2], sums[3, 1, 2], sums[3, 2, 2] = 945 * 250, 45 * 250, 55 * 250
+    assert tracker.update(overlap, 1, sums)[3].tolist() == [0, 1, 2]
+
+
 @pytest.mark.parametrize(("inside", "held"), [(int(HOLD_SHARE * 100), True), (int(HOLD_SHARE * 100) - 1, False)])
 def test_a_leak_does_not_swallow_an_object(inside, held):
     tracker = started("regions", [100])
