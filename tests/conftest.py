@@ -1,7 +1,7 @@
 """What every test may ask for: a device, weights, and random numbers that are the same each time.
 
 A test that lacks something the machine does not have is skipped. STREAMSTYLE_REQUIRE, a comma-separated list of
-``cuda`` and ``weights``, turns that skip into a failure, so that a machine meant to have it cannot pass without.
+``cuda``, ``shim``, ``nvrtc`` and ``weights``, turns that skip into a failure, so that a machine meant to have it cannot pass without.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,7 +20,9 @@ import numpy as np
 import pytest
 import torch
 
+from streamstyle.gpu import kernels
 from streamstyle.nets import weights
+from tests import shim
 
 
 def skip_or_fail(what: str, reason: str) -> NoReturn:
@@ -36,6 +39,35 @@ def device(request: pytest.FixtureRequest) -> torch.device:
     if request.param == "cuda" and not torch.cuda.is_available():
         skip_or_fail("cuda", "torch finds no CUDA device")
     return torch.device(request.param)
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """A way to run a stage: what to give it as impl, and where its tensors must be."""
+
+    impl: str
+    device: torch.device
+
+
+@pytest.fixture(params=["auto", "ref", *(f"shim-{order}" for order in shim.ORDERS), "cuda-ref", "cuda"])
+def way(request: pytest.FixtureRequest) -> Iterator[Implementation]:
+    """Each way to run a stage that has kernels.
+
+    ``auto`` is what a CPU gets; ``shim`` is the stage's launcher and its kernels, run on the CPU in each order of
+    blocks; ``cuda`` is the same on a GPU.
+    """
+    if request.param.startswith("cuda"):
+        works, why = kernels.available() if request.param == "cuda" else (torch.cuda.is_available(), "no CUDA device")
+        if not works:
+            skip_or_fail("cuda", why)
+        yield Implementation("cuda" if request.param == "cuda" else "ref", torch.device("cuda"))
+    elif request.param.startswith("shim"):
+        if shim.compiler() is None:
+            skip_or_fail("shim", "there is no C++ compiler (g++ or clang++)")
+        with shim.running(request.param.removeprefix("shim-")):
+            yield Implementation("cuda", torch.device("cpu"))
+    else:
+        yield Implementation(request.param, torch.device("cpu"))
 
 
 @pytest.fixture

@@ -1,15 +1,60 @@
-"""The only door to kernels/*.cu, and the only file that imports CuPy (lazily: nothing here needs a GPU to import)."""
+"""The only door to kernels/*.cu, and the only file that imports CuPy (lazily: nothing here needs a GPU to import).
+
+>>> launch("connected_components", "connected_components_init", labels.numel(), mask, labels, count, height, width)
+
+Arguments are checked against the entry's own signature, so a wrong dtype is an error here and not garbage there.
+"""
 
 from __future__ import annotations
 
+import functools
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
-from streamstyle.errors import DeviceError
+from streamstyle.errors import DeviceError, ShapeError
+
+Impl = Literal["auto", "ref", "cuda"]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _FOLDERS = (_PACKAGE / "_kernels", _PACKAGE.parent / "kernels")  # in an installed wheel; in the repository
+THREADS = 256
+MOST_BLOCKS = 1 << 16
+"""Blocks beyond this make a grid-stride loop go round once more; enough to fill any device many times over."""
+
+_ENTRY = re.compile(r"\bKERNEL\s+(\w+)\s*\(([^)]*)\)")
+_POINTEES: dict[str, tuple[torch.dtype, ...]] = {
+    "u8": (torch.uint8, torch.bool),
+    "u16": (torch.uint16,),
+    "int": (torch.int32,),
+    "i64": (torch.int64,),
+    "u64": (torch.int64,),  # torch has few operations on uint64
+    "float": (torch.float32,),
+    "double": (torch.float64,),
+    "bf16": (torch.bfloat16,),
+    "f16": (torch.float16,),
+}
+SCALARS = {torch.float32: "float", torch.bfloat16: "bf16", torch.float16: "f16"}
+"""Names of floating dtypes in the kernels, for defines such as {"SCALAR": ...}."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of an entry: its type without const, whether it is a pointer, and whether it is only read."""
+
+    kind: str
+    name: str
+    pointer: bool
+    const: bool
+
+
+# What runs a kernel: (stem, entry, blocks, threads, values in order, defines). Tests put the CPU shim here.
+Runner = Callable[[str, str, int, int, list[Any], dict[str, str]], None]
 
 
 def source(stem: str) -> Path:
@@ -24,6 +69,29 @@ def source(stem: str) -> Path:
             return path
     stems = sorted(path.stem for folder in _FOLDERS for path in folder.glob("*.cu"))
     raise DeviceError(f"no CUDA source {stem}.cu; there are: {', '.join(stems) or 'none'}")
+
+
+@functools.cache
+def text(stem: str) -> str:
+    """A kernel's source with common.cuh put in its place: CuPy's cache key leaves out what a source includes."""
+    path = source(stem)
+    common = (path.parent / "common.cuh").read_text("utf-8")
+    return path.read_text("utf-8").replace('#include "common.cuh"', common)
+
+
+@functools.cache
+def entries(stem: str) -> dict[str, tuple[Parameter, ...]]:
+    """The entries of a kernel's source and their parameters."""
+    found = {}
+    for name, parameters in _ENTRY.findall(source(stem).read_text("utf-8")):
+        found[name] = tuple(_parameter(one) for one in parameters.split(","))
+    return found
+
+
+def _parameter(declared: str) -> Parameter:
+    words = declared.replace("*", " * ").split()
+    kind = next(word for word in words if word not in ("const", "unsigned", "__restrict__"))
+    return Parameter(kind, words[-1], "*" in words, "const" in words)
 
 
 def available() -> tuple[bool, str]:
@@ -43,6 +111,124 @@ def available() -> tuple[bool, str]:
     if count == 0:
         return False, f"CuPy {cupy.__version__} finds no CUDA device"
     return True, f"{torch.cuda.get_device_name()}, CuPy {cupy.__version__}"
+
+
+@functools.cache
+def _usable() -> bool:
+    return available()[0]
+
+
+def chosen(impl: str, tensor: Tensor) -> bool:
+    """Whether a stage should launch its kernels for this tensor.
+
+    Args:
+        impl: "auto" launches where the tensor is on a CUDA device and CuPy works; "cuda" insists; "ref" never does.
+        tensor: the stage's input.
+
+    Raises:
+        DeviceError: "cuda" is asked for and cannot be had; the message says why.
+        ShapeError: there is no such impl.
+    """
+    if impl not in ("auto", "ref", "cuda"):
+        raise ShapeError(f"impl must be auto, ref or cuda, got {impl!r}")
+    if impl == "ref":
+        return False
+    if impl == "cuda" and _runner is _run_with_cupy:
+        works, why = available()
+        if not works or not tensor.is_cuda:
+            raise DeviceError(f"impl='cuda': {why if not works else f'the tensor is on {tensor.device}'}")
+    return impl == "cuda" or (tensor.is_cuda and _usable())
+
+
+def launch(
+    stem: str, entry: str, size: int, *values: Tensor | int | float, by_block: bool = False, **defines: str
+) -> None:
+    """Launch an entry on torch's current CUDA stream.
+
+    Args:
+        stem: the kernel's source.
+        entry: the entry's name.
+        size: how many items there are to do: threads, or blocks where by_block. Nothing happens where it is 0.
+        values: the entry's arguments in order: contiguous tensors of the dtype it declares, or numbers.
+        by_block: an item is a whole block's work.
+        defines: macros for this build, such as SCALAR="bf16".
+
+    Raises:
+        ShapeError: a value does not fit the entry's parameter; the message shows both.
+        DeviceError: there is no such entry, or it does not compile.
+
+    Cost: a few microseconds of Python; the first launch of a build compiles it (CuPy keeps it on disk). Allocates
+    nothing and waits for nothing.
+    """
+    parameters = entries(stem).get(entry)
+    if parameters is None:
+        raise DeviceError(f"{stem}.cu has no entry {entry}; it has {', '.join(entries(stem))}")
+    if len(values) != len(parameters):
+        raise ShapeError(f"{entry} takes {len(parameters)} arguments, got {len(values)}")
+    if size <= 0:
+        return
+    for parameter, value in zip(parameters, values, strict=True):
+        _check(entry, parameter, value, defines)
+    blocks = min(MOST_BLOCKS, size if by_block else -(-size // THREADS))
+    _runner(stem, entry, blocks, THREADS, list(values), defines)
+
+
+def _check(entry: str, parameter: Parameter, value: Tensor | int | float, defines: dict[str, str]) -> None:
+    kind = defines.get(parameter.kind, parameter.kind)
+    if parameter.pointer != isinstance(value, Tensor):
+        wanted = "a tensor" if parameter.pointer else "a number"
+        raise ShapeError(f"{entry}: {parameter.name} must be {wanted}, got {type(value).__name__}")
+    if isinstance(value, Tensor):
+        if not (value.is_contiguous() or (value.ndim == 4 and value.is_contiguous(memory_format=torch.channels_last))):
+            raise ShapeError(
+                f"{entry}: {parameter.name} must be contiguous, got {[*value.shape]} with strides {value.stride()}"
+            )
+        if value.dtype not in _POINTEES[kind]:
+            raise ShapeError(f"{entry}: {parameter.name} must be {kind}, got {value.dtype} {[*value.shape]}")
+    elif kind == "int" and not -(2**31) <= value < 2**31:
+        raise ShapeError(f"{entry}: {parameter.name} must fit 32 bits, got {value}")
+
+
+def _run_with_cupy(
+    stem: str, entry: str, blocks: int, threads: int, values: list[Any], defines: dict[str, str]
+) -> None:
+    import cupy
+    import numpy as np
+
+    numbers = {"int": np.int32, "i64": np.int64, "float": np.float32, "double": np.float64}
+    arguments = []
+    device = None
+    for parameter, value in zip(entries(stem)[entry], values, strict=True):
+        if isinstance(value, Tensor):
+            device = value.device
+            arguments.append(np.uintp(value.data_ptr()))
+        else:
+            arguments.append(numbers[parameter.kind](value))
+    assert device is not None
+    with cupy.cuda.Device(device.index), torch.cuda.device(device):
+        cuda_stream = cupy.cuda.ExternalStream(torch.cuda.current_stream(device).cuda_stream)
+        function = _function(stem, entry, device.index, tuple(sorted(defines.items())))
+        with cuda_stream:
+            function((blocks,), (threads,), tuple(arguments))
+
+
+@functools.cache
+def _function(stem: str, entry: str, device: int, defines: tuple[tuple[str, str], ...]) -> Any:
+    try:
+        return _module(stem, device, defines).get_function(entry)
+    except Exception as error:  # NVRTC's log is long; its first line says what
+        raise DeviceError(f"kernels/{stem}.cu: {entry} does not compile ({_one_line(error)})") from error
+
+
+@functools.cache
+def _module(stem: str, device: int, defines: tuple[tuple[str, str], ...]) -> Any:
+    import cupy
+
+    options = ("-std=c++17", *(f"-D{name}={value}" for name, value in defines))
+    return cupy.RawModule(code=text(stem), options=options, backend="nvrtc")
+
+
+_runner: Runner = _run_with_cupy
 
 
 def _one_line(error: Exception) -> str:

@@ -1,0 +1,146 @@
+// Shared by every kernel: index loops, warp primitives, 16-bit floats. No standard header is needed, so NVRTC compiles a
+// kernel from its text alone. kernels/cpu_shim.h gives the same names on a CPU, with warps of one lane.
+#ifndef STREAMSTYLE_COMMON_CUH
+#define STREAMSTYLE_COMMON_CUH
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef long long i64;
+typedef unsigned long long u64;
+
+// One thread of the grid for each i in 0 .. count - 1, also where there are fewer threads: a 1 x 1 launch is legal.
+#define FOR_GRID(i, count) \
+    for (i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x; i < (count); i += (i64)gridDim.x * blockDim.x)
+
+// As FOR_GRID, but all lanes of a warp go round together (i may be past the end): for warp primitives inside.
+// i % WARP is the lane, because blocks are whole warps.
+#define FOR_GRID_WARPS(i, count)                                                              \
+    for (i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x; i - i % WARP < (count);          \
+         i += (i64)gridDim.x * blockDim.x)
+
+// One block of the grid for each item; its threads share the item's inner loop through FOR_BLOCK.
+#define FOR_BLOCKS(item, count) for (i64 item = blockIdx.x; item < (count); item += gridDim.x)
+#define FOR_BLOCK(i, count) for (int i = threadIdx.x; i < (count); i += blockDim.x)
+
+#ifndef STREAMSTYLE_SHIM
+#define WARP 32
+#define ALL_LANES 0xffffffffu
+#define DEVICE __device__ __forceinline__
+#define KERNEL extern "C" __global__ void
+
+DEVICE int lane_id() { return threadIdx.x % WARP; }
+DEVICE void sync_block() { __syncthreads(); }
+DEVICE void sync_warp() { __syncwarp(); }
+// Bit l is set where lane l's predicate holds.
+DEVICE u32 warp_ballot(bool predicate) { return __ballot_sync(ALL_LANES, predicate); }
+template <typename T>
+DEVICE T warp_from(T value, int lane) {
+    return __shfl_sync(ALL_LANES, value, lane);
+}
+template <typename T>
+DEVICE T warp_down(T value, int lanes) {
+    return __shfl_down_sync(ALL_LANES, value, lanes);
+}
+template <typename T>
+DEVICE T warp_up(T value, int lanes) {
+    return __shfl_up_sync(ALL_LANES, value, lanes);
+}
+template <typename T>
+DEVICE T warp_xor(T value, int mask) {
+    return __shfl_xor_sync(ALL_LANES, value, mask);
+}
+DEVICE int count_bits(u32 bits) { return __popc(bits); }
+DEVICE int highest_bit(u32 bits) { return 31 - __clz(bits); }  // -1 for none
+DEVICE int lowest_bit(u32 bits) { return __ffs(bits) - 1; }    // -1 for none
+DEVICE float bits_to_float(u32 bits) { return __uint_as_float(bits); }
+DEVICE u32 float_to_bits(float value) { return __float_as_uint(value); }
+
+// An int or float that other blocks may be writing, read past the L1 cache.
+template <typename T>
+DEVICE T load_fresh(const T* at) {
+    return *(const volatile T*)at;
+}
+#endif
+
+// Lanes 0 .. lane of a warp, as bits.
+DEVICE u32 lanes_up_to(int lane) { return (2u << lane) - 1u; }
+
+template <typename T>
+DEVICE T smaller(T a, T b) {
+    return a < b ? a : b;
+}
+template <typename T>
+DEVICE T larger(T a, T b) {
+    return a > b ? a : b;
+}
+
+// Sum over a warp, in every lane.
+template <typename T>
+DEVICE T warp_sum(T value) {
+    for (int step = WARP / 2; step > 0; step /= 2) value += warp_xor(value, step);
+    return value;
+}
+
+// Sum over this lane and those before it.
+template <typename T>
+DEVICE T warp_prefix_sum(T value) {
+    for (int step = 1; step < WARP; step *= 2) {
+        T before = warp_up(value, step);
+        if (lane_id() >= step) value += before;
+    }
+    return value;
+}
+
+// A run: neighbouring lanes with equal keys. Its first lane, and how many lanes it has.
+struct Run {
+    int first, length;
+};
+// breaks: this lane starts a run whatever its key (a new row, past the end). All lanes must call.
+DEVICE Run warp_run(i64 key, bool breaks) {
+    i64 before = warp_up(key, 1);
+    int lane = lane_id();
+    u32 starts = warp_ballot(lane == 0 || breaks || key != before);
+    u32 later = starts & ~lanes_up_to(lane);
+    Run run;
+    run.first = highest_bit(starts & lanes_up_to(lane));
+    run.length = (later ? lowest_bit(later) : WARP) - run.first;
+    return run;
+}
+
+// bfloat16: the upper half of a float, rounded to nearest even. NaN stays NaN.
+struct bf16 {
+    u16 bits;
+};
+DEVICE float to_float(bf16 value) { return bits_to_float((u32)value.bits << 16); }
+DEVICE void from_float(float value, bf16* out) {
+    u32 bits = float_to_bits(value);
+    if ((bits & 0x7fffffffu) > 0x7f800000u)
+        out->bits = (u16)((bits >> 16) | 0x40u);
+    else
+        out->bits = (u16)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
+// float16, IEEE binary16.
+struct f16 {
+    u16 bits;
+};
+#ifndef STREAMSTYLE_SHIM
+DEVICE float to_float(f16 value) {
+    float out;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(out) : "h"(value.bits));
+    return out;
+}
+DEVICE void from_float(float value, f16* out) { asm("cvt.rn.f16.f32 %0, %1;" : "=h"(out->bits) : "f"(value)); }
+#endif
+
+DEVICE float to_float(float value) { return value; }
+DEVICE void from_float(float value, float* out) { *out = value; }
+
+// 8, 4 or 2 elements that are read and written at once; the pointer is aligned to all of them.
+template <typename T, int COUNT>
+struct alignas(sizeof(T) * COUNT) Pack {
+    T at[COUNT];
+};
+
+#endif

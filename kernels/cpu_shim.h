@@ -1,0 +1,117 @@
+// Builds a kernel as plain C++, so that every machine can run it: g++ -x c++ -include cpu_shim.h <the kernel's text>.
+//
+// A block has one thread and a warp one lane, which the kernels' grid- and block-stride loops allow. Blocks run one
+// after the other in an order given by the caller, or side by side on several CPU threads (atomics are real).
+// tests/shim.py appends to the text, for each entry,
+//
+//     extern "C" void run_<entry>(const i64* order, i64 blocks, i64 workers, <the entry's own arguments>)
+#ifndef STREAMSTYLE_CPU_SHIM_H
+#define STREAMSTYLE_CPU_SHIM_H
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#define STREAMSTYLE_SHIM
+#define WARP 1
+#define ALL_LANES 1u
+#define __restrict__ __restrict
+#define __shared__ static thread_local
+#define __launch_bounds__(...)
+#define DEVICE static inline
+#define KERNEL static void
+
+struct ShimIndex {
+    unsigned x = 0, y = 0, z = 0;
+};
+static thread_local ShimIndex blockIdx, threadIdx;
+static thread_local ShimIndex gridDim{1, 1, 1}, blockDim{1, 1, 1};
+
+DEVICE int lane_id() { return 0; }
+DEVICE void sync_block() {}
+DEVICE void sync_warp() {}
+DEVICE unsigned warp_ballot(bool predicate) { return predicate ? 1u : 0u; }
+template <typename T>
+DEVICE T warp_from(T value, int) {
+    return value;
+}
+template <typename T>
+DEVICE T warp_down(T value, int) {
+    return value;
+}
+template <typename T>
+DEVICE T warp_up(T value, int) {
+    return value;
+}
+template <typename T>
+DEVICE T warp_xor(T value, int) {
+    return value;
+}
+DEVICE int count_bits(unsigned bits) { return __builtin_popcount(bits); }
+DEVICE int highest_bit(unsigned bits) { return bits ? 31 - __builtin_clz(bits) : -1; }
+DEVICE int lowest_bit(unsigned bits) { return __builtin_ffs((int)bits) - 1; }
+DEVICE float bits_to_float(unsigned bits) {
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+DEVICE unsigned float_to_bits(float value) {
+    unsigned bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+template <typename T>
+DEVICE T load_fresh(const T* at) {
+    return __atomic_load_n(at, __ATOMIC_RELAXED);
+}
+DEVICE int __float2int_rn(float value) { return (int)std::nearbyint(value); }
+DEVICE float __saturatef(float value) { return value > 0 ? (value < 1 ? value : 1.0f) : 0.0f; }
+
+template <typename T>
+struct ShimSame {
+    typedef T type;
+};
+template <typename T>
+DEVICE T shim_replace(T* at, T value, bool (*replaces)(T, T)) {
+    T old = __atomic_load_n(at, __ATOMIC_RELAXED);
+    while (replaces(value, old) &&
+           !__atomic_compare_exchange_n(at, &old, value, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+    }
+    return old;
+}
+template <typename T>
+DEVICE T atomicMin(T* at, typename ShimSame<T>::type value) {
+    return shim_replace<T>(at, value, [](T a, T b) { return a < b; });
+}
+template <typename T>
+DEVICE T atomicMax(T* at, typename ShimSame<T>::type value) {
+    return shim_replace<T>(at, value, [](T a, T b) { return a > b; });
+}
+template <typename T>
+DEVICE T atomicAdd(T* at, typename ShimSame<T>::type value) {
+    return __atomic_fetch_add(at, value, __ATOMIC_RELAXED);
+}
+
+struct f16;
+DEVICE float to_float(f16 value);
+DEVICE void from_float(float value, f16* out);
+
+// Run body once for each block.
+template <typename Body>
+static void shim_run(const int64_t* order, int64_t blocks, int64_t workers, Body body) {
+    auto some = [&](int64_t first) {
+        for (int64_t i = first; i < blocks; i += workers) {
+            gridDim.x = (unsigned)blocks;
+            blockIdx.x = (unsigned)order[i];
+            body();
+        }
+    };
+    if (workers <= 1) return some(0);
+    std::vector<std::thread> threads;
+    for (int64_t worker = 0; worker < workers; ++worker) threads.emplace_back(some, worker);
+    for (auto& thread : threads) thread.join();
+}
+
+#endif
