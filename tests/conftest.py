@@ -1,7 +1,8 @@
 """What every test may ask for: a device, weights, and random numbers that are the same each time.
 
 A test that lacks something the machine does not have is skipped. STREAMSTYLE_REQUIRE, a comma-separated list of
-``cuda``, ``shim``, ``nvrtc`` and ``weights``, turns that skip into a failure, so that a machine meant to have it cannot pass without.
+``cuda``, ``shim``, ``nvrtc`` and ``weights``, turns that skip into a failure, so that a machine meant to have it cannot
+pass without.
 """
 
 from __future__ import annotations

@@ -196,7 +196,7 @@ def _run_with_cupy(
     import numpy as np
 
     numbers = {"int": np.int32, "i64": np.int64, "float": np.float32, "double": np.float64}
-    arguments = []
+    arguments: list[Any] = []
     device = None
     for parameter, value in zip(entries(stem)[entry], values, strict=True):
         if isinstance(value, Tensor):

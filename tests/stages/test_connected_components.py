@@ -16,9 +16,7 @@ MASKS = oracles.known_masks()
 @pytest.mark.parametrize("name", MASKS)
 def test_known_pictures(way, name, connectivity):
     mask = MASKS[name]
-    labels = connected_components(
-        torch.from_numpy(mask)[None].to(way.device), connectivity=connectivity, impl=way.impl
-    )
+    labels = connected_components(torch.from_numpy(mask)[None].to(way.device), connectivity=connectivity, impl=way.impl)
     assert labels.dtype == torch.int32
     assert labels.device.type == way.device.type
     np.testing.assert_array_equal(labels[0].cpu().numpy(), oracles.components(mask, connectivity))

@@ -1,0 +1,118 @@
+"""Labels, ids and areas of a batch of 1080p masks, beside every library that labels.
+
+    python benchmarks/bench_connected_components.py
+
+On a GPU: our kernels beside CuPy's ndimage.label (the batch as one 3-D volume), kornia_rs and kornia. On a CPU: our
+production path beside cv2.connectedComponentsWithStats. Bytes: 16 a pixel at the least (mask 1, labels written and read
+once, ids written: 1 + 4 + 4 + 4, and a read of the row above, 3), the floor that design takes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from common import copy_gbps, figure, run_stage_bench, time_on, try_peer
+
+from streamstyle.stages.connected_components import connected_components, dense_labels
+from streamstyle.stages.region_stats import region_areas
+
+HEIGHT, WIDTH, BATCH = 1080, 1920, 16
+FLOOR_BYTES = 16
+
+
+def masks(count: int) -> torch.Tensor:
+    """Blobs as edges leave them: smoothed noise, cut at its median."""
+    rng = np.random.default_rng(0)
+    frames = [cv2.GaussianBlur(rng.random((HEIGHT, WIDTH), np.float32), (0, 0), 6) for _ in range(count)]
+    return torch.from_numpy(np.stack([frame > np.median(frame) for frame in frames])).to(torch.uint8)
+
+
+def measure(device: torch.device) -> list[dict[str, Any]]:
+    """Figures on a device; the result is verified first."""
+    count = BATCH if device.type == "cuda" else 4
+    mask = masks(count).to(device)
+
+    def ours(impl: str = "auto") -> tuple[torch.Tensor, torch.Tensor]:
+        ids, counts = dense_labels(connected_components(mask, connectivity=8, impl=impl), impl=impl)
+        return ids, counts
+
+    ids, counts = ours()
+    for i in range(count):
+        expected, labels = cv2.connectedComponents(mask[i].cpu().numpy(), connectivity=8)
+        assert expected - 1 == int(counts[i])
+        assert len(np.unique(labels.astype(np.int64) * (int(counts[i]) + 1) + ids[i].cpu().numpy())) == expected
+    regions = int(counts.max()) + 1
+
+    def ours_with_areas() -> torch.Tensor:
+        return region_areas(ours()[0], regions)
+
+    labels_ms = time_on(device, lambda: connected_components(mask, connectivity=8))["median"] / count
+    both_ms = time_on(device, ours)["median"] / count
+    all_ms = time_on(device, ours_with_areas)["median"] / count
+    where = f"1080p, batch {count}"
+    rows = [
+        figure(f"labels, {where}", labels_ms, "ms/frame"),
+        figure(f"labels and ids, {where}", both_ms, "ms/frame"),
+        figure(f"labels, ids and areas, {where}", all_ms, "ms/frame"),
+    ]
+    return rows + (_on_gpu(mask, all_ms, both_ms, device) if device.type == "cuda" else _on_cpu(mask, all_ms))
+
+
+def _on_cpu(mask: torch.Tensor, all_ms: float) -> list[dict[str, Any]]:
+    frames = mask.numpy()
+    device = torch.device("cpu")
+    stats = time_on(device, lambda: [cv2.connectedComponentsWithStats(f, connectivity=8) for f in frames])["median"]
+    stats /= len(frames)
+    return [
+        figure("cv2.connectedComponentsWithStats", stats, "ms/frame"),
+        figure("ours / cv2.connectedComponentsWithStats", all_ms / stats, "x", goal=0.6, at_least=False),
+    ]
+
+
+def _on_gpu(mask: torch.Tensor, all_ms: float, both_ms: float, device: torch.device) -> list[dict[str, Any]]:
+    count, pixels = len(mask), HEIGHT * WIDTH
+    floor_ms = FLOOR_BYTES * pixels / copy_gbps(device) / 1e6
+    rows = [figure("copy floor of 16 B/px / ours (labels and ids)", floor_ms / both_ms, "x", goal=0.25)]
+
+    def with_cupy() -> float:
+        import cupy
+        from cupyx.scipy import ndimage
+
+        volume = cupy.asarray(mask)
+        structure = cupy.zeros((3, 3, 3), dtype=bool)
+        structure[1] = True
+
+        def call() -> None:
+            labels, _ = ndimage.label(volume, structure)
+            cupy.bincount(labels.ravel())
+            torch.cuda.synchronize()
+
+        return time_on(device, call, runs=5)["median"] / count
+
+    def with_kornia() -> float:
+        from kornia.contrib import connected_components_union_find
+
+        image = mask[:, None].float()
+        return time_on(device, lambda: connected_components_union_find(image), runs=3, warm_up=1)["median"] / count
+
+    def with_kornia_rs() -> float:
+        import kornia_rs
+
+        return time_on(device, lambda: kornia_rs.imgproc.connected_components_cuda(mask), runs=5)["median"] / count
+
+    for name, call, goal in (
+        ("cupyx.scipy.ndimage.label + bincount", with_cupy, 5.0),
+        ("kornia.contrib.connected_components_union_find", with_kornia, 20.0),
+        ("kornia_rs CUDA", with_kornia_rs, 3.0),
+    ):
+        ms = try_peer(name, call)
+        if ms is not None:
+            rows += [figure(name, ms, "ms/frame"), figure(f"{name} / ours", ms / all_ms, "x", goal=goal)]
+    return rows
+
+
+if __name__ == "__main__":
+    run_stage_bench("connected_components", measure)
