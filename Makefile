@@ -4,10 +4,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench clean
+.PHONY: help install demo test check bench gpu-report clean
 
 help: ## list these words
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 install: .venv/installed ## make .venv and install streamstyle into it, at the versions of constraints.txt
 
@@ -22,11 +22,14 @@ check: install ## formatting, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+gpu-report: install ## everything this machine's CUDA device can show, in one report
+	$(BIN)/python benchmarks/gpu_report.py
+
 bench: install ## measure the whole path on this machine
 	$(BIN)/python benchmarks/bench_pipeline.py
 
 clean: ## remove .venv and everything else that was made here
-	rm -rf .venv build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist demo gpu-report *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch first and alone, so that pip takes the pinned build before anything else asks for one.

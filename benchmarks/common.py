@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import json
 import os
@@ -115,16 +116,22 @@ def try_peer(name: str, call: Callable[[], Any]) -> Any | None:
 
 
 def run_stage_bench(stem: str, measure: Callable[[torch.device], list[dict[str, Any]]]) -> None:
-    """Measure on the GPU if there is one, else on the CPU; print the figures and save results/<stem>.json."""
+    """Measure on the GPU if there is one, else on the CPU; print the figures and save results/<stem>.json, or --out."""
     import torch
 
+    parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
+    parser.add_argument("--out", type=Path, help="write the figures here instead")
+    out = parser.parse_args().out
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows = measure(device)
     print(machine())
     for row in rows:
         mark = "" if "goal" not in row else ("  met" if row["met"] else "  MISSED") + f" (goal {row['goal']:g})"
         print(f"{row['name']:<70} {row['value']:>12.4f} {row['unit']}{mark}")
-    print(save(stem, {"figures": rows}))
+    if out is None:
+        print(save(stem, {"figures": rows}))
+    else:
+        out.write_text(json.dumps({"figures": rows}))
 
 
 def run_json(*arguments: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+import gpu_report  # noqa: E402
 from schema import problems  # noqa: E402
 from tables import fill, generated  # noqa: E402
 
@@ -33,3 +34,51 @@ def test_the_schema_finds_what_is_wrong():
 def test_readme_says_what_was_measured_and_which_options_there_are():
     readme = (ROOT / "README.md").read_text()
     assert fill(readme, generated()) == readme, "run: python benchmarks/tables.py"
+
+
+# -- the GPU report, on a machine that may have no GPU ----------------------------------------------------------------
+
+
+def test_a_part_that_fails_costs_itself_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    rows, end = gpu_report.run_part("exercise", tmp_path, 60)
+    assert rows == []
+    assert end.startswith("exit status 1: ")
+    assert (tmp_path / "exercise.log").read_text()
+
+
+def test_a_part_that_hangs_is_stopped(tmp_path):
+    assert gpu_report.run_part("exercise", tmp_path, 0.05) == ([], "stopped after 0 s")
+
+
+def test_a_part_that_crashed_is_not_taken_for_its_last_success(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    (tmp_path / "part-exercise.json").write_text("[]")
+    assert gpu_report.run_part("exercise", tmp_path, 60)[1] != "ok"
+
+
+def test_the_report_for_people_names_what_failed():
+    rows = [{"part": "stages", "name": "paint", "value": 2.0, "unit": "x", "goal": 3, "at_least": True, "met": False}]
+    text = gpu_report.markdown("A device", rows, {"stages": "ok", "memcheck": "exit status 9: out of bounds"})
+    assert "| memcheck | exit status 9: out of bounds |" in text
+    assert "| stages | paint | 2 x | at least 3: **missed** |" in text
+
+
+def test_without_a_device_there_is_no_report(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["gpu_report.py", "--out", str(tmp_path)])
+    assert gpu_report.main() == 2
+    assert "no CUDA device" in capsys.readouterr().err
+
+
+def test_the_report_fits_its_limit_and_covers_every_kernel():
+    assert gpu_report.LIMIT_S < 480
+    stems = {path.stem for path in (ROOT / "kernels").glob("*.cu")}
+    assert stems == {name.removeprefix("bench_") for name in gpu_report.PARTS if name.startswith("bench_")}
+
+
+def test_the_generated_clip_is_a_film(tmp_path):
+    from streamstyle import probe
+
+    info = probe(gpu_report.make_clip(tmp_path / "clip.mp4", 3))
+    assert (info.width, info.height, info.frames) == (1920, 1080, 3)

@@ -1,0 +1,348 @@
+"""Everything a machine with CUDA can show, in one go, with nothing to download: one JSON and one Markdown report.
+
+    make gpu-report
+    python benchmarks/gpu_report.py --only benches pipeline --out /tmp/report
+
+Each part is a process of its own with a time limit, so that a part that fails, hangs or crashes the device's context
+costs itself alone: the report goes on, and says so. Parts: the CUDA tests; compute-sanitizer's memcheck and racecheck
+where it is installed; each kernel beside its reference and its peers; the stages alone; the whole path, its memory and
+a clip. Where the published weights are not cached, networks of random weights stand in (same work, another picture),
+and the report says that too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from common import RESULTS, figure, machine, save, time_on
+
+ROOT = Path(__file__).resolve().parent.parent
+STEMS = sorted(path.stem for path in (ROOT / "kernels").glob("*.cu"))
+LIMIT_S = 470
+HEIGHT, WIDTH, FRAMES = 1080, 1920, 240
+
+Part = Callable[[Path], list[dict[str, Any]]]
+
+
+def nvidia_smi() -> str:
+    """What the driver says of the device."""
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,clocks.max.sm", "--format=csv,noheader"]
+    try:
+        return subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"nvidia-smi: {error}"
+
+
+def part_tests(folder: Path) -> list[dict[str, Any]]:
+    """The CUDA half of the test suite."""
+    environment = os.environ | {"STREAMSTYLE_REQUIRE": "cuda"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "cuda", "--tb=line"]
+    command += ["--continue-on-collection-errors", "tests/stages", "tests/gpu", "tests/nets"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    print(done.stdout[-6000:])
+    last = next((line for line in reversed(done.stdout.splitlines()) if " passed" in line or " failed" in line), "")
+    counts = {word.rstrip("s,"): int(n) for n, word in zip(last.split(), last.split()[1:], strict=False) if n.isdigit()}
+    return [
+        figure("CUDA tests passed", counts.get("passed", 0), "tests"),
+        figure("CUDA tests failed", counts.get("failed", 0), "tests", goal=0, at_least=False),
+        figure("CUDA tests with errors", counts.get("error", 0), "tests", goal=0, at_least=False),
+    ]
+
+
+def sanitizer(tool: str) -> Part:
+    """compute-sanitizer over one small launch of every entry."""
+
+    def part(folder: Path) -> list[dict[str, Any]]:
+        found = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path="/usr/local/cuda/bin")
+        if found is None:
+            raise FileNotFoundError("compute-sanitizer is not installed")
+        command = [found, "--tool", tool, "--error-exitcode", "9", sys.executable, __file__, "--part", "exercise"]
+        environment = os.environ | {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
+        done = subprocess.run(
+            [*command, "--out", str(folder)], env=environment, capture_output=True, text=True, check=False
+        )
+        print(done.stdout[-3000:], done.stderr[-1500:])
+        return [figure(f"compute-sanitizer {tool}, exit status", done.returncode, "", goal=0, at_least=False)]
+
+    return part
+
+
+def part_exercise(folder: Path) -> list[dict[str, Any]]:
+    """Every stage that has kernels, once, on small pictures, against its reference."""
+    import torch
+
+    from streamstyle.frames import ColorTags
+    from streamstyle.stages import color, connected_components, label_overlap, otsu_threshold, region_stats
+
+    torch.manual_seed(0)
+    edges = torch.randint(0, 256, (2, 70, 90), dtype=torch.uint8, device="cuda")
+    planes = (edges, edges[:, :35, :45].contiguous(), edges[:, 35:, 45:].contiguous())
+    tags = ColorTags()
+    both: dict[str, Callable[[str], Any]] = {
+        "otsu local": lambda impl: otsu_threshold.otsu_threshold(edges, impl=impl),
+        "otsu global": lambda impl: otsu_threshold.otsu_threshold(edges, method="global", impl=impl),
+        "labels": lambda impl: connected_components.connected_components(edges > 99, connectivity=8, impl=impl),
+        "color": lambda impl: (color.yuv_to_rgb(planes, tags, impl=impl) * 4096).round(),
+        "areas": lambda impl: region_stats.region_areas((edges // 16).int(), 16, impl=impl),
+        "overlap": lambda impl: label_overlap.label_overlap((edges // 16).int(), (edges % 9).int(), 16, 9, impl=impl),
+    }
+    rows = []
+    for name, call in both.items():
+        same = bool((call("cuda") == call("ref")).all())
+        rows.append(figure(f"{name} equals its reference", float(same), "", goal=1))
+    torch.cuda.synchronize()
+    return rows
+
+
+def bench(stem: str) -> Part:
+    """A kernel's own benchmark."""
+
+    def part(folder: Path) -> list[dict[str, Any]]:
+        out = folder / f"{stem}.json"
+        subprocess.run([sys.executable, str(ROOT / f"benchmarks/bench_{stem}.py"), "--out", str(out)], check=True)
+        return json.loads(out.read_text())["figures"]
+
+    return part
+
+
+def make_clip(path: Path, frames: int = FRAMES) -> Path:
+    """A moving scene of 1080p: textured ground that pans, and four discs that cross it."""
+    from fractions import Fraction
+
+    import cv2
+    import numpy as np
+
+    from streamstyle.config import OutputOptions
+    from streamstyle.frames import FrameBatch, VideoInfo
+    from streamstyle.media.encode import encode
+
+    rng = np.random.default_rng(0)
+    ground = cv2.GaussianBlur(rng.integers(0, 256, (HEIGHT, WIDTH + frames * 2, 3), np.uint8), (0, 0), 9)
+    ground = cv2.normalize(ground, None, 20, 230, cv2.NORM_MINMAX)
+
+    def batches():
+        for i in range(frames):
+            picture = ground[:, 2 * i : 2 * i + WIDTH].copy()
+            for k in range(4):
+                at = (int(300 + 400 * k + 90 * np.sin(i / 20 + k)), int(540 + 260 * np.cos(i / 30 + 2 * k)))
+                cv2.circle(picture, at, 120, (40 * k + 60, 250 - 50 * k, 90), -1, cv2.LINE_AA)
+            flat, quarter = cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420).ravel(), HEIGHT * WIDTH // 4
+            y, u, v = np.split(flat, [4 * quarter, 5 * quarter])
+            half = (1, HEIGHT // 2, WIDTH // 2)
+            yield FrameBatch(y.reshape(1, HEIGHT, WIDTH), u.reshape(half), v.reshape(half), (i,), i)
+
+    info = VideoInfo(str(path), WIDTH, HEIGHT, Fraction(1, 25), Fraction(25), frames, frames / 25)
+    encode(batches(), path, info, OutputOptions(crf=18, preset="veryfast"), size=(WIDTH, HEIGHT))
+    return path
+
+
+def weights_or_random() -> bool:
+    """Whether the published weights are here; where not, both networks get random ones from now on."""
+    import torch
+
+    from streamstyle.nets import weights
+    from streamstyle.nets.hed import HED
+    from streamstyle.nets.stylenet import StyleNet
+
+    try:
+        for name in ("multistyle26", "hed"):
+            weights.fetch(name, say=None)
+        return True
+    except Exception as error:  # a report must not end here
+        print(f"random weights stand in: {error}")
+
+    def filled(net: Any) -> Any:
+        for tensor in [*net.parameters(), *net.buffers()]:
+            tensor.data.normal_(0, max(1, tensor[0].numel() if tensor.ndim > 1 else 1) ** -0.5)
+        return net.requires_grad_(False).eval()
+
+    def load_hed(cls: Any, side: Any = "2", device: Any = "cpu", dtype: Any = torch.float32, **_: Any) -> Any:
+        return filled(cls(side)).to(device=device, dtype=dtype, memory_format=torch.channels_last)
+
+    HED.load = classmethod(load_hed)  # type: ignore[method-assign, assignment]
+    StyleNet.load = classmethod(lambda cls: filled(cls()))  # type: ignore[method-assign, assignment]
+    return False
+
+
+def part_stages(folder: Path) -> list[dict[str, Any]]:
+    """Each stage of the device alone, 1080p, in batches of 16 and of 4 for painting."""
+    import torch
+
+    from streamstyle.config import AnalysisOptions
+    from streamstyle.frames import ColorTags
+    from streamstyle.gpu.transfer import choose_dtype
+    from streamstyle.nets.stylenet import StyleNet
+    from streamstyle.segmenter import Segmenter
+    from streamstyle.stages.color import rgb_to_yuv, yuv_to_rgb
+    from streamstyle.stages.stylize_regions import RegionStylizer, blend_index, blend_table
+
+    known = weights_or_random()
+    device = torch.device("cuda")
+    y = torch.randint(0, 256, (16, HEIGHT, WIDTH), dtype=torch.uint8)
+    u = torch.randint(0, 256, (16, HEIGHT // 2, WIDTH // 2), dtype=torch.uint8)
+    host = tuple(plane.pin_memory() for plane in (y, u, u.clone()))
+    planes = tuple(plane.to(device) for plane in host)
+    rgb = yuv_to_rgb(planes, ColorTags())
+    small = torch.nn.functional.interpolate(rgb, (240, 427), mode="area")
+    net = RegionStylizer(StyleNet.load(), device, choose_dtype("auto", device))
+    styles = [net.record(rgb[:1], k) for k in range(4)]
+    index = blend_index(*[torch.zeros(4, HEIGHT, WIDTH, device=device, dtype=torch.int32)] * 2, rgb[:4, 0] * 0 + 1, 4)
+    table, four = blend_table(styles), rgb[:4]
+    segmenter = Segmenter(AnalysisOptions(), device)
+    calls: list[tuple[str, int, Callable[[], Any]]] = [
+        ("upload", 16, lambda: [plane.to(device, non_blocking=True) for plane in host]),
+        ("YUV to RGB", 16, lambda: yuv_to_rgb(planes, ColorTags())),
+        ("HED, Otsu, labels, regions (427x240)", 16, lambda: segmenter(small)),
+        ("paint, one style", 4, lambda: net.paint(four, styles[0])),
+        ("paint, four styles", 4, lambda: net.paint(four, table, index)),
+        ("RGB to YUV", 16, lambda: rgb_to_yuv(rgb, ColorTags(), subsample=True)),
+        ("download", 16, lambda: [plane.cpu() for plane in planes]),
+    ]
+    rows = [figure("published weights", float(known), "")]
+    for name, count, call in calls:
+        rows.append(figure(f"{name}, 1080p", time_on(device, call, runs=10)["median"] / count, "ms/frame"))
+    return rows
+
+
+def part_pipeline(folder: Path) -> list[dict[str, Any]]:
+    """The whole path at 1080p, beside plain transcoding of the same file with the same encoder settings."""
+    import torch
+
+    from streamstyle.config import Options, OutputOptions
+    from streamstyle.flow import prefetch, rebatch
+    from streamstyle.frames import FrameBatch
+    from streamstyle.look import Look
+    from streamstyle.media.decode import decode
+    from streamstyle.media.encode import encode
+    from streamstyle.media.probe import probe
+    from streamstyle.pipeline import stylize
+
+    weights_or_random()
+    clip = make_clip(folder / "in.mp4")
+    out = OutputOptions(preset="veryfast", overwrite=True)
+    info = probe(clip)
+    began = time.perf_counter()
+    batches = (FrameBatch.stack(group) for group in prefetch(rebatch(decode(info), 8), 2))
+    encode(batches, folder / "plain.mp4", info, out, size=(WIDTH, HEIGHT))
+    plain = FRAMES / (time.perf_counter() - began)
+    looks = {
+        "one style": Look(style="starry"),
+        "two styles, objects tracked": Look(background="wave", foreground="ember"),
+    }
+    rows = [figure("plain transcoding, 1080p, x264 veryfast", plain, "fps")]
+    for name, look in looks.items():
+        stylize(clip, folder / "warm.mp4", look=look, options=Options(output=OutputOptions(duration=1, overwrite=True)))
+        torch.cuda.reset_peak_memory_stats()
+        report = stylize(clip, folder / f"{name.partition(' ')[0]}.mp4", look=look, options=Options(output=out))
+        rows += [
+            figure(f"{name}, 1080p, {report.device}", report.fps, "fps"),
+            figure(f"{name} / plain transcoding", report.fps / plain, "x", goal=0.9),
+            figure(f"{name}, peak device memory", torch.cuda.max_memory_allocated() / 2**20, "MiB"),
+            figure(f"{name}, peak host memory", report.peak_memory_bytes / 2**20, "MiB"),
+        ]
+    return rows
+
+
+PARTS: dict[str, tuple[Part, int]] = {
+    "tests": (part_tests, 150),
+    "exercise": (part_exercise, 60),
+    "memcheck": (sanitizer("memcheck"), 90),
+    "racecheck": (sanitizer("racecheck"), 90),
+    **{f"bench_{stem}": (bench(stem), 60) for stem in STEMS},
+    "stages": (part_stages, 60),
+    "pipeline": (part_pipeline, 120),
+}
+"""Each part and its time limit in seconds; the whole never takes longer than LIMIT_S."""
+
+
+def run_part(name: str, folder: Path, limit_s: float) -> tuple[list[dict[str, Any]], str]:
+    """Figures of a part run in a process of its own, and how it ended: "ok", or what went wrong."""
+    out = folder / f"part-{name}.json"
+    out.unlink(missing_ok=True)
+    command = [sys.executable, __file__, "--part", name, "--out", str(folder)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    with (folder / f"{name}.log").open("w") as log:
+        try:
+            status = subprocess.run(
+                command, stdout=log, stderr=subprocess.STDOUT, timeout=limit_s, check=False, env=environment
+            ).returncode
+        except subprocess.TimeoutExpired:
+            return [], f"stopped after {limit_s:.0f} s"
+    said = (folder / f"{name}.log").read_text(errors="replace").strip().splitlines()
+    if status or not out.exists():
+        return [], f"exit status {status}: {said[-1][:200] if said else 'nothing said'}"
+    return json.loads(out.read_text()), "ok"
+
+
+def markdown(device: str, rows: list[dict[str, Any]], ends: dict[str, str]) -> str:
+    """The report for people."""
+    lines = [f"# {device}", "", nvidia_smi(), "", "| part | ended |", "|---|---|"]
+    lines += [f"| {name} | {end} |" for name, end in ends.items()]
+    lines += ["", "| part | figure | value | goal |", "|---|---|---|---|"]
+    for row in rows:
+        goal = ""
+        if "goal" in row:
+            goal = (
+                f"at {'least' if row['at_least'] else 'most'} {row['goal']:g}: {'met' if row['met'] else '**missed**'}"
+            )
+        lines.append(f"| {row['part']} | {row['name']} | {row['value']:.4g} {row['unit']} | {goal} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Run the parts; 0 where all ended well."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--part", choices=PARTS, help="run one part here, in this process")
+    parser.add_argument("--out", type=Path, default=ROOT / "gpu-report", help="folder for logs, clips and part results")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    if arguments.part is not None:
+        rows = PARTS[arguments.part][0](arguments.out)
+        (arguments.out / f"part-{arguments.part}.json").write_text(json.dumps(rows))
+        return 0
+    import torch
+
+    if not torch.cuda.is_available():
+        print("gpu-report: torch finds no CUDA device here; nothing to report", file=sys.stderr)
+        return 2
+    print(machine(), flush=True)
+    began, rows, ends = time.perf_counter(), [], {}
+    for name in arguments.only:
+        left_s = LIMIT_S - (time.perf_counter() - began)
+        if left_s < 5:
+            ends[name] = "not begun: no time left"
+            continue
+        try:
+            found, ends[name] = run_part(name, arguments.out, min(left_s, PARTS[name][1]))
+        except Exception:  # the report goes on whatever a part does
+            found, ends[name] = [], traceback.format_exc().strip().splitlines()[-1]
+        rows += [row | {"part": name} for row in found]
+        print(f"{name}: {ends[name]} ({time.perf_counter() - began:.0f} s)", flush=True)
+        write(rows, ends)  # after each part: a report cut short is still a report
+    print(write(rows, ends))
+    return 0 if all(end == "ok" for end in ends.values()) else 1
+
+
+def write(rows: list[dict[str, Any]], ends: dict[str, str]) -> Path:
+    """Save what there is so far, as JSON and Markdown, under the device's name."""
+    import torch
+
+    device = torch.cuda.get_device_name()
+    name = "gpu-" + "-".join(device.lower().split())
+    (RESULTS / f"{name}.md").write_text(markdown(device, rows, ends))
+    return save(name, {"figures": rows, "ended": ends})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
