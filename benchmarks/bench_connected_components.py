@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from common import copy_gbps, figure, run_stage_bench, time_on, try_peer
 
-from streamstyle.stages.connected_components import connected_components, dense_labels
+from streamstyle.stages.connected_components import connected_components, label_regions
 from streamstyle.stages.region_stats import region_areas
 
 HEIGHT, WIDTH, BATCH = 1080, 1920, 16
@@ -36,8 +36,7 @@ def measure(device: torch.device) -> list[dict[str, Any]]:
     mask = masks(count).to(device)
 
     def ours(impl: str = "auto") -> tuple[torch.Tensor, torch.Tensor]:
-        ids, counts = dense_labels(connected_components(mask, connectivity=8, impl=impl), impl=impl)
-        return ids, counts
+        return label_regions(mask, connectivity=8, impl=impl)
 
     ids, counts = ours()
     for i in range(count):

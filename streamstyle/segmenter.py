@@ -11,7 +11,7 @@ from torch import Tensor
 from streamstyle.config import AnalysisOptions
 from streamstyle.gpu.transfer import choose_dtype
 from streamstyle.nets.hed import HED
-from streamstyle.stages.connected_components import connected_components, dense_labels
+from streamstyle.stages.connected_components import label_regions
 from streamstyle.stages.grow_regions import grow_regions
 from streamstyle.stages.otsu_threshold import otsu_threshold
 from streamstyle.stages.region_stats import region_areas
@@ -65,13 +65,13 @@ class Segmenter:
         edges = (self._strength(rgb) * 255 + 0.5).to(torch.uint8)
         share = SEED_SHARE if self.options.segmenter == "regions" else 1.0
         is_edge = otsu_threshold(edges, method=self.options.threshold, share=share) & (edges > EDGE_FLOOR)
-        labels = connected_components(~is_edge, connectivity=4)
+        areas, counts = label_regions(~is_edge, connectivity=4)  # edge-free areas
         pixels = edges[0].numel()
         smallest = max(pixels / MOST_REGIONS, self.options.min_area / 100 * pixels)
         if self.options.segmenter == "components":
-            ids, counts = self._components(labels, smallest)
+            ids, counts = self._components(areas, counts, smallest)
         else:
-            ids, counts = self._regions(labels, edges, smallest)
+            ids, counts = self._regions(areas, counts, edges, smallest)
         return [
             Segmentation(ids[i], count, edges[i], rgb[i])
             for i, count in enumerate(counts.tolist())  # synchronises
@@ -85,16 +85,15 @@ class Segmenter:
         strength = torch.cat([self._hed(pictures) for pictures in grown.split(at_once)])
         return strength[:, MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX]
 
-    def _components(self, labels: Tensor, smallest: float) -> tuple[Tensor, Tensor]:
+    def _components(self, areas: Tensor, counts: Tensor, smallest: float) -> tuple[Tensor, Tensor]:
         """The paper's second pass: all but the largest edge-free region, 8-connected; what it encloses is opaque."""
-        ids, counts = dense_labels(labels)
-        foreground = ids != _largest(ids, counts)
-        objects, counts = dense_labels(connected_components(foreground, connectivity=8))
+        foreground = areas != _largest(areas, counts)
+        objects, counts = label_regions(foreground, connectivity=8)
         return _renumber(objects, counts, smallest, background=None)
 
-    def _regions(self, labels: Tensor, edges: Tensor, smallest: float) -> tuple[Tensor, Tensor]:
+    def _regions(self, areas: Tensor, counts: Tensor, edges: Tensor, smallest: float) -> tuple[Tensor, Tensor]:
         """Every edge-free region that is large enough, grown over the edges around it."""
-        seeds, counts = _renumber(*dense_labels(labels), smallest, background=None)
+        seeds, counts = _renumber(areas, counts, smallest, background=None)
         grown = grow_regions(seeds, edges)
         return _renumber(grown, counts - 1, 0, background=_largest(grown, counts - 1))
 

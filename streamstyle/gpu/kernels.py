@@ -27,7 +27,8 @@ THREADS = 256
 MOST_BLOCKS = 1 << 16
 """Blocks beyond this make a grid-stride loop go round once more; enough to fill any device many times over."""
 
-_ENTRY = re.compile(r"\bKERNEL\s+(\w+)\s*\(([^)]*)\)")
+_ENTRY = re.compile(r"^KERNEL\s+(\w+)\s*\(([^)]*)\)", re.MULTILINE)
+_MACRO = re.compile(r"^#define\s+(\w+)\s+(\w+)$", re.MULTILINE)
 _POINTEES: dict[str, tuple[torch.dtype, ...]] = {
     "u8": (torch.uint8, torch.bool),
     "u16": (torch.uint16,),
@@ -86,6 +87,12 @@ def entries(stem: str) -> dict[str, tuple[Parameter, ...]]:
     for name, parameters in _ENTRY.findall(source(stem).read_text("utf-8")):
         found[name] = tuple(_parameter(one) for one in parameters.split(","))
     return found
+
+
+@functools.cache
+def _macros(stem: str) -> dict[str, str]:
+    """What a source's own macros stand for unless a build says otherwise."""
+    return dict(_MACRO.findall(source(stem).read_text("utf-8")))
 
 
 def _parameter(declared: str) -> Parameter:
@@ -168,13 +175,13 @@ def launch(
     if size <= 0:
         return
     for parameter, value in zip(parameters, values, strict=True):
-        _check(entry, parameter, value, defines)
+        _check(entry, parameter, value, _macros(stem) | defines)
     blocks = min(MOST_BLOCKS, size if by_block else -(-size // THREADS))
     _runner(stem, entry, blocks, THREADS, list(values), defines)
 
 
-def _check(entry: str, parameter: Parameter, value: Tensor | int | float, defines: dict[str, str]) -> None:
-    kind = defines.get(parameter.kind, parameter.kind)
+def _check(entry: str, parameter: Parameter, value: Tensor | int | float, macros: dict[str, str]) -> None:
+    kind = macros.get(parameter.kind, parameter.kind)
     if parameter.pointer != isinstance(value, Tensor):
         wanted = "a tensor" if parameter.pointer else "a number"
         raise ShapeError(f"{entry}: {parameter.name} must be {wanted}, got {type(value).__name__}")

@@ -4,7 +4,7 @@ import types
 import pytest
 import torch
 
-from streamstyle.errors import DeviceError
+from streamstyle.errors import DeviceError, ShapeError
 from streamstyle.gpu import kernels
 
 
@@ -111,3 +111,131 @@ def test_the_answer_fits_this_machine():
         import cupy
 
         assert cupy.__version__ in detail
+
+
+# -- launching --------------------------------------------------------------------------------------------------------
+
+SOURCE = """
+// KERNEL commented_out is no entry
+#ifndef SCALAR
+#define SCALAR float
+#endif
+KERNEL blur_rows(const u8* __restrict__ mask, const SCALAR* y, i64* __restrict__ out, i64 count, int width,
+                 float share) {}
+KERNEL blur_columns(int* labels) {}
+"""
+
+
+@pytest.fixture
+def launched(folders, monkeypatch):
+    """A source with two entries, and the list of what is launched from it."""
+    (folders[1] / "blur.cu").write_text(SOURCE)
+    calls = []
+    monkeypatch.setattr(kernels, "_runner", lambda *call: calls.append(call))
+    for cached in (kernels.entries, kernels.text, kernels._macros):
+        cached.cache_clear()
+    yield calls
+    for cached in (kernels.entries, kernels.text, kernels._macros):
+        cached.cache_clear()
+
+
+def arguments(**other):
+    values = {
+        "mask": torch.zeros(2, 3, dtype=torch.uint8),
+        "y": torch.zeros(4),
+        "out": torch.zeros(4, dtype=torch.int64),
+        "count": 5,
+        "width": 6,
+        "share": 0.5,
+    }
+    return list((values | other).values())
+
+
+def test_entries_and_their_parameters_are_read_from_the_source(launched):
+    entries = kernels.entries("blur")
+    assert list(entries) == ["blur_rows", "blur_columns"]
+    assert [(p.kind, p.name, p.pointer, p.const) for p in entries["blur_rows"]] == [
+        ("u8", "mask", True, True),
+        ("SCALAR", "y", True, True),
+        ("i64", "out", True, False),
+        ("i64", "count", False, False),
+        ("int", "width", False, False),
+        ("float", "share", False, False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("size", "by_block", "blocks"),
+    [(1, False, 1), (256, False, 1), (257, False, 2), (300, True, 300), (10**9, True, 1 << 16)],
+)
+def test_a_launch_has_enough_blocks_and_not_too_many(launched, size, by_block, blocks):
+    values = arguments()
+    kernels.launch("blur", "blur_rows", size, *values, by_block=by_block)
+    assert launched == [("blur", "blur_rows", blocks, kernels.THREADS, values, {})]
+
+
+def test_nothing_is_launched_for_nothing(launched):
+    kernels.launch("blur", "blur_rows", 0, *arguments())
+    assert launched == []
+
+
+def test_a_macro_names_the_dtype(launched):
+    y = torch.zeros(4, dtype=torch.bfloat16)
+    kernels.launch("blur", "blur_rows", 1, *arguments(y=y), SCALAR="bf16")
+    assert launched[0][5] == {"SCALAR": "bf16"}
+    with pytest.raises(ShapeError, match=r"y must be f16, got torch\.bfloat16 \[4\]"):
+        kernels.launch("blur", "blur_rows", 1, *arguments(y=y), SCALAR="f16")
+
+
+@pytest.mark.parametrize(
+    ("other", "complaint"),
+    [
+        ({"mask": torch.zeros(2, 3)}, r"blur_rows: mask must be u8, got torch\.float32 \[2, 3\]"),
+        (
+            {"mask": torch.zeros(4, 3, dtype=torch.uint8).T},
+            r"mask must be contiguous, got \[3, 4\] with strides \(1, 3\)",
+        ),
+        ({"out": 3}, "out must be a tensor, got int"),
+        ({"width": torch.zeros(1)}, "width must be a number, got Tensor"),
+        ({"width": 2**31}, "width must fit 32 bits, got 2147483648"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_refused_and_shown(launched, other, complaint):
+    with pytest.raises(ShapeError, match=complaint):
+        kernels.launch("blur", "blur_rows", 1, *arguments(**other))
+    assert launched == []
+
+
+def test_too_few_values_and_an_unknown_entry_are_refused(launched):
+    with pytest.raises(ShapeError, match="takes 6 arguments, got 1"):
+        kernels.launch("blur", "blur_rows", 1, 5)
+    with pytest.raises(DeviceError, match=r"blur\.cu has no entry blur_all; it has blur_rows, blur_columns"):
+        kernels.launch("blur", "blur_all", 1)
+
+
+def test_common_code_is_put_into_the_text():
+    text = kernels.text("connected_components")
+    assert "#include" not in text.replace("#include <", "")
+    assert "warp_run" in text
+
+
+# -- choosing ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_cpu_tensor_is_not_launched_for_unless_asked():
+    assert not kernels.chosen("auto", torch.zeros(1))
+    assert not kernels.chosen("ref", torch.zeros(1))
+
+
+def test_kernels_that_cannot_be_had_are_an_error_that_says_why(monkeypatch):
+    monkeypatch.setattr(kernels, "available", lambda: (False, "CuPy is not installed"))
+    with pytest.raises(DeviceError, match="impl='cuda': CuPy is not installed"):
+        kernels.chosen("cuda", torch.zeros(1))
+    monkeypatch.setattr(kernels, "available", lambda: (True, "H200"))
+    with pytest.raises(DeviceError, match="impl='cuda': the tensor is on cpu"):
+        kernels.chosen("cuda", torch.zeros(1))
+
+
+def test_another_impl_is_refused_and_shown():
+    with pytest.raises(ShapeError, match="got 'fast'"):
+        kernels.chosen("fast", torch.zeros(1))

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from streamstyle.errors import ShapeError
-from streamstyle.stages.connected_components import connected_components, dense_labels
+from streamstyle.stages.connected_components import connected_components, dense_labels, label_regions, look_up
 from tests import oracles
 
 MASKS = oracles.known_masks()
@@ -121,3 +121,23 @@ def test_dense_labels_of_no_frames(way):
     ids, counts = dense_labels(torch.zeros(0, 3, 4, dtype=torch.int32, device=way.device), impl=way.impl)
     assert ids.shape == (0, 3, 4)
     assert counts.shape == (0,)
+
+
+@pytest.mark.parametrize("connectivity", [4, 8])
+@pytest.mark.parametrize("grain", [1, 4])
+def test_regions_are_numbered_in_raster_order(way, grain, connectivity):
+    rng = np.random.default_rng(grain)
+    masks = np.stack([oracles.random_mask(rng, 61, 74, density, grain) for density in (0.0, 0.2, 0.5, 0.8, 1.0)])
+    ids, counts = label_regions(torch.from_numpy(masks).to(way.device), connectivity=connectivity, impl=way.impl)
+    assert ids.dtype == torch.int32
+    for frame, mask, count in zip(ids.cpu(), masks, counts.tolist(), strict=True):
+        expected, regions = oracles.dense(oracles.components(mask, connectivity))
+        np.testing.assert_array_equal(frame.numpy(), expected)
+        assert count == regions
+
+
+@pytest.mark.parametrize("count", [1, 2, 65536, 65537])
+def test_a_table_is_looked_up_whatever_its_length(count):
+    table = np.random.default_rng(0).integers(-9, 9, count).astype(np.int32)
+    labels = np.random.default_rng(1).integers(0, count, (40, 50)).astype(np.int32)
+    np.testing.assert_array_equal(look_up(labels, table), table[labels])
