@@ -43,6 +43,14 @@ def checkerboard(height: int, width: int) -> np.ndarray:
     return (np.indices((height, width)).sum(0) % 2 == 0).astype(np.uint8)
 
 
+def comb(height: int, width: int, *, joined_at_foot: bool) -> np.ndarray:
+    """Teeth a pixel wide, joined along the last or the first row: the worst case for labels that travel downwards."""
+    picture = np.zeros((height, width), np.uint8)
+    picture[:, ::2] = 1
+    picture[-1 if joined_at_foot else 0] = 1
+    return picture
+
+
 def border(height: int, width: int) -> np.ndarray:
     picture = np.ones((height, width), np.uint8)
     picture[1:-1, 1:-1] = 0
@@ -57,6 +65,8 @@ def known_masks() -> dict[str, np.ndarray]:
         "spiral": spiral(21),
         "checkerboard": checkerboard(6, 7),
         "border": border(6, 9),
+        "comb": comb(17, 23, joined_at_foot=True),
+        "comb from above": comb(17, 23, joined_at_foot=False),
         "one pixel": one,
         "last pixel": np.pad(np.ones((1, 1), np.uint8), ((4, 0), (6, 0))),
         "empty": np.zeros((4, 5), np.uint8),
@@ -143,7 +153,7 @@ def local_otsu(edges: np.ndarray, side: int) -> np.ndarray:
 
 
 def swscale_to_rgb(planes: list[np.ndarray], matrix: str, full_range: bool) -> np.ndarray:
-    """libswscale's RGB [3, h, w] uint8 of y, u, v; 4:2:0 is left-sited.
+    """libswscale's RGB [3, h, w] of y, u, v, uint8 or (10 bits) uint16 as they are; 4:2:0 is left-sited.
 
     swscale stretches the chroma of an odd size over the whole picture, which no decoder means: it is given even ones.
     """
@@ -154,17 +164,20 @@ def swscale_to_rgb(planes: list[np.ndarray], matrix: str, full_range: bool) -> n
     options = f"in_color_matrix={matrix}:in_range={'pc' if full_range else 'tv'}:out_range=pc"
     if u.shape != y.shape:
         options += ":in_h_chr_pos=0:in_v_chr_pos=128"
-    green, blue, red = _swscale([y, u, v], "yuv444p" if u.shape == y.shape else "yuv420p", "gbrp", options)
+    deep = "10le" if y.dtype == np.uint16 else ""
+    layout = "yuv444p" if u.shape == y.shape else "yuv420p"
+    green, blue, red = _swscale([y, u, v], layout + deep, "gbrp" + deep, options)
     return np.stack([red, green, blue])[:, :height, :width]
 
 
 def swscale_to_yuv(rgb: np.ndarray, matrix: str, full_range: bool, subsample: bool) -> list[np.ndarray]:
-    """libswscale's y, u, v of RGB [3, h, w] uint8; 4:2:0 is left-sited."""
+    """libswscale's y, u, v of RGB [3, h, w], uint8 or (10 bits) uint16; 4:2:0 is left-sited."""
     options = f"out_color_matrix={matrix}:out_range={'pc' if full_range else 'tv'}:in_range=pc"
     if subsample:
         options += ":out_h_chr_pos=0:out_v_chr_pos=128"
     red, green, blue = rgb
-    return _swscale([green, blue, red], "gbrp", "yuv420p" if subsample else "yuv444p", options)
+    deep = "10le" if rgb.dtype == np.uint16 else ""
+    return _swscale([green, blue, red], "gbrp" + deep, ("yuv420p" if subsample else "yuv444p") + deep, options)
 
 
 def _swscale(planes: list[np.ndarray], source: str, target: str, options: str) -> list[np.ndarray]:
@@ -182,12 +195,13 @@ def _swscale(planes: list[np.ndarray], source: str, target: str, options: str) -
     frame = av.VideoFrame(width, height, source)
     frame.pts = 0
     for plane, pixels in zip(frame.planes, planes, strict=True):
-        rows = np.zeros((plane.height, plane.line_size), np.uint8)
+        rows = np.zeros((plane.height, plane.line_size // pixels.itemsize), pixels.dtype)
         rows[:, : plane.width] = pixels
         plane.update(rows)
     graph.push(frame)
     out = graph.pull()
-    return [np.frombuffer(p, np.uint8).reshape(p.height, p.line_size)[:, : p.width].copy() for p in out.planes]
+    dtype = planes[0].dtype
+    return [np.frombuffer(p, dtype).reshape(p.height, -1)[:, : p.width].copy() for p in out.planes]
 
 
 # -- regions ----------------------------------------------------------------------------------------------------------

@@ -1,3 +1,5 @@
+import cc3d
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -38,6 +40,33 @@ def test_equals_scipy(way, size, grain, connectivity):
     labels = connected_components(torch.from_numpy(masks).to(way.device), connectivity=connectivity, impl=way.impl)
     expected = np.stack([oracles.components(mask, connectivity) for mask in masks])
     np.testing.assert_array_equal(labels.cpu().numpy(), expected)
+
+
+@pytest.mark.parametrize("connectivity", [4, 8])
+def test_partition_and_areas_equal_cc3d_and_opencv_over_density_and_grain(way, connectivity):
+    rng = np.random.default_rng(7)
+    sweep = [(density, grain) for density in np.linspace(0.05, 0.95, 7) for grain in (1, 2, 5, 16)]
+    masks = np.stack([oracles.random_mask(rng, 90, 110, density, grain) for density, grain in sweep])
+    ids, counts = label_regions(torch.from_numpy(masks).to(way.device), connectivity=connectivity, impl=way.impl)
+    for mask, frame, count in zip(masks, ids.cpu().numpy(), counts.tolist(), strict=True):
+        witnesses = [
+            cc3d.connected_components(mask, connectivity=connectivity),
+            cv2.connectedComponents(mask, connectivity=connectivity)[1],
+        ]
+        for witness in witnesses:
+            pairs = np.unique(np.stack([frame.ravel(), witness.ravel()]), axis=1)
+            assert pairs.shape[1] == count + (mask == 0).any()
+            assert len(np.unique(witness[mask != 0])) == count
+            np.testing.assert_array_equal(
+                np.sort(np.bincount(frame.ravel())[1:]), np.sort(np.bincount(witness.ravel())[1:])
+            )
+
+
+@pytest.mark.parametrize("connectivity", [4, 8])
+def test_a_large_frame(way, connectivity):
+    mask = oracles.random_mask(np.random.default_rng(3), 1080, 1920, 0.55, 2)
+    labels = connected_components(torch.from_numpy(mask)[None].to(way.device), connectivity=connectivity, impl=way.impl)
+    np.testing.assert_array_equal(labels[0].cpu().numpy(), oracles.components(mask, connectivity))
 
 
 def test_frames_of_a_batch_do_not_touch_each_other(way):
