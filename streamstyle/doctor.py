@@ -157,7 +157,11 @@ def _kernels() -> Check:
     from streamstyle.gpu import kernels
 
     can, detail = kernels.available()
-    return Check("CUDA kernels", True if can else None, detail if can else f"the torch reference instead ({detail})")
+    if not can:
+        return Check("CUDA kernels", None, f"the torch reference instead ({detail})")
+    failing = kernels.failing()
+    mend = "reinstall CuPy for torch's CUDA (pip install 'streamstyle[cuda]' for 13, '[cuda12]' for 12)"
+    return Check("CUDA kernels", not failing, "; ".join(failing) or f"{detail}, {len(kernels.stems())} compile", mend)
 
 
 def _compiler() -> Check:

@@ -76,6 +76,25 @@ def test_a_library_that_does_not_load_is_a_failure_with_its_mend(monkeypatch):
     assert "opencv-python-headless" in found.mend
 
 
+def test_kernels_that_do_not_compile_are_a_failure_with_its_mend(monkeypatch):
+    monkeypatch.setattr(kernels, "available", lambda: (True, "H200, CuPy 14"))
+    monkeypatch.setattr(kernels, "failing", list)
+    assert row("CUDA kernels").ok
+    assert row("CUDA kernels").detail.endswith(f"{len(kernels.stems())} compile")
+    monkeypatch.setattr(kernels, "failing", lambda: ["kernels/color.cu: color_to_rgb does not compile (no driver)"])
+    found = row("CUDA kernels")
+    assert found.ok is False
+    assert "no driver" in found.detail
+    assert "streamstyle[cuda]" in found.mend
+
+
+def test_without_cuda_the_reference_is_said_to_serve(monkeypatch):
+    monkeypatch.setattr(kernels, "available", lambda: (False, "no CuPy"))
+    found = row("CUDA kernels")
+    assert found.ok is None
+    assert "the torch reference instead (no CuPy)" in found.detail
+
+
 def test_a_missing_encoder_fails_and_a_missing_decoder_is_told(monkeypatch):
     monkeypatch.setattr(codecs, "has_encoder", lambda name: name != "libx264")
     monkeypatch.setattr(codecs, "has_decoder", lambda name: name != "libdav1d" and name != "libaom-av1")

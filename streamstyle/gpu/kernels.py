@@ -68,8 +68,7 @@ def source(stem: str) -> Path:
         path = folder / f"{stem}.cu"
         if path.is_file():
             return path
-    stems = sorted(path.stem for folder in _FOLDERS for path in folder.glob("*.cu"))
-    raise DeviceError(f"no CUDA source {stem}.cu; there are: {', '.join(stems) or 'none'}")
+    raise DeviceError(f"no CUDA source {stem}.cu; there are: {', '.join(stems()) or 'none'}")
 
 
 @functools.cache
@@ -118,6 +117,23 @@ def available() -> tuple[bool, str]:
     if count == 0:
         return False, f"CuPy {cupy.__version__} finds no CUDA device"
     return True, f"{torch.cuda.get_device_name()}, CuPy {cupy.__version__}"
+
+
+def stems() -> list[str]:
+    """The sources there are, without their ending."""
+    return sorted({path.stem for folder in _FOLDERS for path in folder.glob("*.cu")})
+
+
+def failing() -> list[str]:
+    """Compile every source for the current device, as the first frame would: one line for each that cannot."""
+    lines = []
+    for stem in stems():
+        try:
+            for entry in entries(stem):
+                _function(stem, entry, torch.cuda.current_device(), ())
+        except DeviceError as error:
+            lines.append(str(error))
+    return lines
 
 
 @functools.cache

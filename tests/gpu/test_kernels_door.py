@@ -1,6 +1,8 @@
+import contextlib
 import sys
 import types
 
+import numpy as np
 import pytest
 import torch
 
@@ -239,3 +241,63 @@ def test_kernels_that_cannot_be_had_are_an_error_that_says_why(monkeypatch):
 def test_another_impl_is_refused_and_shown():
     with pytest.raises(ShapeError, match="got 'fast'"):
         kernels.chosen("fast", torch.zeros(1))
+
+
+def test_a_source_that_does_not_compile_is_named(launched, monkeypatch):
+    class Module:
+        def get_function(self, entry):
+            if entry == "blur_columns":
+                raise RuntimeError("error: expected a ;\nand much more")
+            return entry
+
+    monkeypatch.setattr(kernels, "_module", lambda stem, device, defines: Module())
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    kernels._function.cache_clear()
+    assert kernels.failing() == ["kernels/blur.cu: blur_columns does not compile (error: expected a ;)"]
+    kernels._function.cache_clear()
+
+
+def test_cupy_is_given_pointers_and_numbers_of_the_declared_types(launched, monkeypatch):
+    """What CuPy gets, seen by a stand-in: types, grid, stream, build options."""
+    seen = {}
+
+    class Function:
+        def __call__(self, grid, block, values):
+            seen.update(grid=grid, block=block, values=values, inside=dict(seen["entered"]))
+
+    class RawModule:
+        def __init__(self, code, options, backend):
+            seen.update(code=code, options=options, backend=backend)
+
+        def get_function(self, entry):
+            seen["entry"] = entry
+            return Function()
+
+    def entering(kind):
+        @contextlib.contextmanager
+        def enter(which):
+            seen.setdefault("entered", {})[kind] = which
+            yield
+
+        return enter
+
+    cupy = types.ModuleType("cupy")
+    cupy.RawModule = RawModule
+    cupy.cuda = types.SimpleNamespace(Device=entering("device"), ExternalStream=entering("stream"))
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setattr(torch.cuda, "device", entering("torch device"))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: types.SimpleNamespace(cuda_stream=1234))
+    monkeypatch.setattr(kernels, "_runner", kernels._run_with_cupy)
+    for cached in (kernels._function, kernels._module):
+        cached.cache_clear()
+    values = arguments(y=torch.zeros(4, dtype=torch.float16))
+    kernels.launch("blur", "blur_rows", 600, *values, SCALAR="f16")
+    assert (seen["entry"], seen["grid"], seen["block"]) == ("blur_rows", (3,), (256,))
+    assert [type(value) for value in seen["values"]] == [np.uintp, np.uintp, np.uintp, np.int64, np.int32, np.float32]
+    assert seen["values"][0] == values[0].data_ptr()
+    assert seen["inside"]["stream"] == 1234
+    assert "-DSCALAR=f16" in seen["options"]
+    assert not any("fast" in option for option in seen["options"])
+    assert seen["backend"] == "nvrtc"
+    for cached in (kernels._function, kernels._module):
+        cached.cache_clear()
