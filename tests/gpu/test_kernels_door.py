@@ -132,6 +132,7 @@ KERNEL blur_columns(int* labels) {}
 def launched(folders, monkeypatch):
     """A source with two entries, and the list of what is launched from it."""
     (folders[1] / "blur.cu").write_text(SOURCE)
+    (folders[1] / "common.cuh").write_text("// nothing in common")
     calls = []
     monkeypatch.setattr(kernels, "_runner", lambda *call: calls.append(call))
     for cached in (kernels.entries, kernels.text, kernels._macros):
