@@ -88,6 +88,25 @@ def asset() -> Callable[[str], Path]:
     return fetch
 
 
+@pytest.fixture(scope="module")
+def cached() -> None:
+    """The networks' weights are in the cache."""
+    for name in ("hed", "multistyle26"):
+        try:
+            weights.fetch(name)
+        except weights.DownloadError as error:
+            skip_or_fail("weights", str(error))
+
+
+@pytest.fixture(scope="module")
+def networks(cached: None) -> Iterator[None]:
+    """The networks' weights are read once for all tests of a module."""
+    kept = {name: weights.load(name) for name in ("hed", "multistyle26")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(weights, "load", lambda name, say=None: kept[name])
+        yield
+
+
 @pytest.fixture(autouse=True)
 def random_numbers() -> Iterator[None]:
     """Seed every generator before a test, and put it back as it was after."""

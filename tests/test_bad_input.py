@@ -24,17 +24,8 @@ from streamstyle import cli
 from streamstyle.media.probe import probe
 from streamstyle.nets import weights
 
-pytestmark = pytest.mark.weights
+pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("cached")]
 FAST = ("--preset", "ultrafast")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cached() -> None:
-    for name in ("hed", "multistyle26"):
-        try:
-            weights.fetch(name)
-        except weights.DownloadError as error:
-            skip_or_fail("weights", str(error))
 
 
 @pytest.fixture(scope="module")

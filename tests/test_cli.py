@@ -15,7 +15,6 @@ from pathlib import Path
 import cv2
 import pytest
 from clips import draw, make_clip
-from conftest import skip_or_fail
 
 import streamstyle
 from streamstyle import cli
@@ -29,16 +28,6 @@ JSON_KEYS = {
     *("device", "objects", "warnings", "peak_memory_bytes"),
 }
 OBJECT_KEYS = {"track_id", "name", "style", "first_frame", "last_frame", "mean_area_px"}
-
-
-@pytest.fixture(scope="module")
-def cached() -> None:
-    """Weights are there; asked for by the tests that paint."""
-    for name in ("hed", "multistyle26"):
-        try:
-            weights.fetch(name)
-        except weights.DownloadError as error:
-            skip_or_fail("weights", str(error))
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ import numpy as np
 import pytest
 from av.video.frame import VideoFrame
 from clips import audio_packets, draw, make_clip, video_times
-from conftest import skip_or_fail
 
 import streamstyle
 from streamstyle import cli, pipeline
@@ -26,28 +24,13 @@ from streamstyle.frames import FrameBatch
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.decode import decode
 from streamstyle.media.probe import probe
-from streamstyle.nets import weights
 from streamstyle.pipeline import Report, stylize
 from streamstyle.preview import preview
 
-pytestmark = pytest.mark.weights
+pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("networks")]
 MIXED = Look(background="none", foreground="wave")
 FAST = OutputOptions(preset="ultrafast")
 LOSSLESS = OutputOptions(preset="ultrafast", crf=0)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cached() -> Iterator[None]:
-    """Weights are there, and are read once for all tests here."""
-    kept = {}
-    for name in ("hed", "multistyle26"):
-        try:
-            kept[name] = weights.load(name)
-        except weights.DownloadError as error:
-            skip_or_fail("weights", str(error))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(weights, "load", lambda name, say=None: kept[name])
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -9,25 +9,15 @@ import cv2
 import numpy as np
 import pytest
 from clips import draw, make_clip
-from conftest import skip_or_fail
 
 from streamstyle import cli
 from streamstyle.config import AnalysisOptions
 from streamstyle.errors import InputError, OptionError, OutputError
-from streamstyle.nets import weights
 from streamstyle.preview import preview
 from streamstyle.sheets import contact_sheet, read_picture, write_png
 
-pytestmark = pytest.mark.weights
+pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("cached")]
 SIZE = (160, 120)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cached() -> None:
-    try:
-        weights.fetch("hed")
-    except weights.DownloadError as error:
-        skip_or_fail("weights", str(error))
 
 
 @pytest.fixture(scope="module")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
 from clips import draw
-from conftest import skip_or_fail
 
 import streamstyle
 from streamstyle import stylizer as stylizer_module
@@ -17,26 +15,11 @@ from streamstyle.config import AnalysisOptions, Options, StyleOptions
 from streamstyle.errors import DeviceError, OptionError, ShapeError
 from streamstyle.frames import ColorTags, FrameBatch
 from streamstyle.look import Look, ObjectStyle
-from streamstyle.nets import weights
 from streamstyle.stylizer import Stylizer
 
-pytestmark = pytest.mark.weights
+pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("networks")]
 COLOR = ColorTags("bt601")
 MIXED = Look(background="none", foreground="wave")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cached() -> Iterator[None]:
-    """Weights are there, and are read once for all tests here."""
-    kept = {}
-    for name in ("hed", "multistyle26"):
-        try:
-            kept[name] = weights.load(name)
-        except weights.DownloadError as error:
-            skip_or_fail("weights", str(error))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(weights, "load", lambda name, say=None: kept[name])
-        yield
 
 
 def film(count: int = 6, size: tuple[int, int] = (64, 48)) -> list[np.ndarray]:
