@@ -132,6 +132,24 @@ DEVICE float to_float(f16 value) {
     return out;
 }
 DEVICE void from_float(float value, f16* out) { asm("cvt.rn.f16.f32 %0, %1;" : "=h"(out->bits) : "f"(value)); }
+#else
+DEVICE float to_float(f16 value) {
+    u32 sign = (value.bits & 0x8000u) << 16, rest = value.bits & 0x7fffu;
+    if (rest >= 0x7c00u) return bits_to_float(sign | 0x7f800000u | (rest & 0x3ffu) << 13);
+    return bits_to_float(sign | float_to_bits(bits_to_float(rest << 13) * 0x1p112f));
+}
+DEVICE void from_float(float value, f16* out) {
+    u32 bits = float_to_bits(value), sign = bits >> 16 & 0x8000u, rest = bits & 0x7fffffffu;
+    if (rest > 0x7f800000u)
+        rest = 0x7e00u;
+    else if (rest >= 0x477ff000u)  // 65520 and more round to infinity
+        rest = 0x7c00u;
+    else if (rest < 0x38800000u)  // subnormal: one half's last place is that of the smallest f16
+        rest = float_to_bits(bits_to_float(rest) + 0.5f) - 0x3f000000u;
+    else
+        rest = (rest - 0x38000000u + 0xfffu + (rest >> 13 & 1u)) >> 13;
+    out->bits = (u16)(sign | rest);
+}
 #endif
 
 DEVICE float to_float(float value) { return value; }

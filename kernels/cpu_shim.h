@@ -67,6 +67,9 @@ DEVICE T load_fresh(const T* at) {
     return __atomic_load_n(at, __ATOMIC_RELAXED);
 }
 DEVICE int __float2int_rn(float value) { return (int)std::nearbyint(value); }
+DEVICE float __fdividef(float a, float b) { return a / b; }
+DEVICE float __fmul_rn(float a, float b) { return a * b; }  // never fused with a sum: -ffp-contract=off
+DEVICE float __fadd_rn(float a, float b) { return a + b; }
 DEVICE float __saturatef(float value) { return value > 0 ? (value < 1 ? value : 1.0f) : 0.0f; }
 
 template <typename T>
