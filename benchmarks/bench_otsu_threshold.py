@@ -1,0 +1,134 @@
+"""Otsu's threshold of a batch of 1080p edge maps: global, local in tiles, exact in sliding windows.
+
+    python benchmarks/bench_otsu_threshold.py
+
+Global: beside kornia on the same device and cv2.threshold a frame. Local and exact: beside scikit-image's rank filter
+(a square of 65), which takes seconds a frame: it is timed on a crop and scaled by area. Bytes a pixel: global 3 (edges
+twice, mask), local 3.5 (0.25 + 0.25 more for the tiles' histograms), exact 6 (edges, levels; both again, and the mask).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from common import copy_gbps, figure, run_stage_bench, time_on, try_peer
+
+from streamstyle.stages.otsu_threshold import WINDOW_PX, exact_thresholds, otsu_threshold
+
+HEIGHT, WIDTH, BATCH = 1080, 1920, 16
+CROP = 96, 160
+BYTES = {"global": 3.0, "local": 3.5, "exact": 6.0}
+
+
+def edge_maps(count: int) -> torch.Tensor:
+    """Soft lines of varied strength on a dark, faintly noisy ground."""
+    rng = np.random.default_rng(0)
+    frames = []
+    for _ in range(count):
+        lines = np.zeros((HEIGHT, WIDTH), np.float32)
+        for _ in range(120):
+            points = rng.integers(-50, (WIDTH + 50, HEIGHT + 50), (4, 2)).astype(np.int32)
+            cv2.polylines(lines, [points], False, float(rng.uniform(90, 250)), int(rng.integers(2, 6)))
+        soft = cv2.GaussianBlur(lines, (0, 0), 1.5) + rng.normal(8, 3, lines.shape)
+        frames.append(np.clip(soft, 0, 255).astype(np.uint8))
+    return torch.from_numpy(np.stack(frames))
+
+
+def verify(edges: torch.Tensor) -> None:
+    """Each method on small frames against the reference."""
+    some = edges[:2, :200, :304].contiguous()
+    for method in BYTES:
+        assert torch.equal(otsu_threshold(some, method=method), otsu_threshold(some, method=method, impl="ref"))
+
+
+def rank_otsu(picture: np.ndarray) -> np.ndarray:
+    from skimage.filters import rank
+
+    return rank.otsu(picture, np.ones((WINDOW_PX, WINDOW_PX), np.uint8))
+
+
+def measure(device: torch.device) -> list[dict[str, Any]]:
+    """Figures on a device; the results are verified first."""
+    on_gpu = device.type == "cuda"
+    count = BATCH if on_gpu else 2
+    edges = edge_maps(count).to(device)
+    verify(edges)
+    rows, taken = [], {}
+    gbps = copy_gbps(device) if on_gpu else None
+    for method, size in BYTES.items():
+        batch = edges if on_gpu or method != "exact" else edges[:1, : CROP[0] * 2, : CROP[1] * 2].contiguous()
+        scale = HEIGHT * WIDTH / batch.numel()
+        note = "" if batch is edges else f", scaled from {batch.shape[2]}x{batch.shape[1]}"
+        runs = 20 if batch is edges else 12
+        taken[method] = ms = (
+            time_on(device, lambda b=batch, m=method: otsu_threshold(b, method=m), runs)["median"] * scale
+        )
+        rows.append(figure(f"{method}, 1080p, batch {len(batch)}{note}", ms, "ms/frame"))
+        if gbps:
+            used = size * HEIGHT * WIDTH / ms / 1e6
+            rows.append(figure(f"{method}: {size:g} B/px, part of a copy's bandwidth", used / gbps, "x"))
+    return rows + _global_peers(edges, taken["global"], device) + _local_peers(edges, taken, on_gpu)
+
+
+def _global_peers(edges: torch.Tensor, ours: float, device: torch.device) -> list[dict[str, Any]]:
+    on_gpu = device.type == "cuda"
+    frames = edges.cpu().numpy()
+    host = torch.device("cpu")
+
+    def with_kornia() -> float:
+        from kornia.filters import otsu_threshold as kornia_otsu
+
+        images = edges[:, None]
+        return time_on(device, lambda: kornia_otsu(images, return_mask=True))["median"] / len(edges)
+
+    def with_opencv() -> float:
+        def call() -> None:
+            for frame in frames:
+                cv2.threshold(frame, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+
+        return time_on(host, call)["median"] / len(frames)
+
+    rows = []
+    for name, call, goal in (
+        ("kornia.filters.otsu_threshold", with_kornia, 10.0 if on_gpu else None),
+        ("cv2.threshold on the CPU", with_opencv, None),
+    ):
+        ms = try_peer(name, call)
+        if ms is not None:
+            rows += [figure(name, ms, "ms/frame"), figure(f"{name} / ours (global)", ms / ours, "x", goal=goal)]
+    return rows
+
+
+def _local_peers(edges: torch.Tensor, ours: dict[str, float], on_gpu: bool) -> list[dict[str, Any]]:
+    crop = edges[:1, : CROP[0] * 2, : CROP[1] * 2].contiguous()
+    picture = crop[0].cpu().numpy()
+
+    def with_skimage() -> float:
+        levels = rank_otsu(picture)
+        differ = int((exact_thresholds(crop)[0].cpu().numpy() != levels).sum())
+        assert differ == 0, f"{differ} levels differ from scikit-image's"
+        once = time_on(torch.device("cpu"), lambda: rank_otsu(picture), runs=12)["median"]
+        return once * HEIGHT * WIDTH / picture.size
+
+    name = f"skimage.filters.rank.otsu on the CPU, scaled from {picture.shape[1]}x{picture.shape[0]}"
+    ms = try_peer(name, with_skimage)
+    strong = edges > 20
+    local = otsu_threshold(crop) & strong[:1, : crop.shape[1], : crop.shape[2]]
+    exact = otsu_threshold(crop, method="exact") & strong[:1, : crop.shape[1], : crop.shape[2]]
+    agree = float((local == exact).float().mean()) * 100
+    rows = [figure("local equals exact, of pixels of drawn edge maps, above strength 20", agree, "%", goal=97.0)]
+    if ms is None:
+        return rows
+    goals = {"exact": 300.0, "local": 20000.0} if on_gpu else {}
+    rows.append(figure(name, ms, "ms/frame"))
+    return rows + [
+        figure(f"skimage.filters.rank.otsu / ours ({method})", ms / ours[method], "x", goal=goals.get(method))
+        for method in ("exact", "local")
+    ]
+
+
+if __name__ == "__main__":
+    run_stage_bench("otsu_threshold", measure)
