@@ -114,11 +114,15 @@ struct bf16 {
 };
 DEVICE float to_float(bf16 value) { return bits_to_float((u32)value.bits << 16); }
 DEVICE void from_float(float value, bf16* out) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(out->bits) : "f"(value));
+#else
     u32 bits = float_to_bits(value);
     if ((bits & 0x7fffffffu) > 0x7f800000u)
         out->bits = (u16)((bits >> 16) | 0x40u);
     else
         out->bits = (u16)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+#endif
 }
 
 // float16, IEEE binary16.

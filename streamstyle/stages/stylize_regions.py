@@ -8,78 +8,56 @@ Only the norms differ between styles, and with frozen statistics a norm is an af
                                         │      │
     convolution ──► y [N, H, W, C] ──► y * scale + shift ──► ReLU ──► into the next layer's padded input
 
-A row of the table is a style, or a blend of two at one of 16 weights: a feathered border costs nothing more. With a
-single row, scale and shift are folded into the convolution. Layers are channels-last; each writes straight into the
-interior of the next one's padded input, and upsampling is folded into the weights (four phases at low resolution).
+A row of the table is a style, or a blend of two at one of 16 weights: a feathered border costs nothing more, and a
+pixel reads one row number instead of two styles and a weight. Layers are channels-last; each writes straight into the
+interior of the next one's padded input, and upsampling is folded into the weights (four phases at low resolution). On
+CUDA one launch a layer does all between two convolutions; on a CPU a single row is folded into the convolution.
 
 Source: Dumoulin et al. 2017 (conditional instance norm). Differs: per pixel, statistics frozen on a reference frame.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from streamstyle.errors import ShapeError
+from streamstyle.gpu.kernels import SCALARS, chosen, launch
 from streamstyle.nets.stylenet import EPSILON, LAYERS, StyleNet
+from streamstyle.stages.blends import LEVELS, Affine, blend_index, blend_table
+from streamstyle.stages.padding import (
+    Border,
+    Workspace,
+    by_phase,
+    check_layer,
+    fill_border_,
+    geometry,
+    interior,
+    pad_index,
+    pad_to_four,
+    phase_view,
+    phase_weights,
+    workspace,
+)
 
+__all__ = ["LEVELS", "Affine", "RegionStylizer", "affine_into", "blend_index", "blend_table", "region_affine"]
+
+STEM = "stylize_regions"
+CHANNELS = 32
+"""The kernels' CHANNELS, unless said."""
 HALO_PX = 72
 """Rows beyond a band that its pixels can depend on: the receptive field's radius is 65 px; 72 is a multiple of 4."""
-SMALLEST_PX = 16
 FLAT_VARIANCE = 1e-4
 """Variance of a layer's channel below which a reference frame counts as flat there; pictures have far more."""
-LEVELS = 16
-"""Steps of the blend of two styles across a feathered border."""
-
-Affine = tuple[tuple[Tensor, Tensor], ...]
-"""For each layer (scale, shift), float32 [C]: one style, or [R, C]: a table of R rows."""
-Measure = Callable[[int, Tensor], tuple[Tensor, Tensor]]
-
-
-def blend_table(styles: Sequence[Affine]) -> Affine:
-    """The table of K styles and of their blends in pairs, [K * K * LEVELS, C] a layer; see :func:`blend_index`."""
-    first = torch.linspace(0.5, 1.0, LEVELS).view(1, 1, LEVELS, 1)
-    table = []
-    for layer in range(len(LAYERS)):
-        scale, shift = (torch.stack([style[layer][part] for style in styles]) for part in (0, 1))
-        weight = first.to(scale)
-        table.append(
-            tuple((weight * x[:, None, None] + (1 - weight) * x[None, :, None]).flatten(0, 2) for x in (scale, shift))
-        )
-    return tuple(table)  # type: ignore[arg-type]
-
-
-def blend_index(first: Tensor, second: Tensor, weight: Tensor, count: int) -> Tensor:
-    """Row of :func:`blend_table` for two styles and the first one's weight.
-
-    Args:
-        first, second: [N, H, W] integer, 0 .. count - 1.
-        weight: [N, H, W] float, 0.5 (half and half) .. 1 (first alone).
-        count: K, the number of styles in the table.
-
-    Returns:
-        [N, H, W] int32.
-    """
-    level = ((weight - 0.5) * (2 * (LEVELS - 1)) + 0.5).to(torch.int32).clamp_(0, LEVELS - 1)
-    return (first.to(torch.int32) * count + second.to(torch.int32)) * LEVELS + level
-
-
-@dataclass
-class _Workspace:
-    """Padded channels-last inputs of each kind of layer, kept from frame to frame: fresh pages cost as much as work."""
-
-    shape: tuple[int, int, int]
-    full3: Tensor
-    full32: Tensor
-    half32: Tensor
-    quarter32: tuple[Tensor, Tensor]
-    half8: Tensor
-    full4: Tensor
+Measure = Callable[[int, Tensor], tuple[Tensor | None, Tensor | None]]
+"""A layer's scale and shift, from its number and its convolution; None where they are in the convolution already."""
+Activation = Literal["none", "relu", "residual", "sigmoid"]
+_ACTIVATIONS = ("none", "relu", "residual", "sigmoid")  # as the kernels count them
+Maybe = Tensor | None
 
 
 class RegionStylizer:
@@ -88,23 +66,32 @@ class RegionStylizer:
     Args:
         net: the published network.
         device, dtype: where and in what precision to compute.
-        compile_lookup: fuse the per-pixel lookup with ``torch.compile`` (pays on long clips with several styles).
+        compile_lookup: fuse the per-pixel lookup with ``torch.compile`` (pays on long clips with several styles);
+            of no account where the kernels run.
+        impl: "auto" (the kernels on CUDA, else torch), "ref" or "cuda".
 
     Cost: on a CPU with bfloat16 matrix units about 21 ms at 640x360 for one style, 25 to 29 ms for any number.
     """
 
     def __init__(
-        self, net: StyleNet, device: torch.device, dtype: torch.dtype, *, compile_lookup: bool = False
+        self,
+        net: StyleNet,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        compile_lookup: bool = False,
+        impl: str = "auto",
     ) -> None:
         self.device, self.dtype = device, dtype
         self._gamma = [table.float().to(device) for table in net.gamma]
         self._beta = [table.float().to(device) for table in net.beta]
-        weights = [_phases(w) if layer.up else w for layer, w in zip(LAYERS, net.convolution, strict=True)]
+        weights = [phase_weights(w) if layer.up else w for layer, w in zip(LAYERS, net.convolution, strict=True)]
         self._weights = [w.detach().float().to(device) for w in weights]
-        self._raw = [self._cast(w) for w in self._weights]
-        self._workspace: _Workspace | None = None
+        self._raw: list[tuple[Tensor, Tensor | None]] = [(self._cast(w), None) for w in self._weights]
+        self._workspace: Workspace | None = None
+        self._kernels = chosen(impl, self._weights[0])
         self.compile_error: str | None = None
-        self._compiled = torch.compile(region_affine, dynamic=False) if compile_lookup else None
+        self._compiled = torch.compile(region_affine, dynamic=False) if compile_lookup and not self._kernels else None
         # One band's largest tensor is 64 bytes a pixel in bfloat16; a GPU takes several frames at once.
         self.band_px = 1 << (24 if device.type == "cuda" else 22)
 
@@ -132,9 +119,9 @@ class RegionStylizer:
             # A flat reference (black, a fade) has no contrast to normalise, only rounding to blow up: paint it flat.
             scale = torch.where(variance > FLAT_VARIANCE, self._gamma[i][style] * torch.rsqrt(variance + EPSILON), 0.0)
             affine.append((scale, self._beta[i][style] - mean * scale))
-            return self._per_phase(i, scale), self._per_phase(i, affine[-1][1])
+            return self._held(affine[-1])
 
-        self._paint_padded(_pad_to_four(self._image(rgb)), measure)
+        self._paint_padded(pad_to_four(self._image(rgb)), self._raw, measure)
         return tuple(affine)
 
     @torch.inference_mode()
@@ -161,20 +148,21 @@ class RegionStylizer:
             torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
         image = self._image(rgb)
         height, width = image.shape[2:]
-        padded = _pad_to_four(image)
-        rows = None if index is None else _pad_index(index, padded.shape[2:])
-        measure = self._folded(styles) if rows is None else None
-        table = None
-        if rows is not None:
-            table = tuple(
-                (self._per_phase(i, scale).to(self.dtype), self._per_phase(i, shift).to(self.dtype))
-                for i, (scale, shift) in enumerate(styles)
-            )
+        padded = pad_to_four(image)
+        rows = None if index is None else pad_index(index, padded.shape[2:])
+        affine: Measure
+        if rows is None and not self._kernels:
+            weights, affine = self._folded(styles), lambda i, y: (None, None)
+        else:
+            table = [self._held(pair) for pair in styles]
+            weights, affine = self._raw, lambda i, y: table[i]
         out = torch.empty_like(padded, memory_format=torch.channels_last)
         for frames, inner, outer in self._bands(padded.shape):
-            band = padded[frames, :, outer]
             rows_band = None if rows is None else rows[frames, outer]
-            painted = self._paint_padded(band, measure, table, rows_band)
+            painted = self._paint_padded(padded[frames, :, outer], weights, affine, rows_band)
+            if painted.shape == out.shape:
+                out = painted  # one band is the whole
+                break
             top = inner.start - outer.start
             out[frames, :, inner] = painted[:, :, top : top + inner.stop - inner.start]
         return out[:, :, :height, :width]
@@ -182,23 +170,23 @@ class RegionStylizer:
     def _image(self, rgb: Tensor) -> Tensor:
         if rgb.ndim != 4 or rgb.shape[1] != 3 or not rgb.is_floating_point():
             raise ShapeError(f"rgb must be floating [N, 3, H, W], got {rgb.dtype} {[*rgb.shape]}")
-        return rgb.to(self.device, self.dtype)
+        layout = torch.channels_last if self._kernels else torch.preserve_format
+        return rgb.to(self.device, self.dtype, memory_format=layout)
 
     def _cast(self, weight: Tensor) -> Tensor:
         return weight.to(self.dtype).contiguous(memory_format=torch.channels_last)
 
-    def _folded(self, style: Affine) -> list[tuple[Tensor, Tensor]]:
+    def _held(self, pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """A layer's scale and shift as its affine takes them: the kernels' in float32, torch's as the pixels are."""
+        return pair if self._kernels else (pair[0].to(self.dtype), pair[1].to(self.dtype))
+
+    def _folded(self, style: Affine) -> list[tuple[Tensor, Tensor | None]]:
         """Convolution weights and biases with one style's norm folded in (float32, then rounded once)."""
-        folded = []
-        for i, (weight, (scale, shift)) in enumerate(zip(self._weights, style, strict=True)):
-            scale, shift = self._per_phase(i, scale), self._per_phase(i, shift)
+        folded: list[tuple[Tensor, Tensor | None]] = []
+        for weight, (scale, shift) in zip(self._weights, style, strict=True):
+            scale, shift = (_per_phase(x, weight.shape[0]) for x in (scale, shift))
             folded.append((self._cast(weight * scale.view(-1, 1, 1, 1)), shift.to(self.dtype)))
         return folded
-
-    @staticmethod
-    def _per_phase(i: int, parameter: Tensor) -> Tensor:
-        """[..., C] as [..., 4 C] for an upsampling layer, whose convolution gives four phases at once."""
-        return torch.cat([parameter] * 4, -1) if LAYERS[i].up else parameter
 
     def _bands(self, shape: torch.Size) -> Iterator[tuple[slice, slice, slice]]:
         """(frames, rows to keep, rows to compute) that cover a padded batch within the memory of one band."""
@@ -219,77 +207,56 @@ class RegionStylizer:
     def _paint_padded(
         self,
         image: Tensor,
-        style: list[tuple[Tensor, Tensor]] | Measure | None,
-        table: Affine | None = None,
+        weights: list[tuple[Tensor, Tensor | None]],
+        affine: Measure,
         rows: Tensor | None = None,
     ) -> Tensor:
-        """One pass; style is folded weights, or measures each layer's affine as it goes, or a table with rows."""
+        """One pass: each layer's convolution, and its affine into the next layer's input; rows are of its table."""
         space = self._space(image)
         at = None if rows is None else {s: rows[:, ::s, ::s].contiguous() for s in (1, 2, 4)}
 
-        def norm(i: int, source: Tensor, out: Tensor | None) -> Tensor:
-            """Convolve source with layer i, normalise, activate, and write to out (NHWC) or return it."""
-            layer = LAYERS[i]
-            scale = shift = index = None
-            if isinstance(style, list):
-                weight, bias = style[i]
-                y = F.conv2d(source, weight, bias, stride=layer.step).permute(0, 2, 3, 1)
-            else:
-                y = F.conv2d(source, self._raw[i], stride=layer.step).permute(0, 2, 3, 1)
-                if style is not None:
-                    scale, shift = (x.to(self.dtype) for x in style(i, y))
-                else:
-                    assert table is not None
-                    assert at is not None
-                    scale, shift = table[i]
-                    index = at[2 * layer.scale if layer.up else layer.scale]
-            relu = layer.activation == "relu"
-            if self._compiled is not None and index is not None:
-                try:
-                    return self._compiled(y, index, scale, shift, out, relu)
-                except Exception as error:  # whatever a compiler may say; the film goes on without it
-                    self._compiled, self.compile_error = None, str(error).strip().splitlines()[0]
-            return region_affine(y, index, scale, shift, out, relu)
+        def layer(i: int, source: Tensor, target: Tensor | None, border: Border = "reflect") -> Tensor:
+            kind = LAYERS[i]
+            weight, bias = weights[i]
+            y = F.conv2d(source, weight, bias, stride=kind.step).permute(0, 2, 3, 1)
+            scale, shift = affine(i, y)
+            index = None if at is None else at[2 * kind.scale if kind.up else kind.scale]
+            return self._into(y, index, scale, shift, target, kind.activation, border)
 
-        _interior(space.full3, 4).copy_(image.permute(0, 2, 3, 1))
-        _reflect(space.full3, 4)
-        norm(0, space.full3, _interior(space.full32, 1))
-        _reflect(space.full32, 1)
-        norm(1, space.full32, _interior(space.half32, 1))
-        _reflect(space.half32, 1)
+        self._into(image.permute(0, 2, 3, 1), None, None, None, space.full3, "none", "reflect")
+        layer(0, space.full3, space.full32)
+        layer(1, space.full32, space.half32)
         trunk, branch = space.quarter32
-        norm(2, space.half32, _interior(trunk, 1))
-        _reflect(trunk, 1)
+        layer(2, space.half32, trunk)
         for block in range(6):
-            norm(3 + 2 * block, trunk, _interior(branch, 1))
-            _reflect(branch, 1)
-            _interior(trunk, 1).add_(norm(4 + 2 * block, branch, None))
-            _reflect(trunk, 1) if block < 5 else _replicate(trunk)
-        norm(15, trunk, _phase_view(_interior(space.half8, 1)))
-        _replicate(space.half8)
-        norm(16, space.half8, _phase_view(_interior(space.full4, 4)))
-        _reflect(space.full4, 4)
-        return norm(17, space.full4, None).sigmoid_().permute(0, 3, 1, 2)
+            layer(3 + 2 * block, trunk, branch)
+            layer(4 + 2 * block, branch, trunk, "reflect" if block < 5 else "replicate")
+        layer(15, trunk, space.half8, "replicate")
+        layer(16, space.half8, space.full4)
+        return layer(17, space.full4, None)
 
-    def _space(self, image: Tensor) -> _Workspace:
+    def _into(
+        self, y: Tensor, index: Maybe, scale: Maybe, shift: Maybe, padded: Maybe, activation: Activation, border: Border
+    ) -> Tensor:
+        if self._kernels:
+            return _affine_into_cuda(y, index, scale, shift, padded, activation, border)
+        affine = region_affine if index is None else self._affine
+        return _affine_into_ref(y, index, scale, shift, padded, activation, border, affine)
+
+    def _affine(self, y: Tensor, *rest: Any) -> Tensor:
+        """region_affine, compiled if wanted and while it can be."""
+        if self._compiled is not None:
+            try:
+                return self._compiled(y, *rest)
+            except Exception as error:  # whatever a compiler may say; the film goes on without it
+                self._compiled, self.compile_error = None, str(error).strip().splitlines()[0]
+        return region_affine(y, *rest)
+
+    def _space(self, image: Tensor) -> Workspace:
         count, _, height, width = image.shape
-        shape = (count, height, width)
-        if self._workspace is None or self._workspace.shape != shape:
+        if self._workspace is None or self._workspace.shape != (count, height, width):
             self._workspace = None  # give the old one back before asking for the new
-
-            def padded(channels: int, scale: int, pad: int) -> Tensor:
-                size = (count, channels, height // scale + 2 * pad, width // scale + 2 * pad)
-                return torch.empty(size, dtype=self.dtype, device=self.device, memory_format=torch.channels_last)
-
-            self._workspace = _Workspace(
-                shape,
-                full3=padded(3, 1, 4),
-                full32=padded(32, 1, 1),
-                half32=padded(32, 2, 1),
-                quarter32=(padded(32, 4, 1), padded(32, 4, 1)),
-                half8=padded(8, 2, 1),
-                full4=padded(4, 1, 4),
-            )
+            self._workspace = workspace(count, height, width, self.dtype, self.device)
         return self._workspace
 
 
@@ -310,72 +277,114 @@ def region_affine(
     """
     if scale is not None and shift is not None:
         if index is None:
-            y = torch.addcmul(shift, y, scale)
+            y = torch.addcmul(shift, y, scale).to(y.dtype)
         else:
-            y = F.embedding(index, shift).addcmul_(y, F.embedding(index, scale))
+            y = F.embedding(index, shift).addcmul_(y, F.embedding(index, scale)).to(y.dtype)
     if out is None:
         return y.clamp_min_(0) if relu else y
     if out.ndim == 6:
-        y = y.unflatten(3, (2, 2, out.shape[-1])).permute(0, 1, 3, 2, 4, 5)
+        y = by_phase(y)
     return torch.clamp_min(y, 0, out=out) if relu else out.copy_(y)
 
 
-def _phase_view(x: Tensor) -> Tensor:
-    """[N, 2H, 2W, ...] seen as [N, H, 2, W, 2, ...]: where the four phases of an upsampling layer go."""
-    return x.unflatten(1, (x.shape[1] // 2, 2)).unflatten(3, (x.shape[2] // 2, 2))
+def affine_into(
+    y: Tensor,
+    index: Maybe,
+    scale: Maybe,
+    shift: Maybe,
+    padded: Maybe,
+    *,
+    activation: Activation = "relu",
+    border: Border = "reflect",
+    impl: str = "auto",
+) -> Tensor:
+    """All between two convolutions: y * scale[index] + shift[index], activated, into the next layer's padded input.
+
+    Args:
+        y: [N, H, W, C] raw convolution; it may be overwritten.
+        index: [N, H, W] int32 rows of scale and shift (the kernels do not check them); None where they are one row.
+        scale, shift: [R, c] with index, [c] without, c the channels of padded; None where the convolution has them.
+        padded: [N, C, H + 2 p, W + 2 p], channels-last; or [N, C/4, 2 H + 2 p, 2 W + 2 p] for four phases. Its
+            interior and its border are written. None for no padding and no phases.
+        activation: "residual" adds to what the interior holds.
+        border: how it mirrors the interior, see :func:`streamstyle.stages.padding.fill_border_`.
+        impl: "auto" (the kernels on CUDA, else torch), "ref" or "cuda".
+
+    Returns:
+        padded; or the result [N, C, H, W], channels-last.
+
+    Raises:
+        ShapeError: the tensors do not fit together in shape, dtype or device, or padded is not channels-last.
+
+    Cost: one launch, 132 bytes a pixel of 32 bfloat16 channels, 64 more for a residual; no synchronisation. Computed in
+    float32 and rounded once; the reference rounds before it adds a residual or takes the sigmoid.
+    """
+    check_layer(y, index, scale, shift, padded)
+    into = _affine_into_cuda if chosen(impl, y) else _affine_into_ref
+    return into(y, index, scale, shift, padded, activation, border)
 
 
-def _interior(padded: Tensor, pad: int) -> Tensor:
-    return padded[:, :, pad:-pad, pad:-pad].permute(0, 2, 3, 1)
+def _affine_into_ref(
+    y: Tensor,
+    index: Maybe,
+    scale: Maybe,
+    shift: Maybe,
+    padded: Maybe,
+    activation: Activation,
+    border: Border,
+    affine: Callable[..., Tensor] = region_affine,
+) -> Tensor:
+    if scale is not None and shift is not None:
+        scale, shift = _per_phase(scale, y.shape[3]), _per_phase(shift, y.shape[3])
+    up, pad = geometry(y, padded)
+    target = None if padded is None else interior(padded, pad)
+    target = phase_view(target) if up and target is not None else target
+    if target is not None and activation in ("none", "relu"):
+        affine(y, index, scale, shift, target, activation == "relu")
+    else:
+        done = affine(y, index, scale, shift, None, activation == "relu")
+        done = done.sigmoid_() if activation == "sigmoid" else done
+        if target is None:
+            return done.permute(0, 3, 1, 2)
+        done = by_phase(done) if up else done
+        target.add_(done) if activation == "residual" else target.copy_(done)
+    assert padded is not None
+    fill_border_(padded, pad, border)
+    return padded
 
 
-def _reflect(padded: Tensor, pad: int) -> None:
-    """Fill the border by reflection about the outermost interior pixels, in place."""
-    for k in range(pad):
-        padded[:, :, k] = padded[:, :, 2 * pad - k]
-        padded[:, :, -1 - k] = padded[:, :, -1 - 2 * pad + k]
-    for k in range(pad):
-        padded[..., k] = padded[..., 2 * pad - k]
-        padded[..., -1 - k] = padded[..., -1 - 2 * pad + k]
+def _per_phase(parameter: Tensor, channels: int) -> Tensor:
+    """[..., C] as [..., 4 C] for an upsampling layer, whose convolution gives four phases at once."""
+    return parameter if parameter.shape[-1] == channels else torch.cat([parameter] * 4, -1)
 
 
-def _replicate(padded: Tensor) -> None:
-    """Fill a border of one with its neighbours: a reflection, seen before nearest-neighbour doubling."""
-    padded[:, :, 0], padded[:, :, -1] = padded[:, :, 1], padded[:, :, -2]
-    padded[..., 0], padded[..., -1] = padded[..., 1], padded[..., -2]
+def _affine_into_cuda(
+    y: Tensor, index: Maybe, scale: Maybe, shift: Maybe, padded: Maybe, activation: Activation, border: Border
+) -> Tensor:
+    y = y.contiguous()
+    out = y.permute(0, 3, 1, 2) if padded is None else padded
+    up, pad = geometry(y, out)
+    rows = y.new_empty(0, dtype=torch.int32) if index is None else index.contiguous()  # empty: a null pointer
+    nothing = y.new_empty(0, dtype=torch.float32)
+    scales, shifts = (nothing if x is None else x.float().contiguous() for x in (scale, shift))
+    together = _together(y, out, pad, scales, shifts)
+    defines: dict[str, Any] = {"SCALAR": SCALARS[y.dtype], "VEC": str(together)}
+    if up or y.shape[3] != CHANNELS:  # one build for most layers
+        defines |= {"CHANNELS": str(y.shape[3]), "UP": str(int(up))}
+    numbers = (*y.shape[:3], pad, int(border == "replicate"), _ACTIVATIONS.index(activation))
+    packs = y.numel() // together
+    launch(STEM, "stylize_regions_affine", packs, y, rows, scales, shifts, out, *numbers, **defines)
+    return out
 
 
-@functools.cache
-def _taps(phase: int) -> tuple[int, int, int]:
-    """Which low-resolution tap each of three high-resolution taps falls on."""
-    return (0, 1, 1) if phase == 0 else (1, 1, 2)
-
-
-def _phases(weight: Tensor) -> Tensor:
-    """Weights [O, I, 3, 3] that follow a nearest doubling, as [4 O, I, 3, 3] before it, phases (row, column) first."""
-    phases = weight.new_zeros(2, 2, *weight.shape)
-    for row in range(2):
-        for column in range(2):
-            for a, b in ((a, b) for a in range(3) for b in range(3)):
-                phases[row, column, :, :, _taps(row)[a], _taps(column)[b]] += weight[:, :, a, b]
-    return phases.flatten(0, 2)
-
-
-def _pad_to_four(image: Tensor) -> Tensor:
-    """Reflect (replicate, where too small) right and down to multiples of 4, at least 16."""
-    height, width = image.shape[2:]
-    down = max(SMALLEST_PX, -(-height // 4) * 4) - height
-    right = max(SMALLEST_PX, -(-width // 4) * 4) - width
-    if not down and not right:
-        return image
-    mode = "reflect" if down < height and right < width else "replicate"
-    return F.pad(image, (0, right, 0, down), mode=mode)
-
-
-def _pad_index(index: Tensor, size: Sequence[int]) -> Tensor:
-    down, right = size[0] - index.shape[1], size[1] - index.shape[2]
-    if not down and not right:
-        return index
-    rows = torch.arange(size[0], device=index.device).clamp_(max=index.shape[1] - 1)
-    columns = torch.arange(size[1], device=index.device).clamp_(max=index.shape[2] - 1)
-    return index[:, rows][:, :, columns]
+def _together(y: Tensor, out: Tensor, pad: int, *tables: Tensor) -> int:
+    """How many channels a thread takes: 16 bytes of them, or fewer where a pack would not be whole or aligned."""
+    channels, kept, width = y.shape[3], out.shape[1], out.shape[3]
+    for together in (16 // y.element_size(), 4):
+        piece = min(together, kept)
+        counts = (channels, kept * width, kept * pad, kept if kept == channels else 2 * kept)
+        fits = all(count % together == 0 for count in counts) and kept % piece == 0 and together % piece == 0
+        fits = fits and all(x.data_ptr() % (together * x.element_size()) == 0 for x in (y, out))
+        if fits and all(x.data_ptr() % (piece * 4) == 0 for x in tables):
+            return together
+    return 1

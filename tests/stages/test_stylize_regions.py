@@ -5,9 +5,19 @@ import pytest
 import torch
 
 from streamstyle.errors import ShapeError
+from streamstyle.frames import ColorTags
+from streamstyle.gpu import kernels
 from streamstyle.nets.stylenet import LAYERS, STYLES, StyleNet
-from streamstyle.stages.stylize_regions import LEVELS, RegionStylizer, blend_index, blend_table, region_affine
-from tests import oracles
+from streamstyle.stages.composite import composite
+from streamstyle.stages.stylize_regions import (
+    LEVELS,
+    RegionStylizer,
+    affine_into,
+    blend_index,
+    blend_table,
+    region_affine,
+)
+from tests import nvrtc, oracles
 
 pytestmark = pytest.mark.weights
 
@@ -285,3 +295,328 @@ def test_an_index_that_does_not_fit_is_refused_and_shown(net, index):
     with pytest.raises(ShapeError) as error:
         net.paint(torch.zeros(1, 3, 16, 20), blend_table(affines(2)), index)
     assert f"{index.dtype} {list(index.shape)}" in str(error.value)
+
+
+# -- a layer's affine, into the next layer's input --------------------------------------------------------------------
+
+DTYPES = [torch.float32, torch.bfloat16]
+# channels, four phases, border in px, how, size: the layers of the network, and small or odd ones
+LAYERS_INTO = {
+    "picture": (3, False, 4, "reflect", (9, 16)),
+    "trunk": (32, False, 1, "reflect", (4, 5)),
+    "before doubling": (32, False, 1, "replicate", (5, 4)),
+    "up to 8": (32, True, 1, "replicate", (4, 6)),
+    "up to 4": (16, True, 4, "reflect", (3, 5)),
+    "last": (3, False, None, "reflect", (5, 7)),
+    "smallest": (32, False, 1, "reflect", (2, 3)),
+    "one pixel": (32, False, None, "reflect", (1, 1)),
+    "no frames": (32, False, 1, "reflect", (4, 4)),
+}
+
+
+def layer(name: str, dtype: torch.dtype, device: torch.device):
+    """y, index, scale, shift [6, c], padded (full of numbers)."""
+    channels, up, pad, _, (height, width) = LAYERS_INTO[name]
+    count = 0 if name == "no frames" else 2
+    kept, side = (channels // 4, 2) if up else (channels, 1)
+    y = torch.randn(count, height, width, channels).to(device, dtype)
+    index = torch.randint(0, 6, (count, height, width), dtype=torch.int32).to(device)
+    scale, shift = torch.randn(2, 6, kept).to(device)
+    padded = None
+    if pad is not None:
+        padded = torch.randn(count, kept, side * height + 2 * pad, side * width + 2 * pad).to(device, dtype)
+        padded = padded.contiguous(memory_format=torch.channels_last)
+    return y, index, scale, shift, padded
+
+
+def expected_into(name, y, index, scale, shift, padded, activation):
+    """The formula in float64 by NumPy; and the sum of its terms' magnitudes, by which rounding is measured."""
+    _, up, pad, how, _ = LAYERS_INTO[name]
+    y = y.double().cpu().numpy()
+    magnitude = np.abs(y)
+    if scale is not None:
+        repeat = y.shape[3] // scale.shape[-1]
+        rows = np.zeros(y.shape[:3], int) if index is None else index.cpu().numpy()
+        scale, shift = (np.tile(np.atleast_2d(x.double().cpu().numpy()), repeat)[rows] for x in (scale, shift))
+        magnitude = np.abs(y * scale) + np.abs(shift)
+        y = y * scale + shift
+    if activation == "relu":
+        y = np.maximum(y, 0)
+    if activation == "sigmoid":
+        y = 1 / (1 + np.exp(-y))
+    out = []
+    for x in (y, magnitude):
+        if up:
+            n, h, w, c = x.shape
+            x = x.reshape(n, h, w, 2, 2, c // 4).transpose(0, 1, 3, 2, 4, 5).reshape(n, 2 * h, 2 * w, c // 4)
+        x = x.transpose(0, 3, 1, 2)
+        if activation == "residual":
+            before = padded.double().cpu().numpy()
+            before = before[:, :, pad : before.shape[2] - pad, pad : before.shape[3] - pad]
+            x = x + (np.abs(before) if out else before)
+        if pad:
+            x = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)), "reflect" if how == "reflect" else "symmetric")
+        out.append(x)
+    return out
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("name", LAYERS_INTO)
+def test_a_layer_into_the_next(way, name, dtype):
+    padded_too = LAYERS_INTO[name][2] is not None
+    for activation in ("none", "relu", "sigmoid", "residual") if padded_too else ("none", "relu", "sigmoid"):
+        for rows in ("table", "one row", "in the convolution"):
+            y, index, scale, shift, padded = layer(name, dtype, way.device)
+            if rows != "table":
+                index, scale, shift = (None, scale[2], shift[2]) if rows == "one row" else (None, None, None)
+            exact, magnitude = expected_into(name, y, index, scale, shift, padded, activation)
+            found = affine_into(
+                y, index, scale, shift, padded, activation=activation, border=LAYERS_INTO[name][3], impl=way.impl
+            )
+            assert padded is None or found is padded
+            assert found.dtype == dtype
+            assert found.shape == exact.shape
+            # Half a last place of bfloat16 is 2^-8 of the value; torch also rounds what it then adds or activates.
+            twice = way.impl != "cuda" and activation in ("residual", "sigmoid")
+            allowed = 1e-6 * magnitude + 1e-6
+            if dtype == torch.bfloat16:
+                allowed += 2**-8 * (np.abs(exact) + twice * magnitude)
+            assert (np.abs(found.double().cpu().numpy() - exact) <= allowed).all(), (activation, rows)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "bfloat16"])
+def test_a_layer_is_the_same_each_time_and_in_any_memory(way, dtype):
+    """y as another layout's view; tables that lie askew, so that a thread takes one channel."""
+    y, index, scale, shift, padded = layer("trunk", dtype, way.device)
+    expected = affine_into(
+        y.clone(), index, scale, shift, padded.clone(memory_format=torch.preserve_format), impl=way.impl
+    )
+    turned = y.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
+    assert not turned.is_contiguous()
+    askew = torch.cat((scale.flatten()[:1], scale.flatten()))[1:].view_as(scale)
+    found = affine_into(turned, index.transpose(1, 2).contiguous().transpose(1, 2), askew, shift, padded, impl=way.impl)
+    if way.impl == "cuda":
+        assert torch.equal(found, expected)
+    else:
+        torch.testing.assert_close(found, expected, rtol=1e-2 if dtype == torch.bfloat16 else 1e-6, atol=1e-6)
+
+
+def test_kernels_and_reference_agree_to_the_last_place(way):
+    """Of bfloat16, with the tables in float32."""
+    for name in ("trunk", "up to 8", "up to 4", "picture"):
+        y, index, scale, shift, padded = layer(name, torch.bfloat16, way.device)
+        other = padded.clone(memory_format=torch.preserve_format)
+        how = LAYERS_INTO[name][3]
+        found = affine_into(y.clone(), index, scale, shift, padded, border=how, impl=way.impl).view(torch.int16).int()
+        expected = affine_into(y, index, scale, shift, other, border=how, impl="ref").view(torch.int16).int()
+        assert (found - expected).abs().max() <= 1
+
+
+def test_a_border_must_fit_into_the_picture(way):
+    y = torch.zeros(1, 4, 4, 32, device=way.device)
+    padded = torch.zeros(1, 32, 12, 12, device=way.device).contiguous(memory_format=torch.channels_last)
+    with pytest.raises(ShapeError, match=r"\[1, 4, 4, 32\] .* \[1, 32, 12, 12\]"):
+        affine_into(y, None, None, None, padded, impl=way.impl)
+
+
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [
+        ({"y": torch.zeros(1, 4, 4, 32, dtype=torch.float64)}, "float64"),
+        ({"y": torch.zeros(4, 4, 32)}, r"\[4, 4, 32\]"),
+        ({"index": torch.zeros(1, 4, 4)}, "float32"),
+        ({"index": torch.zeros(1, 4, 5, dtype=torch.int32)}, r"\[1, 4, 5\]"),
+        ({"scale": torch.zeros(32), "shift": torch.zeros(32)}, r"\[R, 32\], got \[32\]"),
+        ({"shift": torch.zeros(6, 8)}, r"\[6, 8\]"),
+        ({"shift": None}, "None"),
+        ({"padded": torch.zeros(1, 32, 6, 6)}, "strides"),
+        ({"padded": torch.zeros(1, 32, 6, 8).contiguous(memory_format=torch.channels_last)}, r"\[1, 32, 6, 8\]"),
+        ({"padded": torch.zeros(1, 6, 6, 32)}, r"\[1, 6, 6, 32\]"),
+        ({"padded": torch.zeros(1, 32, 6, 6, dtype=torch.bfloat16)}, "bfloat16"),
+        ({"index": torch.zeros(1, 4, 4, dtype=torch.int32, device="meta")}, "meta"),
+    ],
+)
+def test_a_layer_that_does_not_fit_is_refused_and_shown(change, shown):
+    given = {
+        "y": torch.zeros(1, 4, 4, 32),
+        "index": torch.zeros(1, 4, 4, dtype=torch.int32),
+        "scale": torch.zeros(6, 32),
+        "shift": torch.zeros(6, 32),
+        "padded": torch.zeros(1, 32, 6, 6).contiguous(memory_format=torch.channels_last),
+    }
+    with pytest.raises(ShapeError, match=shown):
+        affine_into(**given | change)
+
+
+@pytest.mark.parametrize("architecture", nvrtc.ARCHITECTURES)
+@pytest.mark.parametrize("channels", [("32", "1"), ("16", "1"), ("3", "0")])
+def test_the_networks_builds_compile_without_a_word(channels, architecture):
+    """Those whose CHANNELS and UP are not as the source has them."""
+    pytest.importorskip("cuda.bindings")
+    for scalar, vec in (("float", 4), ("bf16", 8)):
+        defines = (f"SCALAR={scalar}", f"VEC={1 if channels[0] == '3' else vec}", f"CHANNELS={channels[0]}")
+        _, log = nvrtc.compile_cubin(kernels.text("stylize_regions"), architecture, (*defines, f"UP={channels[1]}"))
+        assert log == ""
+
+
+# -- the network with the kernels -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "bfloat16"])
+@pytest.mark.parametrize(("size", "band_px"), [((32, 48), None), ((21, 35), None), ((212, 16), 1)])
+def test_the_kernels_paint_what_torch_paints(way, asset, size, band_px, dtype):
+    asset("multistyle26")
+    nets = [RegionStylizer(published(), way.device, dtype, impl=impl) for impl in (way.impl, "ref")]
+    exact = RegionStylizer(published(), way.device, torch.float32, impl="ref")
+    rgb = picture(*size, frames=2).to(way.device)
+    styles = [exact.record(rgb[:1], style) for style in (19, 8, 3)]
+    index = torch.randint(0, 3 * 3 * LEVELS, (2, 1, *size[1:]), dtype=torch.int32).expand(2, *size).to(way.device)
+    for net in nets:
+        net.band_px = band_px or net.band_px
+    for arguments in ((styles[0], None), (blend_table(styles), index)):
+        found, expected = (net.paint(rgb, *arguments) for net in nets)
+        assert found.dtype == dtype
+        assert found.is_contiguous(memory_format=torch.channels_last) == expected.is_contiguous(
+            memory_format=torch.channels_last
+        )
+        if dtype == torch.float32:
+            close(found, expected, 1e-4)
+        else:  # two roundings of the same picture
+            true = exact.paint(rgb, *arguments)
+            close(found, true, 0.2)
+            assert (found - true).abs().mean() < 1.1 * (expected - true).abs().mean() + 1e-3
+
+
+def test_the_kernels_record_what_torch_records(way, asset):
+    asset("multistyle26")
+    net, reference = (RegionStylizer(published(), way.device, torch.float32, impl=impl) for impl in (way.impl, "ref"))
+    rgb = picture(32, 40).to(way.device)
+    for found, expected in zip(net.record(rgb, 7), reference.record(rgb, 7), strict=True):
+        for x, y in zip(found, expected, strict=True):
+            torch.testing.assert_close(x, y, rtol=1e-3, atol=1e-3)
+
+
+def test_the_kernels_paint_no_frames(way, asset):
+    asset("multistyle26")
+    net = RegionStylizer(published(), way.device, torch.float32, impl=way.impl)
+    styles = net.record(picture(16, 16).to(way.device), 0)
+    assert net.paint(torch.zeros(0, 3, 16, 20, device=way.device), styles).shape == (0, 3, 16, 20)
+
+
+# -- the composite ----------------------------------------------------------------------------------------------------
+
+TAGS = [ColorTags("bt601"), ColorTags("bt709", full_range=True), ColorTags("bt2020")]
+
+
+def layers_of(count: int, size: tuple[int, int], subsample: bool, device: torch.device):
+    """Painted RGB, original planes, two strengths with pixels of 0 and 1 in them."""
+    height, width = size
+    rgb = picture(height, width, frames=max(1, count))[:count].contiguous(memory_format=torch.channels_last)
+    half = (height // 2, width // 2) if subsample else size
+    planes = [torch.randint(0, 256, (count, *shape), dtype=torch.uint8) for shape in (size, half, half)]
+    shares = [(torch.rand(count, *size) * 1.6 - 0.3).clamp(0, 1) for _ in range(2)]
+    return rgb.to(device), tuple(p.to(device) for p in planes), *(share.to(device) for share in shares)
+
+
+def same_levels(found, expected) -> None:
+    """Equal, but where a sum lies on the border of two levels and rounding decides."""
+    for plane, other in zip(found, expected, strict=True):
+        assert plane.dtype == torch.uint8
+        assert plane.shape == other.shape
+        apart = (plane.int() - other.int()).abs()
+        if apart.numel():
+            assert apart.max() <= 1
+            assert (apart > 0).float().mean() < 0.005
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("subsample", [True, False], ids=["420", "444"])
+@pytest.mark.parametrize("size", [(2, 2), (6, 10), (34, 64)])
+def test_composite_is_conversion_and_blend(way, size, subsample, dtype):
+    for count, tags in enumerate(TAGS):
+        rgb, planes, strength, chroma_strength = layers_of(count, size, subsample, way.device)
+        rgb = rgb.to(dtype)
+        for shares in ((), (strength,), (strength, chroma_strength), (None, chroma_strength)):
+            given = planes if shares else None
+            found = composite(rgb, given, tags, *shares, subsample=subsample, impl=way.impl)
+            same_levels(found, composite(rgb, given, tags, *shares, subsample=subsample, impl="ref"))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 1), (5, 7)])
+def test_composite_of_odd_sizes_is_444(way, size):
+    rgb, planes, strength, chroma_strength = layers_of(2, size, False, way.device)
+    found = composite(rgb, planes, TAGS[0], strength, chroma_strength, subsample=False, impl=way.impl)
+    same_levels(found, composite(rgb, planes, TAGS[0], strength, chroma_strength, subsample=False, impl="ref"))
+
+
+@pytest.mark.parametrize("subsample", [True, False], ids=["420", "444"])
+def test_composite_by_its_formula(way, subsample):
+    """In float64 by NumPy from the painted planes."""
+    rgb, planes, strength, chroma_strength = layers_of(2, (12, 20), subsample, way.device)
+    painted = composite(rgb, None, TAGS[1], subsample=subsample, impl=way.impl)
+    found = composite(rgb, planes, TAGS[1], strength, chroma_strength, subsample=subsample, impl=way.impl)
+    share = chroma_strength.double().cpu().numpy()
+    if subsample:
+        share = share.reshape(2, 6, 2, 10, 2).mean((2, 4))
+    for k, part in enumerate((strength.double().cpu().numpy(), share, share)):
+        old, new = (x[k].double().cpu().numpy() for x in (planes, painted))
+        expected = np.floor(old + part * (new - old) + 0.5)
+        apart = np.abs(found[k].cpu().numpy() - expected)
+        assert apart.max() <= 1
+        assert (apart > 0).mean() < 0.005
+        assert (found[k].cpu().numpy()[part == 0] == old[part == 0]).all()
+        assert (found[k].cpu().numpy()[part == 1] == new[part == 1]).all()
+
+
+@pytest.mark.parametrize("subsample", [True, False], ids=["420", "444"])
+def test_where_nothing_is_painted_every_byte_is_the_originals(way, subsample):
+    rgb, planes, strength, _ = layers_of(2, (16, 20), subsample, way.device)
+    none = torch.zeros_like(strength)
+    for plane, kept in zip(
+        composite(rgb, planes, TAGS[0], none, subsample=subsample, impl=way.impl), planes, strict=True
+    ):
+        assert torch.equal(plane, kept)
+    kept_colors = composite(rgb, planes, TAGS[0], strength, none, subsample=subsample, impl=way.impl)
+    both = composite(rgb, planes, TAGS[0], strength, subsample=subsample, impl=way.impl)
+    assert torch.equal(kept_colors[0], both[0])
+    for k in (1, 2):
+        assert torch.equal(kept_colors[k], planes[k])
+
+
+def test_composite_takes_any_layout_and_leaves_its_input(way):
+    rgb, planes, strength, chroma_strength = layers_of(2, (8, 12), True, way.device)
+    given = (rgb, *planes, strength, chroma_strength)
+    before = [x.clone() for x in given]
+    expected = composite(rgb, planes, TAGS[0], strength, chroma_strength, subsample=True, impl=way.impl)
+    turned = [x.transpose(1, 2).contiguous().transpose(1, 2) for x in (*planes, strength, chroma_strength)]
+    found = composite(rgb.contiguous(), tuple(turned[:3]), TAGS[0], *turned[3:], subsample=True, impl=way.impl)
+    for plane, other in zip(found, expected, strict=True):
+        assert torch.equal(plane, other)
+    for x, kept in zip(given, before, strict=True):
+        assert torch.equal(x, kept)
+
+
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [
+        ({"rgb": torch.zeros(1, 4, 4, 6)}, r"\[1, 4, 4, 6\]"),
+        ({"rgb": torch.zeros(1, 3, 4, 6, dtype=torch.uint8)}, "uint8"),
+        ({"rgb": torch.zeros(1, 3, 5, 6)}, "5x6"),
+        ({"original": None}, "None"),
+        ({"original": (torch.zeros(1, 4, 6, dtype=torch.uint8),) * 3}, r"\[1, 2, 3\] .* \[1, 4, 6\]"),
+        ({"strength": torch.ones(1, 6, 4)}, r"\[1, 6, 4\]"),
+        ({"strength": torch.ones(1, 4, 6, dtype=torch.uint8)}, "uint8"),
+        ({"chroma_strength": torch.ones(1, 2, 3)}, r"\[1, 2, 3\]"),
+        ({"strength": torch.ones(1, 4, 6, device="meta")}, "meta"),
+    ],
+)
+def test_a_composite_that_does_not_fit_is_refused_and_shown(change, shown):
+    half = torch.zeros(1, 2, 3, dtype=torch.uint8)
+    given = {
+        "rgb": torch.zeros(1, 3, 4, 6),
+        "original": (torch.zeros(1, 4, 6, dtype=torch.uint8), half, half),
+        "strength": torch.ones(1, 4, 6),
+        "chroma_strength": None,
+    } | change
+    with pytest.raises(ShapeError, match=shown):
+        composite(given.pop("rgb"), given.pop("original"), ColorTags(), **given, subsample=True)

@@ -1,0 +1,199 @@
+"""The per-pixel affine beside a copy, and the whole painting network beside two plain forms of it.
+
+    python benchmarks/bench_stylize_regions.py
+
+On a GPU: the affine of each kind of layer at 1080p, batch 4, in GB/s against a device copy; the network with three
+styles beside the same layers with nn.InstanceNorm2d, channels-last, and beside torch.compile of the per-pixel
+reference; the composite against a copy. On a CPU: our production path beside nn.InstanceNorm2d, at 640x360.
+
+Bytes of the affine, a pixel of y with C channels of B bytes: C * B read and written, 4 of index, C * B more where it
+adds to what is there. The composite: 3 B of RGB, 4 of strength, 1.5 of the original and 1.5 written.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from common import copy_gbps, figure, run_stage_bench, time_on, try_peer
+
+from streamstyle.frames import ColorTags
+from streamstyle.gpu.transfer import choose_dtype
+from streamstyle.nets.stylenet import LAYERS, StyleNet
+from streamstyle.stages.composite import composite
+from streamstyle.stages.stylize_regions import LEVELS, RegionStylizer, affine_into, blend_table
+
+STYLES = 3
+# Layers by kind: name, channels of y, scale of y, phases, border in px, activation.
+KINDS = (
+    ("contract.0", 32, 1, False, 1, "relu"),
+    ("contract.1", 32, 2, False, 1, "relu"),
+    ("residual", 32, 4, False, 1, "residual"),
+    ("expand.0", 32, 4, True, 1, "relu"),
+    ("expand.1", 16, 2, True, 4, "relu"),
+    ("expand.2", 3, 1, False, None, "sigmoid"),
+)
+
+
+class Plain(torch.nn.Module):
+    """The same layers as anyone writes them: one style, nn.InstanceNorm2d with the frame's own statistics."""
+
+    def __init__(self, net: StyleNet, style: int) -> None:
+        super().__init__()
+        inputs = [3, *(layer.channels for layer in LAYERS[:-1])]
+        self.convolutions = torch.nn.ModuleList()
+        self.norms = torch.nn.ModuleList()
+        for i, (layer, channels) in enumerate(zip(LAYERS, inputs, strict=True)):
+            pad = layer.size // 2
+            convolution = torch.nn.Conv2d(channels, layer.channels, layer.size, layer.step, pad, 1, 1, False, "reflect")
+            convolution.weight.data.copy_(net.convolution[i])
+            norm = torch.nn.InstanceNorm2d(layer.channels, affine=True)
+            norm.weight.data.copy_(net.gamma[i][style])
+            norm.bias.data.copy_(net.beta[i][style])
+            self.convolutions.append(convolution)
+            self.norms.append(norm)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        skip = x
+        for layer, convolution, norm in zip(LAYERS, self.convolutions, self.norms, strict=True):
+            x = norm(convolution(F.interpolate(x, scale_factor=2.0) if layer.up else x))
+            if layer.activation == "relu":
+                x = x.relu()
+            elif layer.activation == "residual":
+                x = x + skip
+            if layer.activation == "residual" or layer.name == "contract.2":
+                skip = x
+        return x.sigmoid()
+
+
+def measure(device: torch.device) -> list[dict[str, Any]]:
+    """Figures on a device; results are verified first."""
+    on_gpu = device.type == "cuda"
+    count, size = (4, (1080, 1920)) if on_gpu else (1, (360, 640))
+    dtype = choose_dtype("auto", device)
+    torch.manual_seed(0)
+    rows = _network(device, dtype, count, size)
+    if on_gpu:
+        copy = copy_gbps(device)
+        rows += [row for kind in KINDS for row in _affine(kind, device, dtype, count, size, copy)]
+        rows += _composite(device, dtype, count, size, copy)
+    return rows
+
+
+@torch.inference_mode()
+def _network(device: torch.device, dtype: torch.dtype, count: int, size: tuple[int, int]) -> list[dict[str, Any]]:
+    height, width = size
+    rgb = F.interpolate(torch.rand(count, 3, height // 8, width // 8), size, mode="bicubic").clamp(0, 1).to(device)
+    weights = StyleNet.load()
+    ours, exact = RegionStylizer(weights, device, dtype), RegionStylizer(weights, device, torch.float32, impl="ref")
+    styles = [exact.record(rgb[:1], style) for style in (19, 8, 3)]
+    columns = torch.arange(width, device=device) * STYLES // width
+    index = ((columns * STYLES + columns) * LEVELS + LEVELS - 1).to(torch.int32).expand(count, height, width)
+    index = index.contiguous()
+    table = blend_table(styles)
+    apart = (ours.paint(rgb, table, index).float() - exact.paint(rgb, table, index)).abs().mean()
+    assert apart < 0.02, f"painting is {apart:.4f} from the reference in float32"
+    plain = Plain(weights, 19).to(device, dtype).to(memory_format=torch.channels_last).eval()
+    image = rgb.to(dtype).contiguous(memory_format=torch.channels_last)
+    own = (plain(image[:1]).float() - weights.to(device)(rgb[:1], 19)).abs().mean()
+    assert own < 0.05, f"the plain network is {own:.4f} from the published one"
+    del exact
+    mixed_ms, one_ms, plain_ms = (
+        time_on(device, call)["median"] / count
+        for call in (
+            lambda: ours.paint(image, table, index),
+            lambda: ours.paint(image, styles[0]),
+            lambda: plain(image),
+        )
+    )
+    where = f"{width}x{height}, batch {count}, {str(dtype).removeprefix('torch.')}"
+    rows = [
+        figure(f"network, {STYLES} styles, {where}", mixed_ms, "ms/frame"),
+        figure(f"network, 1 style, {where}", one_ms, "ms/frame"),
+        figure("nn.InstanceNorm2d channels-last, 1 style", plain_ms, "ms/frame"),
+        figure(f"nn.InstanceNorm2d / ours ({STYLES} styles)", plain_ms / mixed_ms, "x", goal=2.0),
+        figure("nn.InstanceNorm2d / ours (1 style)", plain_ms / one_ms, "x", goal=2.0),
+    ]
+    if device.type == "cuda":
+
+        def with_compile() -> float:
+            net = RegionStylizer(weights, device, dtype, impl="ref", compile_lookup=True)
+            net.paint(image, table, index)
+            if net.compile_error is not None:
+                raise RuntimeError(net.compile_error)
+            return time_on(device, lambda: net.paint(image, table, index))["median"] / count
+
+        ms = try_peer("torch.compile of the per-pixel reference", with_compile)
+        if ms is not None:
+            rows.append(figure(f"torch.compile of the per-pixel reference, {STYLES} styles", ms, "ms/frame"))
+            rows.append(figure(f"torch.compile / ours ({STYLES} styles)", ms / mixed_ms, "x", goal=1.2))
+    return rows
+
+
+def _affine(
+    kind: tuple[str, int, int, bool, int | None, Any],
+    device: torch.device,
+    dtype: torch.dtype,
+    count: int,
+    size: tuple[int, int],
+    copy: float,
+) -> list[dict[str, Any]]:
+    name, channels, scale_px, up, pad, activation = kind
+    height, width = size[0] // scale_px, size[1] // scale_px
+    kept, side = (channels // 4, 2) if up else (channels, 1)
+    y = torch.randn(count, height, width, channels, device=device, dtype=dtype)
+    index = torch.randint(0, STYLES * STYLES, (count, 1, -(-width // 64)), device=device).repeat_interleave(64, 2)
+    index = (index[..., :width].expand(count, height, width) * LEVELS + LEVELS - 1).to(torch.int32).contiguous()
+    scale, shift = torch.rand(2, STYLES * STYLES * LEVELS, kept, device=device)
+    padded = None
+    if pad is not None:
+        shape = (count, kept, side * height + 2 * pad, side * width + 2 * pad)
+        padded = torch.zeros(shape, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last)
+
+    def call(impl: str = "auto") -> torch.Tensor:
+        return affine_into(y, index, scale, shift, padded, activation=activation, impl=impl)
+
+    if padded is None:
+        kept_y = y.clone()
+        found = call().clone()
+        y.copy_(kept_y)
+        expected = call("ref").clone()
+    else:
+        found = call().clone()
+        padded.zero_()
+        expected = call("ref").clone()
+    torch.testing.assert_close(found.float(), expected.float(), rtol=2**-6, atol=2**-6)
+    ms = time_on(device, call)["median"]
+    moved = y.numel() * y.element_size() * (3 if activation == "residual" else 2) + 4 * index.numel()
+    gbps = moved / ms / 1e6
+    return [
+        figure(f"affine, {name}, [{count}, {height}, {width}, {channels}]", gbps, "GB/s"),
+        figure(f"affine, {name} / copy", gbps / copy, "x", goal=0.7),
+    ]
+
+
+def _composite(
+    device: torch.device, dtype: torch.dtype, count: int, size: tuple[int, int], copy: float
+) -> list[dict[str, Any]]:
+    half = (size[0] // 2, size[1] // 2)
+    rgb = torch.rand(count, 3, *size, device=device).to(dtype).contiguous(memory_format=torch.channels_last)
+    y, u, v = (torch.randint(0, 256, (count, *s), dtype=torch.uint8, device=device) for s in (size, half, half))
+    strength = torch.rand(count, *size, device=device)
+
+    def call(impl: str = "auto") -> Any:
+        return composite(rgb, (y, u, v), ColorTags(), strength, subsample=True, impl=impl)
+
+    for found, expected in zip(call(), call("ref"), strict=True):
+        assert (found.int() - expected.int()).abs().max() <= 1
+    ours, reference = (time_on(device, lambda impl=impl: call(impl))["median"] for impl in ("auto", "ref"))
+    gbps = count * size[0] * size[1] * (3 * rgb.element_size() + 4 + 1.5 + 1.5) / ours / 1e6
+    return [
+        figure("composite, 4:2:0", ours / count, "ms/frame"),
+        figure("composite / copy", gbps / copy, "x", goal=0.7),
+        figure("composite, torch reference / ours", reference / ours, "x"),
+    ]
+
+
+if __name__ == "__main__":
+    run_stage_bench("stylize_regions", measure)

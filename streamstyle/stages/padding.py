@@ -1,0 +1,163 @@
+"""Padded channels-last buffers between the layers of the painting network, and what their borders hold.
+
+::
+
+    reflect          replicate          a layer of phases: channels (p00 p01 p10 p11) of one pixel
+    f e f g h        e e f g h                              are 2 x 2 pixels of the next buffer
+    c b c d ..       b b c d ..             p00 p01
+    f e f g h        e e f g h              p10 p11
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from streamstyle.errors import ShapeError
+from streamstyle.gpu.kernels import SCALARS
+
+SMALLEST_PX = 16
+Maybe = Tensor | None
+
+Border = Literal["reflect", "replicate"]
+
+
+@dataclass
+class Workspace:
+    """Padded channels-last inputs of each kind of layer, kept from frame to frame: fresh pages cost as much as work."""
+
+    shape: tuple[int, int, int]
+    full3: Tensor
+    full32: Tensor
+    half32: Tensor
+    quarter32: tuple[Tensor, Tensor]
+    half8: Tensor
+    full4: Tensor
+
+
+def workspace(count: int, height: int, width: int, dtype: torch.dtype, device: torch.device) -> Workspace:
+    """Buffers for a batch of pictures, height and width multiples of 4."""
+
+    def padded(channels: int, scale: int, pad: int) -> Tensor:
+        size = (count, channels, height // scale + 2 * pad, width // scale + 2 * pad)
+        return torch.empty(size, dtype=dtype, device=device, memory_format=torch.channels_last)
+
+    return Workspace(
+        (count, height, width),
+        full3=padded(3, 1, 4),
+        full32=padded(32, 1, 1),
+        half32=padded(32, 2, 1),
+        quarter32=(padded(32, 4, 1), padded(32, 4, 1)),
+        half8=padded(8, 2, 1),
+        full4=padded(4, 1, 4),
+    )
+
+
+def geometry(y: Tensor, padded: Tensor | None) -> tuple[bool, int]:
+    """Whether the channels of y [N, H, W, C] are phases of padded, and padded's border in pixels."""
+    if padded is None:
+        return False, 0
+    up = padded.shape[1] != y.shape[3]
+    return up, (padded.shape[3] - y.shape[2] * (1 + up)) // 2
+
+
+def check_layer(y: Tensor, index: Maybe, scale: Maybe, shift: Maybe, padded: Maybe) -> None:
+    """Raise ShapeError where the tensors of a layer (see ``stylize_regions.affine_into``) do not fit together."""
+    if y.ndim != 4 or y.dtype not in SCALARS:
+        raise ShapeError(f"y must be [N, H, W, C] float32, bfloat16 or float16, got {y.dtype} {[*y.shape]}")
+    if index is not None and (index.dtype != torch.int32 or index.shape != y.shape[:3]):
+        raise ShapeError(f"index must be int32 [N, H, W] as y {[*y.shape]}, got {index.dtype} {[*index.shape]}")
+    into = y.permute(0, 3, 1, 2) if padded is None else padded
+    if into.ndim != 4 or into.dtype != y.dtype:
+        raise ShapeError(f"padded must be {y.dtype} [N, C, H, W], got {into.dtype} {[*into.shape]}")
+    up, pad = geometry(y, into)
+    kept, height, width = y.shape[3] // (1 + 3 * up), y.shape[1] * (1 + up), y.shape[2] * (1 + up)
+    if into.shape != (y.shape[0], kept, height + 2 * pad, width + 2 * pad) or (
+        pad and not 0 <= pad < min(height, width)
+    ):
+        raise ShapeError(f"padded must hold y {[*y.shape]} and a border within it, got {[*into.shape]}")
+    if padded is not None and not padded.is_contiguous(memory_format=torch.channels_last):
+        raise ShapeError(f"padded must be channels-last, got {[*padded.shape]} with strides {padded.stride()}")
+    if (scale is None) != (shift is None) or (scale is not None and shift is not None and scale.shape != shift.shape):
+        shapes = [None if x is None else [*x.shape] for x in (scale, shift)]
+        raise ShapeError(f"scale and shift must be alike, got {shapes[0]} and {shapes[1]}")
+    if scale is not None and (scale.ndim != 1 + (index is not None) or scale.shape[-1] != kept):
+        wanted = f"[{kept}]" if index is None else f"[R, {kept}]"
+        raise ShapeError(f"scale and shift must be {wanted}, got {[*scale.shape]}")
+    for other in (index, scale, shift, padded):
+        if other is not None and other.device != y.device:
+            raise ShapeError(f"all tensors must be on y's {y.device}, got {[*other.shape]} on {other.device}")
+
+
+def interior(padded: Tensor, pad: int) -> Tensor:
+    """A padded [N, C, H, W] without its border, seen as [N, H, W, C]."""
+    height, width = padded.shape[2:]
+    return padded[:, :, pad : height - pad, pad : width - pad].permute(0, 2, 3, 1)
+
+
+def phase_view(x: Tensor) -> Tensor:
+    """[N, 2H, 2W, ...] seen as [N, H, 2, W, 2, ...]: where the four phases of an upsampling layer go."""
+    return x.unflatten(1, (x.shape[1] // 2, 2)).unflatten(3, (x.shape[2] // 2, 2))
+
+
+def by_phase(y: Tensor) -> Tensor:
+    """[N, H, W, 4 C] seen as [N, H, 2, W, 2, C]."""
+    return y.unflatten(3, (2, 2, y.shape[3] // 4)).permute(0, 1, 3, 2, 4, 5)
+
+
+def fill_border_(padded: Tensor, pad: int, border: Border) -> None:
+    """Fill the border from the interior, in place.
+
+    "reflect" mirrors about the outermost interior pixels; "replicate" between them and the border (for a pad of 1
+    their copies): a reflection, seen before nearest-neighbour doubling.
+    """
+    edge = int(border == "replicate")
+    for k in range(pad):
+        padded[:, :, k] = padded[:, :, 2 * pad - k - edge]
+        padded[:, :, -1 - k] = padded[:, :, -1 - 2 * pad + k + edge]
+    for k in range(pad):
+        padded[..., k] = padded[..., 2 * pad - k - edge]
+        padded[..., -1 - k] = padded[..., -1 - 2 * pad + k + edge]
+
+
+@functools.cache
+def _taps(phase: int) -> tuple[int, int, int]:
+    """Which low-resolution tap each of three high-resolution taps falls on."""
+    return (0, 1, 1) if phase == 0 else (1, 1, 2)
+
+
+def phase_weights(weight: Tensor) -> Tensor:
+    """Weights [O, I, 3, 3] that follow a nearest doubling, as [4 O, I, 3, 3] before it, phases (row, column) first."""
+    phases = weight.new_zeros(2, 2, *weight.shape)
+    for row in range(2):
+        for column in range(2):
+            for a, b in ((a, b) for a in range(3) for b in range(3)):
+                phases[row, column, :, :, _taps(row)[a], _taps(column)[b]] += weight[:, :, a, b]
+    return phases.flatten(0, 2)
+
+
+def pad_to_four(image: Tensor) -> Tensor:
+    """Reflect (replicate, where too small) right and down to multiples of 4, at least 16."""
+    height, width = image.shape[2:]
+    down = max(SMALLEST_PX, -(-height // 4) * 4) - height
+    right = max(SMALLEST_PX, -(-width // 4) * 4) - width
+    if not down and not right:
+        return image
+    mode = "reflect" if down < height and right < width else "replicate"
+    return F.pad(image, (0, right, 0, down), mode=mode)
+
+
+def pad_index(index: Tensor, size: Sequence[int]) -> Tensor:
+    """Repeat the last row and column of [N, H, W] down and right to a size."""
+    down, right = size[0] - index.shape[1], size[1] - index.shape[2]
+    if not down and not right:
+        return index
+    rows = torch.arange(size[0], device=index.device).clamp_(max=index.shape[1] - 1)
+    columns = torch.arange(size[1], device=index.device).clamp_(max=index.shape[2] - 1)
+    return index[:, rows][:, :, columns]
