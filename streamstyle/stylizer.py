@@ -22,7 +22,8 @@ from streamstyle.look import Look, ObjectStyle
 from streamstyle.nets.stylenet import StyleNet
 from streamstyle.object_tracks import ObjectTracks, object_mask
 from streamstyle.segmenter import Segmentation, Segmenter
-from streamstyle.stages.color import blend_planes_, rgb_to_yuv, yuv_to_rgb
+from streamstyle.stages.color import rgb_to_yuv, yuv_to_rgb
+from streamstyle.stages.composite import composite
 from streamstyle.stages.resize import resize_planes, small_size
 from streamstyle.stages.style_map import style_map
 from streamstyle.stages.stylize_regions import Affine, RegionStylizer, blend_index, blend_table
@@ -170,11 +171,9 @@ class Stylizer:
             return FrameBatch(y, u, v, batch.pts, batch.index)
         rgb = yuv_to_rgb(planes, color)
         image, share = self._paint_images(rgb, planes, color, batch.index, times_s)
-        out = rgb_to_yuv(image, color, subsample=subsample)
-        if share is not None:
-            fits = (planes[1].shape == planes[0].shape) != subsample
-            blend_planes_(out, planes if fits else _relaid(planes, rgb, color, subsample), share)
-        y, u, v = download(out)
+        fits = (planes[1].shape == planes[0].shape) != subsample
+        original = planes if fits or share is None else _relaid(planes, rgb, color, subsample)
+        y, u, v = download(composite(image, original, color, share, subsample=subsample))
         return FrameBatch(y, u, v, batch.pts, batch.index)
 
     def _paint_images(

@@ -14,6 +14,7 @@ from streamstyle import stylizer as stylizer_module
 from streamstyle.config import AnalysisOptions, Options, StyleOptions
 from streamstyle.errors import DeviceError, OptionError, ShapeError
 from streamstyle.frames import ColorTags, FrameBatch
+from streamstyle.gpu.transfer import Planes
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.stylizer import Stylizer
 
@@ -191,13 +192,13 @@ def test_planes_outside_every_styled_region_are_the_films_own(
     monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], halved: bool, subsample: bool, feather: float
 ) -> None:
     shares: list[torch.Tensor] = []
-    real = stylizer_module.blend_planes_
+    real = stylizer_module.composite
 
-    def spy(out: tuple[torch.Tensor, ...], original: tuple[torch.Tensor, ...], share: torch.Tensor) -> None:
+    def spy(rgb: torch.Tensor, original: Planes, color: ColorTags, share: torch.Tensor, *, subsample: bool) -> Planes:
         shares.append(share.clone())
-        real(out, original, share)  # type: ignore[arg-type]
+        return real(rgb, original, color, share, subsample=subsample)
 
-    monkeypatch.setattr(stylizer_module, "blend_planes_", spy)
+    monkeypatch.setattr(stylizer_module, "composite", spy)
     batch = planes(size=size, halved=halved)
     look = Look(background="none", objects=(ObjectStyle("it", "wave", region=1),))
     out = painted(look, batch, 4, subsample=subsample, painting=StyleOptions(feather=feather))
