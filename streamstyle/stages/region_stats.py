@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -68,6 +70,8 @@ def region_areas(ids: Tensor, regions: int, *, impl: str = "auto") -> Tensor:
     _check(ids, regions)
     if ids.numel() and chosen(impl, ids):
         return _region_areas_cuda(ids.contiguous(), regions)
+    if impl == "auto" and ids.device.type == "cpu" and ids[:1].numel() < 1 << 24:  # a float counts exactly up to there
+        return torch.from_numpy(np.stack([_areas(frame, regions) for frame in ids.numpy()] or [np.zeros((0, regions))]))
     return _region_areas_ref(ids, regions)
 
 
@@ -221,6 +225,15 @@ def _slots(ids: Tensor, regions: int) -> Tensor:
     """[N * H * W] int64: frame * regions + id."""
     frame = torch.arange(len(ids), dtype=torch.int32, device=ids.device).view(-1, 1, 1)
     return (_known(ids, regions) + frame * regions).flatten().long()
+
+
+def _areas(ids: np.ndarray, regions: int) -> np.ndarray:
+    """[regions] int64 areas of one frame; OpenCV counts numbers of 16 bits twice as fast as NumPy."""
+    known = np.where(ids.view(np.uint32) < regions, ids, 0) if ids.view(np.uint32).max(initial=0) >= regions else ids
+    if regions > 1 << 16 or not ids.size:
+        return np.bincount(known.ravel(), minlength=regions)
+    counts = cv2.calcHist([known.astype(np.uint16)], [0], None, [regions], [0, regions])
+    return counts.ravel().astype(np.int64)
 
 
 def _region_areas_ref(ids: Tensor, regions: int) -> Tensor:
