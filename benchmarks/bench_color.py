@@ -13,7 +13,6 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 import torch
@@ -73,13 +72,17 @@ def _on_cpu(device: torch.device) -> list[dict[str, Any]]:
     ]
     packed = np.concatenate([plane[0].numpy().reshape(-1, WIDTH) for plane in planes])
     picture = np.ascontiguousarray((rgb[0] * 255).round().byte().permute(1, 2, 0).numpy())
-    yuv_frame = av.VideoFrame.from_ndarray(packed, "yuv420p")
-    rgb_frame = av.VideoFrame.from_ndarray(picture, "rgb24")
+
+    def with_swscale(array: np.ndarray, source: str, target: str) -> Any:
+        import av
+
+        return av.VideoFrame.from_ndarray(array, source).reformat(format=target)
+
     for name, ours, call in (
         ("cv2.cvtColor, planes to RGB bytes", to_rgb, lambda: cv2.cvtColor(packed, cv2.COLOR_YUV2RGB_I420)),
         ("cv2.cvtColor, RGB bytes to planes", to_yuv, lambda: cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420)),
-        ("libswscale, planes to RGB bytes", to_rgb, lambda: yuv_frame.reformat(format="rgb24")),
-        ("libswscale, RGB bytes to planes", to_yuv, lambda: rgb_frame.reformat(format="yuv420p")),
+        ("libswscale, planes to RGB bytes", to_rgb, lambda: with_swscale(packed, "yuv420p", "rgb24")),
+        ("libswscale, RGB bytes to planes", to_yuv, lambda: with_swscale(picture, "rgb24", "yuv420p")),
     ):
         ms = try_peer(name, lambda call=call: time_on(device, call)["median"])
         if ms is not None:

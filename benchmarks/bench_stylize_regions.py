@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from common import copy_gbps, figure, run_stage_bench, time_on, try_peer
+from common import copy_gbps, figure, run_stage_bench, time_on, try_peer, weights_or_random
 
 from streamstyle.frames import ColorTags
 from streamstyle.gpu.transfer import choose_dtype
@@ -73,12 +73,14 @@ def measure(device: torch.device) -> list[dict[str, Any]]:
     count, size = (4, (1080, 1920)) if on_gpu else (1, (360, 640))
     dtype = choose_dtype("auto", device)
     torch.manual_seed(0)
-    rows = _network(device, dtype, count, size)
+    weights_or_random()
+    torch.backends.cudnn.allow_tf32 = False  # float32 stands for itself
+    rows = []
     if on_gpu:
         copy = copy_gbps(device)
         rows += [row for kind in KINDS for row in _affine(kind, device, dtype, count, size, copy)]
         rows += _composite(device, dtype, count, size, copy)
-    return rows
+    return rows + _network(device, dtype, count, size)
 
 
 @torch.inference_mode()

@@ -97,6 +97,34 @@ def time_on(device: torch.device, function: Callable[[], Any], runs: int = 20, w
     return spread(taken)
 
 
+def weights_or_random() -> bool:
+    """Whether the published weights are here; where not, both networks get random ones from now on."""
+    import torch
+
+    from streamstyle.nets import weights
+    from streamstyle.nets.hed import HED
+    from streamstyle.nets.stylenet import StyleNet
+
+    try:
+        for name in ("multistyle26", "hed"):
+            weights.fetch(name, say=None)
+        return True
+    except Exception as error:  # a report must not end here
+        print(f"random weights stand in: {error}")
+
+    def filled(net: Any) -> Any:
+        for tensor in [*net.parameters(), *net.buffers()]:
+            tensor.data.normal_(0, max(1, tensor[0].numel() if tensor.ndim > 1 else 1) ** -0.5)
+        return net.requires_grad_(False).eval()
+
+    def load_hed(cls: Any, side: Any = "2", device: Any = "cpu", dtype: Any = torch.float32, **_: Any) -> Any:
+        return filled(cls(side)).to(device=device, dtype=dtype, memory_format=torch.channels_last)
+
+    HED.load = classmethod(load_hed)  # type: ignore[method-assign, assignment]
+    StyleNet.load = classmethod(lambda cls: filled(cls()))  # type: ignore[method-assign, assignment]
+    return False
+
+
 def copy_gbps(device: torch.device) -> float:
     """Bytes read plus bytes written a second by a plain copy of 256 MiB on the device, in 1e9."""
     import torch

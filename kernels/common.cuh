@@ -31,16 +31,11 @@ typedef unsigned long long u64;
 
 DEVICE int lane_id() { return threadIdx.x % WARP; }
 DEVICE void sync_block() { __syncthreads(); }
-DEVICE void sync_warp() { __syncwarp(); }
 // Bit l is set where lane l's predicate holds.
 DEVICE u32 warp_ballot(bool predicate) { return __ballot_sync(ALL_LANES, predicate); }
 template <typename T>
 DEVICE T warp_from(T value, int lane) {
     return __shfl_sync(ALL_LANES, value, lane);
-}
-template <typename T>
-DEVICE T warp_down(T value, int lanes) {
-    return __shfl_down_sync(ALL_LANES, value, lanes);
 }
 template <typename T>
 DEVICE T warp_up(T value, int lanes) {

@@ -14,7 +14,7 @@ from streamstyle.nets.hed import HED
 from streamstyle.stages.connected_components import label_regions
 from streamstyle.stages.grow_regions import grow_regions
 from streamstyle.stages.otsu_threshold import otsu_threshold
-from streamstyle.stages.region_stats import region_areas
+from streamstyle.stages.region_stats import largest_region, region_areas
 
 EDGE_FLOOR = 20
 """Edge strength (of 255) below which nothing is an edge: Otsu would split the noise of a flat picture in two."""
@@ -100,9 +100,7 @@ class Segmenter:
 
 def _largest(ids: Tensor, counts: Tensor) -> Tensor:
     """[N, 1, 1] id of the largest region, 0 aside; of equals the lowest."""
-    areas = region_areas(ids, int(counts.max()) + 1)  # synchronises
-    areas[:, 0] = 0
-    return areas.argmax(1).to(torch.int32).view(-1, 1, 1)
+    return largest_region(region_areas(ids, int(counts.max()) + 1)).view(-1, 1, 1)  # synchronises
 
 
 def _renumber(ids: Tensor, counts: Tensor, smallest: float, background: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -107,6 +107,12 @@ def networks(cached: None) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def float32_is_float32() -> None:
+    """cuDNN would round the factors of float32 convolutions to 10 bits (TF32); references are compared more closely."""
+    torch.backends.cudnn.allow_tf32 = False
+
+
 @pytest.fixture(autouse=True)
 def random_numbers() -> Iterator[None]:
     """Seed every generator before a test, and put it back as it was after."""

@@ -7,17 +7,19 @@ otherwise.
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
-import av
 import cv2
 import numpy as np
-import onnx
-import onnxruntime
 import scipy.ndimage
 import skimage.filters
 import skimage.measure
 import skimage.segmentation
 import torch
+
+if TYPE_CHECKING:
+    import onnx
+    import onnxruntime
 
 # -- pictures ---------------------------------------------------------------------------------------------------------
 
@@ -181,6 +183,8 @@ def swscale_to_yuv(rgb: np.ndarray, matrix: str, full_range: bool, subsample: bo
 
 
 def _swscale(planes: list[np.ndarray], source: str, target: str, options: str) -> list[np.ndarray]:
+    import av
+
     height, width = planes[0].shape
     graph = av.filter.Graph()
     nodes = [
@@ -230,6 +234,9 @@ EPSILON = 1e-5
 
 def stylenet_session(weights: dict[str, np.ndarray], style: int) -> onnxruntime.InferenceSession:
     """Dumoulin's network for one style as an ONNX graph, written out from the paper's table: rgb in, painted out."""
+    import onnx
+    import onnxruntime
+
     nodes: list[onnx.NodeProto] = []
     tensors: list[onnx.TensorProto] = []
 

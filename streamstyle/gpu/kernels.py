@@ -12,14 +12,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from streamstyle.errors import DeviceError, ShapeError
-
-Impl = Literal["auto", "ref", "cuda"]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _FOLDERS = (_PACKAGE / "_kernels", _PACKAGE.parent / "kernels")  # in an installed wheel; in the repository
@@ -192,6 +190,9 @@ def launch(
         return
     for parameter, value in zip(parameters, values, strict=True):
         _check(entry, parameter, value, _macros(stem) | defines)
+    devices = {str(value.device) for value in values if isinstance(value, Tensor) and value.numel()}
+    if len(devices) > 1:
+        raise ShapeError(f"{entry}: all tensors must be on one device, got {', '.join(sorted(devices))}")
     blocks = min(MOST_BLOCKS, size if by_block else -(-size // THREADS))
     _runner(stem, entry, blocks, THREADS, list(values), defines)
 
@@ -229,10 +230,28 @@ def _run_with_cupy(
             arguments.append(numbers[parameter.kind](value))
     assert device is not None
     with cupy.cuda.Device(device.index), torch.cuda.device(device):
-        cuda_stream = cupy.cuda.ExternalStream(torch.cuda.current_stream(device).cuda_stream)
+        cuda_stream = _torch_stream(device)
         function = _function(stem, entry, device.index, tuple(sorted(defines.items())))
         with cuda_stream:
             function((blocks,), (threads,), tuple(arguments))
+
+
+class _TorchStream:
+    """torch's current CUDA stream, by the protocol that CuPy 14 asks for."""
+
+    def __init__(self, handle: int) -> None:
+        self.handle = handle
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.handle
+
+
+def _torch_stream(device: torch.device) -> Any:
+    import cupy
+
+    handle = torch.cuda.current_stream(device).cuda_stream
+    from_external = getattr(cupy.cuda.Stream, "from_external", None)  # CuPy 14; ExternalStream is deprecated there
+    return cupy.cuda.ExternalStream(handle) if from_external is None else from_external(_TorchStream(handle))
 
 
 @functools.cache

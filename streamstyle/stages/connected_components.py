@@ -27,6 +27,8 @@ STEM = "connected_components"
 CHUNK_PX = 1024
 """Pixels whose roots are counted together; the kernels' CHUNK."""
 WARP = 32
+MOST_PX = 2**31 - 2**13
+"""In a frame: the kernels count its pixels, and a chunk beyond, in int32."""
 _OPENCV = int(cv2.__version__.partition(".")[0])
 
 
@@ -115,7 +117,7 @@ def dense_labels(labels: Tensor, *, impl: str = "auto") -> tuple[Tensor, Tensor]
 def _check(mask: Tensor, connectivity: int) -> None:
     if mask.ndim != 3 or mask.dtype not in (torch.uint8, torch.bool):
         raise ShapeError(f"mask must be [N, H, W] uint8 or bool, got {mask.dtype} {[*mask.shape]}")
-    if mask.shape[1] * mask.shape[2] >= 2**31 - 1:
+    if mask.shape[1] * mask.shape[2] > MOST_PX:
         raise ShapeError(f"labels are int32 and a frame of {[*mask.shape[1:]]} has more pixels than that")
     if connectivity not in (4, 8):
         raise ShapeError(f"connectivity must be 4 or 8, got {connectivity}")

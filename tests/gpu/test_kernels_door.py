@@ -209,6 +209,12 @@ def test_a_value_that_does_not_fit_is_refused_and_shown(launched, other, complai
     assert launched == []
 
 
+def test_tensors_on_two_devices_are_refused_and_shown(launched):
+    with pytest.raises(ShapeError, match="all tensors must be on one device, got cpu, meta"):
+        kernels.launch("blur", "blur_rows", 1, *arguments(y=torch.zeros(4, device="meta")))
+    assert launched == []
+
+
 def test_too_few_values_and_an_unknown_entry_are_refused(launched):
     with pytest.raises(ShapeError, match="takes 6 arguments, got 1"):
         kernels.launch("blur", "blur_rows", 1, 5)
@@ -258,7 +264,8 @@ def test_a_source_that_does_not_compile_is_named(launched, monkeypatch):
     kernels._function.cache_clear()
 
 
-def test_cupy_is_given_pointers_and_numbers_of_the_declared_types(launched, monkeypatch):
+@pytest.mark.parametrize("version", [13, 14])
+def test_cupy_is_given_pointers_and_numbers_of_the_declared_types(launched, monkeypatch, version):
     """What CuPy gets, seen by a stand-in: types, grid, stream, build options."""
     seen = {}
 
@@ -284,7 +291,13 @@ def test_cupy_is_given_pointers_and_numbers_of_the_declared_types(launched, monk
 
     cupy = types.ModuleType("cupy")
     cupy.RawModule = RawModule
-    cupy.cuda = types.SimpleNamespace(Device=entering("device"), ExternalStream=entering("stream"))
+    enter = entering("stream")
+    if version == 13:
+        stream = {"Stream": object, "ExternalStream": enter}
+    else:
+        protocol = types.SimpleNamespace(from_external=lambda given: enter(given.__cuda_stream__()[1]))
+        stream = {"Stream": protocol, "ExternalStream": None}
+    cupy.cuda = types.SimpleNamespace(Device=entering("device"), **stream)
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setattr(torch.cuda, "device", entering("torch device"))
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: types.SimpleNamespace(cuda_stream=1234))
