@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from streamstyle.config import OutputOptions
 from streamstyle.errors import OptionError
 from streamstyle.frames import Frame, FrameBatch, VideoInfo
@@ -19,16 +21,28 @@ def place_objects(stylizer: Stylizer, info: VideoInfo) -> None:
     A person's numbers and points are those of the film's own size, as ``preview`` shows it.
 
     Raises:
-        OptionError: a point outside the frame or on no object, no region of that number, or a time after the part that
-            is painted; in the person's own numbers.
+        OptionError: a point outside the frame or on no object, no region of that number, a time after the part that is
+            painted, or a region that has another name already; in the person's own numbers.
         InputError: a time outside the film.
     """
-    if stylizer.look.objects:
-        out = stylizer.options.output
-        stylizer.name_objects(tuple(_placed(stylizer, info, thing, out) for thing in stylizer.look.objects))
+    if not stylizer.look.objects:
+        return
+    placed: list[tuple[ObjectStyle, np.ndarray]] = []
+    for said in stylizer.look.objects:
+        thing, mask = _placed(stylizer, info, said, stylizer.options.output)
+        for other, taken in placed:
+            if other.at_s == thing.at_s and other.name != thing.name and np.array_equal(taken, mask):
+                raise OptionError(
+                    f"object '{said.name}' @{said.where}: that region is object '{other.name}'; name it once"
+                )
+        placed.append((thing, mask))
+    stylizer.name_objects(tuple(thing for thing, _ in placed))
 
 
-def _placed(stylizer: Stylizer, info: VideoInfo, said: ObjectStyle, out: OutputOptions) -> ObjectStyle:
+def _placed(
+    stylizer: Stylizer, info: VideoInfo, said: ObjectStyle, out: OutputOptions
+) -> tuple[ObjectStyle, np.ndarray]:
+    """The object with its exact time and point, and where it is in that frame, [h, w] bool at the analysis size."""
     if said.point is not None and not (0 <= said.point[0] < info.width and 0 <= said.point[1] < info.height):
         raise OptionError(
             f"object '{said.name}' @{said.where}: outside the frame, which is {info.width}x{info.height} pixels"
@@ -51,10 +65,10 @@ def _placed(stylizer: Stylizer, info: VideoInfo, said: ObjectStyle, out: OutputO
         x, y = (int((p + 0.5) * to / of) for p, to, of in zip(point, painted, own_size, strict=True))
         thing = replace(thing, region=None, point=(x, y))
     try:
-        stylizer.check_object(thing, FrameBatch.stack([frame]), info.color)
+        mask = stylizer.check_object(thing, FrameBatch.stack([frame]), info.color)
     except OptionError as error:
         raise OptionError(str(error).replace(f"@{thing.where}", f"@{said.where}")) from None
-    return thing
+    return thing, mask
 
 
 def shown_frame(info: VideoInfo, thing: ObjectStyle, out: OutputOptions) -> Frame:

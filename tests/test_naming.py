@@ -8,6 +8,7 @@ import torch
 from clips import make_clip
 
 from streamstyle.config import Options, OutputOptions
+from streamstyle.errors import OptionError
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.probe import probe
 from streamstyle.naming import naming_frame, place_objects
@@ -114,3 +115,13 @@ def test_a_number_is_that_of_the_frame_preview_shows_at_the_start(tmp_path, at_s
     assert (shown, painted) == (pytest.approx(0.5), pytest.approx(0.6))
     assert [(o.region, o.point) for o in stylizer.named] == [(None, (7, 8))]
     assert stylizer.named[0].at_s == pytest.approx(0.6)
+
+
+@pytest.mark.weights
+@pytest.mark.usefixtures("cached")
+def test_one_region_has_one_name(tmp_path):
+    source = make_clip(tmp_path / "in.mp4", frames=3, audio=False)
+    one, other = ObjectStyle("a", "wave", region=1), ObjectStyle("b", "starry", region=1)
+    with pytest.raises(OptionError, match="object 'b' @#1: that region is object 'a'; name it once"):
+        stylize(source, tmp_path / "out.mp4", look=Look(background="none", objects=(one, other)), options=Options())
+    assert list(tmp_path.iterdir()) == [source]
