@@ -14,7 +14,7 @@ from streamstyle.nets.hed import HED
 from streamstyle.stages.connected_components import label_regions
 from streamstyle.stages.grow_regions import grow_regions
 from streamstyle.stages.otsu_threshold import otsu_threshold
-from streamstyle.stages.region_stats import largest_region, region_areas
+from streamstyle.stages.region_stats import largest_region, limit_regions, region_areas
 
 EDGE_FLOOR = 20
 """Edge strength (of 255) below which nothing is an edge: Otsu would split the noise of a flat picture in two."""
@@ -28,7 +28,7 @@ eight DAVIS sequences: the mean IoU of the regions under the true object in the 
 MARGIN_PX = 16
 """Width of the border HED sees around a picture; a multiple of its coarsest pooling."""
 MOST_REGIONS = 4096
-"""Regions smaller than this part of a frame are never kept, so that there are at most so many."""
+"""In a frame, the background among them; the smallest beyond so many go to the background, and are counted."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,14 @@ class Segmenter:
         options: segmenter, edge side, threshold, smallest area.
         device: where HED runs, in the precision that is native there, so that a region has one number in a preview
             and in every run.
+
+    Attributes:
+        left_out: regions so far that were more than MOST_REGIONS a frame.
     """
 
     def __init__(self, options: AnalysisOptions, device: torch.device) -> None:
         self.options = options
+        self.left_out = 0
         self._hed = HED.load(options.edge_side, device, choose_dtype("auto", device))
 
     @torch.inference_mode()
@@ -67,15 +71,17 @@ class Segmenter:
         is_edge = otsu_threshold(edges, method=self.options.threshold, share=share) & (edges > EDGE_FLOOR)
         areas, counts = label_regions(~is_edge, connectivity=4)  # edge-free areas
         pixels = edges[0].numel()
-        smallest = max(pixels / MOST_REGIONS, self.options.min_area / 100 * pixels)
+        smallest = self.options.min_area / 100 * pixels
         if self.options.segmenter == "components":
             ids, counts = self._components(areas, counts, smallest)
         else:
             ids, counts = self._regions(areas, counts, edges, smallest)
-        return [
-            Segmentation(ids[i], count, edges[i], rgb[i])
-            for i, count in enumerate(counts.tolist())  # synchronises
-        ]
+        regions = counts.tolist()  # synchronises
+        if max(regions, default=0) > MOST_REGIONS:
+            ids, left_out = limit_regions(ids, region_areas(ids, max(regions)), MOST_REGIONS)
+            self.left_out += int(left_out.sum())  # synchronises
+            regions = [min(count, MOST_REGIONS) for count in regions]
+        return [Segmentation(ids[i], count, edges[i], rgb[i]) for i, count in enumerate(regions)]
 
     def _strength(self, rgb: Tensor) -> Tensor:
         """HED's edges of pictures that go on beyond their border: its zero padding would put an edge all round."""

@@ -21,7 +21,7 @@ from streamstyle.gpu.transfer import Planes, choose_device, choose_dtype, downlo
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.nets.stylenet import StyleNet
 from streamstyle.object_tracks import ObjectTracks, object_mask
-from streamstyle.segmenter import Segmentation, Segmenter
+from streamstyle.segmenter import MOST_REGIONS, Segmentation, Segmenter
 from streamstyle.stages.color import rgb_to_yuv, yuv_to_rgb
 from streamstyle.stages.composite import composite
 from streamstyle.stages.resize import resize_planes, small_size
@@ -257,6 +257,11 @@ class Stylizer:
             f"object '{name}' was lost after frame {frame}: name it again at a later time with @SECONDS"
             for name, frame in self._tracks.lost()
         ]
+        if self._tracks.segmenter.left_out:
+            lines.append(
+                f"{self._tracks.segmenter.left_out} regions beyond the {MOST_REGIONS} a frame may have went to the "
+                "background, the smallest first; give a larger --min-area"
+            )
         if self._tracks.tracker.forgotten:
             lines.append(f"{self._tracks.tracker.forgotten} small objects are left out of the report")
         return lines

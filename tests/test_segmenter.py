@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from streamstyle import segmenter
 from streamstyle.config import AnalysisOptions
 from streamstyle.nets.hed import HED
 from streamstyle.segmenter import MARGIN_PX, Segmenter
@@ -106,3 +107,20 @@ def test_hed_sees_no_edge_round_a_flat_picture(asset, kind, level):
     asset("hed")
     segmenter = Segmenter(AnalysisOptions(segmenter=kind), torch.device("cpu"))
     assert segmenter(torch.full((1, 3, 96, 160), level / 255))[0].regions == 1
+
+
+@pytest.mark.parametrize("most", [5, 9, 10])
+def test_regions_beyond_the_most_go_to_the_background_smallest_first_and_are_counted(monkeypatch, most):
+    """Nine boxes of growing size on a ground: ten regions, the ground being the background."""
+    edges = np.full((60, 200), 4, np.uint8)
+    for k in range(9):
+        edges[4 : 12 + 4 * k, 4 + 21 * k : 20 + 21 * k] = 220
+        edges[6 : 10 + 4 * k, 6 + 21 * k : 18 + 21 * k] = 4
+    monkeypatch.setattr(segmenter, "MOST_REGIONS", most)
+    find = segmenter_of(monkeypatch, edges)
+    (found,) = find(torch.zeros(1, 3, *edges.shape))
+    assert found.regions == most
+    assert find.left_out == 10 - most
+    kept = [int(found.ids[8, 12 + 21 * k]) > 0 for k in range(9)]
+    assert kept == [k >= 10 - most for k in range(9)]
+    assert sorted(found.ids.unique().tolist()) == list(range(most))
