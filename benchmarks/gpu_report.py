@@ -1,7 +1,7 @@
 """Everything a machine with CUDA can show, in one go, with nothing to download: one JSON and one Markdown report.
 
     make gpu-report
-    python benchmarks/gpu_report.py --only stages pipeline --out /tmp/report
+    python benchmarks/gpu_report.py --only stages pipeline --out gpu-report
 
 Each part is a process of its own with a time limit, so that a part that fails, hangs or crashes the device's context
 costs itself alone: the report goes on, and says so. Parts: the CUDA tests; compute-sanitizer's memcheck and racecheck
