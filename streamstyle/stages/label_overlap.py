@@ -22,6 +22,7 @@ from torch import Tensor
 
 from streamstyle.errors import ShapeError
 from streamstyle.gpu.kernels import chosen, launch
+from streamstyle.stages.region_stats import known_ids
 
 STEM = "label_overlap"
 CHUNK_PX, TILE_PX = 1024, 8192
@@ -153,17 +154,8 @@ def _check(labels: Tensor, others: Tensor, tables: int, count: int, others_count
         )
 
 
-def _known(labels: Tensor, count: int) -> Tensor:
-    """The labels, with 0 for those outside 0 .. count - 1."""
-    if labels.device.type == "cpu" and labels.numel():  # a look at both ends costs a CPU less than a pass
-        least, most = labels.aminmax()
-        if least >= 0 and most < count:
-            return labels
-    return torch.where((labels >= 0) & (labels < count), labels, 0)
-
-
 def _label_overlap_ref(labels: Tensor, others: Tensor, count: int, others_count: int) -> Tensor:
-    pairs = torch.add(_known(others, others_count), _known(labels, count), alpha=others_count).flatten(1)
+    pairs = torch.add(known_ids(others, others_count), known_ids(labels, count), alpha=others_count).flatten(1)
     table = torch.zeros(len(labels), count * others_count, dtype=torch.int64, device=labels.device)
     if labels.device.type == "cpu":
         for frame, counts in zip(pairs, table, strict=True):

@@ -70,8 +70,8 @@ def region_areas(ids: Tensor, regions: int, *, impl: str = "auto") -> Tensor:
     _check(ids, regions)
     if ids.numel() and chosen(impl, ids):
         return _region_areas_cuda(ids.contiguous(), regions)
-    if impl == "auto" and ids.device.type == "cpu" and ids[:1].numel() < 1 << 24:  # a float counts exactly up to there
-        return torch.from_numpy(np.stack([_areas(frame, regions) for frame in ids.numpy()] or [np.zeros((0, regions))]))
+    if impl == "auto" and ids.device.type == "cpu" and 0 < ids[:1].numel() < 1 << 24:  # a float counts exactly so far
+        return torch.from_numpy(np.stack([_areas(frame, regions) for frame in known_ids(ids, regions).numpy()]))
     return _region_areas_ref(ids, regions)
 
 
@@ -165,7 +165,7 @@ def limit_regions(ids: Tensor, areas: Tensor, most: int, *, impl: str = "auto") 
     dropped = present.sum(1) - stays.sum(1)
     if ids.numel() and chosen(impl, ids):
         return _look_up_cuda(ids.contiguous(), table), dropped
-    return table.gather(1, _known(ids, areas.shape[1]).flatten(1).long()).view_as(ids), dropped
+    return table.gather(1, known_ids(ids, areas.shape[1]).flatten(1).long()).view_as(ids), dropped
 
 
 def fill_holes(ids: Tensor, *, impl: str = "auto") -> Tensor:
@@ -212,7 +212,7 @@ def _check_areas(areas: Tensor) -> None:
         raise ShapeError(f"areas must be int64 [N, R] with R at least 1, got {areas.dtype} {[*areas.shape]}")
 
 
-def _known(ids: Tensor, regions: int) -> Tensor:
+def known_ids(ids: Tensor, regions: int) -> Tensor:
     """The ids, with 0 for those outside 0 .. regions - 1."""
     if ids.device.type == "cpu" and ids.numel():  # a look at both ends costs a CPU less than a pass
         least, most = ids.aminmax()
@@ -224,22 +224,21 @@ def _known(ids: Tensor, regions: int) -> Tensor:
 def _slots(ids: Tensor, regions: int) -> Tensor:
     """[N * H * W] int64: frame * regions + id."""
     frame = torch.arange(len(ids), dtype=torch.int32, device=ids.device).view(-1, 1, 1)
-    return (_known(ids, regions) + frame * regions).flatten().long()
+    return (known_ids(ids, regions) + frame * regions).flatten().long()
 
 
 def _areas(ids: np.ndarray, regions: int) -> np.ndarray:
     """[regions] int64 areas of one frame; OpenCV counts numbers of 16 bits twice as fast as NumPy."""
-    known = np.where(ids.view(np.uint32) < regions, ids, 0) if ids.view(np.uint32).max(initial=0) >= regions else ids
-    if regions > 1 << 16 or not ids.size:
-        return np.bincount(known.ravel(), minlength=regions)
-    counts = cv2.calcHist([known.astype(np.uint16)], [0], None, [regions], [0, regions])
+    if regions > 1 << 16:
+        return np.bincount(ids.ravel(), minlength=regions)
+    counts = cv2.calcHist([ids.astype(np.uint16)], [0], None, [regions], [0, regions])
     return counts.ravel().astype(np.int64)
 
 
 def _region_areas_ref(ids: Tensor, regions: int) -> Tensor:
     area = torch.zeros(len(ids), regions, dtype=torch.int64, device=ids.device)
     if ids.device.type == "cpu":
-        for frame, counts in zip(_known(ids, regions), area, strict=True):
+        for frame, counts in zip(known_ids(ids, regions), area, strict=True):
             counts += torch.bincount(frame.flatten(), minlength=regions)
         return area
     ones = area.new_ones(1).expand(ids.numel())  # bincount would synchronise

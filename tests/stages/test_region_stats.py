@@ -271,3 +271,11 @@ def test_every_entry_is_launched():
         limit_regions(ids, areas, 2, impl="cuda")
         fill_holes(ids, impl="cuda")
     assert set(kernels.entries(stage.STEM)) <= set(runner.launched)
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 5), (2, 0, 5), (2, 4, 0)])
+def test_areas_of_no_pixels_are_zeros(way, shape):
+    areas = region_areas(torch.zeros(shape, dtype=torch.int32, device=way.device), 3, impl=way.impl)
+    assert areas.dtype == torch.int64
+    assert areas.shape == (shape[0], 3)
+    assert not areas.any()
