@@ -63,7 +63,13 @@ class Run:
         share_one_heap()
         with Progress(self.quiet) as progress:
             report = stylize(
-                self.input, self.output, look=look, options=self.options, on_frames=progress, dry_run=self.dry_run
+                self.input,
+                self.output,
+                look=look,
+                options=self.options,
+                on_frames=progress,
+                say=None if self.quiet else say,
+                dry_run=self.dry_run,
             )
         if self.look.save_look is not None and not self.dry_run:
             look.write(self.look.save_look)
@@ -319,13 +325,13 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()  # here, where a reader that left early is no fault
         return status
     except StreamstyleError as error:
-        say(f"{PROGRAM}: {error}")
+        say("; ".join([f"{PROGRAM}: {error}", *getattr(error, "__notes__", ())]))
         return 2
     except MemoryError:
         say(f"{PROGRAM}: out of memory; give a smaller --size")
         return 2
-    except KeyboardInterrupt:
-        say(f"{PROGRAM}: stopped; no half-written film was left behind")
+    except KeyboardInterrupt as error:
+        say("; ".join([f"{PROGRAM}: stopped", *getattr(error, "__notes__", ("no half-written film was left behind",))]))
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -152,6 +152,11 @@ class OutputOptions(Checked):
         Doc("x264 effort: slower is smaller."),
     ] = "veryfast"
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff, Doc("Replace OUT if it exists.")] = False
+    no_resume: Annotated[
+        bool,
+        tyro.conf.FlagCreatePairsOff,
+        Doc("Begin anew, and keep nothing when stopped; without it the same command goes on where it was stopped."),
+    ] = False
 
 
 @dataclass(frozen=True)

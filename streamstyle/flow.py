@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -12,7 +14,33 @@ T = TypeVar("T")
 _DONE = object()
 
 
-def prefetch(upstream: Iterable[T], depth: int) -> Generator[T, None, None]:
+@dataclass
+class Gauge:
+    """How a hand-over went: who waited for whom.
+
+    Attributes:
+        name: of the stage upstream.
+        items: handed over.
+        filled: sum over the items of how many waited, each time one was taken.
+        depth: how many may wait.
+        upstream_waits_s: how long the stage upstream had nowhere to put its item: the stage below was slower.
+        downstream_waits_s: how long the stage below had nothing to take.
+    """
+
+    name: str = ""
+    items: int = 0
+    filled: int = 0
+    depth: int = 1
+    upstream_waits_s: float = 0.0
+    downstream_waits_s: float = 0.0
+
+    @property
+    def occupancy(self) -> float:
+        """Mean share of the queue that was full, 0..1: near 1 the stage below binds, near 0 the stage above."""
+        return self.filled / max(1, self.items * self.depth)
+
+
+def prefetch(upstream: Iterable[T], depth: int, gauge: Gauge | None = None) -> Generator[T, None, None]:
     """Run upstream on a thread of its own; at most depth finished items wait, and one more is in the making.
 
     Order is kept. An exception in upstream arrives after the items before it. Closing this generator early stops the
@@ -21,18 +49,23 @@ def prefetch(upstream: Iterable[T], depth: int) -> Generator[T, None, None]:
     Args:
         upstream: any iterable; it is iterated, and closed if it can be, on the worker thread only.
         depth: how many finished items may wait, at least 1.
+        gauge: filled in as items pass.
     """
     if depth < 1:
         raise ValueError(f"depth must be at least 1, got {depth}")
+    gauge = gauge if gauge is not None else Gauge()
+    gauge.depth = depth
     waiting: queue.Queue[Any] = queue.Queue(maxsize=depth)
     stop = threading.Event()
 
     def offer(item: Any) -> bool:
+        began = time.perf_counter()
         while not stop.is_set():
             try:
                 waiting.put(item, timeout=0.05)
             except queue.Full:
                 continue
+            gauge.upstream_waits_s += time.perf_counter() - began
             return True
         return False
 
@@ -56,15 +89,18 @@ def prefetch(upstream: Iterable[T], depth: int) -> Generator[T, None, None]:
                     error = error or caught
             offer((_DONE, error))
 
-    worker = threading.Thread(target=work, name="streamstyle-prefetch", daemon=True)
+    worker = threading.Thread(target=work, name=f"streamstyle-{gauge.name or 'prefetch'}", daemon=True)
     worker.start()
     try:
         while True:
+            filled, began = waiting.qsize(), time.perf_counter()
             item = waiting.get()
+            gauge.downstream_waits_s += time.perf_counter() - began
             if isinstance(item, tuple) and len(item) == 2 and item[0] is _DONE:
                 if item[1] is not None:
                     raise item[1]
                 return
+            gauge.items, gauge.filled = gauge.items + 1, gauge.filled + filled
             yield item
             del item
     finally:
@@ -72,15 +108,32 @@ def prefetch(upstream: Iterable[T], depth: int) -> Generator[T, None, None]:
         worker.join()
 
 
-def rebatch(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Group items into lists of size, the last one shorter; nothing is read ahead of the list being filled."""
+def rebatch(items: Iterable[T], size: int, *, begin: int = 0, edge: int = 0) -> Iterator[list[T]]:
+    """Group items into lists of size, shorter at the end and at edges; nothing is read ahead of the list being filled.
+
+    Args:
+        items: any iterable.
+        size: items a list.
+        begin: number of the first item.
+        edge: no list reaches over an item whose number is a multiple of edge; 0 means no edges.
+    """
     if size < 1:
         raise ValueError(f"size must be at least 1, got {size}")
     group: list[T] = []
-    for item in items:
+    for number, item in enumerate(items, begin + 1):
         group.append(item)
-        if len(group) == size:
+        if len(group) == size or (edge and number % edge == 0):
             yield group
             group = []
     if group:
         yield group
+
+
+def marked_last(items: Iterable[T]) -> Iterator[tuple[T, bool]]:
+    """Each item and whether it is the last; one item is read ahead."""
+    iterator = iter(items)
+    for held in iterator:
+        for item in iterator:
+            yield held, False
+            held = item
+        yield held, True

@@ -6,10 +6,11 @@ size, rounded up (4:2:0), or full size (4:4:4, used where 4:2:0 cannot hold an o
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -78,10 +79,26 @@ class Frame:
 
 
 @dataclass(frozen=True)
+class Checkpoint:
+    """Where a job can be taken up again: after one frame of the film, with everything that later frames depend on.
+
+    Attributes:
+        pts: of that frame, in ticks, as decoded.
+        crc: luma_crc of that frame as decoded: a reader that was sent there by a seek knows whether it arrived.
+        state: what the painter carries from frame to frame, nested plain values and NumPy arrays.
+    """
+
+    pts: int
+    crc: int
+    state: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class FrameBatch:
     """N consecutive frames: y [N, H, W], u and v [N, Hc, Wc], uint8; pts one per frame, in ticks.
 
-    index is the number of the first frame, counted from 0 at the start of the job.
+    index is the number of the first frame, counted from 0 at the start of the job. checkpoint is there where a segment
+    of the film ends with this batch.
     """
 
     y: np.ndarray
@@ -89,6 +106,7 @@ class FrameBatch:
     v: np.ndarray
     pts: tuple[int, ...]
     index: int = 0
+    checkpoint: Checkpoint | None = None
 
     def __len__(self) -> int:
         return len(self.pts)
@@ -102,6 +120,11 @@ class FrameBatch:
     def unstack(self) -> list[Frame]:
         """The frames one by one, as views into the batch."""
         return [Frame(self.y[i], self.u[i], self.v[i], pts) for i, pts in enumerate(self.pts)]
+
+
+def luma_crc(y: np.ndarray) -> int:
+    """CRC-32 of a luma plane [H, W] uint8: tells a picture from others."""
+    return zlib.crc32(np.ascontiguousarray(y).data)
 
 
 def output_chroma(width: int, height: int) -> Literal["yuv420p", "yuv444p"]:

@@ -7,8 +7,10 @@ takes one too, and the old statistics fade into the new over FADE_FRAMES, so tha
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import torch
 
 from streamstyle.stages.stylize_regions import Affine
 
@@ -28,6 +30,14 @@ class CutDetector:
 
     def __init__(self) -> None:
         self._previous: tuple[np.ndarray, np.ndarray] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything later frames depend on; see load_state_dict."""
+        return {"previous": self._previous}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on as the detector whose state_dict this is."""
+        self._previous = None if state["previous"] is None else (state["previous"][0], state["previous"][1])
 
     def step(self, luma: np.ndarray) -> bool:
         """True if luma starts a new shot (the first frame does not)."""
@@ -51,6 +61,33 @@ class FrozenStatistics:
         self._new: list[Affine] = []
         self._age = 0
         self.version = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything later frames depend on, as NumPy arrays; see load_state_dict."""
+
+        def arrays(styles: list[Affine]) -> list[Any]:
+            return [[[part.cpu().numpy() for part in layer] for layer in style] for style in styles]
+
+        old = None if self._old is self._new else arrays(self._old)
+        return {
+            "reference": self._reference,
+            "old": old,
+            "new": arrays(self._new),
+            "age": self._age,
+            "version": self.version,
+        }
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        """Go on, on a device, as the statistics whose state_dict this is."""
+
+        def affine(style: Any) -> Affine:
+            return tuple((torch.from_numpy(a).to(device), torch.from_numpy(b).to(device)) for a, b in style)
+
+        reference = state["reference"]
+        self._reference = None if reference is None else (reference[0], reference[1])
+        self._new = [affine(style) for style in state["new"]]
+        self._old = self._new if state["old"] is None else [affine(style) for style in state["old"]]
+        self._age, self.version = state["age"], state["version"]
 
     def step(self, luma: np.ndarray, cut: bool, record: Callable[[], list[Affine]]) -> list[Affine]:
         """Affine maps for this frame; ``version`` changes when they do.

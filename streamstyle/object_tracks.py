@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -120,6 +121,25 @@ class ObjectTracks:
             thing = self._pending.pop(0)
             slots[object_mask(thing, ids, found.regions, size)] = self.tracker.claim(thing.name, index)
         return slots
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything later frames depend on; see load_state_dict."""
+        return {
+            "tracker": self.tracker.state_dict(),
+            "slots": self._slots,
+            "luma": self._flow.previous,
+            "pending": len(self._pending),
+            "left_out": self.segmenter.left_out,
+            "scale_px": self._scale_px,
+            "frames": self._frames,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on as the tracks, of the same objects, whose state_dict this is."""
+        self.tracker.load_state_dict(state["tracker"])
+        self._slots, self._flow.previous = state["slots"], state["luma"]
+        self._pending = self._pending[len(self._pending) - state["pending"] :]
+        self.segmenter.left_out, self._scale_px, self._frames = state["left_out"], state["scale_px"], state["frames"]
 
     def lost(self) -> list[tuple[str, int]]:
         """Named objects that were gone well before the film was: name, and the last frame they were in."""

@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -70,14 +71,14 @@ class Stylizer:
     def __init__(self, look: Look, options: Options | None = None, *, frames_expected: int | None = None) -> None:
         self.look, self.options = look, options or Options()
         self.device = choose_device(self.options.device)
-        dtype = choose_dtype(self.options.painting.precision, self.device)
+        self.dtype = choose_dtype(self.options.painting.precision, self.device)
         painting = self.options.painting
         if painting.statistics == "frame" and (look.needs_objects or len(look.styles) > 1):
             raise OptionError(
                 "--statistics frame: paints one style over the whole frame; say only --style, or use frozen"
             )
         compiles = look.needs_objects and _compiles(painting.compile, frames_expected, self.device)
-        self._net = RegionStylizer(StyleNet.load(), self.device, dtype, compile_lookup=compiles)
+        self._net = RegionStylizer(StyleNet.load(), self.device, self.dtype, compile_lookup=compiles)
         self._styles = look.styles
         self._segmenter = Segmenter(self.options.analysis, self.device) if look.needs_objects else None
         self.restart()
@@ -92,6 +93,22 @@ class Stylizer:
         self._cuts = CutDetector()
         self._statistics = FrozenStatistics()
         self._table: tuple[int, Affine] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything the frames to come depend on, as nested plain values and NumPy arrays; see load_state_dict."""
+        return {
+            "tracks": None if self._tracks is None else self._tracks.state_dict(),
+            "cuts": self._cuts.state_dict(),
+            "statistics": self._statistics.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on as the stylizer, of the same Look and options, whose state_dict this is."""
+        self.restart()
+        if self._tracks is not None:
+            self._tracks.load_state_dict(state["tracks"])
+        self._cuts.load_state_dict(state["cuts"])
+        self._statistics.load_state_dict(state["statistics"], self.device)
 
     # -- any source ---------------------------------------------------------------------------------------------
 

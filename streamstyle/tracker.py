@@ -8,8 +8,9 @@ pixel that lies in region r and was carried as slot s is ``table[r, s]``. Pixels
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -193,6 +194,24 @@ class Tracker:
         for slot in np.flatnonzero(np.bincount(slots.ravel())):
             if slot in self.tracks:
                 self.tracks[int(slot)].last_frame = frame
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything later frames depend on; see load_state_dict."""
+        tracks = [[slot, dataclasses.asdict(track)] for slot, track in self.tracks.items()]
+        return {
+            "tracks": tracks,
+            "ended": [dataclasses.asdict(track) for track in self.ended],
+            "background": dataclasses.asdict(self._background),
+            "next_id": self._next_id,
+            "forgotten": self.forgotten,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on as the tracker whose state_dict this is."""
+        self.tracks = {slot: Track(**track) for slot, track in state["tracks"]}
+        self.ended = [Track(**track) for track in state["ended"]]
+        self._background = Track(**state["background"])
+        self._next_id, self.forgotten = state["next_id"], state["forgotten"]
 
     def _birth(self, frame: int, *, confirmed: bool = True) -> int:
         slot = next(slot for slot in range(1, len(self.tracks) + 2) if slot not in self.tracks)

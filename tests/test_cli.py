@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from streamstyle.styles import STYLES
 FAST = ("--preset", "ultrafast")
 JSON_KEYS = {
     *("input", "output", "frames_in", "frames_out", "width", "height", "duration_s", "audio", "seconds", "fps"),
-    *("device", "objects", "warnings", "peak_memory_bytes"),
+    *("device", "objects", "warnings", "peak_memory_bytes", "resumed_frames", "first_frame_s", "busy", "queues"),
 }
 OBJECT_KEYS = {"track_id", "name", "style", "first_frame", "last_frame", "mean_area_px"}
 
@@ -262,26 +261,6 @@ def test_a_saved_look_paints_the_same_film(capsys: pytest.CaptureFixture[str], c
 def test_a_look_that_cannot_be_saved_is_told(capsys: pytest.CaptureFixture[str], clip: Path, tmp_path: Path) -> None:
     words = ("run", clip, tmp_path / "out.mp4", "--style", "none", "--save-look", tmp_path / "no" / "look.toml")
     assert "no such folder" in refusal(capsys, *words)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-@pytest.mark.weights
-@pytest.mark.usefixtures("cached")
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_job_leaves_nothing_behind(tmp_path: Path, sent: signal.Signals) -> None:
-    source = make_clip(tmp_path / "in.mkv", frames=60, size=(640, 480), options={"crf": "40"})
-    words = ["run", str(source), str(tmp_path / "out.mp4"), "--style", "starry"]
-    job = subprocess.Popen(
-        [sys.executable, "-m", "streamstyle", *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    while not list(tmp_path.glob(".out.*.part.mp4")):
-        assert job.poll() is None, job.communicate()
-        time.sleep(0.02)
-    job.send_signal(sent)
-    out, err = job.communicate(timeout=60)
-    assert (job.returncode, out) == (130, "")
-    assert err == "streamstyle: stopped; no half-written film was left behind\n"
-    assert list(tmp_path.iterdir()) == [source]
 
 
 class _Terminal(io.StringIO):

@@ -1,17 +1,18 @@
-"""From FrameBatches to a file: H.264 with the film's own timing, colours, shape and sound, whole or not at all.
+"""From FrameBatches to a film: encoded in closed segments, joined with the sound, whole or not at all.
 
-Everything goes to a temporary file beside the target, which takes the target's place only when it is complete.
+::
+
+    batches ──► segment 0 │ segment 1 │ segment 2 …      a fresh encoder each, in the work folder
+                    └──────────┴──────────┴──► remuxed beside the sound ──► takes the target's place
+
+Joining copies packets and encodes nothing. The target appears only when it is whole.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import itertools
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import av
@@ -21,36 +22,15 @@ from av.video.frame import VideoFrame
 from streamstyle.config import OutputOptions
 from streamstyle.errors import InputError, OutputError, ShapeError
 from streamstyle.frames import FrameBatch, VideoInfo, output_chroma
-from streamstyle.media.audio import AudioMode, AudioSource
+from streamstyle.media.audio import AudioSource
+from streamstyle.media.join import EncodeResult, FilmJob, Warn, join, timescale_of
 from streamstyle.media.probe import frame_ticks
-
-Warn = Callable[[str], None]
+from streamstyle.media.segments import Segment, WorkFolder, told
 
 _FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _SPACE_OF_MATRIX = {"bt709": 1, "bt601": 6, "bt2020": 9}  # libav's AVColorSpace
 _UNSPECIFIED = 2
 _RANGE_FULL = 2
-# How the sound is put in: as it is; if the container refuses that, as AAC; if it refuses that too, not at all.
-_SOUND_ATTEMPTS: tuple[AudioMode, ...] = ("copied", "transcoded", "none")
-
-
-@dataclass(frozen=True)
-class EncodeResult:
-    """What was written.
-
-    Attributes:
-        frames: number of frames.
-        audio: what became of the sound.
-        duration_s: from the first frame's time to the end of the last.
-        size_bytes: size of the file.
-    """
-
-    frames: int
-    audio: AudioMode
-    duration_s: float
-    size_bytes: int
 
 
 def check_output(in_path: str | Path, out_path: str | Path, overwrite: bool) -> None:
@@ -83,6 +63,7 @@ def encode(
     *,
     size: tuple[int, int],
     audio: AudioSource | None = None,
+    work: WorkFolder | None = None,
     warn: Warn | None = None,
     on_frames: Callable[[int], None] | None = None,
 ) -> EncodeResult:
@@ -93,11 +74,13 @@ def encode(
 
     Args:
         frames: batches with pts in ticks of info.time_base, strictly increasing; closed at the end, whatever happens.
+            A segment is closed after each batch that has a checkpoint.
         path: the target; .mp4, .m4v, .mov or .mkv.
         info: the input film: its timing, pixel shape and colour tags are written.
         options: crf, preset and start are used.
         size: width and height of the frames.
         audio: the film's sound, or None; closed at the end.
+        work: the entered work folder, where frames before these may already be; None takes one that is never kept.
         warn: told in one line each what could not be kept.
         on_frames: called after each batch with the number of frames in it.
 
@@ -106,34 +89,22 @@ def encode(
         InputError: no frames, or pts that do not increase.
         ShapeError: planes that do not fit size.
 
-    Cost: one copy of the planes (0.1 to 0.3 ms a 1080p frame) beyond x264's own work. See Note [Planes to x264].
+    Cost: one copy of the planes (0.1 to 0.3 ms a 1080p frame) beyond the encoder's own work, see Note [Planes to x264];
+    the packets are written twice, and read once.
     """
     batches = iter(frames)
     target = Path(os.path.realpath(path))  # through a link: the link stays, what it points to is replaced
-    temporary = target.with_name(
-        f".{os.fsencode(target.stem)[:80].decode(errors='ignore')}.{os.getpid()}.part{target.suffix}"
-    )
     try:
         format_name = _format_of(target)
         _check_folder(target)
-        first = next(batches, None)
-        if first is None or not len(first):
-            raise InputError(f"{info.path}: no frames to write; check --start and --duration")
-        job = _Job(temporary, Path(path), format_name, info, options, size, warn or (lambda line: None))
-        with job.opened(audio, first.pts[0]) as writer:
-            for batch in itertools.chain([first], batches):
-                writer.write(batch)
-                if on_frames is not None:
-                    on_frames(len(batch))
-                del batch
-            result = writer.finish()
-        with _told(path):
-            os.replace(temporary, target)
+        with work_folder(target, work) as folder:
+            job = FilmJob(folder, Path(path), format_name, info, options, size, warn or (lambda line: None))
+            if not folder.complete:
+                _write_segments(batches, job, on_frames or (lambda count: None))
+            with told(path):
+                result = join(job, audio)
+                os.replace(job.joined, target)
         return result
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
     finally:
         if audio is not None:
             audio.close()
@@ -142,60 +113,50 @@ def encode(
             close()
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What is to be written, and where."""
+def work_folder(target: Path, work: WorkFolder | None) -> contextlib.AbstractContextManager[WorkFolder]:
+    """The folder given, already entered; or one for this film alone."""
+    return WorkFolder(target, {}, resume=False) if work is None else contextlib.nullcontext(work)
 
-    temporary: Path
-    path: Path
-    format_name: str
-    info: VideoInfo
-    options: OutputOptions
-    size: tuple[int, int]
-    warn: Warn
 
-    @contextlib.contextmanager
-    def opened(self, audio: AudioSource | None, first_pts: int) -> Iterator[_Writer]:
-        """A writer whose header is on the disk; its file is closed at the end, complete or not."""
-        writer = self._first_that_starts(audio, first_pts)
-        try:
-            yield writer
-        finally:
+def _write_segments(batches: Iterator[FrameBatch], job: FilmJob, on_frames: Callable[[int], None]) -> None:
+    """Encode every batch, closing a segment where a batch says so and at the end."""
+    writer: _SegmentWriter | None = None
+    last_pts = job.work.segments[-1].last_pts if job.work.segments else None
+    try:
+        for batch in batches:
+            with told(job.path):
+                if writer is None:
+                    writer = _SegmentWriter(job, len(job.work.segments), batch.pts[0], last_pts)
+                writer.write(batch)
+                last_pts = batch.pts[-1]
+                if batch.checkpoint is not None:
+                    job.work.add(writer.finish(), batch.checkpoint)
+                    writer = None
+            on_frames(len(batch))
+            del batch
+        if writer is not None:
+            with told(job.path):
+                job.work.add(writer.finish(), None)
+                writer = None
+    finally:
+        if writer is not None:
             writer.abandon()
-
-    def _first_that_starts(self, audio: AudioSource | None, first_pts: int) -> _Writer:
-        attempts = _SOUND_ATTEMPTS if audio is not None else ("none",)
-        for attempt in attempts:
-            writer = _Writer(self, None if attempt == "none" else audio, first_pts, copy=attempt == "copied")
-            try:
-                with _told(self.path):
-                    writer.container.start_encoding()
-            except OutputError as error:
-                writer.abandon()
-                if attempt == attempts[-1] or getattr(error.__cause__, "errno", None) in _DISK_FULL | _NOT_ALLOWED:
-                    raise
-                if attempt == "transcoded":
-                    self.warn(f"{self.path}: this container cannot hold the film's sound; it was left out")
-            except BaseException:
-                writer.abandon()
-                raise
-            else:
-                return writer
-        raise AssertionError("unreachable: the last attempt returns or raises")
+    if not job.work.segments:
+        raise InputError(f"{job.info.path}: no frames to write; check --start and --duration")
+    with told(job.path):
+        job.work.finish()
 
 
-class _Writer:
-    """One output container being filled."""
+class _SegmentWriter:
+    """One segment being filled; its first frame is at 0."""
 
-    def __init__(self, job: _Job, audio: AudioSource | None, first_pts: int, *, copy: bool) -> None:
+    def __init__(self, job: FilmJob, number: int, first_pts: int, last_pts: int | None) -> None:
         info, (width, height) = job.info, job.size
-        self._job, self._audio = job, audio
-        moved = job.options.start > 0 or first_pts < 0
-        self._shift = first_pts if moved else 0
-        self._first_pts, self._last_pts, self._count = first_pts, first_pts - 1, 0
-        self.container = av.open(
-            str(job.temporary), "w", format=job.format_name, container_options=_container_options(job)
-        )
+        self._job, self._number, self._path = job, number, job.work.file(number)
+        self._first_pts, self._count = first_pts, 0
+        self._last_pts = first_pts - 1 if last_pts is None else last_pts
+        timescale = {"video_track_timescale": str(timescale_of(info))}
+        self.container = av.open(str(self._path), "w", format="mp4", container_options=timescale)
         self._track = self.container.add_stream("libx264", rate=info.fps.limit_denominator(100_000))
         self._track.time_base = info.time_base
         context = self._track.codec_context
@@ -204,47 +165,37 @@ class _Writer:
         context.time_base = info.time_base
         context.sample_aspect_ratio = info.sample_aspect_ratio.limit_denominator(65_535)
         context.options = {"crf": str(job.options.crf), "preset": job.options.preset}
-        if job.format_name != "matroska":
-            context.codec_tag = "avc1"
+        context.codec_tag = "avc1"
         self._frame = VideoFrame(width, height, context.pix_fmt)
         self._frame.duration = frame_ticks(info)
         for tagged in (context, self._frame):
             _write_color_tags(tagged, info, height)
-        if audio is not None:
-            audio.attach(self.container, shift=self._shift * info.time_base, copy=copy)
 
     def write(self, batch: FrameBatch) -> None:
-        """Encode a batch and mux what the encoder gives back, the sound beside it."""
+        """Encode a batch and mux what the encoder gives back."""
         _check_planes(batch, self._job.size)
         for i, pts in enumerate(batch.pts):
             if pts <= self._last_pts:
+                frame_number = self._job.work.frames + self._count
                 raise InputError(
-                    f"{self._job.info.path}: frame {self._count} has pts {pts}, not after {self._last_pts}"
+                    f"{self._job.info.path}: frame {frame_number} has pts {pts}, not after {self._last_pts}"
                 )
             frame = self._filled(batch, i)
-            frame.pts = pts - self._shift
+            frame.pts = pts - self._first_pts
             frame.time_base = self._job.info.time_base
-            with _told(self._job.path):
-                self._mux(frame)
+            self._mux(frame)
             self._last_pts = pts
             self._count += 1
 
-    def finish(self) -> EncodeResult:
-        """Drain the encoder and the sound, and complete the file."""
-        with _told(self._job.path):
-            self._mux(None)
-            mode: AudioMode = "none"
-            if self._audio is not None:
-                for packet in self._audio.packets_until(math.inf):
-                    self.container.mux_one(packet)
-                mode = self._audio.mode
-            self.container.close()
-            size_bytes = self._job.temporary.stat().st_size
-        ticks = self._last_pts - self._first_pts + frame_ticks(self._job.info)
-        return EncodeResult(self._count, mode, float(ticks * self._job.info.time_base), size_bytes)
+    def finish(self) -> Segment:
+        """Drain the encoder and complete the file."""
+        self._mux(None)
+        self.container.close()
+        size_bytes = self._path.stat().st_size
+        return Segment(self._number, self._count, self._first_pts, self._last_pts, size_bytes)
 
     def abandon(self) -> None:
-        """Close the file, complete or not."""
+        """Close the file, which counts for nothing."""
         with contextlib.suppress(av.FFmpegError, OSError, ValueError):
             self.container.close()
 
@@ -268,21 +219,7 @@ class _Writer:
 
     def _mux(self, frame: VideoFrame | None) -> None:
         for packet in self._track.encode(frame):
-            time_s = float((packet.dts or 0) * packet.time_base)
             self.container.mux_one(packet)
-            if self._audio is not None:
-                for beside in self._audio.packets_until(time_s):
-                    self.container.mux_one(beside)
-
-
-def _container_options(job: _Job) -> dict[str, str]:
-    if job.format_name == "matroska":
-        return {"avoid_negative_ts": "disabled"}
-    timescale = job.info.time_base.denominator
-    while timescale < 10_000:  # as the muxer itself does
-        timescale *= 2
-    # An edit list holds a film's late start in ticks of the whole movie: milliseconds would round it.
-    return {"movflags": "+faststart", "movie_timescale": str(timescale), "video_track_timescale": str(timescale)}
 
 
 def _write_color_tags(tagged: av.VideoCodecContext | VideoFrame, info: VideoInfo, height: int) -> None:
@@ -328,17 +265,3 @@ def _check_folder(path: Path) -> None:
         raise OutputError(f"{path}: the folder {folder} does not exist; make it first (mkdir -p {folder})")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"{path}: the folder {folder} is not writable; choose another")
-
-
-@contextlib.contextmanager
-def _told(path: str | Path) -> Iterator[None]:
-    """Turn what the encoder, the muxer and the disk say into an OutputError of one line."""
-    try:
-        yield
-    except (av.FFmpegError, OSError) as error:
-        reason = error.strerror or str(error)
-        if error.errno in _DISK_FULL:
-            raise OutputError(f"{path}: the disk is full ({reason}); free some space or write elsewhere") from error
-        if error.errno in _NOT_ALLOWED:
-            raise OutputError(f"{path}: not allowed to write there ({reason}); choose another folder") from error
-        raise OutputError(f"{path}: could not be written ({reason}); try another container or folder") from error

@@ -20,7 +20,8 @@ class OpticalFlow:
 
     def __init__(self) -> None:
         self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-        self._previous: np.ndarray | None = None
+        self.previous: np.ndarray | None = None
+        """The last luma seen: all that is carried from frame to frame."""
 
     def step(self, luma: np.ndarray) -> np.ndarray | None:
         """Flow to the previous luma.
@@ -34,14 +35,14 @@ class OpticalFlow:
         """
         if luma.ndim != 2 or luma.dtype != np.uint8:
             raise ShapeError(f"luma must be uint8 [H, W], got {luma.dtype} {[*luma.shape]}")
-        previous, self._previous = self._previous, luma
+        previous, self.previous = self.previous, luma
         if previous is None or previous.shape != luma.shape or min(luma.shape) < SMALLEST_PX:
             return None
         return self._dis.calc(luma, previous, None)  # type: ignore[call-overload]  # None is allowed
 
     def reset(self) -> None:
         """Forget the previous frame (at a cut)."""
-        self._previous = None
+        self.previous = None
 
 
 def carry_labels(labels: np.ndarray, flow: np.ndarray | None) -> np.ndarray:

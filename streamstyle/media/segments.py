@@ -1,0 +1,346 @@
+"""A film in the making: closed segments and a journal in a folder beside the target, so that no crash costs much.
+
+::
+
+    film.mp4.parts/
+        lock                 held while a job works here
+        journal.jsonl        what job this is, then a line a closed segment
+        000000.mp4  ...      closed segments, pictures only; each begins with a keyframe and needs no other
+        000007.safetensors   the painter's state after the last of them
+
+A segment counts once its line is in the journal, and its line is written after its file and the state are on the disk
+(fsync). So a process killed at any moment, or a machine without power, leaves whole segments and at most one file that
+counts for nothing. Memory and the journal's cost per segment do not grow with the film.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import av
+import numpy as np
+from filelock import FileLock, Timeout
+
+from streamstyle.errors import OutputError
+from streamstyle.frames import Checkpoint
+
+Say = Callable[[str], None]
+JOURNAL, LOCK = "journal.jsonl", "lock"
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
+HOPELESS = _DISK_FULL | _NOT_ALLOWED
+"""Error numbers that another container would not mend."""
+_LONGEST_NAME_BYTES = 255
+_SAMPLES, _SAMPLE_BYTES = 16, 1 << 16
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One closed stretch of film: a file of its own that begins with a keyframe.
+
+    Attributes:
+        number: counted from 0.
+        frames: how many.
+        first_pts, last_pts: in ticks of the film's time_base; in the file the first frame is at 0.
+        size_bytes: of the file.
+    """
+
+    number: int
+    frames: int
+    first_pts: int
+    last_pts: int
+    size_bytes: int
+
+
+def parts_folder(target: Path) -> Path:
+    """The work folder of a film to be written: ``film.mp4`` -> ``film.mp4.parts``, shortened where too long."""
+    name = os.fsencode(target.name)[: _LONGEST_NAME_BYTES - len(".parts")].decode(errors="ignore")
+    return target.with_name(name + ".parts")
+
+
+def fingerprint(path: str | Path) -> dict[str, Any]:
+    """What tells a changed input: its size, its time of change, and a hash of 16 pieces spread over it.
+
+    Cost: reads at most 1 MiB.
+    """
+    seen = os.stat(path)
+    digest = hashlib.blake2b(digest_size=16)
+    with open(path, "rb") as file:
+        for i in range(_SAMPLES):
+            file.seek(max(0, seen.st_size - _SAMPLE_BYTES) * i // (_SAMPLES - 1))
+            digest.update(file.read(_SAMPLE_BYTES))
+    return {"size_bytes": seen.st_size, "changed_ns": seen.st_mtime_ns, "blake2b": digest.hexdigest()}
+
+
+class WorkFolder:
+    """The folder of one job; a context manager that holds its lock.
+
+    Left without an error, the folder goes. Left by an error it stays if a segment is closed in it and the job may be
+    resumed, and the error gets a note that says so; else it goes too.
+
+    Args:
+        target: the film that is to be.
+        job: what the pictures depend on, as plain values; a journal of another job is started afresh.
+        resume: go on from what is there, and leave something to go on from.
+        say: told in one line that the job goes on, or why it starts afresh.
+
+    Raises:
+        OutputError: another process works there, or something else of that name is in the way.
+    """
+
+    def __init__(self, target: Path, job: dict[str, Any], *, resume: bool = True, say: Say | None = None) -> None:
+        self.path, self.suffix = parts_folder(target), ".mp4"
+        self.segments: list[Segment] = []
+        self.checkpoint: Checkpoint | None = None
+        self.complete = False
+        self.resumed_frames = 0
+        self._target, self._resume, self._say = target, resume, say or (lambda line: None)
+        self._job = json.loads(json.dumps(job, default=str))
+        self._lock = FileLock(str(self.path / LOCK))
+
+    @property
+    def frames(self) -> int:
+        """Frames in closed segments."""
+        return sum(segment.frames for segment in self.segments)
+
+    def file(self, number: int) -> Path:
+        """Where a segment's pictures are."""
+        return self.path / f"{number:06d}{self.suffix}"
+
+    def __enter__(self) -> WorkFolder:
+        self._take()
+        try:
+            if (self.path / JOURNAL).exists():
+                self._go_on()
+            if not self.segments:
+                with told(self._target):
+                    self._begin()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        kept = error is not None and self._resume and bool(self.segments)
+        if kept and error is not None:
+            frames = f"{self.frames} frames are kept in {self.path}"
+            error.add_note(f"{frames}; run the same command again to go on, or delete that folder")
+        self._lock.release()
+        if not kept:
+            shutil.rmtree(self.path, ignore_errors=True)
+
+    def add(self, segment: Segment, checkpoint: Checkpoint | None) -> None:
+        """Count a closed segment; checkpoint is the state after it, without which no job can go on from there.
+
+        Cost: three or four fsyncs.
+        """
+        _sync(self.file(segment.number))
+        line: dict[str, Any] = {"segment": dataclasses.asdict(segment)}
+        if checkpoint is not None:
+            write_state(self._state(segment.number), checkpoint.state)
+            _sync(self._state(segment.number))
+            line["checkpoint"] = {"pts": checkpoint.pts, "crc": checkpoint.crc}
+        _sync(self.path)
+        self._append(line)
+        self.segments.append(segment)
+        self.checkpoint = checkpoint
+        self._state(segment.number - 1).unlink(missing_ok=True)
+
+    def finish(self) -> None:
+        """Note that no more segments follow: only the joining is left."""
+        if not self.complete:
+            self._append({"complete": True})
+            self.complete = True
+
+    # -- beginning and going on ---------------------------------------------------------------------------------
+
+    def _take(self) -> None:
+        if self.path.exists() and not self._is_ours():
+            raise OutputError(
+                f"{self.path}: is in the way (no work folder of streamstyle); move it, or rename the output"
+            )
+        with told(self._target):
+            self.path.mkdir(exist_ok=True)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise OutputError(
+                f"{self.path}: another streamstyle is writing this film; wait for it, or rename the output"
+            ) from None
+
+    def _is_ours(self) -> bool:
+        if not self.path.is_dir():
+            return False
+        names = {entry.name for entry in self.path.iterdir()}
+        return not names or JOURNAL in names or names <= {LOCK}
+
+    def _begin(self) -> None:
+        for entry in self.path.iterdir():
+            if entry.name != LOCK:
+                entry.unlink()
+        self._append({"job": self._job})
+        _sync(self.path.parent)
+
+    def _go_on(self) -> None:
+        """Take over the segments of an earlier run of the same job."""
+        if not self._resume:
+            return
+        lines = list(_journal(self.path / JOURNAL))
+        changed = changes(lines[0].get("job", {}), self._job) if lines else ["the journal"]
+        if changed:
+            self._say(f"{self.path}: starting afresh, for {', '.join(changed)} changed since")
+            return
+        found = [Segment(**line["segment"]) for line in lines[1:] if "segment" in line]
+        whole = all(_size(self.file(segment.number)) == segment.size_bytes for segment in found)
+        try:
+            checkpoint = self._read_checkpoint(lines, found[-1]) if found else None
+        except (OSError, ValueError, KeyError):
+            whole = False
+        if not whole:
+            self._say(f"{self.path}: starting afresh, for a part of it is missing or damaged")
+            return
+        self._tidy(lines, found)
+        self.segments, self.complete = found, bool(lines[-1].get("complete"))
+        self.checkpoint, self.resumed_frames = checkpoint, self.frames
+        if found:
+            self._say(f"{self.path}: going on after frame {self.frames}")
+
+    def _read_checkpoint(self, lines: list[dict[str, Any]], last: Segment) -> Checkpoint:
+        (said,) = (line["checkpoint"] for line in lines if line.get("segment", {}).get("number") == last.number)
+        return Checkpoint(said["pts"], said["crc"], read_state(self._state(last.number)))
+
+    def _tidy(self, lines: list[dict[str, Any]], found: list[Segment]) -> None:
+        """Remove what counts for nothing: a half-written segment or state, a torn last line."""
+        last = found[-1].number if found else -1
+        wanted = {JOURNAL, LOCK, self._state(last).name, *(self.file(segment.number).name for segment in found)}
+        for entry in self.path.iterdir():
+            if entry.name not in wanted:
+                entry.unlink()
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        if (self.path / JOURNAL).read_text(errors="replace") != text:
+            fresh = self.path / f"{JOURNAL}.new"
+            fresh.write_text(text)
+            _sync(fresh)
+            fresh.replace(self.path / JOURNAL)
+            _sync(self.path)
+
+    def _state(self, number: int) -> Path:
+        return self.path / f"{number:06d}.safetensors"
+
+    def _append(self, line: dict[str, Any]) -> None:
+        with open(self.path / JOURNAL, "a") as journal:
+            journal.write(json.dumps(line) + "\n")
+            journal.flush()
+            os.fsync(journal.fileno())
+
+
+@contextlib.contextmanager
+def told(path: str | Path) -> Iterator[None]:
+    """Turn what the encoder, the muxer and the disk say into an OutputError of one line."""
+    try:
+        yield
+    except (av.FFmpegError, OSError) as error:
+        reason = error.strerror or str(error)
+        if error.errno in _DISK_FULL:
+            raise OutputError(f"{path}: the disk is full ({reason}); free some space or write elsewhere") from error
+        if error.errno in _NOT_ALLOWED:
+            raise OutputError(f"{path}: not allowed to write there ({reason}); choose another folder") from error
+        raise OutputError(f"{path}: could not be written ({reason}); try another container or folder") from error
+
+
+def changes(old: dict[str, Any], new: dict[str, Any], name: str = "") -> list[str]:
+    """Names of what differs between two jobs, such as ``options.output.crf``; groups are looked into."""
+    found = []
+    for key in dict.fromkeys([*old, *new]):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict) and key != "input":
+            found += changes(a, b, f"{name}{key}.")
+        elif a != b:
+            found.append(name + key)
+    return found
+
+
+def write_state(path: Path, state: dict[str, Any]) -> None:
+    """Write nested dicts and lists of plain values and NumPy arrays to a safetensors file."""
+    from safetensors.numpy import save_file
+
+    arrays: dict[str, np.ndarray] = {}
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(part) for key, part in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(part) for part in value]
+        if isinstance(value, np.ndarray):
+            arrays[str(len(arrays))] = np.ascontiguousarray(value)
+            return {"array": str(len(arrays) - 1)}
+        return value
+
+    text = json.dumps(plain(state))
+    save_file(arrays, path, metadata={"state": text})
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The state written by write_state; tuples come back as lists.
+
+    Raises:
+        OSError, ValueError: no such file, or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    def whole(value: Any) -> Any:
+        if isinstance(value, list):
+            return [whole(part) for part in value]
+        if not isinstance(value, dict):
+            return value
+        if value.keys() == {"array"}:
+            return file.get_tensor(value["array"])
+        return {key: whole(part) for key, part in value.items()}
+
+    try:
+        with safe_open(path, "np") as file:
+            return whole(json.loads(file.metadata()["state"]))
+    except SafetensorError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _journal(path: Path) -> Iterator[dict[str, Any]]:
+    """The journal's lines up to the first that is torn."""
+    for line in path.read_text(errors="replace").splitlines(keepends=True):
+        if not line.endswith("\n"):
+            return
+        try:
+            yield json.loads(line)
+        except ValueError:
+            return
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
+def _sync(path: Path) -> None:
+    """Have a file, or a folder's entries, on the disk."""
+    if os.name != "posix":
+        return  # no fsync of folders there, nor of files opened for reading
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

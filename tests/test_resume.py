@@ -1,0 +1,447 @@
+"""A job stopped anywhere, by anything, goes on to the very film it would have been."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from clips import audio_packets, draw, make_clip, video_times
+
+from streamstyle import pipeline
+from streamstyle.config import AnalysisOptions, Options, OutputOptions
+from streamstyle.errors import InputError, OutputError, StreamstyleError
+from streamstyle.look import Look, ObjectStyle
+from streamstyle.media import segments as segments_module
+from streamstyle.media.segments import WorkFolder, parts_folder
+from streamstyle.pipeline import Report, stylize
+
+pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("networks")]
+ROOT = Path(__file__).resolve().parent.parent
+FRAMES, SEGMENT = 45, 6
+LOOK = Look(background="starry", foreground="wave", objects=(ObjectStyle("it", "ember", region=1, at_s=0.5),))
+FAST = Options(analysis=AnalysisOptions(analyse_every=3), output=OutputOptions(preset="ultrafast"))
+POINTS = 20
+
+
+def paint(source: Path, target: Path, look: Look = LOOK, options: Options = FAST, **how: Any) -> Report:
+    """A job in short segments."""
+    pipeline.SEGMENT_FRAMES = (SEGMENT, SEGMENT)
+    return stylize(source, target, look=look, options=options, **how)
+
+
+@pytest.fixture(autouse=True)
+def segments() -> Iterator[None]:
+    before = pipeline.SEGMENT_FRAMES
+    yield
+    pipeline.SEGMENT_FRAMES = before
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A film with sound, uneven times, a cut and a slow change of light."""
+    path, size = tmp_path_factory.mktemp("film") / "in.mp4", (64, 48)
+    make_clip(path, frames=FRAMES, pts=[i + i // 7 for i in range(FRAMES)])
+    with av.open(str(path)) as film:
+        times = [frame.pts for frame in film.decode(video=0)]
+    assert len(times) == FRAMES
+    scene = path.with_name("scenes.mp4")
+    with av.open(str(scene), "w") as container, av.open(str(path)) as film:
+        track = container.add_stream("libx264", rate=30)
+        track.width, track.height, track.pix_fmt = *size, "yuv420p"
+        track.time_base = film.streams.video[0].time_base
+        track.codec_context.time_base = track.time_base
+        track.codec_context.gop_size = 11
+        sound = container.add_stream_from_template(film.streams.audio[0])
+        for i, ticks in enumerate(times):
+            rgb = draw(i, size) if i < 20 else 255 - draw(i, size)[::-1] // (1 + (i - 20) // 8)
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), "rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = ticks, track.time_base
+            container.mux(track.encode(frame))
+        container.mux(track.encode(None))
+        for packet in film.demux(film.streams.audio[0]):
+            if packet.size:
+                packet.stream = sound
+                container.mux(packet)
+    return scene
+
+
+@pytest.fixture(scope="module")
+def whole(clip: Path, cached: None, networks: None) -> tuple[Path, Report]:
+    """The film and the report of a job that nothing happens to."""
+    target = clip.with_name("whole.mp4")
+    return target, paint(clip, target)
+
+
+def planes(path: Path) -> list[np.ndarray]:
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray() for frame in container.decode(video=0)]
+
+
+def assert_same_film(path: Path, report: Report, whole: tuple[Path, Report]) -> None:
+    """Every decoded frame, its time, the sound's packets and what is said of the objects."""
+    wanted, wanted_report = whole
+    assert len(planes(path)) == FRAMES
+    assert all(np.array_equal(a, b) for a, b in zip(planes(path), planes(wanted), strict=True))
+    assert video_times(path) == video_times(wanted)
+    assert audio_packets(path) == audio_packets(wanted)
+    assert (report.frames_out, report.objects) == (FRAMES, wanted_report.objects)
+    assert not parts_folder(path).exists()
+    assert {entry.name for entry in path.parent.iterdir()} == {path.name}
+
+
+class Killed(BaseException):
+    """Stands for the end of the process, as near as one process can play it."""
+
+
+def breaks(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, after: int, error: BaseException) -> None:
+    """Let a function raise from its call number `after` on."""
+    calls, real = [0], getattr(owner, name)
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        calls[0] += 1
+        if calls[0] > after:
+            raise error
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(owner, name, counted)
+
+
+PLACES: list[tuple[str, str, int]] = [
+    ("streamstyle.stylizer.Stylizer", "paint_batch", 9),
+    ("streamstyle.media.planes.PlaneConverter", "convert", FRAMES),
+    ("streamstyle.media.segments.WorkFolder", "add", 8),
+    ("streamstyle.media.segments.WorkFolder", "_append", 9),
+    ("streamstyle.media.encode._SegmentWriter", "_filled", FRAMES),
+    ("streamstyle.media.encode._SegmentWriter", "finish", 8),
+    ("streamstyle.media.join._Joiner", "_mux", FRAMES),
+    ("streamstyle.media.segments.WorkFolder", "finish", 1),
+    ("os.replace", "", 1),
+]
+
+
+@pytest.mark.parametrize("point", range(24))
+def test_stopped_anywhere_it_goes_on_to_the_same_film(
+    clip: Path, whole: tuple[Path, Report], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: int
+) -> None:
+    chance = random.Random(point)
+    where, name, most = PLACES[point % len(PLACES)]
+    owner, _, attribute = where.rpartition(".")
+    with monkeypatch.context() as patch:
+        if not name:
+            breaks(patch, os, "replace", 0, Killed())
+        else:
+            module = __import__(owner, fromlist=[attribute])
+            breaks(patch, getattr(module, attribute), name, chance.randrange(most), Killed())
+        with pytest.raises(Killed):
+            paint(clip, tmp_path / "out.mp4")
+    assert not (tmp_path / "out.mp4").exists()
+    report = paint(clip, tmp_path / "out.mp4")
+    assert report.resumed_frames % SEGMENT == 0 or report.resumed_frames == FRAMES
+    assert_same_film(tmp_path / "out.mp4", report, whole)
+
+
+def test_stopped_again_and_again(
+    clip: Path, whole: tuple[Path, Report], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from streamstyle.stylizer import Stylizer
+
+    for _ in range(50):
+        try:
+            with monkeypatch.context() as patch:
+                breaks(patch, Stylizer, "paint_batch", 2, Killed())
+                report = paint(clip, tmp_path / "out.mp4")
+        except Killed:
+            continue
+        break
+    assert report.resumed_frames > FRAMES / 2
+    assert_same_film(tmp_path / "out.mp4", report, whole)
+
+
+# -- a process that is killed ---------------------------------------------------------------------------------------
+
+
+def child(source: str, target: str) -> None:
+    """A job in a process of its own."""
+    import torch
+
+    torch.set_num_threads(1)
+    paint(Path(source), Path(target))
+
+
+def run(context: Any, *words: str, kill_after_s: float | None = None) -> float:
+    """Seconds a child process took to its end, or to its death."""
+    process, began = context.Process(target=child, args=words), time.perf_counter()
+    process.start()
+    process.join(kill_after_s)
+    if kill_after_s is not None:
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+    else:
+        assert process.exitcode == 0
+    took = time.perf_counter() - began
+    process.close()
+    return took
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
+def test_killed_at_twenty_moments_it_goes_on_to_the_same_film(clip: Path, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["test_resume", "streamstyle.pipeline"])
+    (tmp_path / "whole").mkdir()
+    wanted = tmp_path / "whole" / "out.mp4"
+    run(context, str(clip), str(wanted))
+    whole_s = run(context, str(clip), str(wanted.with_name("again.mp4")))
+    frames, chance, resumed = planes(wanted), random.Random(0), 0
+    for point in range(POINTS):
+        (tmp_path / str(point)).mkdir()
+        target = tmp_path / str(point) / "out.mp4"
+        run(context, str(clip), str(target), kill_after_s=chance.uniform(0.05, 1.0) * whole_s)
+        resumed += (parts_folder(target) / "journal.jsonl").exists() or target.exists()
+        if not target.exists():
+            run(context, str(clip), str(target))
+        assert all(np.array_equal(a, b) for a, b in zip(planes(target), frames, strict=True)), point
+        assert video_times(target) == video_times(wanted)
+        assert audio_packets(target) == audio_packets(wanted)
+        assert {entry.name for entry in target.parent.iterdir()} == {"out.mp4"}
+    assert resumed > POINTS / 3
+
+
+# -- what a journal must not be used for ----------------------------------------------------------------------------
+
+
+def stop(clip: Path, target: Path, monkeypatch: pytest.MonkeyPatch, **how: Any) -> None:
+    """A job stopped after three segments."""
+    with monkeypatch.context() as patch:
+        breaks(patch, WorkFolder, "add", 3, Killed())
+        with pytest.raises(Killed):
+            paint(clip, target, **how)
+
+
+def other_clip(clip: Path, tmp_path: Path) -> Path:
+    changed = tmp_path / "changed.mp4"
+    changed.write_bytes(clip.read_bytes())
+    return changed
+
+
+@pytest.mark.parametrize(
+    "what", ["the input", "its time", "crf", "the Look", "version", "a segment", "the state", "journal"]
+)
+def test_what_changed_starts_afresh_and_is_told(
+    clip: Path, whole: tuple[Path, Report], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    source, target, said = other_clip(clip, tmp_path), tmp_path / "film" / "out.mp4", list[str]()
+    target.parent.mkdir()
+    stop(source, target, monkeypatch)
+    parts, how, reason = parts_folder(target), {}, ""
+    if what == "the input":
+        source.write_bytes(source.read_bytes() + bytes(8))  # the film is the same: only the journal may not be sure
+        reason = "for input changed since"
+    elif what == "its time":
+        os.utime(source, (1, 1))
+        reason = "for input changed since"
+    elif what == "crf":
+        how = {"options": Options(analysis=FAST.analysis, output=OutputOptions(preset="ultrafast", crf=30))}
+        reason = "for options.output.crf changed since"
+    elif what == "the Look":
+        how = {"look": Look(style="poppy-field")}
+        reason = "for look.style, look.background, look.foreground, look.objects changed since"
+    elif what == "version":
+        monkeypatch.setattr(pipeline, "__version__", "0.0.0")
+        reason = "for version.streamstyle changed since"
+    elif what == "a segment":
+        (parts / "000001.mp4").write_bytes(b"")
+        reason = "a part of it is missing or damaged"
+    elif what == "the state":
+        state = next(parts.glob("*.safetensors"))
+        state.write_bytes(state.read_bytes()[:99])
+        reason = "a part of it is missing or damaged"
+    else:
+        (parts / "journal.jsonl").write_text("not JSON\n")
+        reason = "for the journal changed since"
+    report = paint(source, target, say=said.append, **how)
+    assert report.resumed_frames == 0
+    (line,) = said
+    assert reason in line
+    assert f"{parts}: starting afresh" in line
+    if not how:
+        assert_same_film(target, report, whole)
+
+
+def test_no_resume_begins_anew_and_leaves_nothing(
+    clip: Path, whole: tuple[Path, Report], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anew = Options(analysis=FAST.analysis, output=OutputOptions(preset="ultrafast", no_resume=True))
+    stop(clip, tmp_path / "out.mp4", monkeypatch)
+    assert parts_folder(tmp_path / "out.mp4").exists()
+    said = list[str]()
+    report = paint(clip, tmp_path / "out.mp4", options=anew, say=said.append)
+    assert (report.resumed_frames, said) == (0, [])
+    assert_same_film(tmp_path / "out.mp4", report, whole)
+    (tmp_path / "out.mp4").unlink()
+    stop(clip, tmp_path / "out.mp4", monkeypatch, options=anew)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_left_where_no_segment_was_closed(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        breaks(patch, WorkFolder, "add", 0, Killed())
+        with pytest.raises(Killed):
+            paint(clip, tmp_path / "out.mp4")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_jobs_for_one_film_are_refused(clip: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mp4"
+    with WorkFolder(target, {}), pytest.raises(OutputError, match=r"another streamstyle is writing this film; wait"):
+        paint(clip, target)
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_is_not_ours_is_left_alone(clip: Path, tmp_path: Path, kind: str) -> None:
+    parts = parts_folder(tmp_path / "out.mp4")
+    if kind == "file":
+        parts.write_text("mine")
+    else:
+        parts.mkdir()
+        (parts / "mine.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"is in the way .* move it, or rename the output"):
+        paint(clip, tmp_path / "out.mp4")
+    assert (parts if kind == "file" else parts / "mine.txt").read_text() == "mine"
+
+
+def test_an_error_says_what_is_kept_and_is_told_once(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from streamstyle.stylizer import Stylizer
+
+    threads = threading.active_count()
+    with monkeypatch.context() as patch:
+        breaks(patch, Stylizer, "paint_batch", 6, ValueError("a worker failed"))
+        with pytest.raises(ValueError, match="a worker failed") as caught:
+            paint(clip, tmp_path / "out.mp4")
+    (note,) = caught.value.__notes__
+    assert note.startswith(f"{6 * SEGMENT} frames are kept in {tmp_path / 'out.mp4.parts'}; run the same command again")
+    assert threading.active_count() == threads
+    names = {entry.name for entry in (tmp_path / "out.mp4.parts").iterdir()}
+    assert {"journal.jsonl", "000000.mp4", "000001.mp4", "000005.mp4", "000005.safetensors"} <= names
+
+
+# -- faults, and the way on -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", [3, 9, 20])
+def test_a_full_disk_is_told_and_once_there_is_space_the_job_goes_on(
+    clip: Path, whole: tuple[Path, Report], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    with monkeypatch.context() as patch:
+        breaks(patch, segments_module, "_sync", call, OSError(errno.ENOSPC, "No space left on device"))
+        with pytest.raises(OutputError, match=r"the disk is full .* free some space or write elsewhere"):
+            paint(clip, tmp_path / "out.mp4")
+    report = paint(clip, tmp_path / "out.mp4")
+    assert_same_film(tmp_path / "out.mp4", report, whole)
+
+
+def child_with_little_room(source: str, target: str, most_bytes: int) -> None:
+    import resource
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+    try:
+        paint(Path(source), Path(target))
+    except OutputError as error:
+        Path(target).with_suffix(".txt").write_text(" ".join([str(error), *error.__notes__]))
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="no limits of a file's size here")
+def test_a_film_that_does_not_fit_while_it_is_joined(clip: Path, whole: tuple[Path, Report], tmp_path: Path) -> None:
+    context, target = multiprocessing.get_context("forkserver"), tmp_path / "out.mp4"
+    room = whole[0].stat().st_size * 2 // 3
+    process = context.Process(target=child_with_little_room, args=(str(clip), str(target), room))
+    process.start()
+    process.join()
+    said = target.with_suffix(".txt").read_text()
+    assert "the disk is full" in said
+    assert f"{FRAMES} frames are kept" in said
+    target.with_suffix(".txt").unlink()
+    run(context, str(clip), str(target))
+    assert len(planes(target)) == FRAMES
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [("streamstyle.media.decode", "_with_pts"), ("streamstyle.media.encode", "_fill")],
+)
+def test_an_error_of_the_decoder_or_the_encoder_is_told_and_the_job_goes_on(
+    clip: Path, whole: tuple[Path, Report], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, name: str
+) -> None:
+    module, threads = __import__(place, fromlist=[name]), threading.active_count()
+    real = getattr(module, name)
+
+    def failing_frames(*arguments: Any) -> Iterator[Any]:
+        for i, frame in enumerate(real(*arguments)):
+            if i == FRAMES // 2:
+                raise InputError("in.mp4: the disk it lies on was taken away; put it back")
+            yield frame
+
+    with monkeypatch.context() as patch:
+        if name == "_with_pts":
+            patch.setattr(module, name, failing_frames)
+        else:
+            breaks(patch, module, name, FRAMES // 2, av.error.ExternalError(542398533, "Generic error"))
+        with pytest.raises(
+            StreamstyleError, match=r"was taken away; put it back|could not be written \(Generic error"
+        ) as told:
+            paint(clip, tmp_path / "out.mp4")
+    assert "run the same command again" in told.value.__notes__[0]
+    assert threading.active_count() == threads
+    report = paint(clip, tmp_path / "out.mp4")
+    assert report.resumed_frames > 0
+    assert_same_film(tmp_path / "out.mp4", report, whole)
+
+
+STOPPED = "import sys; from streamstyle import cli, pipeline; pipeline.SEGMENT_FRAMES = (6, 6); sys.exit(cli.main())"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("extra", [[], ["--no-resume"]])
+def test_a_signal_stops_the_job_and_the_same_command_goes_on(
+    tmp_path: Path, sent: signal.Signals, extra: list[str]
+) -> None:
+    source, target = make_clip(tmp_path / "in.mkv", frames=60, size=(320, 240)), tmp_path / "out.mp4"
+    words = [sys.executable, "-c", STOPPED, "run", str(source), str(target), "--style", "starry", *extra]
+    job = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    while not (parts_folder(target) / "000002.mp4").exists():
+        assert job.poll() is None, job.communicate()
+        time.sleep(0.005)
+    job.send_signal(sent)
+    out, err = job.communicate(timeout=60)
+    assert (job.returncode, out) == (130, "")
+    if extra:
+        assert err == "streamstyle: stopped; no half-written film was left behind\n"
+        assert list(tmp_path.iterdir()) == [source]
+        return
+    kept = f"frames are kept in {parts_folder(target)}; run the same command again to go on, or delete that folder"
+    assert err.startswith("streamstyle: stopped; ")
+    assert kept in err
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=True)
+    first, last = done.stderr.splitlines()
+    assert first.startswith(f"{parts_folder(target)}: going on after frame ")
+    assert last.startswith(f"{target}: 60 frames")
+    assert {entry.name for entry in tmp_path.iterdir()} == {"in.mkv", "out.mp4"}
