@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
@@ -9,10 +10,12 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.video.frame import VideoFrame
 
 from streamstyle.errors import InputError
 from streamstyle.frames import Frame, VideoInfo
+from streamstyle.media.hwaccel import choose_device
 from streamstyle.media.planes import PlaneConverter
 from streamstyle.media.probe import (
     declared_frames,
@@ -49,6 +52,7 @@ def decode(
     duration_s: float | None = None,
     size: int | None = None,
     threads: int = 0,
+    hwaccel: str = "off",
     warn: Warn | None = None,
 ) -> Generator[Frame, None, None]:
     """Decode a film into planar 8-bit YUV frames; closing the generator closes the file.
@@ -59,6 +63,8 @@ def decode(
         duration_s: stop this many seconds after start_s; None goes on to the end.
         size: short side in pixels to scale to, up or down; None leaves the film as it is.
         threads: decoder threads; 0 lets FFmpeg choose.
+        hwaccel: off, auto or a device's name, as choose_device takes it. From the first packet that a device does
+            not decode on, the film is decoded in software.
         warn: told in one line each, after the last frame, what was skipped, repaired or fitted.
 
     Yields:
@@ -67,13 +73,15 @@ def decode(
 
     Raises:
         InputError: the file cannot be read, nothing decodes, or start_s lies beyond the end.
+        DeviceError: hwaccel names a device that is not there or does not decode this film.
 
     Cost: one copy of the planes (0.1 to 0.3 ms a 1080p frame) where nothing is scaled or converted.
     """
     first, end = _window(info, start_s, duration_s)
     converter, faults = PlaneConverter(info, size), _Faults()
     count, last = 0, info.start_pts
-    with closing(_frames_from(info, first, threads, faults)) as frames:
+    device = choose_device(info, hwaccel, threads)
+    with closing(_frames_on(device, info, first, threads, faults)) as frames:
         for pts, frame in frames:
             if first is not None and pts < first:
                 last = pts
@@ -150,8 +158,27 @@ def _refuse_empty(info: VideoInfo, start_s: float, duration_s: float | None, las
     raise InputError(f"{info.path}: no frame could be decoded; the file is empty or damaged, give another")
 
 
+def _frames_on(
+    device: str | None, info: VideoInfo, first: int | None, threads: int, faults: _Faults
+) -> Generator[tuple[int, VideoFrame], None, None]:
+    """_frames_from, on a device as long as it decodes all; then in software, without those already given."""
+    given: int | None = None
+    if device is not None:
+        with contextlib.suppress(InputError), closing(_frames_from(info, first, threads, faults, device)) as frames:
+            for pts, frame in frames:
+                if faults.undecodable:
+                    break
+                yield pts, frame
+                given = pts
+                del frame
+        if given is not None and not faults.undecodable:
+            return
+    with closing(_frames_from(info, first, threads, faults)) as frames:
+        yield from frames if given is None else (later for later in frames if later[0] > given)
+
+
 def _frames_from(
-    info: VideoInfo, first: int | None, threads: int, faults: _Faults
+    info: VideoInfo, first: int | None, threads: int, faults: _Faults, device: str | None = None
 ) -> Generator[tuple[int, VideoFrame], None, None]:
     """(pts, frame) from a keyframe at or before pts `first` on; from the start of the file where it is None."""
     for back_s in _SEEK_BACK_S if first is not None else (None,):
@@ -162,7 +189,7 @@ def _frames_from(
                 continue
         faults.undecodable.clear()
         faults.repaired_pts = 0
-        with closing(_read(info, seek_to, threads, faults)) as frames:
+        with closing(_read(info, seek_to, threads, faults, device)) as frames:
             opening = next(frames, None)
             if seek_to is not None and not _is_good_opening(opening, first):
                 continue
@@ -183,10 +210,11 @@ def _is_good_opening(opening: tuple[int, VideoFrame] | None, first: int | None) 
 
 
 def _read(
-    info: VideoInfo, seek_to: int | None, threads: int, faults: _Faults
+    info: VideoInfo, seek_to: int | None, threads: int, faults: _Faults, device: str | None
 ) -> Generator[tuple[int, VideoFrame], None, None]:
     """Open, seek, decode; each frame with a pts that is there and after the one before."""
-    with open_input(info.path) as container:
+    hwaccel = HWAccel(device, allow_software_fallback=True) if device is not None else None
+    with open_input(info.path, hwaccel) as container:
         video_stream = find_video_stream(container, info.path)
         video_stream.thread_type = "AUTO"
         video_stream.thread_count = threads
