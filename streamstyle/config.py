@@ -146,11 +146,36 @@ class OutputOptions(Checked):
     duration: Annotated[
         float | None, tyro.conf.arg(metavar="SECONDS"), Range(0.001, 1e6, "s"), Doc("Stop after this long.")
     ] = None
-    crf: Annotated[int, Range(0, 51), Doc("x264 quality: lower is better and larger.")] = 20
+    codec: Annotated[
+        Literal["h264", "hevc", "av1", "prores"],
+        Doc("Video codec of OUT; av1 goes into .mp4 and .mkv, prores into .mov and .mkv, the others into all."),
+    ] = "h264"
+    encoder: Annotated[
+        str,
+        tyro.conf.arg(metavar="auto|software|NAME"),
+        Doc(
+            "auto: this machine's hardware encoder if a trial of it works, else software; software: the same film on "
+            "every run; or FFmpeg's name of one, such as h264_nvenc."
+        ),
+    ] = "auto"
+    crf: Annotated[
+        int | None,
+        tyro.conf.arg(metavar="N"),
+        Range(0, 51),
+        Doc("Quality: lower is better and larger; default: 20 for h264, 22 for hevc, 30 for av1; prores has none."),
+    ] = None
     preset: Annotated[
         Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"],
-        Doc("x264 effort: slower is smaller."),
+        Doc("Encoder's effort, in x264's words: slower is smaller."),
     ] = "veryfast"
+    hwaccel: Annotated[
+        str,
+        tyro.conf.arg(metavar="off|auto|NAME"),
+        Doc(
+            "Decode IN on a hardware decoder; auto: whatever decodes its first frames fastest, timed here; or FFmpeg's "
+            "name of one, such as cuda."
+        ),
+    ] = "off"
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff, Doc("Replace OUT if it exists.")] = False
     no_resume: Annotated[
         bool,

@@ -18,9 +18,9 @@ from streamstyle.flow import Gauge, marked_last, prefetch, rebatch
 from streamstyle.frames import Checkpoint, Frame, FrameBatch, VideoInfo, luma_crc, output_chroma
 from streamstyle.look import Look
 from streamstyle.media.audio import AudioSource
-from streamstyle.media.codecs import versions
+from streamstyle.media.codecs import VideoEncoder, choose_encoder, versions
 from streamstyle.media.decode import decode
-from streamstyle.media.encode import check_output, encode
+from streamstyle.media.encode import check_output, encode, format_of
 from streamstyle.media.planes import scaled_size
 from streamstyle.media.probe import probe
 from streamstyle.media.segments import WorkFolder, fingerprint
@@ -105,6 +105,7 @@ def stylize(
     info = probe(input)  # first: "exists, add --overwrite" would mislead where the input is the trouble
     check_output(input, output, out.overwrite)
     width, height = painted_size(info, output, out)
+    encoder = choose_encoder(out, output, size=(width, height), format_name=format_of(Path(output)), fps=info.fps)
     expected = frames_expected(info, out)
     stylizer = Stylizer(look, options, frames_expected=expected)
     place_objects(stylizer, info)
@@ -113,15 +114,22 @@ def stylize(
         return replace(report, seconds=round(time.perf_counter() - began, 3))
 
     per_segment = segment_frames(width * height, stylizer.device.type)
-    job = describe_job(info, look, options, stylizer, per_segment)
-    with WorkFolder(Path(os.path.realpath(output)), job, resume=not out.no_resume, say=say) as work:
+    job = describe_job(info, look, options, stylizer, encoder, per_segment)
+    target = Path(os.path.realpath(output))
+    with WorkFolder(target, job, resume=not out.no_resume, suffix=encoder.segment_suffix, say=say) as work:
         if work.checkpoint is not None:
             stylizer.load_state_dict(work.checkpoint.state)
         # The river. Three threads: decode, paint, and (this one) encode; bounded queues between them.
         river = River(overlap, on_frames, work.resumed_frames, expected)
         size = max(1, min(MOST_FRAMES, BATCH_PX[stylizer.device.type] // (width * height)))
         film = decode(
-            info, start_s=out.start, duration_s=out.duration, size=out.size, after=work.checkpoint, warn=warnings.append
+            info,
+            start_s=out.start,
+            duration_s=out.duration,
+            size=out.size,
+            after=work.checkpoint,
+            hwaccel=out.hwaccel,
+            warn=warnings.append,
         )
         batches = stack(rebatch(film, size, begin=work.frames, edge=per_segment), work.frames)
         painted = paint(stylizer, river.thread("decode", batches), info, (width, height), per_segment)
@@ -134,6 +142,7 @@ def stylize(
             size=(width, height),
             audio=sound,
             work=work,
+            encoder=encoder,
             warn=warnings.append,
             on_frames=river.count,
         )
@@ -230,7 +239,9 @@ def segment_frames(pixels: int, device: str) -> int:
     return max(fewest, min(most, SEGMENT_PX[device] // pixels))
 
 
-def describe_job(info: VideoInfo, look: Look, options: Options, stylizer: Stylizer, per_segment: int) -> dict[str, Any]:
+def describe_job(
+    info: VideoInfo, look: Look, options: Options, stylizer: Stylizer, encoder: VideoEncoder, per_segment: int
+) -> dict[str, Any]:
     """All that the pictures of a job depend on: another run may go on with it only if nothing of this has changed."""
     import torch
 
@@ -242,9 +253,10 @@ def describe_job(info: VideoInfo, look: Look, options: Options, stylizer: Styliz
         "input": fingerprint(info.path),
         "look": asdict(look),
         "options": said,
+        "encoder": encoder.name,
         "device": describe_device(stylizer),
         "precision": str(stylizer.dtype),
-        "threads": torch.get_num_threads(),
+        "threads": [torch.get_num_threads(), os.cpu_count()],
         "segment_frames": per_segment,
     }
 

@@ -104,9 +104,8 @@ def test_an_option_may_be_a_word_or_a_number():
 
 
 def test_what_may_be_left_out_may_be_none():
-    made = OutputOptions(size=None, duration=None)
-    assert made.size is None
-    assert made.duration is None
+    made = OutputOptions(size=None, duration=None, crf=None)
+    assert (made.size, made.duration, made.crf) == (None, None, None)
 
 
 def test_a_mixin_checks_what_it_is_given():

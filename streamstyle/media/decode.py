@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import itertools
 import math
 from collections.abc import Callable, Generator, Iterator
@@ -10,10 +12,12 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.video.frame import VideoFrame
 
 from streamstyle.errors import InputError
 from streamstyle.frames import Checkpoint, Frame, VideoInfo, luma_crc
+from streamstyle.media.hwaccel import choose_device
 from streamstyle.media.planes import PlaneConverter
 from streamstyle.media.probe import (
     declared_frames,
@@ -25,6 +29,7 @@ from streamstyle.media.probe import (
 )
 
 Warn = Callable[[str], None]
+_Timed = tuple[int, VideoFrame]  # pts beside it
 
 # Where to look for a keyframe at or before the wanted time: just there, a little earlier, and at last from the
 # very start, which always works. Containers whose index is by decode time or absent overshoot the first try.
@@ -51,6 +56,7 @@ def decode(
     size: int | None = None,
     after: Checkpoint | None = None,
     threads: int = 0,
+    hwaccel: str = "off",
     warn: Warn | None = None,
 ) -> Generator[Frame, None, None]:
     """Decode a film into planar 8-bit YUV frames; closing the generator closes the file.
@@ -62,6 +68,8 @@ def decode(
         size: short side in pixels to scale to, up or down; None leaves the film as it is.
         after: go on after this frame, as an earlier reading of the same window gave it; there may be no more.
         threads: decoder threads; 0 lets FFmpeg choose.
+        hwaccel: off, auto or a device's name, as choose_device takes it. From the first packet that a device does
+            not decode on, the film is decoded in software.
         warn: told in one line each, after the last frame, what was skipped, repaired or fitted.
 
     Yields:
@@ -71,6 +79,7 @@ def decode(
     Raises:
         InputError: the file cannot be read, nothing decodes, start_s lies beyond the end, or the frame to go on after
             is not met as it was.
+        DeviceError: hwaccel names a device that is not there or does not decode this film.
 
     Cost: one copy of the planes (0.1 to 0.3 ms a 1080p frame) where nothing is scaled or converted.
     """
@@ -78,10 +87,10 @@ def decode(
     converter, faults = PlaneConverter(info, size), _Faults()
     count, last = 0, info.start_pts
     if after is None:
-        source = _frames_from(info, first, threads, faults)
+        read = functools.partial(_frames_from, info, first, threads, faults)
     else:
-        source = _frames_after(info, after, converter, threads, faults)
-    with closing(source) as frames:
+        read = functools.partial(_frames_after, info, after, converter, threads, faults)
+    with closing(_frames_on(choose_device(info, hwaccel, threads), read, faults)) as frames:
         for pts, frame in frames:
             if after is None and first is not None and pts < first:
                 last = pts
@@ -158,9 +167,28 @@ def _refuse_empty(info: VideoInfo, start_s: float, duration_s: float | None, las
     raise InputError(f"{info.path}: no frame could be decoded; the file is empty or damaged, give another")
 
 
+def _frames_on(
+    device: str | None, read: Callable[[str | None], Generator[_Timed, None, None]], faults: _Faults
+) -> Generator[_Timed, None, None]:
+    """What read gives, on a device as long as it decodes all; then in software, without those already given."""
+    given: int | None = None
+    if device is not None:
+        with contextlib.suppress(InputError), closing(read(device)) as frames:
+            for pts, frame in frames:
+                if faults.undecodable:
+                    break
+                yield pts, frame
+                given = pts
+                del frame
+        if given is not None and not faults.undecodable:
+            return
+    with closing(read(None)) as frames:
+        yield from frames if given is None else (later for later in frames if later[0] > given)
+
+
 def _frames_from(
-    info: VideoInfo, first: int | None, threads: int, faults: _Faults
-) -> Generator[tuple[int, VideoFrame], None, None]:
+    info: VideoInfo, first: int | None, threads: int, faults: _Faults, device: str | None = None
+) -> Generator[_Timed, None, None]:
     """(pts, frame) from a keyframe at or before pts `first` on; from the start of the file where it is None."""
     for back_s in _SEEK_BACK_S if first is not None else (None,):
         seek_to = None
@@ -170,7 +198,7 @@ def _frames_from(
                 continue
         faults.undecodable.clear()
         faults.repaired_pts = 0
-        with closing(_read(info, seek_to, threads, faults)) as frames:
+        with closing(_read(info, seek_to, threads, faults, device)) as frames:
             opening = next(frames, None)
             if seek_to is not None and not _is_good_opening(opening, first):
                 continue
@@ -182,8 +210,13 @@ def _frames_from(
 
 
 def _frames_after(
-    info: VideoInfo, after: Checkpoint, converter: PlaneConverter, threads: int, faults: _Faults
-) -> Generator[tuple[int, VideoFrame], None, None]:
+    info: VideoInfo,
+    after: Checkpoint,
+    converter: PlaneConverter,
+    threads: int,
+    faults: _Faults,
+    device: str | None = None,
+) -> Generator[_Timed, None, None]:
     """(pts, frame) of what follows a frame already given, once that very picture is met again.
 
     A seek may land where the decoder gives other pictures than it gave when it came from the start (open groups of
@@ -195,7 +228,7 @@ def _frames_after(
             continue
         faults.undecodable.clear()
         faults.repaired_pts = 0
-        with closing(_read(info, seek_to, threads, faults)) as frames:
+        with closing(_read(info, seek_to, threads, faults, device)) as frames:
             opening = next(frames, None)
             if opening is None or (seek_to is not None and not _is_good_opening(opening, after.pts)):
                 continue
@@ -220,10 +253,11 @@ def _is_good_opening(opening: tuple[int, VideoFrame] | None, first: int | None) 
 
 
 def _read(
-    info: VideoInfo, seek_to: int | None, threads: int, faults: _Faults
-) -> Generator[tuple[int, VideoFrame], None, None]:
+    info: VideoInfo, seek_to: int | None, threads: int, faults: _Faults, device: str | None
+) -> Generator[_Timed, None, None]:
     """Open, seek, decode; each frame with a pts that is there and after the one before."""
-    with open_input(info.path) as container:
+    hwaccel = HWAccel(device, allow_software_fallback=True) if device is not None else None
+    with open_input(info.path, hwaccel) as container:
         video_stream = find_video_stream(container, info.path)
         video_stream.thread_type = "AUTO"
         video_stream.thread_count = threads

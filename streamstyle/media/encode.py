@@ -23,6 +23,7 @@ from streamstyle.config import OutputOptions
 from streamstyle.errors import InputError, OutputError, ShapeError
 from streamstyle.frames import FrameBatch, VideoInfo, output_chroma
 from streamstyle.media.audio import AudioSource
+from streamstyle.media.codecs import VideoEncoder, add_video_stream, choose_encoder, fit_frame
 from streamstyle.media.join import EncodeResult, FilmJob, Warn, join, timescale_of
 from streamstyle.media.probe import frame_ticks
 from streamstyle.media.segments import Segment, WorkFolder, told
@@ -41,7 +42,7 @@ def check_output(in_path: str | Path, out_path: str | Path, overwrite: bool) -> 
             or not writable, or OUT exists and overwrite is False.
     """
     out = Path(out_path)
-    _format_of(out)
+    format_of(out)
     if len(os.fsencode(out.name)) > 255:
         raise OutputError(f"{out.name[:20]}...{out.name[-20:]}: the name is too long; give one of at most 255 bytes")
     if out.is_dir():
@@ -64,6 +65,7 @@ def encode(
     size: tuple[int, int],
     audio: AudioSource | None = None,
     work: WorkFolder | None = None,
+    encoder: VideoEncoder | None = None,
     warn: Warn | None = None,
     on_frames: Callable[[int], None] | None = None,
 ) -> EncodeResult:
@@ -77,10 +79,11 @@ def encode(
             A segment is closed after each batch that has a checkpoint.
         path: the target; .mp4, .m4v, .mov or .mkv.
         info: the input film: its timing, pixel shape and colour tags are written.
-        options: crf, preset and start are used.
+        options: what choose_encoder takes, and start.
         size: width and height of the frames.
         audio: the film's sound, or None; closed at the end.
         work: the entered work folder, where frames before these may already be; None takes one that is never kept.
+        encoder: as choose_encoder gave it for this film; None chooses here.
         warn: told in one line each what could not be kept.
         on_frames: called after each batch with the number of frames in it.
 
@@ -95,10 +98,12 @@ def encode(
     batches = iter(frames)
     target = Path(os.path.realpath(path))  # through a link: the link stays, what it points to is replaced
     try:
-        format_name = _format_of(target)
+        format_name = format_of(target)
         _check_folder(target)
-        with work_folder(target, work) as folder:
-            job = FilmJob(folder, Path(path), format_name, info, options, size, warn or (lambda line: None))
+        if encoder is None:
+            encoder = choose_encoder(options, path, size=size, format_name=format_name, fps=info.fps)
+        with work_folder(target, work, encoder) as folder:
+            job = FilmJob(folder, Path(path), format_name, info, options, size, encoder, warn or (lambda line: None))
             if not folder.complete:
                 _write_segments(batches, job, on_frames or (lambda count: None))
             with told(path):
@@ -113,9 +118,13 @@ def encode(
             close()
 
 
-def work_folder(target: Path, work: WorkFolder | None) -> contextlib.AbstractContextManager[WorkFolder]:
+def work_folder(
+    target: Path, work: WorkFolder | None, encoder: VideoEncoder
+) -> contextlib.AbstractContextManager[WorkFolder]:
     """The folder given, already entered; or one for this film alone."""
-    return WorkFolder(target, {}, resume=False) if work is None else contextlib.nullcontext(work)
+    if work is not None:
+        return contextlib.nullcontext(work)
+    return WorkFolder(target, {}, resume=False, suffix=encoder.segment_suffix)
 
 
 def _write_segments(batches: Iterator[FrameBatch], job: FilmJob, on_frames: Callable[[int], None]) -> None:
@@ -156,17 +165,15 @@ class _SegmentWriter:
         self._first_pts, self._count = first_pts, 0
         self._last_pts = first_pts - 1 if last_pts is None else last_pts
         timescale = {"video_track_timescale": str(timescale_of(info))}
-        self.container = av.open(str(self._path), "w", format="mp4", container_options=timescale)
-        self._track = self.container.add_stream("libx264", rate=info.fps.limit_denominator(100_000))
-        self._track.time_base = info.time_base
+        self.container = av.open(
+            str(self._path), "w", format=self._path.suffix.removeprefix("."), container_options=timescale
+        )
+        self._track = add_video_stream(
+            self.container, job.encoder, size=job.size, fps=info.fps, time_base=info.time_base
+        )
         context = self._track.codec_context
-        context.width, context.height = width, height
-        context.pix_fmt = output_chroma(width, height)
-        context.time_base = info.time_base
         context.sample_aspect_ratio = info.sample_aspect_ratio.limit_denominator(65_535)
-        context.options = {"crf": str(job.options.crf), "preset": job.options.preset}
-        context.codec_tag = "avc1"
-        self._frame = VideoFrame(width, height, context.pix_fmt)
+        self._frame = VideoFrame(width, height, output_chroma(width, height))
         self._frame.duration = frame_ticks(info)
         for tagged in (context, self._frame):
             _write_color_tags(tagged, info, height)
@@ -180,7 +187,7 @@ class _SegmentWriter:
                 raise InputError(
                     f"{self._job.info.path}: frame {frame_number} has pts {pts}, not after {self._last_pts}"
                 )
-            frame = self._filled(batch, i)
+            frame = fit_frame(self._filled(batch, i), self._job.encoder)
             frame.pts = pts - self._first_pts
             frame.time_base = self._job.info.time_base
             self._mux(frame)
@@ -251,7 +258,8 @@ def _check_planes(batch: FrameBatch, size: tuple[int, int]) -> None:
         raise ShapeError(f"planes must be uint8, got {batch.y.dtype}, {batch.u.dtype}, {batch.v.dtype}")
 
 
-def _format_of(path: Path) -> str:
+def format_of(path: Path) -> str:
+    """The container's name to FFmpeg; OutputError for one we do not write."""
     try:
         return _FORMATS[path.suffix.lower()]
     except KeyError:

@@ -14,6 +14,7 @@ from av.packet import Packet
 from streamstyle.config import OutputOptions
 from streamstyle.frames import VideoInfo
 from streamstyle.media.audio import AudioMode, AudioSource
+from streamstyle.media.codecs import VideoEncoder
 from streamstyle.media.probe import frame_ticks
 from streamstyle.media.segments import HOPELESS, Segment, WorkFolder
 
@@ -33,6 +34,7 @@ class FilmJob:
     info: VideoInfo
     options: OutputOptions
     size: tuple[int, int]
+    encoder: VideoEncoder
     warn: Warn
 
     @property
@@ -111,7 +113,10 @@ class _Joiner:
             str(job.joined), "w", format=job.format_name, container_options=_container_options(job)
         )
         with av.open(str(job.work.file(first.number))) as source:
-            self._track = self.container.add_stream_from_template(source.streams.video[0])
+            # opaque: copied as it is, where PyAV would else look for an encoder of the decoder's name.
+            self._track = self.container.add_stream_from_template(source.streams.video[0], opaque=True)
+        if job.encoder.codec_tag is not None:
+            self._track.codec_context.codec_tag = job.encoder.codec_tag
         if audio is not None:
             audio.attach(self.container, shift=self._shift * job.info.time_base, copy=copy)
 

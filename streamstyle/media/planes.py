@@ -13,7 +13,8 @@ from av.video.reformatter import VideoReformatter
 from streamstyle.frames import Frame, VideoInfo, output_chroma
 from streamstyle.media.probe import is_full_range
 
-_DIRECT = ("yuv420p", "yuvj420p")
+_PLANAR = ("yuv420p", "yuvj420p")
+_DIRECT = (*_PLANAR, "nv12")  # nv12: what hardware decoders give, U and V by turns in one plane
 _SWS_MATRIX = {"bt709": 1, "bt601": 5, "bt2020": 9}  # swscale's own numbers (SWS_CS_*), not libav's tags
 
 
@@ -33,9 +34,10 @@ def scaled_size(info: VideoInfo, size: int | None) -> tuple[int, int]:
 class PlaneConverter:
     """Turns the PyAV frames of one film into Frames of one size and one chroma layout.
 
-    8-bit 4:2:0 of the right size is copied out row by row; everything else goes through swscale with source and
-    target matrix and range given, so that only the layout changes and never the colour. `other_sizes` counts the
-    frames, by (width, height), that had another size than the first and were fitted inside black bars.
+    8-bit 4:2:0 of the right size is copied out row by row, from three planes or from two (nv12); everything else goes
+    through swscale with source and target matrix and range given, so that only the layout changes and never the
+    colour. `other_sizes` counts the frames, by (width, height), that had another size than the first and were fitted
+    inside black bars.
     """
 
     def __init__(self, info: VideoInfo, size: int | None = None) -> None:
@@ -43,7 +45,7 @@ class PlaneConverter:
         quarter_turn = info.rotation in (90, 270)
         self._native = (info.height, info.width) if quarter_turn else (info.width, info.height)
         self._target = (shown[1], shown[0]) if quarter_turn else shown
-        as_decoded = info.pix_fmt in _DIRECT and size is None
+        as_decoded = info.pix_fmt in _PLANAR and size is None
         self._format = "yuv420p" if as_decoded else output_chroma(*shown)
         self._quarter_turns = info.rotation // 90
         self._color = info.color
@@ -58,7 +60,7 @@ class PlaneConverter:
             inner = self._fitted(frame)
         if not self._is_direct(frame, inner):
             frame = self._reformat(frame, inner)
-        planes = [_rows(plane) for plane in frame.planes[:3]]
+        planes = _planes(frame)
         if inner != self._target:
             planes = self._letterbox(planes, inner)
         if self._quarter_turns:
@@ -120,12 +122,21 @@ def _even(side: Fraction | int) -> int:
     return max(2, 2 * round(Fraction(side) / 2))
 
 
-def _rows(plane: VideoPlane) -> np.ndarray:
-    """The plane's pixels as a view, without the padding at the end of each row."""
+def _planes(frame: VideoFrame) -> list[np.ndarray]:
+    """Y, U and V as views."""
+    if frame.format.name == "nv12":
+        y, u_and_v = frame.planes
+        pairs = _rows(u_and_v, samples=2)
+        return [_rows(y), pairs[:, 0::2], pairs[:, 1::2]]
+    return [_rows(plane) for plane in frame.planes[:3]]
+
+
+def _rows(plane: VideoPlane, samples: int = 1) -> np.ndarray:
+    """The plane's pixels as a view, samples bytes each, without the padding at the end of each row."""
     rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, abs(plane.line_size))
     if plane.line_size < 0:  # stored bottom-up
         rows = rows[::-1]
-    return rows[:, : plane.width]
+    return rows[:, : plane.width * samples]
 
 
 def _over_black(frame: VideoFrame) -> VideoFrame:

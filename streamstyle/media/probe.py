@@ -13,6 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
@@ -55,15 +56,18 @@ def probe(path: str | Path) -> VideoInfo:
         return _describe(str(path), container, video_stream, frame)
 
 
-def open_input(path: str | Path) -> InputContainer:
-    """Open a file for reading, or raise an InputError that says in one line why not and what to do."""
+def open_input(path: str | Path, hwaccel: HWAccel | None = None) -> InputContainer:
+    """Open a file for reading, or raise an InputError that says in one line why not and what to do.
+
+    Video is decoded in software, or as hwaccel says.
+    """
     if not os.path.lexists(path):
         raise InputError(f"{path}: no such file; check the name")
     if os.path.isdir(path):
         raise InputError(f"{path}: is a folder; give a video file inside it")
     try:
         # Old files carry tags in Latin-1 and the like: a tag that is not UTF-8 must not refuse the film.
-        container = av.open(os.fspath(path), metadata_errors="replace")
+        container = av.open(os.fspath(path), metadata_errors="replace", hwaccel=hwaccel)
     except av.error.PermissionError:
         raise InputError(f"{path}: permission denied; make it readable (chmod +r)") from None
     except av.error.FileNotFoundError:

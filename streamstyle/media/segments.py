@@ -93,14 +93,17 @@ class WorkFolder:
         target: the film that is to be.
         job: what the pictures depend on, as plain values; a journal of another job is started afresh.
         resume: go on from what is there, and leave something to go on from.
+        suffix: of the segments' files.
         say: told in one line that the job goes on, or why it starts afresh.
 
     Raises:
         OutputError: another process works there, or something else of that name is in the way.
     """
 
-    def __init__(self, target: Path, job: dict[str, Any], *, resume: bool = True, say: Say | None = None) -> None:
-        self.path, self.suffix = parts_folder(target), ".mp4"
+    def __init__(
+        self, target: Path, job: dict[str, Any], *, resume: bool = True, suffix: str = ".mp4", say: Say | None = None
+    ) -> None:
+        self.path, self.suffix = parts_folder(target), suffix
         self.segments: list[Segment] = []
         self.checkpoint: Checkpoint | None = None
         self.complete = False
