@@ -115,6 +115,7 @@ class _Joiner:
         with av.open(str(job.work.file(first.number))) as source:
             # opaque: copied as it is, where PyAV would else look for an encoder of the decoder's name.
             self._track = self.container.add_stream_from_template(source.streams.video[0], opaque=True)
+        self._track.codec_context.framerate = job.info.fps.limit_denominator(100_000)
         if job.encoder.codec_tag is not None:
             self._track.codec_context.codec_tag = job.encoder.codec_tag
         if audio is not None:
