@@ -7,13 +7,14 @@ size, rounded up (4:2:0), or full size (4:4:4, used where 4:2:0 cannot hold an o
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal
 
 import numpy as np
 
+Empty = Callable[[tuple[int, ...]], np.ndarray]
 Matrix = Literal["bt601", "bt709", "bt2020"]
 
 
@@ -112,14 +113,18 @@ class FrameBatch:
         return len(self.pts)
 
     @classmethod
-    def stack(cls, frames: Sequence[Frame], index: int = 0) -> FrameBatch:
-        """Copy frames of one size into one batch."""
-        y, u, v = (np.stack([getattr(frame, plane) for frame in frames]) for plane in "yuv")
+    def stack(cls, frames: Sequence[Frame], index: int = 0, empty: Empty | None = None) -> FrameBatch:
+        """Copy frames of one size into one batch, in memory that empty(shape) gives."""
+        y, u, v = (_stacked([getattr(frame, plane) for frame in frames], empty) for plane in "yuv")
         return cls(y, u, v, tuple(frame.pts for frame in frames), index)
 
     def unstack(self) -> list[Frame]:
         """The frames one by one, as views into the batch."""
         return [Frame(self.y[i], self.u[i], self.v[i], pts) for i, pts in enumerate(self.pts)]
+
+
+def _stacked(planes: list[np.ndarray], empty: Empty | None) -> np.ndarray:
+    return np.stack(planes, out=None if empty is None else empty((len(planes), *planes[0].shape)))
 
 
 def luma_crc(y: np.ndarray) -> int:

@@ -99,8 +99,8 @@ class FrozenStatistics:
         """
         light = (float(luma.mean()), float(luma.std()))
         if self._reference is None or cut or self._reference[1] < FLAT_LEVELS <= light[1]:
-            self._reference, self._age = light, FADE_FRAMES
             self._new = self._old = record()
+            self._reference, self._age = light, FADE_FRAMES
             self.version += 1
             return self._new
         if (
@@ -109,8 +109,8 @@ class FrozenStatistics:
         ):
             if light[1] < FLAT_LEVELS:
                 return self._new  # fading to black: keep what there is
-            self._reference, self._age = light, 0
             self._old, self._new = self._new, record()
+            self._reference, self._age = light, 0
         if self._age >= FADE_FRAMES:
             return self._new
         self._age += 1

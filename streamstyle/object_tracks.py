@@ -108,13 +108,12 @@ class ObjectTracks:
         time_s: float,
         size: tuple[int, int],
     ) -> np.ndarray:
-        ids = found.ids.cpu()  # synchronises
+        ids = found.ids
         if starts:
             table = self.tracker.start(found.regions, index)
         else:
             counts = label_overlap(ids[None], torch.from_numpy(carried)[None], found.regions, self.tracker.slots)
-            rgb = (found.rgb.float() * 255).flatten(1).cpu()  # synchronises
-            sums = color_sums(rgb.numpy(), ids.numpy(), carried, counts.shape[1:])
+            sums = color_sums(found.rgb.flatten(1).numpy(), ids.numpy(), carried, counts.shape[1:])
             table = self.tracker.update(counts[0].numpy(), index, sums)
         slots = table[ids.numpy(), carried]
         while self._pending and self._pending[0].at_s <= time_s + 1e-6:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from streamstyle._version import __version__
 from streamstyle.config import Options, OutputOptions
 from streamstyle.errors import OutputError
 from streamstyle.flow import Gauge, marked_last, prefetch, rebatch
 from streamstyle.frames import Checkpoint, Frame, FrameBatch, VideoInfo, luma_crc, output_chroma
+from streamstyle.gpu.transfer import empty_pinned
 from streamstyle.look import Look
 from streamstyle.media.audio import AudioSource
 from streamstyle.media.codecs import VideoEncoder, choose_encoder, versions
@@ -25,7 +28,11 @@ from streamstyle.media.planes import scaled_size
 from streamstyle.media.probe import probe
 from streamstyle.media.segments import WorkFolder, fingerprint
 from streamstyle.naming import place_objects
-from streamstyle.stylizer import ObjectStyleReport, Stylizer
+from streamstyle.scene import ObjectStyleReport
+from streamstyle.stylizer import Painting, Stylizer
+
+if TYPE_CHECKING:
+    import torch
 
 BATCH_PX = {"cpu": 1 << 20, "cuda": 1 << 25}
 """Pixels of a batch: enough frames to keep the device busy, few enough to keep memory small."""
@@ -131,7 +138,7 @@ def stylize(
             hwaccel=out.hwaccel,
             warn=warnings.append,
         )
-        batches = stack(rebatch(film, size, begin=work.frames, edge=per_segment), work.frames)
+        batches = stack(rebatch(film, size, begin=work.frames, edge=per_segment), work.frames, stylizer.device)
         painted = paint(stylizer, river.thread("decode", batches), info, (width, height), per_segment)
         sound = AudioSource(info, start_s=out.start, duration_s=out.duration, warn=warnings.append)
         written = encode(
@@ -207,11 +214,12 @@ class River:
         return {name: round(max(0.0, 1 - waits_s / seconds), 3) for name, waits_s in idle.items()}
 
 
-def stack(groups: Iterable[list[Frame]], begin: int) -> Iterator[FrameBatch]:
-    """Groups of frames as batches, numbered from begin on."""
+def stack(groups: Iterable[list[Frame]], begin: int, device: torch.device) -> Iterator[FrameBatch]:
+    """Groups of frames as batches, numbered from begin on, in memory from which the device takes them quickly."""
+    empty = functools.partial(empty_pinned, device=device)
     with closing(iter(groups)) as upstream:  # type: ignore[type-var]
         for group in upstream:
-            yield FrameBatch.stack(group, begin)
+            yield FrameBatch.stack(group, begin, empty)
             begin += len(group)
 
 
@@ -223,14 +231,19 @@ def paint(
     Times given to the stylizer are seconds after the film's first frame.
     """
     subsample = output_chroma(*size) == "yuv420p"
+    begun: deque[tuple[Painting, Checkpoint | None]] = deque()
     with closing(batches) as upstream:  # type: ignore[type-var]
         for batch, is_last in marked_last(upstream):
             times_s = [float((pts - info.start_pts) * info.time_base) for pts in batch.pts]
-            painted = stylizer.paint_batch(batch, info.color, times_s, subsample=subsample)
+            painting = stylizer.begin_batch(batch, info.color, times_s, subsample=subsample)
+            checkpoint = None
             if is_last or (batch.index + len(batch)) % per_segment == 0:
                 checkpoint = Checkpoint(batch.pts[-1], luma_crc(batch.y[-1]), stylizer.state_dict())
-                painted = replace(painted, checkpoint=checkpoint)
-            yield painted
+            begun.append((painting, checkpoint))
+            while len(begun) > (0 if is_last else stylizer.ahead):
+                painting, checkpoint = begun.popleft()
+                yield replace(painting.batch(), checkpoint=checkpoint)
+            del batch, painting
 
 
 def segment_frames(pixels: int, device: str) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import colorsys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +79,7 @@ def segment_frame(
     rgb = (yuv_to_rgb(planes, info.color)[0].permute(1, 2, 0) * 255 + 0.5).to(torch.uint8).cpu().numpy()
     size = small_size(frame.y.shape, analysis.analysis_size)
     y, u, v = (resize_planes(plane, size) for plane in planes)
-    found = segmenter(yuv_to_rgb((y, u, v), info.color))[0]
-    return rgb, replace(found, ids=found.ids.cpu())
+    return rgb, segmenter(yuv_to_rgb((y, u, v), info.color))[0]
 
 
 def describe_objects(found: Segmentation, size: tuple[int, int]) -> list[dict[str, Any]]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,23 +16,23 @@ import torch
 from torch import Tensor
 
 from streamstyle.config import Options
-from streamstyle.errors import DeviceError, OptionError, ShapeError
+from streamstyle.errors import OptionError, ShapeError
 from streamstyle.frames import ColorTags, FrameBatch
-from streamstyle.frozen_statistics import CutDetector, FrozenStatistics
-from streamstyle.gpu.transfer import Planes, choose_device, choose_dtype, download, upload
+from streamstyle.frozen_statistics import FrozenStatistics
+from streamstyle.gpu.memory import FEWEST_BAND_PX, Portions, band_pixels
+from streamstyle.gpu.streams import Download, Lanes
+from streamstyle.gpu.transfer import Planes, choose_device, choose_dtype, to_device, upload
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.nets.stylenet import StyleNet
-from streamstyle.object_tracks import ObjectTracks, object_mask
-from streamstyle.segmenter import MOST_REGIONS, Segmentation, Segmenter
+from streamstyle.object_tracks import object_mask
+from streamstyle.scene import ObjectStyleReport, Scene, SceneReader
+from streamstyle.segmenter import Segmentation
 from streamstyle.stages.color import rgb_to_yuv, yuv_to_rgb
 from streamstyle.stages.composite import composite
-from streamstyle.stages.resize import resize_planes, small_size
 from streamstyle.stages.style_map import style_map
 from streamstyle.stages.stylize_regions import Affine, RegionStylizer, blend_index, blend_table
 from streamstyle.styles import NONE, style_number
-from streamstyle.tracker import BACKGROUND
 
-FLOW_EVERY_CPU = 4
 COMPILE_PAYS_FRAMES = 1500
 """Frames of a 640x360 film after which a compiled lookup has earned its compilation (10 s) back."""
 RECORD_PX = 1 << 22
@@ -39,15 +40,17 @@ RECORD_PX = 1 << 22
 
 
 @dataclass(frozen=True)
-class ObjectStyleReport:
-    """One object of a finished job: as in the JSON report."""
+class Painting:
+    """A batch on its way back from the device."""
 
-    track_id: int
-    name: str | None
-    style: str
-    first_frame: int
-    last_frame: int
-    mean_area_px: float
+    download: Download
+    pts: tuple[int, ...]
+    index: int
+
+    def batch(self) -> FrameBatch:
+        """The painted frames, once they have arrived."""
+        y, u, v = (plane.numpy() for plane in self.download.wait())
+        return FrameBatch(y, u, v, self.pts, self.index)
 
 
 class Stylizer:
@@ -79,36 +82,36 @@ class Stylizer:
             )
         compiles = look.needs_objects and _compiles(painting.compile, frames_expected, self.device)
         self._net = RegionStylizer(StyleNet.load(), self.device, self.dtype, compile_lookup=compiles)
+        self._net.band_px = band_pixels(self.device, self._net.band_px)
         self._styles = look.styles
-        self._segmenter = Segmenter(self.options.analysis, self.device) if look.needs_objects else None
+        self._paints = torch.tensor([float(style != NONE) for style in self._styles], device=self.device)
+        self._scene = SceneReader(look, self.options.analysis, self.device)
+        self._lanes = Lanes(self.device)
+        self._portions = Portions(self.device, self._shrink)
         self.restart()
+
+    @property
+    def ahead(self) -> int:
+        """How many batches may be begun before the first of them is asked for: 1 where the device works by itself."""
+        return 1 if self.device.type == "cuda" else 0
 
     def restart(self) -> None:
         """Forget the film so far: the next frame is the first of another one, of any size."""
-        self._tracks: ObjectTracks | None = None
-        if self._segmenter is not None:
-            every = self.options.analysis.analyse_every
-            every = every if every != "auto" else FLOW_EVERY_CPU if self.device.type == "cpu" else 1
-            self._tracks = ObjectTracks(self._segmenter, self.options.analysis, self.look.objects, every)
-        self._cuts = CutDetector()
+        self._scene.restart(self.look)
         self._statistics = FrozenStatistics()
         self._table: tuple[int, Affine] | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the frames to come depend on, as nested plain values and NumPy arrays; see load_state_dict."""
-        return {
-            "tracks": None if self._tracks is None else self._tracks.state_dict(),
-            "cuts": self._cuts.state_dict(),
-            "statistics": self._statistics.state_dict(),
-        }
+        with self._lanes.on("paint"):
+            return {"scene": self._scene.state_dict(), "statistics": self._statistics.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on as the stylizer, of the same Look and options, whose state_dict this is."""
         self.restart()
-        if self._tracks is not None:
-            self._tracks.load_state_dict(state["tracks"])
-        self._cuts.load_state_dict(state["cuts"])
-        self._statistics.load_state_dict(state["statistics"], self.device)
+        self._scene.load_state_dict(state["scene"])
+        with self._lanes.on("paint"):
+            self._statistics.load_state_dict(state["statistics"], self.device)
 
     # -- any source ---------------------------------------------------------------------------------------------
 
@@ -143,7 +146,9 @@ class Stylizer:
     def _paint_rgb(self, frame: np.ndarray, color: ColorTags, index: int, time_s: float) -> np.ndarray:
         rgb = (torch.from_numpy(np.ascontiguousarray(frame)).to(self.device).permute(2, 0, 1)[None] / 255).float()
         planes = rgb_to_yuv(rgb, color, subsample=False)  # for the analysis; the network paints the RGB as it is
-        image, share = self._paint_images(rgb, planes, color, index, [time_s])
+        scene = self._scene.read(self._scene.small(planes), color, index, [time_s], (rgb.shape[2], rgb.shape[3]))
+        styles = self._styled(scene, lambda i: rgb, frame.shape[:2])
+        image, share = self._paint_images(rgb, styles, scene, slice(0, 1))
         painted = (image.float()[0].permute(1, 2, 0) * 255 + 0.5).to(torch.uint8).cpu().numpy()
         if share is None:
             return painted
@@ -153,11 +158,22 @@ class Stylizer:
 
     # -- the river ----------------------------------------------------------------------------------------------
 
-    @torch.inference_mode()
     def paint_batch(
         self, batch: FrameBatch, color: ColorTags, times_s: list[float], *, subsample: bool = True
     ) -> FrameBatch:
-        """Paint one batch of planar YUV frames.
+        """Paint one batch of planar YUV frames, and wait for it; as begin_batch.
+
+        Returns:
+            A batch with the same pts; pixels that wear ``none`` are the original bytes (where chroma goes from 4:2:0
+            to 4:4:4, or back, their luma is).
+        """
+        return self.begin_batch(batch, color, times_s, subsample=subsample).batch()
+
+    @torch.inference_mode()
+    def begin_batch(
+        self, batch: FrameBatch, color: ColorTags, times_s: list[float], *, subsample: bool = True
+    ) -> Painting:
+        """Begin to paint one batch of planar YUV frames; on CUDA the next may be begun before this one is done.
 
         Args:
             batch: consecutive frames.
@@ -165,74 +181,119 @@ class Stylizer:
             times_s: time of each frame in seconds after the film's first.
             subsample: give 4:2:0 back (even sizes), else 4:4:4.
 
-        Returns:
-            A batch with the same pts; pixels that wear ``none`` are the original bytes (where chroma goes from 4:2:0
-            to 4:4:4, or back, their luma is).
-        """
-        fits = (batch.u.shape == batch.y.shape) != subsample
-        if fits and self._styles == (NONE,):
-            return batch
-        try:
-            return self._paint_batch(batch, color, times_s, subsample)
-        except torch.OutOfMemoryError:
-            height, width = batch.y.shape[1:]
-            raise DeviceError(
-                f"{self.device}: out of memory for {len(batch)} frames of {width}x{height}; "
-                "give a smaller --size, or --device cpu"
-            ) from None
+        Raises:
+            DeviceError: not even one frame fits the device's memory.
 
-    def _paint_batch(self, batch: FrameBatch, color: ColorTags, times_s: list[float], subsample: bool) -> FrameBatch:
-        planes = upload((batch.y, batch.u, batch.v), self.device)
+        Cost: one synchronisation, with the analysis (see SceneReader.read).
+        """
+        lanes, size = self._lanes, batch.y.shape[1:]
+        with lanes.on("upload"):
+            planes = upload((batch.y, batch.u, batch.v), self.device)
         if self._styles == (NONE,):
-            y, u, v = download(_relaid(planes, yuv_to_rgb(planes, color), color, subsample))
-            return FrameBatch(y, u, v, batch.pts, batch.index)
+            with lanes.on("paint", after="upload", uses=planes):
+                fits = (batch.u.shape == batch.y.shape) != subsample
+                painted = planes if fits else _relaid(planes, yuv_to_rgb(planes, color), color, subsample)
+        else:
+            with lanes.on("analysis", after="upload", uses=planes):
+                scene = self._scene.read(self._scene.small(planes), color, batch.index, times_s, (size[0], size[1]))
+            with lanes.on("paint", after="upload", uses=planes):
+                styles = self._styled(scene, lambda i: yuv_to_rgb(_part(planes, slice(i, i + 1)), color), size)
+                parts = self._portions.each(
+                    len(batch), size, lambda part: self._paint_planes(planes, color, styles, scene, part, subsample)
+                )
+                painted = parts[0] if len(parts) == 1 else _joined(parts)
+        with lanes.on("download", after="paint", uses=painted):
+            return Painting(Download(painted), batch.pts, batch.index)
+
+    def _styled(
+        self, scene: Scene, rgb_of: Callable[[int], Tensor], size: tuple[int, ...]
+    ) -> list[tuple[int, list[Affine]]]:
+        """The version and the maps of the styles worn, for each frame; rgb_of(i) is frame i as RGB [1, 3, H, W]."""
+
+        def record(i: int) -> list[Affine]:
+            return self._portions.each(1, size, lambda part: self._record(rgb_of(i)))[0]
+
+        if self.options.painting.statistics == "frame":
+            return [(-1 - i, record(i)) for i in range(len(scene.cuts))]
+        styles = []
+        for i, (luma, cut) in enumerate(zip(scene.lumas, scene.cuts, strict=True)):
+            now = self._statistics.step(luma, cut, functools.partial(record, i))
+            styles.append((self._statistics.version, now))
+        return styles
+
+    def _paint_planes(
+        self,
+        planes: Planes,
+        color: ColorTags,
+        styles: list[tuple[int, list[Affine]]],
+        scene: Scene,
+        part: slice,
+        subsample: bool,
+    ) -> Planes:
+        """Paint the frames of a part of a batch."""
+        planes = _part(planes, part)
         rgb = yuv_to_rgb(planes, color)
-        image, share = self._paint_images(rgb, planes, color, batch.index, times_s)
+        image, share = self._paint_images(rgb, styles, scene, part)
         fits = (planes[1].shape == planes[0].shape) != subsample
         original = planes if fits or share is None else _relaid(planes, rgb, color, subsample)
-        y, u, v = download(composite(image, original, color, share, subsample=subsample))
-        return FrameBatch(y, u, v, batch.pts, batch.index)
+        return composite(image, original, color, share, subsample=subsample)
 
     def _paint_images(
-        self, rgb: Tensor, planes: Planes, color: ColorTags, index: int, times_s: list[float]
+        self, rgb: Tensor, styles: list[tuple[int, list[Affine]]], scene: Scene, part: slice
     ) -> tuple[Tensor, Tensor | None]:
-        """Paint RGB frames [N, 3, H, W]; planes are the same frames, for the analysis.
+        """Paint RGB frames [N, 3, H, W], which are a part of the scene's.
 
         Returns the pictures, and where ``none`` is worn the painted share [N, H, W] of each pixel.
         """
-        small = self._small_planes(planes)
-        lumas = small[0].cpu().numpy()  # synchronises
-        cuts = [self._cuts.step(luma) for luma in lumas]
-        size = (rgb.shape[2], rgb.shape[3])
-        looks = None if self._tracks is None else self._follow(small, lumas, cuts, color, index, times_s, size)
-        painted = [self._paint_frame(rgb[i : i + 1], looks, i, lumas[i], cuts[i]) for i in range(len(lumas))]
-        shares = [share for _, share in painted if share is not None]
-        return torch.cat([image for image, _ in painted]), torch.cat(shares) if shares else None
+        worn = None
+        if scene.looks is not None:
+            looks = to_device(torch.from_numpy(scene.looks[part]), self.device)
+            size = (rgb.shape[2], rgb.shape[3])
+            worn = style_map(looks, len(self._styles), size, self.options.painting.feather)
+        images = []
+        for run, (version, now) in _runs(styles[part], 1 if self.device.type == "cpu" else len(rgb)):
+            if worn is None:
+                images.append(self._net.paint(rgb[run], now[0]))
+                continue
+            if self._table is None or self._table[0] != version:
+                self._table = (version, blend_table(now))
+            first, second, weight = (x[run] for x in worn)
+            images.append(self._net.paint(rgb[run], self._table[1], blend_index(first, second, weight, len(now))))
+        image = images[0] if len(images) == 1 else torch.cat(images)
+        if worn is None or NONE not in self._styles:
+            return image, None
+        first, second, weight = worn
+        return image, torch.lerp(self._paints[second.long()], self._paints[first.long()], weight)
+
+    def _shrink(self) -> bool:
+        """Have the network take half as much at once; False where it is as little as pays."""
+        self._net.forget_workspace()
+        if self._net.band_px <= FEWEST_BAND_PX:
+            return False
+        self._net.band_px = max(FEWEST_BAND_PX, self._net.band_px // 2)
+        return True
+
+    def _record(self, rgb: Tensor) -> list[Affine]:
+        """Each worn style's affine maps from a reference frame; ``none`` borrows a neighbour's, which is never seen."""
+        pixels = rgb.shape[2] * rgb.shape[3]
+        if pixels > RECORD_PX:
+            step = int(np.ceil(np.sqrt(pixels / RECORD_PX)))
+            rgb = torch.nn.functional.avg_pool2d(rgb, step)
+        numbers = [style_number(style) for style in self._styles]
+        recorded = {n: self._net.record(rgb, n) for n in dict.fromkeys(numbers) if n is not None}
+        spare = next(iter(recorded.values()))
+        return [spare if n is None else recorded[n] for n in numbers]
+
+    # -- objects ------------------------------------------------------------------------------------------------
 
     def report(self) -> list[ObjectStyleReport]:
         """The objects found so far, with the style each wore."""
-        if self._tracks is None:
-            return []
-        worn = {thing.name: thing.style for thing in self.look.objects}
-        return [
-            ObjectStyleReport(
-                o.track_id,
-                o.name,
-                worn[o.name] if o.name else self.look.foreground_style,
-                o.first_frame,
-                o.last_frame,
-                o.mean_area_px,
-            )
-            for o in self._tracks.report()
-        ]
+        return self._scene.report()
 
     @torch.inference_mode()
     def find_objects(self, batch: FrameBatch, color: ColorTags) -> Segmentation:
         """The regions of a batch's first frame, as they are numbered for ``#N``."""
-        if self._tracks is None:
-            raise OptionError("this Look paints the whole frame in one style; there are no objects to find")
-        small = self._small_planes(upload((batch.y[:1], batch.u[:1], batch.v[:1]), self.device))
-        return self._tracks.segmenter(yuv_to_rgb(small, color))[0]
+        return self._scene.find_objects(upload((batch.y[:1], batch.u[:1], batch.v[:1]), self.device), color)
 
     def check_object(self, thing: ObjectStyle, batch: FrameBatch, color: ColorTags) -> np.ndarray:
         """Where a named object is in the batch's first frame, [h, w] bool, at the analysis size.
@@ -245,7 +306,7 @@ class Stylizer:
             OptionError: outside the frame, on the background, or no region of that number.
         """
         found = self.find_objects(batch, color)
-        return object_mask(thing, found.ids.cpu(), found.regions, (batch.y.shape[1], batch.y.shape[2]))
+        return object_mask(thing, found.ids, found.regions, (batch.y.shape[1], batch.y.shape[2]))
 
     def point_in(self, thing: ObjectStyle, batch: FrameBatch, color: ColorTags) -> tuple[int, int]:
         """The pixel (x, y) of the batch's first frame that lies deepest in a named object."""
@@ -265,97 +326,29 @@ class Stylizer:
         lines = []
         if self._net.compile_error is not None:
             lines.append(f"--compile: went on without, the compiler said: {self._net.compile_error}")
-        if self._tracks is None:
-            return lines
-        lines += [
-            f"object '{thing.name}' was never named: the film ended before its moment" for thing in self._tracks.pending
-        ]
-        lines += [
-            f"object '{name}' was lost after frame {frame}: name it again at a later time with @SECONDS"
-            for name, frame in self._tracks.lost()
-        ]
-        if self._tracks.segmenter.left_out:
-            lines.append(
-                f"{self._tracks.segmenter.left_out} regions beyond the {MOST_REGIONS} a frame may have went to the "
-                "background, the smallest first; give a larger --min-area"
-            )
-        if self._tracks.tracker.forgotten:
-            lines.append(f"{self._tracks.tracker.forgotten} small objects are left out of the report")
-        return lines
+        if self._portions.halved:
+            times = f"{self._portions.halved} time{'s' if self._portions.halved > 1 else ''}"
+            lines.append(f"{self.device}: was out of memory {times} and went on with smaller batches, more slowly")
+        return lines + self._scene.warnings()
 
-    def _small_planes(self, planes: Planes) -> Planes:
-        """y, u, v all at the analysis size (never larger than the frame)."""
-        size = small_size(planes[0].shape, self.options.analysis.analysis_size)
-        y, u, v = (resize_planes(plane, size) for plane in planes)
-        return y, u, v
 
-    def _follow(
-        self,
-        small: Planes,
-        lumas: np.ndarray,
-        cuts: list[bool],
-        color: ColorTags,
-        index: int,
-        times_s: list[float],
-        size: tuple[int, int],
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Find and follow objects through a batch: the two strongest looks of each pixel and their weight."""
-        assert self._tracks is not None
-        wanted = self._tracks.plan(index, cuts, times_s)
-        at = [i for i, want in enumerate(wanted) if want]
-        found: dict[int, Segmentation] = {}
-        if at:
-            y, u, v = (plane[at] for plane in small)
-            found = dict(zip(at, self._tracks.segmenter(yuv_to_rgb((y, u, v), color)), strict=True))
-        maps = []
-        for i, luma in enumerate(lumas):
-            slots = self._tracks.step(luma, found.get(i), cuts[i], index + i, times_s[i], size)
-            maps.append(self._look_table()[slots])
-        looks = torch.from_numpy(np.stack(maps)).to(self.device)
-        return style_map(looks, len(self._styles), size, self.options.painting.feather)
+def _part(planes: Planes, part: slice) -> Planes:
+    y, u, v = (plane[part] for plane in planes)
+    return y, u, v
 
-    def _look_table(self) -> np.ndarray:
-        """Slot -> index of the style it wears, int32; a part not confirmed as an object wears the background's."""
-        assert self._tracks is not None
-        number = {style: k for k, style in enumerate(self._styles)}
-        worn = {thing.name: thing.style for thing in self.look.objects}
-        background, foreground = self.look.background_style, self.look.foreground_style
-        table = np.full(self._tracks.tracker.slots, number[background], np.int32)
-        for slot, track in self._tracks.tracker.tracks.items():
-            if slot != BACKGROUND and (track.confirmed or track.name):
-                table[slot] = number[worn[track.name] if track.name else foreground]
-        return table
 
-    def _paint_frame(
-        self, rgb: Tensor, looks: tuple[Tensor, Tensor, Tensor] | None, i: int, luma: np.ndarray, cut: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        """Paint one frame; returns the picture, and where ``none`` is worn the painted share of each pixel."""
-        if self.options.painting.statistics == "frame":
-            return self._net.paint(rgb, self._record(rgb)[0]), None
-        styles = self._statistics.step(luma, cut, lambda: self._record(rgb))
-        if looks is None:
-            return self._net.paint(rgb, styles[0]), None
-        first, second, weight = (part[i : i + 1] for part in looks)
-        if self._table is None or self._table[0] != self._statistics.version:
-            self._table = (self._statistics.version, blend_table(styles))
-        index = blend_index(first, second, weight, len(styles))
-        image = self._net.paint(rgb, self._table[1], index)
-        if NONE not in self._styles:
-            return image, None
-        paints = torch.tensor([float(style != NONE) for style in self._styles], device=self.device)
-        share = torch.lerp(paints[second.long()], paints[first.long()], weight)
-        return image, share
+def _joined(parts: list[Planes]) -> Planes:
+    y, u, v = (torch.cat(planes) for planes in zip(*parts, strict=True))
+    return y, u, v
 
-    def _record(self, rgb: Tensor) -> list[Affine]:
-        """Each worn style's affine maps from a reference frame; ``none`` borrows a neighbour's, which is never seen."""
-        pixels = rgb.shape[2] * rgb.shape[3]
-        if pixels > RECORD_PX:
-            step = int(np.ceil(np.sqrt(pixels / RECORD_PX)))
-            rgb = torch.nn.functional.avg_pool2d(rgb, step)
-        numbers = [style_number(style) for style in self._styles]
-        recorded = {n: self._net.record(rgb, n) for n in dict.fromkeys(numbers) if n is not None}
-        spare = next(iter(recorded.values()))
-        return [spare if n is None else recorded[n] for n in numbers]
+
+def _runs(styles: list[tuple[int, list[Affine]]], most: int) -> Iterator[tuple[slice, tuple[int, list[Affine]]]]:
+    """Consecutive frames of one version, at most so many at once."""
+    begin = 0
+    for i in range(1, len(styles) + 1):
+        if i == len(styles) or styles[i][0] != styles[begin][0] or i - begin == most:
+            yield slice(begin, i), styles[begin]
+            begin = i
 
 
 def _relaid(planes: Planes, rgb: Tensor, color: ColorTags, subsample: bool) -> Planes:

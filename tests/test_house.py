@@ -30,13 +30,13 @@ PUBLIC_NAMES = {
 
 # A room is a module or a package right under streamstyle/. What stands left may be imported, never the reverse:
 #   errors -> frames, config, styles, look -> flow | media | gpu | nets -> stages
-#          -> tracker, segmenter, frozen_statistics -> object_tracks -> stylizer -> naming
+#          -> tracker, segmenter, frozen_statistics -> object_tracks -> scene -> stylizer -> naming
 #          -> pipeline | preview, sheets, doctor -> demo -> cli, web
 #   nets -> train -> cli
 _WORDS = {"errors", "_version", "frames", "config", "styles", "look"}
 _STAGES = _WORDS | {"gpu", "nets", "stages"}
 _FOLLOWING = _STAGES | {"tracker", "segmenter", "object_tracks", "frozen_statistics"}
-_PATH = _FOLLOWING | {"flow", "media", "stylizer"}
+_PATH = _FOLLOWING | {"flow", "media", "scene", "stylizer"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "_version": set(),
@@ -53,7 +53,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "segmenter": _STAGES,
     "object_tracks": _STAGES | {"tracker", "segmenter"},
     "frozen_statistics": _STAGES,
-    "stylizer": _PATH - {"stylizer"},
+    "scene": _FOLLOWING,
+    "stylizer": _FOLLOWING | {"scene"},
     "naming": _PATH,
     "preview": _PATH | {"sheets"},
     "sheets": _PATH,

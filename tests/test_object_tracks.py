@@ -22,8 +22,7 @@ def thing(name: str = "swan", at_s: float = 0.0, **place) -> ObjectStyle:
 
 def found_in(ids: np.ndarray) -> Segmentation:
     ids = torch.from_numpy(ids.astype(np.int32))
-    edges, rgb = torch.zeros(ids.shape, dtype=torch.uint8), torch.zeros((3, *ids.shape))
-    return Segmentation(ids, int(ids.max()) + 1, edges, rgb)
+    return Segmentation(ids, int(ids.max()) + 1, torch.zeros((3, *ids.shape), dtype=torch.uint8))
 
 
 def true_discs(frame: int) -> Segmentation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from streamstyle.errors import DeviceError, OptionError, ShapeError
 from streamstyle.frames import ColorTags, FrameBatch
 from streamstyle.gpu.transfer import Planes
 from streamstyle.look import Look, ObjectStyle
+from streamstyle.media.segments import read_state, write_state
 from streamstyle.stylizer import Stylizer
 
 pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("networks")]
@@ -284,3 +286,72 @@ def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch
         Stylizer(MIXED, Options(painting=StyleOptions(compile="on")))
     Stylizer(MIXED, frames_expected=10**6)  # auto does without
     Stylizer(Look(style="wave"), Options(painting=StyleOptions(compile="on")))  # one style: nothing to compile
+
+
+# -- out of memory --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fits", [1, 2, 5])
+def test_out_of_memory_halves_the_batch_with_a_warning_and_the_same_picture(
+    monkeypatch: pytest.MonkeyPatch, fits: int
+) -> None:
+    look, batch = Look(background="starry", foreground="wave"), planes(6)
+    wanted, real = painted(look, batch, 6), Stylizer._paint_planes
+
+    def limited(self: Stylizer, planes: Planes, color: ColorTags, *rest: object) -> Planes:
+        part = next(x for x in rest if isinstance(x, slice))
+        if part.stop - part.start > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(self, planes, color, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Stylizer, "_paint_planes", limited)
+    stylizer = Stylizer(look)
+    assert same(stylizer.paint_batch(batch, COLOR, [i / 25 for i in batch.pts]), wanted)
+    (line,) = stylizer.warnings()
+    assert "was out of memory" in line
+    assert "went on with smaller batches" in line
+
+
+def test_out_of_memory_while_a_reference_is_recorded_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    look, batch = Look(background="starry", foreground="wave"), planes(6)
+    wanted, real, failures = painted(look, batch, 6), Stylizer._record, [2]
+
+    def limited(self: Stylizer, rgb: torch.Tensor) -> object:
+        if failures[0]:
+            failures[0] -= 1
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(self, rgb)
+
+    monkeypatch.setattr(Stylizer, "_record", limited)
+    assert same(painted(look, batch, 3), wanted)
+
+
+def test_no_memory_for_one_frame_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> Planes:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Stylizer, "_paint_planes", never)
+    with pytest.raises(DeviceError, match=r"out of memory for one frame of 64x48; give a smaller --size"):
+        painted(MIXED, planes(6), 6)
+
+
+def test_a_state_put_into_another_stylizer_goes_on_alike(tmp_path: Path) -> None:
+    """Through a file, as a journal does it; at a moment when statistics fade and an object still waits."""
+    look = Look(background="starry", foreground="wave", objects=(ObjectStyle("it", "ember", region=1, at_s=0.3),))
+    frames = [draw(i, (64, 48)) // (1 if i < 4 else 2) for i in range(14)]
+    y = np.stack([frame[..., 0] for frame in frames])
+    u = np.full((len(frames), 24, 32), 120, np.uint8)
+    batch = FrameBatch(y, u, u, tuple(range(len(frames))))
+    state = tmp_path / "state.safetensors"
+
+    def run(stylizer: Stylizer, begin: int, end: int) -> FrameBatch:
+        part = FrameBatch(y[begin:end], u[begin:end], u[begin:end], batch.pts[begin:end], begin)
+        return stylizer.paint_batch(part, COLOR, [i / 25 for i in part.pts])
+
+    for stop in (2, 6, 9):
+        first, second = Stylizer(look), Stylizer(look)
+        run(first, 0, stop)
+        write_state(state, first.state_dict())
+        second.load_state_dict(read_state(state))
+        assert same(run(first, stop, len(y)), run(second, stop, len(y)))
+        assert first.report() == second.report()

@@ -1,4 +1,4 @@
-"""The only two places where pixels cross between host and device, and the choice of device and precision."""
+"""Where pixels cross to the device, the choice of device and precision, and what fits. The way back is in streams."""
 
 from __future__ import annotations
 
@@ -47,11 +47,23 @@ def has_native_bfloat16() -> bool:
 
 
 def upload(planes: tuple[np.ndarray, ...], device: torch.device) -> Planes:
-    """uint8 planes to the device; on a CPU no copy is made."""
-    y, u, v = (torch.from_numpy(plane).to(device) for plane in planes)
+    """uint8 planes to the device, from pinned memory without waiting; on a CPU no copy is made."""
+    y, u, v = (to_device(torch.from_numpy(plane), device) for plane in planes)
     return y, u, v
 
 
-def download(planes: Planes) -> tuple[np.ndarray, ...]:
-    """uint8 planes to the host; on a CPU no copy is made."""
-    return tuple(plane.cpu().numpy() for plane in planes)  # synchronises
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A host tensor on the device, copied on the current CUDA stream without waiting; on a CPU the tensor itself."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return (tensor if tensor.is_pinned() else tensor.pin_memory()).to(device, non_blocking=True)
+
+
+def empty_pinned(shape: tuple[int, ...], device: torch.device) -> np.ndarray:
+    """uint8 array for frames on their way to the device: pinned where that is CUDA, so that nobody waits for them.
+
+    torch keeps freed pinned buffers and hands them out again once the copies out of them are over: a ring.
+    """
+    if device.type != "cuda":
+        return np.empty(shape, np.uint8)
+    return torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()

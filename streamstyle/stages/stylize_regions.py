@@ -167,6 +167,10 @@ class RegionStylizer:
             out[frames, :, inner] = painted[:, :, top : top + inner.stop - inner.start]
         return out[:, :, :height, :width]
 
+    def forget_workspace(self) -> None:
+        """Give the layers' memory back until the next frame."""
+        self._workspace = None
+
     def _image(self, rgb: Tensor) -> Tensor:
         if rgb.ndim != 4 or rgb.shape[1] != 3 or not rgb.is_floating_point():
             raise ShapeError(f"rgb must be floating [N, 3, H, W], got {rgb.dtype} {[*rgb.shape]}")

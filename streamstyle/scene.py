@@ -1,0 +1,184 @@
+"""What is in the film: cuts, and which look each pixel wears. Small pictures in, one map of looks a frame out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from streamstyle.config import AnalysisOptions
+from streamstyle.errors import OptionError
+from streamstyle.frames import ColorTags
+from streamstyle.frozen_statistics import CutDetector
+from streamstyle.gpu.streams import Download
+from streamstyle.gpu.transfer import Planes
+from streamstyle.look import Look
+from streamstyle.object_tracks import ObjectTracks
+from streamstyle.segmenter import MOST_REGIONS, Segmentation, Segmenter
+from streamstyle.stages.color import yuv_to_rgb
+from streamstyle.stages.resize import resize_planes, small_size
+from streamstyle.tracker import BACKGROUND
+
+FLOW_EVERY_CPU = 4
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What was seen in a batch of N frames: lumas [N, h, w] uint8, whether each begins a shot, and the index of the
+    look each pixel wears, looks [N, h, w] int32 (None where all wear one); all on the host."""
+
+    lumas: np.ndarray
+    cuts: list[bool]
+    looks: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class ObjectStyleReport:
+    """One object of a finished job: as in the JSON report."""
+
+    track_id: int
+    name: str | None
+    style: str
+    first_frame: int
+    last_frame: int
+    mean_area_px: float
+
+
+class SceneReader:
+    """Finds cuts and follows objects through a film.
+
+    Args:
+        look: which object gets which style.
+        options: how objects are found and followed.
+        device: where they are looked for.
+    """
+
+    def __init__(self, look: Look, options: AnalysisOptions, device: torch.device) -> None:
+        self._options, self._device = options, device
+        self.segmenter = Segmenter(options, device) if look.needs_objects else None
+        self.restart(look)
+
+    def restart(self, look: Look) -> None:
+        """Forget the film so far; from now on this Look."""
+        self.look = look
+        self.tracks: ObjectTracks | None = None
+        if self.segmenter is not None:
+            every = self._options.analyse_every
+            every = every if every != "auto" else FLOW_EVERY_CPU if self._device.type == "cpu" else 1
+            self.tracks = ObjectTracks(self.segmenter, self._options, look.objects, every)
+        self._cuts = CutDetector()
+
+    def small(self, planes: Planes) -> Planes:
+        """y, u, v all at the analysis size (never larger than the frame)."""
+        size = small_size(planes[0].shape, self._options.analysis_size)
+        y, u, v = (resize_planes(plane, size) for plane in planes)
+        return y, u, v
+
+    def read(self, small: Planes, color: ColorTags, index: int, times_s: list[float], size: tuple[int, int]) -> Scene:
+        """Advance by a batch.
+
+        Args:
+            small: its frames at the analysis size, on the device.
+            color: what their numbers mean.
+            index: number of the first frame; times_s: each frame's time in seconds.
+            size: (height, width) of the film.
+
+        Cost: the regions' networks and kernels, one synchronisation (two where not every frame is looked at), and
+        flow and matching on the host.
+        """
+        every_frame = self.tracks is not None and self.tracks.every == 1
+        found = self._find(small, color) if every_frame else ()
+        arrived = Download((small[0], *found)).wait()
+        lumas = arrived[0].numpy()
+        cuts = [self._cuts.step(luma) for luma in lumas]
+        if self.tracks is None:
+            return Scene(lumas, cuts, None)
+        wanted = self.tracks.plan(index, cuts, times_s)
+        at = [i for i, want in enumerate(wanted) if want]
+        regions: dict[int, Segmentation] = {}
+        if every_frame:
+            regions = dict(enumerate(self.tracks.segmenter.told(arrived[1:])))
+        elif at:
+            y, u, v = (plane[at] for plane in small)
+            arrived = Download(self._find((y, u, v), color)).wait()
+            regions = dict(zip(at, self.tracks.segmenter.told(arrived), strict=True))
+        looks = []
+        for i, luma in enumerate(lumas):
+            slots = self.tracks.step(luma, regions.get(i), cuts[i], index + i, times_s[i], size)
+            looks.append(self._look_table()[slots])
+        return Scene(lumas, cuts, np.stack(looks))
+
+    def find_objects(self, planes: Planes, color: ColorTags) -> Segmentation:
+        """The regions of the first frame of planes, as they are numbered for ``#N``."""
+        if self.segmenter is None:
+            raise OptionError("this Look paints the whole frame in one style; there are no objects to find")
+        return self.segmenter(yuv_to_rgb(self.small(planes), color))[0]
+
+    def report(self) -> list[ObjectStyleReport]:
+        """The objects found so far, with the style each wore."""
+        if self.tracks is None:
+            return []
+        worn = {thing.name: thing.style for thing in self.look.objects}
+        return [
+            ObjectStyleReport(
+                o.track_id,
+                o.name,
+                worn[o.name] if o.name else self.look.foreground_style,
+                o.first_frame,
+                o.last_frame,
+                o.mean_area_px,
+            )
+            for o in self.tracks.report()
+        ]
+
+    def warnings(self) -> list[str]:
+        """What a person should know of the objects so far, a line each."""
+        if self.tracks is None:
+            return []
+        lines = [
+            f"object '{thing.name}' was never named: the film ended before its moment" for thing in self.tracks.pending
+        ]
+        lines += [
+            f"object '{name}' was lost after frame {frame}: name it again at a later time with @SECONDS"
+            for name, frame in self.tracks.lost()
+        ]
+        if self.tracks.segmenter.left_out:
+            lines.append(
+                f"{self.tracks.segmenter.left_out} regions beyond the {MOST_REGIONS} a frame may have went to the "
+                "background, the smallest first; give a larger --min-area"
+            )
+        if self.tracks.tracker.forgotten:
+            lines.append(f"{self.tracks.tracker.forgotten} small objects are left out of the report")
+        return lines
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything later frames depend on; see load_state_dict."""
+        return {
+            "tracks": None if self.tracks is None else self.tracks.state_dict(),
+            "cuts": self._cuts.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on as the reader, of the same Look and options, whose state_dict this is."""
+        self.restart(self.look)
+        if self.tracks is not None:
+            self.tracks.load_state_dict(state["tracks"])
+        self._cuts.load_state_dict(state["cuts"])
+
+    def _find(self, small: Planes, color: ColorTags) -> tuple[torch.Tensor, ...]:
+        assert self.segmenter is not None
+        return self.segmenter.find(yuv_to_rgb(small, color))
+
+    def _look_table(self) -> np.ndarray:
+        """Slot -> index of the style it wears, int32; a part not confirmed as an object wears the background's."""
+        assert self.tracks is not None
+        number = {style: k for k, style in enumerate(self.look.styles)}
+        worn = {thing.name: thing.style for thing in self.look.objects}
+        background, foreground = self.look.background_style, self.look.foreground_style
+        table = np.full(self.tracks.tracker.slots, number[background], np.int32)
+        for slot, track in self.tracks.tracker.tracks.items():
+            if slot != BACKGROUND and (track.confirmed or track.name):
+                table[slot] = number[worn[track.name] if track.name else foreground]
+        return table
