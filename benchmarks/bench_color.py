@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from common import copy_gbps, figure, run_stage_bench, time_on, try_peer
+from common import Rows, copy_gbps, figure, run_stage_bench, time_on, try_peer
 
 from streamstyle.frames import ColorTags
 from streamstyle.stages.color import rgb_to_yuv, yuv_to_rgb
@@ -55,21 +55,19 @@ def verify(planes: Planes, rgb: torch.Tensor, dtype: torch.dtype, depth: int, su
         assert (plane.to(torch.int32) - other.to(torch.int32)).abs().max() <= 1
 
 
-def measure(device: torch.device) -> list[dict[str, Any]]:
+def measure(device: torch.device) -> Rows:
     """Figures on a device; the result is verified first."""
     return _on_gpu(device) if device.type == "cuda" else _on_cpu(device)
 
 
-def _on_cpu(device: torch.device) -> list[dict[str, Any]]:
+def _on_cpu(device: torch.device) -> Rows:
     planes = frames(1, 8, True, device)
     rgb = yuv_to_rgb(planes, COLOR)
     verify(planes, rgb, torch.float32, 8, True)
     to_rgb = time_on(device, lambda: yuv_to_rgb(planes, COLOR))["median"]
+    yield figure("planes to RGB, 1080p, float32, 8 bits, 4:2:0", to_rgb, "ms/frame")
     to_yuv = time_on(device, lambda: rgb_to_yuv(rgb, COLOR, subsample=True))["median"]
-    rows = [
-        figure("planes to RGB, 1080p, float32, 8 bits, 4:2:0", to_rgb, "ms/frame"),
-        figure("RGB to planes, 1080p, float32, 8 bits, 4:2:0", to_yuv, "ms/frame"),
-    ]
+    yield figure("RGB to planes, 1080p, float32, 8 bits, 4:2:0", to_yuv, "ms/frame")
     packed = np.concatenate([plane[0].numpy().reshape(-1, WIDTH) for plane in planes])
     picture = np.ascontiguousarray((rgb[0] * 255).round().byte().permute(1, 2, 0).numpy())
 
@@ -86,13 +84,13 @@ def _on_cpu(device: torch.device) -> list[dict[str, Any]]:
     ):
         ms = try_peer(name, lambda call=call: time_on(device, call)["median"])
         if ms is not None:
-            rows += [figure(name, ms, "ms/frame"), figure(f"{name} / ours", ms / ours, "x")]
-    return rows
+            yield figure(name, ms, "ms/frame")
+            yield figure(f"{name} / ours", ms / ours, "x")
 
 
-def _on_gpu(device: torch.device) -> list[dict[str, Any]]:
+def _on_gpu(device: torch.device) -> Rows:
     copy = copy_gbps(device)
-    rows = [figure("copy of 256 MiB", copy, "GB/s")]
+    yield figure("copy of 256 MiB", copy, "GB/s")
     pixels = BATCH * HEIGHT * WIDTH
     for depth, subsample, dtype in itertools.product((8, 10), (True, False), NAMES):
         planes = frames(BATCH, depth, subsample, device)
@@ -103,13 +101,10 @@ def _on_gpu(device: torch.device) -> list[dict[str, Any]]:
         what = f"{NAMES[dtype]}, {depth} bits, {'4:2:0' if subsample else '4:4:4'}"
         for way, ms in (("planes to RGB", to_rgb), ("RGB to planes", to_yuv)):
             gbps = pixels * size / ms / 1e6
-            rows += [
-                figure(f"{way}, {what}, 1080p, batch {BATCH}", ms / BATCH, "ms/frame"),
-                figure(f"{way}, {what}: bandwidth / copy ({size:g} B/px)", gbps / copy, "x", goal=GOAL),
-            ]
+            yield figure(f"{way}, {what}, 1080p, batch {BATCH}", ms / BATCH, "ms/frame")
+            yield figure(f"{way}, {what}: bandwidth / copy ({size:g} B/px)", gbps / copy, "x", goal=GOAL)
         if depth == 8 and subsample and dtype == torch.float32:
-            rows += _peers(planes, rgb, to_rgb, to_yuv, device)
-    return rows
+            yield from _peers(planes, rgb, to_rgb, to_yuv, device)
 
 
 def _both_ways(
@@ -120,9 +115,7 @@ def _both_ways(
     return to_rgb, to_yuv
 
 
-def _peers(
-    planes: Planes, rgb: torch.Tensor, to_rgb: float, to_yuv: float, device: torch.device
-) -> list[dict[str, Any]]:
+def _peers(planes: Planes, rgb: torch.Tensor, to_rgb: float, to_yuv: float, device: torch.device) -> Rows:
     def kornia_to_rgb() -> float:
         from kornia.color import yuv420_to_rgb
 
@@ -146,7 +139,6 @@ def _peers(
     def reference_to_yuv() -> float:
         return time_on(device, lambda: rgb_to_yuv(rgb, COLOR, subsample=True, impl="ref"))["median"]
 
-    rows = []
     for name, ours, call in (
         ("torch reference, planes to RGB", to_rgb, reference_to_rgb),
         ("torch reference, RGB to planes", to_yuv, reference_to_yuv),
@@ -156,8 +148,8 @@ def _peers(
     ):
         ms = try_peer(name, call)
         if ms is not None:
-            rows += [figure(name, ms / BATCH, "ms/frame"), figure(f"{name} / ours", ms / ours, "x")]
-    return rows
+            yield figure(name, ms / BATCH, "ms/frame")
+            yield figure(f"{name} / ours", ms / ours, "x")
 
 
 if __name__ == "__main__":

@@ -9,12 +9,10 @@ once, ids written: 1 + 4 + 4 + 4, and a read of the row above, 3), the floor tha
 
 from __future__ import annotations
 
-from typing import Any
-
 import cv2
 import numpy as np
 import torch
-from common import copy_gbps, figure, run_stage_bench, time_on, try_peer
+from common import Rows, copy_gbps, figure, run_stage_bench, time_on, try_peer
 
 from streamstyle.stages.connected_components import connected_components, label_regions
 from streamstyle.stages.region_stats import region_areas
@@ -30,7 +28,7 @@ def masks(count: int) -> torch.Tensor:
     return torch.from_numpy(np.stack([frame > np.median(frame) for frame in frames])).to(torch.uint8)
 
 
-def measure(device: torch.device) -> list[dict[str, Any]]:
+def measure(device: torch.device) -> Rows:
     """Figures on a device; the result is verified first."""
     count = BATCH if device.type == "cuda" else 4
     mask = masks(count).to(device)
@@ -48,33 +46,30 @@ def measure(device: torch.device) -> list[dict[str, Any]]:
     def ours_with_areas() -> torch.Tensor:
         return region_areas(ours()[0], regions)
 
-    labels_ms = time_on(device, lambda: connected_components(mask, connectivity=8))["median"] / count
-    both_ms = time_on(device, ours)["median"] / count
-    all_ms = time_on(device, ours_with_areas)["median"] / count
-    where = f"1080p, batch {count}"
-    rows = [
-        figure(f"labels, {where}", labels_ms, "ms/frame"),
-        figure(f"labels and ids, {where}", both_ms, "ms/frame"),
-        figure(f"labels, ids and areas, {where}", all_ms, "ms/frame"),
-    ]
-    return rows + (_on_gpu(mask, all_ms, device) if device.type == "cuda" else _on_cpu(mask, all_ms))
+    where, ms = f"1080p, batch {count}", 0.0
+    for name, call in (
+        ("labels", lambda: connected_components(mask, connectivity=8)),
+        ("labels and ids", ours),
+        ("labels, ids and areas", ours_with_areas),
+    ):
+        ms = time_on(device, call)["median"] / count
+        yield figure(f"{name}, {where}", ms, "ms/frame")
+    yield from _on_gpu(mask, ms, device) if device.type == "cuda" else _on_cpu(mask, ms)
 
 
-def _on_cpu(mask: torch.Tensor, all_ms: float) -> list[dict[str, Any]]:
+def _on_cpu(mask: torch.Tensor, all_ms: float) -> Rows:
     frames = mask.numpy()
     device = torch.device("cpu")
     stats = time_on(device, lambda: [cv2.connectedComponentsWithStats(f, connectivity=8) for f in frames])["median"]
     stats /= len(frames)
-    return [
-        figure("cv2.connectedComponentsWithStats", stats, "ms/frame"),
-        figure("ours / cv2.connectedComponentsWithStats", all_ms / stats, "x", goal=0.6, at_least=False),
-    ]
+    yield figure("cv2.connectedComponentsWithStats", stats, "ms/frame")
+    yield figure("ours / cv2.connectedComponentsWithStats", all_ms / stats, "x", goal=0.6, at_least=False)
 
 
-def _on_gpu(mask: torch.Tensor, all_ms: float, device: torch.device) -> list[dict[str, Any]]:
+def _on_gpu(mask: torch.Tensor, all_ms: float, device: torch.device) -> Rows:
     count, pixels = len(mask), HEIGHT * WIDTH
     floor_ms = FLOOR_BYTES * pixels / copy_gbps(device) / 1e6
-    rows = [figure("copy floor of 16 B/px / ours (labels, ids and areas)", floor_ms / all_ms, "x", goal=0.25)]
+    yield figure("copy floor of 16 B/px / ours (labels, ids and areas)", floor_ms / all_ms, "x", goal=0.25)
 
     def with_cupy() -> float:
         import cupy
@@ -117,8 +112,8 @@ def _on_gpu(mask: torch.Tensor, all_ms: float, device: torch.device) -> list[dic
     ):
         ms = try_peer(name, call)
         if ms is not None:
-            rows += [figure(name, ms, "ms/frame"), figure(f"{name} / ours", ms / all_ms, "x", goal=goal)]
-    return rows
+            yield figure(name, ms, "ms/frame")
+            yield figure(f"{name} / ours", ms / all_ms, "x", goal=goal)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from bench_region_stats import maps
-from common import copy_gbps, figure, run_stage_bench, time_on, try_peer
+from common import Rows, copy_gbps, figure, run_stage_bench, time_on, try_peer
 
 from streamstyle.stages.label_overlap import best_matches, consecutive_overlaps
 
@@ -25,12 +25,13 @@ TABLES = {"48 regions": 48, "200 regions": 200}
 """Of which the first table fits shared memory and the second does not."""
 
 
-def measure(device: torch.device) -> list[dict[str, Any]]:
+def measure(device: torch.device) -> Rows:
     """Figures on a device; the results are verified first."""
-    return [row for name, regions in TABLES.items() for row in _measure(name, regions, device)]
+    for name, regions in TABLES.items():
+        yield from _measure(name, regions, device)
 
 
-def _measure(name: str, regions: int, device: torch.device) -> list[dict[str, Any]]:
+def _measure(name: str, regions: int, device: torch.device) -> Rows:
     count = BATCH if device.type == "cuda" else CPU_BATCH
     frames = maps(count + 1, regions)
     before, ids = frames[0].to(device), frames[1:].to(device)
@@ -41,20 +42,16 @@ def _measure(name: str, regions: int, device: torch.device) -> list[dict[str, An
         assert np.array_equal(table, _bincount(now, then, regions))
 
     ours = time_on(device, lambda: consecutive_overlaps(ids, regions, before))["median"] / count
+    yield figure(f"{name}: tables, 1080p, batch {count}", ours, "ms/frame")
     best = time_on(device, lambda: best_matches(tables))["median"] / count
-    rows = [
-        figure(f"{name}: tables, 1080p, batch {count}", ours, "ms/frame"),
-        figure(f"{name}: best matches", best, "ms/frame"),
-    ]
+    yield figure(f"{name}: best matches", best, "ms/frame")
     if device.type == "cuda":
         gbps = 8 * HEIGHT * WIDTH / ours / 1e6
+        yield figure(f"{name}: bandwidth", gbps, "GB/s")
+        yield figure(f"{name}: bandwidth / device copy", gbps / copy_gbps(device), "x", goal=0.5)
         reference = time_on(device, lambda: consecutive_overlaps(ids, regions, before, impl="ref"), runs=5)["median"]
-        rows += [
-            figure(f"{name}: bandwidth", gbps, "GB/s"),
-            figure(f"{name}: bandwidth / device copy", gbps / copy_gbps(device), "x", goal=0.5),
-            figure(f"{name}: torch reference / ours", reference / count / ours, "x", goal=2.0),
-        ]
-    return rows + _beside_numpy(name, *pairs[0], regions, ours, device.type == "cuda")
+        yield figure(f"{name}: torch reference / ours", reference / count / ours, "x", goal=2.0)
+    yield from _beside_numpy(name, *pairs[0], regions, ours, device.type == "cuda")
 
 
 def _packed(now: np.ndarray, then: np.ndarray, regions: int) -> np.ndarray:
@@ -65,9 +62,7 @@ def _bincount(now: np.ndarray, then: np.ndarray, regions: int) -> np.ndarray:
     return np.bincount(_packed(now, then, regions), minlength=regions**2).reshape(regions, regions)
 
 
-def _beside_numpy(
-    name: str, now: np.ndarray, then: np.ndarray, regions: int, ours: float, on_gpu: bool
-) -> list[dict[str, Any]]:
+def _beside_numpy(name: str, now: np.ndarray, then: np.ndarray, regions: int, ours: float, on_gpu: bool) -> Rows:
     def with_unique() -> Any:
         return np.unique(_packed(now, then, regions), return_counts=True)
 
@@ -81,15 +76,11 @@ def _beside_numpy(
         ("np.bincount of packed pairs", lambda: _bincount(now, then, regions), 100.0 if on_gpu else 1.0),
         ("skimage.metrics.contingency_table", with_skimage, 100.0 if on_gpu else 1.0),
     )
-    rows = []
     for peer, call, goal in peers:
         ms = try_peer(peer, lambda call=call: time_on(torch.device("cpu"), call, runs=12)["median"])
         if ms is not None:
-            rows += [
-                figure(f"{name}: {peer}, on the CPU", ms, "ms/frame"),
-                figure(f"{name}: {peer} / ours", ms / ours, "x", goal=goal),
-            ]
-    return rows
+            yield figure(f"{name}: {peer}, on the CPU", ms, "ms/frame")
+            yield figure(f"{name}: {peer} / ours", ms / ours, "x", goal=goal)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,10 @@ twice, mask), local 3.5 (0.25 + 0.25 more for the tiles' histograms), exact 6 (e
 
 from __future__ import annotations
 
-from typing import Any
-
 import cv2
 import numpy as np
 import torch
-from common import copy_gbps, figure, run_stage_bench, time_on, try_peer
+from common import Rows, copy_gbps, figure, run_stage_bench, time_on, try_peer
 
 from streamstyle.stages.otsu_threshold import WINDOW_PX, exact_thresholds, otsu_threshold
 
@@ -50,13 +48,13 @@ def rank_otsu(picture: np.ndarray) -> np.ndarray:
     return rank.otsu(picture, np.ones((WINDOW_PX, WINDOW_PX), np.uint8))
 
 
-def measure(device: torch.device) -> list[dict[str, Any]]:
+def measure(device: torch.device) -> Rows:
     """Figures on a device; the results are verified first."""
     on_gpu = device.type == "cuda"
     count = BATCH if on_gpu else 2
     edges = edge_maps(count).to(device)
     verify(edges)
-    rows, taken = [], {}
+    taken = {}
     gbps = copy_gbps(device) if on_gpu else None
     for method, size in BYTES.items():
         batch = edges if on_gpu or method != "exact" else edges[:1, : CROP[0] * 2, : CROP[1] * 2].contiguous()
@@ -66,14 +64,15 @@ def measure(device: torch.device) -> list[dict[str, Any]]:
         taken[method] = ms = (
             time_on(device, lambda b=batch, m=method: otsu_threshold(b, method=m), runs)["median"] * scale
         )
-        rows.append(figure(f"{method}, 1080p, batch {len(batch)}{note}", ms, "ms/frame"))
+        yield figure(f"{method}, 1080p, batch {len(batch)}{note}", ms, "ms/frame")
         if gbps:
             used = size * HEIGHT * WIDTH / ms / 1e6
-            rows.append(figure(f"{method}: {size:g} B/px, part of a copy's bandwidth", used / gbps, "x"))
-    return rows + _global_peers(edges, taken["global"], device) + _local_peers(edges, taken, on_gpu)
+            yield figure(f"{method}: {size:g} B/px, part of a copy's bandwidth", used / gbps, "x")
+    yield from _global_peers(edges, taken["global"], device)
+    yield from _local_peers(edges, taken, on_gpu)
 
 
-def _global_peers(edges: torch.Tensor, ours: float, device: torch.device) -> list[dict[str, Any]]:
+def _global_peers(edges: torch.Tensor, ours: float, device: torch.device) -> Rows:
     on_gpu = device.type == "cuda"
     frames = edges.cpu().numpy()
     host = torch.device("cpu")
@@ -91,18 +90,17 @@ def _global_peers(edges: torch.Tensor, ours: float, device: torch.device) -> lis
 
         return time_on(host, call)["median"] / len(frames)
 
-    rows = []
     for name, call, goal in (
         ("kornia.filters.otsu_threshold", with_kornia, 10.0 if on_gpu else None),
         ("cv2.threshold on the CPU", with_opencv, None),
     ):
         ms = try_peer(name, call)
         if ms is not None:
-            rows += [figure(name, ms, "ms/frame"), figure(f"{name} / ours (global)", ms / ours, "x", goal=goal)]
-    return rows
+            yield figure(name, ms, "ms/frame")
+            yield figure(f"{name} / ours (global)", ms / ours, "x", goal=goal)
 
 
-def _local_peers(edges: torch.Tensor, ours: dict[str, float], on_gpu: bool) -> list[dict[str, Any]]:
+def _local_peers(edges: torch.Tensor, ours: dict[str, float], on_gpu: bool) -> Rows:
     crop = edges[:1, : CROP[0] * 2, : CROP[1] * 2].contiguous()
     picture = crop[0].cpu().numpy()
 
@@ -113,21 +111,19 @@ def _local_peers(edges: torch.Tensor, ours: dict[str, float], on_gpu: bool) -> l
         once = time_on(torch.device("cpu"), lambda: rank_otsu(picture), runs=12)["median"]
         return once * HEIGHT * WIDTH / picture.size
 
-    name = f"skimage.filters.rank.otsu on the CPU, scaled from {picture.shape[1]}x{picture.shape[0]}"
-    ms = try_peer(name, with_skimage)
     strong = edges > 20
     local = otsu_threshold(crop) & strong[:1, : crop.shape[1], : crop.shape[2]]
     exact = otsu_threshold(crop, method="exact") & strong[:1, : crop.shape[1], : crop.shape[2]]
     agree = float((local == exact).float().mean()) * 100
-    rows = [figure("local equals exact, of pixels of drawn edge maps, above strength 20", agree, "%", goal=97.0)]
+    yield figure("local equals exact, of pixels of drawn edge maps, above strength 20", agree, "%", goal=97.0)
+    name = f"skimage.filters.rank.otsu on the CPU, scaled from {picture.shape[1]}x{picture.shape[0]}"
+    ms = try_peer(name, with_skimage)
     if ms is None:
-        return rows
+        return
     goals = {"exact": 300.0, "local": 20000.0} if on_gpu else {}
-    rows.append(figure(name, ms, "ms/frame"))
-    return rows + [
-        figure(f"skimage.filters.rank.otsu / ours ({method})", ms / ours[method], "x", goal=goals.get(method))
-        for method in ("exact", "local")
-    ]
+    yield figure(name, ms, "ms/frame")
+    for method in ("exact", "local"):
+        yield figure(f"skimage.filters.rank.otsu / ours ({method})", ms / ours[method], "x", goal=goals.get(method))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from common import copy_gbps, figure, run_stage_bench, time_on, try_peer
+from common import Rows, copy_gbps, figure, run_stage_bench, time_on, try_peer
 
 from streamstyle.stages.region_stats import RegionStats, fill_holes, limit_regions, region_areas, region_stats
 
@@ -40,7 +40,7 @@ def equal(one: RegionStats, other: RegionStats) -> bool:
     return all(torch.equal(a, b) for a, b in zip(vars(one).values(), vars(other).values(), strict=True))
 
 
-def measure(device: torch.device) -> list[dict[str, Any]]:
+def measure(device: torch.device) -> Rows:
     """Figures on a device; the results are verified first."""
     count = BATCH if device.type == "cuda" else CPU_BATCH
     ids = maps(count).to(device)
@@ -61,30 +61,24 @@ def measure(device: torch.device) -> list[dict[str, Any]]:
         "fewer regions": (lambda impl: limit_regions(ids, areas, 9, impl=impl), 8),
         "holes": (lambda impl: fill_holes(ids, impl=impl), 51),
     }
-    rows, ours = [], {}
+    ours = {}
     for name, (call, size) in calls.items():
         ours[name] = time_on(device, lambda call=call: call("auto"))["median"] / count
-        rows.append(figure(f"{name}, 1080p, batch {count}", ours[name], "ms/frame"))
+        yield figure(f"{name}, 1080p, batch {count}", ours[name], "ms/frame")
         if device.type == "cuda":
-            rows += _beside_reference(name, call, ours[name], size, device)
-    return rows + _beside_libraries(ids[0].cpu().numpy(), rgb[0].cpu().numpy(), ours, device)
+            yield from _beside_reference(name, call, ours[name], size, device)
+    yield from _beside_libraries(ids[0].cpu().numpy(), rgb[0].cpu().numpy(), ours, device)
 
 
-def _beside_reference(
-    name: str, call: Callable[[str], Any], ours: float, size: int, device: torch.device
-) -> list[dict[str, Any]]:
+def _beside_reference(name: str, call: Callable[[str], Any], ours: float, size: int, device: torch.device) -> Rows:
     gbps = size * HEIGHT * WIDTH / ours / 1e6
+    yield figure(f"{name}: bandwidth", gbps, "GB/s")
+    yield figure(f"{name}: bandwidth / device copy", gbps / copy_gbps(device), "x", goal=0.5)
     theirs = time_on(device, lambda: call("ref"), runs=5)["median"] / BATCH
-    return [
-        figure(f"{name}: bandwidth", gbps, "GB/s"),
-        figure(f"{name}: bandwidth / device copy", gbps / copy_gbps(device), "x", goal=0.5),
-        figure(f"{name}: torch reference / ours", theirs / ours, "x", goal=2.0),
-    ]
+    yield figure(f"{name}: torch reference / ours", theirs / ours, "x", goal=2.0)
 
 
-def _beside_libraries(
-    ids: np.ndarray, rgb: np.ndarray, ours: dict[str, float], device: torch.device
-) -> list[dict[str, Any]]:
+def _beside_libraries(ids: np.ndarray, rgb: np.ndarray, ours: dict[str, float], device: torch.device) -> Rows:
     cpu = torch.device("cpu")
     on_gpu = device.type == "cuda"
 
@@ -102,7 +96,6 @@ def _beside_libraries(
 
         return time_on(cpu, lambda: binary_fill_holes(ids), runs=4)["median"]
 
-    rows = []
     for name, beside, peer, goal in (
         ("np.bincount", "areas", with_bincount, 50.0 if on_gpu else 1.0),
         ("skimage.measure.regionprops_table", "area, box, centroid, colour", with_skimage, 500.0 if on_gpu else 1.0),
@@ -110,11 +103,8 @@ def _beside_libraries(
     ):
         ms = try_peer(name, peer)
         if ms is not None:
-            rows += [
-                figure(f"{name}, on the CPU", ms, "ms/frame"),
-                figure(f"{name} / ours ({beside})", ms / ours[beside], "x", goal=goal),
-            ]
-    return rows
+            yield figure(f"{name}, on the CPU", ms, "ms/frame")
+            yield figure(f"{name} / ours ({beside})", ms / ours[beside], "x", goal=goal)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from common import copy_gbps, figure, run_stage_bench, time_on, try_peer, weights_or_random
+from common import Rows, copy_gbps, figure, run_stage_bench, time_on, try_peer, weights_or_random
 
 from streamstyle.frames import ColorTags
 from streamstyle.gpu.transfer import choose_dtype
@@ -67,7 +67,7 @@ class Plain(torch.nn.Module):
         return x.sigmoid()
 
 
-def measure(device: torch.device) -> list[dict[str, Any]]:
+def measure(device: torch.device) -> Rows:
     """Figures on a device; results are verified first."""
     on_gpu = device.type == "cuda"
     count, size = (4, (1080, 1920)) if on_gpu else (1, (360, 640))
@@ -75,16 +75,16 @@ def measure(device: torch.device) -> list[dict[str, Any]]:
     torch.manual_seed(0)
     weights_or_random()
     torch.backends.cudnn.allow_tf32 = False  # float32 stands for itself
-    rows = []
     if on_gpu:
         copy = copy_gbps(device)
-        rows += [row for kind in KINDS for row in _affine(kind, device, dtype, count, size, copy)]
-        rows += _composite(device, dtype, count, size, copy)
-    return rows + _network(device, dtype, count, size)
+        for kind in KINDS:
+            yield from _affine(kind, device, dtype, count, size, copy)
+        yield from _composite(device, dtype, count, size, copy)
+    yield from _network(device, dtype, count, size)
 
 
 @torch.inference_mode()
-def _network(device: torch.device, dtype: torch.dtype, count: int, size: tuple[int, int]) -> list[dict[str, Any]]:
+def _network(device: torch.device, dtype: torch.dtype, count: int, size: tuple[int, int]) -> Rows:
     height, width = size
     rgb = F.interpolate(torch.rand(count, 3, height // 8, width // 8), size, mode="bicubic").clamp(0, 1).to(device)
     weights = StyleNet.load()
@@ -101,22 +101,17 @@ def _network(device: torch.device, dtype: torch.dtype, count: int, size: tuple[i
     own = (plain(image[:1]).float() - weights.to(device)(rgb[:1], 19)).abs().mean()
     assert own < 0.05, f"the plain network is {own:.4f} from the published one"
     del exact
-    mixed_ms, one_ms, plain_ms = (
-        time_on(device, call)["median"] / count
-        for call in (
-            lambda: ours.paint(image, table, index),
-            lambda: ours.paint(image, styles[0]),
-            lambda: plain(image),
-        )
-    )
-    where = f"{width}x{height}, batch {count}, {str(dtype).removeprefix('torch.')}"
-    rows = [
-        figure(f"network, {STYLES} styles, {where}", mixed_ms, "ms/frame"),
-        figure(f"network, 1 style, {where}", one_ms, "ms/frame"),
-        figure("nn.InstanceNorm2d channels-last, 1 style", plain_ms, "ms/frame"),
-        figure(f"nn.InstanceNorm2d / ours ({STYLES} styles)", plain_ms / mixed_ms, "x", goal=2.0),
-        figure("nn.InstanceNorm2d / ours (1 style)", plain_ms / one_ms, "x", goal=2.0),
-    ]
+    where, ms = f"{width}x{height}, batch {count}, {str(dtype).removeprefix('torch.')}", []
+    for name, call in (
+        (f"network, {STYLES} styles, {where}", lambda: ours.paint(image, table, index)),
+        (f"network, 1 style, {where}", lambda: ours.paint(image, styles[0])),
+        ("nn.InstanceNorm2d channels-last, 1 style", lambda: plain(image)),
+    ):
+        ms.append(time_on(device, call)["median"] / count)
+        yield figure(name, ms[-1], "ms/frame")
+    mixed_ms, one_ms, plain_ms = ms
+    yield figure(f"nn.InstanceNorm2d / ours ({STYLES} styles)", plain_ms / mixed_ms, "x", goal=2.0)
+    yield figure("nn.InstanceNorm2d / ours (1 style)", plain_ms / one_ms, "x", goal=2.0)
     if device.type == "cuda":
 
         def with_compile() -> float:
@@ -126,11 +121,10 @@ def _network(device: torch.device, dtype: torch.dtype, count: int, size: tuple[i
                 raise RuntimeError(net.compile_error)
             return time_on(device, lambda: net.paint(image, table, index))["median"] / count
 
-        ms = try_peer("torch.compile of the per-pixel reference", with_compile)
-        if ms is not None:
-            rows.append(figure(f"torch.compile of the per-pixel reference, {STYLES} styles", ms, "ms/frame"))
-            rows.append(figure(f"torch.compile / ours ({STYLES} styles)", ms / mixed_ms, "x", goal=1.2))
-    return rows
+        compiled_ms = try_peer("torch.compile of the per-pixel reference", with_compile)
+        if compiled_ms is not None:
+            yield figure(f"torch.compile of the per-pixel reference, {STYLES} styles", compiled_ms, "ms/frame")
+            yield figure(f"torch.compile / ours ({STYLES} styles)", compiled_ms / mixed_ms, "x", goal=1.2)
 
 
 def _affine(
@@ -140,7 +134,7 @@ def _affine(
     count: int,
     size: tuple[int, int],
     copy: float,
-) -> list[dict[str, Any]]:
+) -> Rows:
     name, channels, scale_px, up, pad, activation = kind
     height, width = size[0] // scale_px, size[1] // scale_px
     kept, side = (channels // 4, 2) if up else (channels, 1)
@@ -169,15 +163,11 @@ def _affine(
     ms = time_on(device, call)["median"]
     moved = y.numel() * y.element_size() * (3 if activation == "residual" else 2) + 4 * index.numel()
     gbps = moved / ms / 1e6
-    return [
-        figure(f"affine, {name}, [{count}, {height}, {width}, {channels}]", gbps, "GB/s"),
-        figure(f"affine, {name} / copy", gbps / copy, "x", goal=0.7),
-    ]
+    yield figure(f"affine, {name}, [{count}, {height}, {width}, {channels}]", gbps, "GB/s")
+    yield figure(f"affine, {name} / copy", gbps / copy, "x", goal=0.7)
 
 
-def _composite(
-    device: torch.device, dtype: torch.dtype, count: int, size: tuple[int, int], copy: float
-) -> list[dict[str, Any]]:
+def _composite(device: torch.device, dtype: torch.dtype, count: int, size: tuple[int, int], copy: float) -> Rows:
     half = (size[0] // 2, size[1] // 2)
     rgb = torch.rand(count, 3, *size, device=device).to(dtype).contiguous(memory_format=torch.channels_last)
     y, u, v = (torch.randint(0, 256, (count, *s), dtype=torch.uint8, device=device) for s in (size, half, half))
@@ -188,13 +178,12 @@ def _composite(
 
     for found, expected in zip(call(), call("ref"), strict=True):
         assert (found.int() - expected.int()).abs().max() <= 1
-    ours, reference = (time_on(device, lambda impl=impl: call(impl))["median"] for impl in ("auto", "ref"))
+    ours = time_on(device, call)["median"]
     gbps = count * size[0] * size[1] * (3 * rgb.element_size() + 4 + 1.5 + 1.5) / ours / 1e6
-    return [
-        figure("composite, 4:2:0", ours / count, "ms/frame"),
-        figure("composite / copy", gbps / copy, "x", goal=0.7),
-        figure("composite, torch reference / ours", reference / ours, "x"),
-    ]
+    yield figure("composite, 4:2:0", ours / count, "ms/frame")
+    yield figure("composite / copy", gbps / copy, "x", goal=0.7)
+    reference = time_on(device, lambda: call("ref"))["median"]
+    yield figure("composite, torch reference / ours", reference / ours, "x")
 
 
 if __name__ == "__main__":

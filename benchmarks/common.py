@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import torch
 
 RESULTS = Path(__file__).parent / "results"
+
+Rows = Iterator[dict[str, Any]]
+"""Figures, each given as soon as it is measured: what was measured stays, whatever becomes of the rest."""
 
 
 def machine() -> dict[str, Any]:
@@ -143,23 +146,19 @@ def try_peer(name: str, call: Callable[[], Any]) -> Any | None:
         return None
 
 
-def run_stage_bench(stem: str, measure: Callable[[torch.device], list[dict[str, Any]]]) -> None:
-    """Measure on the GPU if there is one, else on the CPU; print the figures and save results/<stem>.json, or --out."""
+def run_stage_bench(stem: str, measure: Callable[[torch.device], Rows]) -> None:
+    """Measure on the GPU if there is one, else on the CPU; print each figure and save them in results/<stem>.json."""
     import torch
 
-    parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
-    parser.add_argument("--out", type=Path, help="write the figures here instead")
-    out = parser.parse_args().out
+    argparse.ArgumentParser(description=sys.modules["__main__"].__doc__).parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    rows = measure(device)
     print(machine())
-    for row in rows:
+    rows = []
+    for row in measure(device):
         mark = "" if "goal" not in row else ("  met" if row["met"] else "  MISSED") + f" (goal {row['goal']:g})"
-        print(f"{row['name']:<70} {row['value']:>12.4f} {row['unit']}{mark}")
-    if out is None:
-        print(save(stem, {"figures": rows}))
-    else:
-        out.write_text(json.dumps({"figures": rows}))
+        print(f"{row['name']:<70} {row['value']:>12.4f} {row['unit']}{mark}", flush=True)
+        rows.append(row)
+    print(save(stem, {"figures": rows}))
 
 
 def run_json(*arguments: str) -> dict[str, Any]:

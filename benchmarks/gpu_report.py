@@ -4,35 +4,38 @@
     python benchmarks/gpu_report.py --only stages pipeline --out gpu-report
 
 Each part is a process of its own with a time limit, so that a part that fails, hangs or crashes the device's context
-costs itself alone: the report goes on, and says so. Parts: the CUDA tests; compute-sanitizer's memcheck and racecheck
-where it is installed; each kernel beside its reference and its peers; the stages alone; the whole path, its memory and
-a clip. Where the published weights are not cached, networks of random weights stand in (same work, another picture),
-and the report says that too.
+costs itself alone: the report goes on, and says so. What that part had measured is kept: each figure is written down
+as soon as it is there. Parts: the CUDA tests; compute-sanitizer's memcheck and racecheck where it is installed; each
+kernel beside its reference and its peers; the stages alone; the whole path, its memory and a clip. Where the published
+weights are not cached, networks of random weights stand in (same work, another picture), and the report says that too.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from common import RESULTS, figure, machine, save, time_on, weights_or_random
+from common import RESULTS, Rows, figure, machine, save, time_on, weights_or_random
 
 ROOT = Path(__file__).resolve().parent.parent
 STEMS = sorted(path.stem for path in (ROOT / "kernels").glob("*.cu"))
 LIMIT_S = 470
 HEIGHT, WIDTH, FRAMES = 1080, 1920, 240
 
-Part = Callable[[Path], list[dict[str, Any]]]
+Part = Callable[[Path], Rows]
+"""Of figures with the same name the last counts."""
 
 
 def nvidia_smi() -> str:
@@ -44,46 +47,58 @@ def nvidia_smi() -> str:
         return f"nvidia-smi: {error}"
 
 
-def part_tests(folder: Path) -> list[dict[str, Any]]:
-    """The CUDA half of the test suite."""
-    environment = os.environ | {"STREAMSTYLE_REQUIRE": "cuda"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "cuda", "--tb=line"]
+def part_tests(folder: Path) -> Rows:
+    """The CUDA half of the test suite, counted test by test."""
+    command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-k", "cuda", "--tb=line"]
     command += ["--continue-on-collection-errors", "tests/stages", "tests/gpu", "tests/nets"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    print(done.stdout[-6000:], done.stderr[-2000:])
-    if done.returncode not in (0, 1):  # no tests, or none that ran to the end
-        raise RuntimeError(f"pytest ended with status {done.returncode}")
-    last = next((line for line in reversed(done.stdout.splitlines()) if " passed" in line or " failed" in line), "")
-    counts = {word.rstrip("s,"): int(n) for n, word in zip(last.split(), last.split()[1:], strict=False) if n.isdigit()}
-    return [
-        figure("CUDA tests passed", counts.get("passed", 0), "tests", goal=1),
-        figure("CUDA tests failed", counts.get("failed", 0), "tests", goal=0, at_least=False),
-        figure("CUDA tests with errors", counts.get("error", 0), "tests", goal=0, at_least=False),
-    ]
+    environment = os.environ | {"STREAMSTYLE_REQUIRE": "cuda"}
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout is not None
+    yield from tallied(process.stdout)
+    if process.wait() not in (0, 1):  # no tests, or none that ran to the end
+        raise RuntimeError(f"pytest ended with status {process.returncode}")
+
+
+def tallied(lines: Iterable[str]) -> Rows:
+    """How many tests have passed and failed so far, after each line of a verbose pytest that tells of one."""
+    counts = {"PASSED": 0, "FAILED": 0, "ERROR": 0}
+    for line in lines:
+        print(line, end="")
+        if ended := re.match(r"\S+::.* (PASSED|FAILED|ERROR) +\[ *\d+%\]$", line):
+            counts[ended[1]] += 1
+        elif unread := re.search(r"\bcollected \d+ items? / (\d+) errors?", line):
+            counts["ERROR"] += int(unread[1])
+        else:
+            continue
+        yield figure("CUDA tests passed", counts["PASSED"], "tests", goal=1)
+        yield figure("CUDA tests failed", counts["FAILED"], "tests", goal=0, at_least=False)
+        yield figure("CUDA tests with errors", counts["ERROR"], "tests", goal=0, at_least=False)
 
 
 def sanitizer(tool: str) -> Part:
     """compute-sanitizer over one small launch of every entry."""
 
-    def part(folder: Path) -> list[dict[str, Any]]:
+    def part(folder: Path) -> Rows:
         found = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path="/usr/local/cuda/bin")
         if found is None:
             raise FileNotFoundError("compute-sanitizer is not installed")
         command = [found, "--tool", tool, "--error-exitcode", "9", sys.executable, __file__, "--part", "exercise"]
         environment = os.environ | {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
         done = subprocess.run(
-            [*command, "--out", str(folder)], env=environment, capture_output=True, text=True, check=False
+            [*command, "--out", str(folder / tool)], env=environment, capture_output=True, text=True, check=False
         )
         print(done.stdout[-3000:], done.stderr[-1500:])
         if done.returncode:
             said = [line for line in done.stdout.splitlines() if "ERROR SUMMARY" in line or "Error:" in line]
             raise RuntimeError(f"{tool} ended with status {done.returncode}: {'; '.join(said[-2:])[:150]}")
-        return [figure(f"compute-sanitizer {tool} found", 0, "errors", goal=0, at_least=False)]
+        yield figure(f"compute-sanitizer {tool} found", 0, "errors", goal=0, at_least=False)
 
     return part
 
 
-def part_exercise(folder: Path) -> list[dict[str, Any]]:
+def part_exercise(folder: Path) -> Rows:
     """Every kernel once, on small pictures, against its reference."""
     import torch
 
@@ -136,23 +151,21 @@ def part_exercise(folder: Path) -> list[dict[str, Any]]:
         "areas": lambda impl: region_stats.region_areas((edges // 16).int(), 16, impl=impl),
         "overlap": lambda impl: label_overlap.label_overlap((edges // 16).int(), (edges % 9).int(), 16, 9, impl=impl),
     }
-    rows = []
     for name, call in both.items():
         apart = (call("cuda").double() - call("ref").double()).abs().max().item()
         levels = name.startswith(("YUV", "composite"))
         allowed = 1.0 if levels else 1e-3 if "float16" in name else 1e-5 if name in ("RGB", "affine") else 0.0
-        rows.append(figure(f"{name}, largest difference from the reference", apart, "", goal=allowed, at_least=False))
+        yield figure(f"{name}, largest difference from the reference", apart, "", goal=allowed, at_least=False)
     torch.cuda.synchronize()
-    return rows
 
 
 def bench(stem: str) -> Part:
     """A kernel's own benchmark."""
 
-    def part(folder: Path) -> list[dict[str, Any]]:
-        out = folder / f"{stem}.json"
-        subprocess.run([sys.executable, str(ROOT / f"benchmarks/bench_{stem}.py"), "--out", str(out)], check=True)
-        return json.loads(out.read_text())["figures"]
+    def part(folder: Path) -> Rows:
+        import torch
+
+        yield from importlib.import_module(f"bench_{stem}").measure(torch.device("cuda"))
 
     return part
 
@@ -188,7 +201,7 @@ def make_clip(path: Path, frames: int = FRAMES) -> Path:
     return path
 
 
-def part_stages(folder: Path) -> list[dict[str, Any]]:
+def part_stages(folder: Path) -> Rows:
     """Each stage of the device alone, 1080p, in batches of 16 and of 4 for painting."""
     import torch
 
@@ -222,13 +235,12 @@ def part_stages(folder: Path) -> list[dict[str, Any]]:
         ("RGB to YUV", 16, lambda: rgb_to_yuv(rgb, ColorTags(), subsample=True)),
         ("download", 16, lambda: [plane.cpu() for plane in planes]),
     ]
-    rows = [figure("published weights", float(known), "")]
+    yield figure("published weights", float(known), "")
     for name, count, call in calls:
-        rows.append(figure(f"{name}, 1080p", time_on(device, call, runs=10)["median"] / count, "ms/frame"))
-    return rows
+        yield figure(f"{name}, 1080p", time_on(device, call, runs=10)["median"] / count, "ms/frame")
 
 
-def part_pipeline(folder: Path) -> list[dict[str, Any]]:
+def part_pipeline(folder: Path) -> Rows:
     """The whole path at 1080p, beside plain transcoding of the same file with the same encoder settings."""
     import torch
 
@@ -253,18 +265,15 @@ def part_pipeline(folder: Path) -> list[dict[str, Any]]:
         "one style": Look(style="starry"),
         "two styles, objects tracked": Look(background="wave", foreground="ember"),
     }
-    rows = [figure("plain transcoding, 1080p, x264 veryfast", plain, "fps")]
+    yield figure("plain transcoding, 1080p, x264 veryfast", plain, "fps")
     for name, look in looks.items():
         stylize(clip, folder / "warm.mp4", look=look, options=Options(output=OutputOptions(duration=1, overwrite=True)))
         torch.cuda.reset_peak_memory_stats()
         report = stylize(clip, folder / f"{name.partition(' ')[0]}.mp4", look=look, options=Options(output=out))
-        rows += [
-            figure(f"{name}, 1080p, {report.device}", report.fps, "fps"),
-            figure(f"{name} / plain transcoding", report.fps / plain, "x", goal=0.9),
-            figure(f"{name}, peak device memory", torch.cuda.max_memory_allocated() / 2**20, "MiB"),
-            figure(f"{name}, peak host memory", report.peak_memory_bytes / 2**20, "MiB"),
-        ]
-    return rows
+        yield figure(f"{name}, 1080p, {report.device}", report.fps, "fps")
+        yield figure(f"{name} / plain transcoding", report.fps / plain, "x", goal=0.9)
+        yield figure(f"{name}, peak device memory", torch.cuda.max_memory_allocated() / 2**20, "MiB")
+        yield figure(f"{name}, peak host memory", report.peak_memory_bytes / 2**20, "MiB")
 
 
 PARTS: dict[str, tuple[Part, int]] = {
@@ -280,9 +289,8 @@ PARTS: dict[str, tuple[Part, int]] = {
 
 
 def run_part(name: str, folder: Path, limit_s: float) -> tuple[list[dict[str, Any]], str]:
-    """Figures of a part run in a process of its own, and how it ended: "ok", or what went wrong."""
-    out = folder / f"part-{name}.json"
-    out.unlink(missing_ok=True)
+    """Figures of a part run in a process of its own, up to its end, and how it ended: "ok", or what went wrong."""
+    figures_of(name, folder).unlink(missing_ok=True)
     command = [sys.executable, __file__, "--part", name, "--out", str(folder)]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
@@ -298,11 +306,24 @@ def run_part(name: str, folder: Path, limit_s: float) -> tuple[list[dict[str, An
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)  # with all it started, or that would disturb the parts after it
             process.wait()
-            return [], f"stopped after {limit_s:.0f} s"
+            return written(name, folder), f"stopped after {limit_s:.0f} s"
     said = (folder / f"{name}.log").read_text(errors="replace").strip().splitlines()
-    if status or not out.exists():
-        return [], f"exit status {status}: {said[-1][:200] if said else 'nothing said'}"
-    return json.loads(out.read_text()), "ok"
+    if status:
+        return written(name, folder), f"exit status {status}: {said[-1][:200] if said else 'nothing said'}"
+    return written(name, folder), "ok"
+
+
+def figures_of(name: str, folder: Path) -> Path:
+    """Where a part writes its figures down, a line of JSON each."""
+    return folder / f"part-{name}.jsonl"
+
+
+def written(name: str, folder: Path) -> list[dict[str, Any]]:
+    """The figures a part has written down; a line cut short is left out."""
+    path = figures_of(name, folder)
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    rows = [json.loads(line) for line in lines if line.endswith("\n")]
+    return list({row["name"]: row for row in rows}.values())
 
 
 def markdown(device: str, rows: list[dict[str, Any]], ends: dict[str, str]) -> str:
@@ -329,8 +350,9 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.part is not None:
         arguments.out.mkdir(parents=True, exist_ok=True)
-        rows = PARTS[arguments.part][0](arguments.out)
-        (arguments.out / f"part-{arguments.part}.json").write_text(json.dumps(rows))
+        with figures_of(arguments.part, arguments.out).open("w") as out:
+            for row in PARTS[arguments.part][0](arguments.out):
+                print(json.dumps(row), file=out, flush=True)
         return 0
     import torch
 

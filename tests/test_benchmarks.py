@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -54,8 +55,67 @@ def test_a_part_that_hangs_is_stopped(tmp_path):
 
 def test_a_part_that_crashed_is_not_taken_for_its_last_success(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    (tmp_path / "part-exercise.json").write_text("[]")
-    assert gpu_report.run_part("exercise", tmp_path, 60)[1] != "ok"
+    gpu_report.figures_of("exercise", tmp_path).write_text('{"name": "old"}\n')
+    rows, end = gpu_report.run_part("exercise", tmp_path, 60)
+    assert rows == []
+    assert end != "ok"
+
+
+PART = """
+import os, sys, time
+sys.path.insert(0, {benchmarks!r})
+import gpu_report
+
+def part(folder):
+    yield gpu_report.figure("one", 1, "x")
+    yield gpu_report.figure("two", 1, "x")
+    yield gpu_report.figure("two", 2, "x")
+    with gpu_report.figures_of("exercise", folder).open("a") as out:
+        out.write('{{"name": "cut sh')
+    {end}
+
+gpu_report.PARTS["exercise"] = (part, 60)
+sys.exit(gpu_report.main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        ("time.sleep(600)", "stopped after 5 s"),
+        ("raise ValueError('a peer fell over')", "exit status 1: ValueError: a peer fell over"),
+        ("os.abort()", "exit status -6: "),
+    ],
+)
+def test_a_part_that_does_not_end_well_keeps_what_it_measured(tmp_path, monkeypatch, end, said):
+    script = tmp_path / "part.py"
+    script.write_text(PART.format(benchmarks=str(ROOT / "benchmarks"), end=end))
+    monkeypatch.setattr(gpu_report, "__file__", str(script))
+    rows, ended = gpu_report.run_part("exercise", tmp_path, 5 if "sleep" in end else 60)
+    assert ended.startswith(said)
+    assert [(row["name"], row["value"]) for row in rows] == [("one", 1), ("two", 2)]
+
+
+def test_tests_are_counted_one_by_one(tmp_path):
+    tests = tmp_path / "test_some.py"
+    tests.write_text(
+        "import pytest\n"
+        "@pytest.mark.parametrize('k', [1, 'an id PASSED [ 1%]'])\n"
+        "def test_good(k): pass\n"
+        "def test_bad(): assert False, ':: PASSED [ 9%]'\n"
+        "def test_broken(nothing): pass\n"
+        "def test_skipped(): pytest.skip('no device')\n"
+    )
+    (tmp_path / "test_unreadable.py").write_text("import nothing_of_that_name")
+    command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "--continue-on-collection-errors"]
+    run = subprocess.run([*command, str(tmp_path)], cwd=tmp_path, capture_output=True, text=True, check=False)
+    seen = list(gpu_report.tallied(run.stdout.splitlines(keepends=True)))
+    assert {row["name"]: row["value"] for row in seen} == {
+        "CUDA tests passed": 2,
+        "CUDA tests failed": 1,
+        "CUDA tests with errors": 2,
+    }
+    assert seen[3]["value"] == 1  # after the first test, not only at the end
 
 
 def test_the_report_for_people_names_what_failed():

@@ -44,7 +44,7 @@ def yuv_to_rgb(
         planes: y [N, H, W], u and v [N, ceil(H/2), ceil(W/2)] or [N, H, W]; uint8, or uint16 for a depth of 10.
         color: matrix and range of the numbers.
         dtype: float32, float16 or bfloat16.
-        depth: bits of a sample, 8 or 10 (0..1023).
+        depth: bits of a sample, 8 or 10 (0..1023, for which a device must have uint16: MPS may not).
         impl: "auto" (the kernels on CUDA, else torch), "ref" or "cuda".
 
     Returns:

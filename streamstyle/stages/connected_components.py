@@ -169,9 +169,11 @@ def look_up(labels: np.ndarray, table: np.ndarray, out: np.ndarray) -> None:
 
 
 def _connected_components_ref(mask: Tensor, connectivity: int) -> Tensor:
-    """Minimum propagation with pointer jumping, until nothing changes."""
+    """Minimum propagation with pointer jumping, until nothing changes; in int32, whose minima every device scatters."""
     count, height, width = mask.shape
-    here = torch.arange(height * width, device=mask.device).view(1, height, width).expand(count, -1, -1)
+    here = (
+        torch.arange(height * width, dtype=torch.int32, device=mask.device).view(1, height, width).expand(count, -1, -1)
+    )
     far = height * width
     parent = torch.where(mask, here, far)
     while True:
@@ -186,13 +188,13 @@ def _connected_components_ref(mask: Tensor, connectivity: int) -> Tensor:
                     low = torch.minimum(low, padded[:, rows, columns])
         hooked = torch.where(mask, torch.minimum(parent, low), far).flatten(1)
         # A pixel that learned a smaller index tells its old root, then everyone asks the root of their root.
-        table = F.pad(hooked, (0, 1), value=far).scatter_reduce_(1, parent.flatten(1), hooked, "amin")
+        table = F.pad(hooked, (0, 1), value=far).scatter_reduce_(1, parent.flatten(1).long(), hooked, "amin")
         table[:, far] = far
         for _ in range(4):
-            table = table.gather(1, table)
+            table = table.gather(1, table.long())
         jumped = torch.where(mask, table[:, :-1].view_as(parent), far)
         if torch.equal(jumped, parent):  # synchronises
-            return torch.where(mask, parent + 1, 0).to(torch.int32)
+            return torch.where(mask, parent + 1, 0)
         parent = jumped
 
 

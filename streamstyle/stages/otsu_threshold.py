@@ -29,12 +29,12 @@ from streamstyle.gpu.kernels import chosen, launch
 
 STEM = "otsu_threshold"
 TILE_PX = 64
-FLAT_VARIANCE = 64.0
+FLAT_VARIANCE = 64
 """Between-class variance (levels squared) under which a window counts as flat; as in the kernels."""
 WINDOW_PX = 65
 """Side of the exact form's window; the kernels' WINDOW."""
 MOST_PIXELS = 1 << 27
-"""Of a frame: pixels squared times 255 must fit 64 bits."""
+"""Of a frame: pixels squared times 255 must fit 64 bits, see Note [Whole numbers]."""
 BAND_PX, STRIP_PX, CHUNK_PX = 32, 96, 16384
 """What a block of the kernels does: rows and columns of the exact form, pixels of a frame's histogram."""
 WARP = 32
@@ -80,7 +80,7 @@ def otsu_threshold(
         return edges.float() > share * local_thresholds(edges)
     if impl == "auto" and edges.device.type == "cpu":
         return torch.from_numpy(np.stack([_global_opencv(frame, share) for frame in edges.contiguous().numpy()]))
-    return edges > share * _best_split(_tile_histograms(edges).sum((1, 2)))[0].view(-1, 1, 1)
+    return edges > share * _frame_levels(edges, _tile_histograms(edges))
 
 
 def exact_thresholds(edges: Tensor, *, impl: str = "auto") -> Tensor:
@@ -98,7 +98,7 @@ def exact_thresholds(edges: Tensor, *, impl: str = "auto") -> Tensor:
     Raises:
         ShapeError: edges is not uint8 [N, H, W], or a frame has more than MOST_PIXELS.
 
-    Cost: as for :func:`otsu_threshold`; the reference makes some 20 passes for each of 256 levels.
+    Cost: as for :func:`otsu_threshold`; the reference makes some 30 passes for each of 256 levels.
     """
     _check(edges, "exact")
     if edges.numel() == 0:
@@ -114,9 +114,9 @@ def local_thresholds(edges: Tensor) -> Tensor:
     """The interpolated threshold of every pixel, float32 [N, H, W], for edges uint8 [N, H, W]."""
     histograms = _tile_histograms(edges)
     rows, columns = histograms.shape[1:3]
-    level, variance = _best_split(_sum_3x3(histograms))
-    overall = _best_split(histograms.sum((1, 2)))[0].view(-1, 1, 1)
-    level = torch.where(variance > FLAT_VARIANCE, level, overall).float()
+    windows = _below(_sum_3x3(histograms))
+    level = _best_split(*windows, 9 * TILE_PX**2)
+    level = torch.where(_is_flat(*windows, level), _frame_levels(edges, histograms), level).float()
     height, width = edges.shape[1:]
     # Tiles are cut from the top left, so the last ones may be part tiles: interpolate over whole tiles, then crop.
     grown = F.interpolate(
@@ -159,17 +159,85 @@ def _sum_3x3(histograms: Tensor) -> Tensor:
     return down[:, :, :-2] + down[:, :, 1:-1] + down[:, :, 2:]
 
 
-def _best_split(histograms: Tensor) -> tuple[Tensor, Tensor]:
-    """Otsu level (int64) and its between-class variance (float64) of int64 [..., 256] histograms."""
+def _frame_levels(edges: Tensor, tiles: Tensor) -> Tensor:
+    """[N, 1, 1] int32 levels of whole frames, from the histograms of their tiles."""
+    return _best_split(*_below(tiles.sum((1, 2))), edges[0].numel()).view(-1, 1, 1)
+
+
+def _below(histograms: Tensor) -> tuple[Tensor, Tensor]:
+    """Pixels and mass at or below each level, of int64 [..., 256] histograms."""
     levels = torch.arange(256, device=histograms.device)
-    below, mass = histograms.cumsum(-1), (histograms * levels).cumsum(-1)
+    return histograms.cumsum(-1), (histograms * levels).cumsum(-1)
+
+
+# Note [Whole numbers]
+# Splits can be closer to each other than float32 tells, and MPS has no float64: the references compare variances as
+# whole numbers and remainders, exactly. With b pixels of mass M at or below a level and c of mass L above it, n in all,
+# n times the variance between the two classes is M^2 / b + L^2 / c, less what is the same for every level. A class has
+# a mean m = M // b below 256; with r = M - m b, its M^2 / b is m (M + r) + r^2 / b, where r^2 < b^2 fits 54 bits for
+# MOST_PIXELS. In a window of WINDOW_PX the square of S b - M n itself fits 63 bits. The kernels round quotients to
+# float64, which may tell otherwise only where splits differ by some parts in 2^52.
+
+
+def _best_split(below: Tensor, mass: Tensor, most: int) -> Tensor:
+    """The best of 256 splits, of equal ones the lowest, [...] int32, for windows of `most` pixels at most.
+
+    A CPU looks in float32 first, right to 5 in 10^7, and compares exactly only where that leaves several splits; to
+    know where, another device would synchronise.
+    """
+    if below.device.type != "cpu":
+        return _exact_split(below, mass, most)
     pixels, total = below[..., -1:], mass[..., -1:]
-    # Times pixels squared, the variance is an exact integer, squared, over another: rounded alike on every device.
-    between = (total * below - mass * pixels).double()
-    variance = between * between / (below * (pixels - below)).clamp_min_(1).double()
-    best = variance.amax(-1, keepdim=True)
-    level = torch.where(variance >= best, levels, 256).amin(-1)  # argmax does not promise the lowest on every device
-    return level, (best / pixels.double() ** 2)[..., 0]
+    between = (total * below - mass * pixels).float()
+    variance = between * between / (below * (pixels - below)).clamp_min_(1)
+    close = variance >= variance.amax(-1, keepdim=True) * (1 - 1e-6)
+    level = _lowest(close)
+    highest = 255 - _lowest(close.flip(-1))
+    first, last = (below.gather(-1, at[..., None].long())[..., 0] for at in (level, highest))
+    several = first != last  # otherwise no pixel is of a level between them: it is one split
+    level[several] = _exact_split(below[several], mass[several], most)
+    return level
+
+
+def _lowest(levels: Tensor) -> Tensor:
+    """[...] int32: the lowest level that is set in [..., 256]."""
+    numbers = torch.arange(256, dtype=torch.int32, device=levels.device)
+    return torch.where(levels, numbers, 256).amin(-1)  # argmax does not promise the first on every device
+
+
+def _exact_split(below: Tensor, mass: Tensor, most: int) -> Tensor:
+    """_best_split by long division, a few bits at a time: see Note [Whole numbers]."""
+    above, mass_above = below[..., -1:] - below, mass[..., -1:] - mass
+    below, above = below.clamp_min(1), above.clamp_min(1)  # a class without pixels has no mass: 0 / 1
+    (whole, part), (whole_above, part_above) = _square_over(mass, below), _square_over(mass_above, above)
+    divisor = below * above
+    left = part * above + part_above * below
+    digit = whole + whole_above + left // divisor
+    length = max(most, most * most // 4).bit_length()  # of the divisor
+    bits = 63 - length
+    best = torch.ones_like(below, dtype=torch.bool)
+    for _ in range(1 + -(-2 * length // bits)):  # fractions of such divisors that agree in 2 * length bits are equal
+        best &= digit == torch.where(best, digit, 0).amax(-1, keepdim=True)
+        left = left % divisor * 2**bits
+        digit = left // divisor
+    return _lowest(best)
+
+
+def _square_over(number: Tensor, divisor: Tensor) -> tuple[Tensor, Tensor]:
+    """number^2 / divisor as a whole number and a remainder, of a number less than 256 times the divisor."""
+    mean = number // divisor
+    rest = number - mean * divisor
+    square = rest * rest
+    whole = square // divisor
+    return mean * (number + rest) + whole, square - whole * divisor
+
+
+def _is_flat(below: Tensor, mass: Tensor, level: Tensor) -> Tensor:
+    """Whether the variance between the classes is FLAT_VARIANCE at most, for windows of a few tiles."""
+    pixels, total = below[..., -1], mass[..., -1]
+    below, mass = (sums.gather(-1, level[..., None].long())[..., 0] for sums in (below, mass))
+    whole, part = _square_over(total * below - mass * pixels, (below * (pixels - below)).clamp_min_(1))
+    return whole + (part > 0) <= FLAT_VARIANCE * pixels * pixels
 
 
 def _global_opencv(frame: np.ndarray, share: float) -> np.ndarray:
@@ -179,7 +247,7 @@ def _global_opencv(frame: np.ndarray, share: float) -> np.ndarray:
 
 
 def _exact_ref(edges: Tensor) -> Tensor:
-    """Every level is tried in every window at once; all but the quotient are whole numbers, exact in float64."""
+    """Every level is tried in every window at once, exactly: see Note [Whole numbers]."""
     _, height, width = edges.shape
     rows = max(1, _AT_ONCE // (len(edges) * width))
     bands = []
@@ -187,32 +255,37 @@ def _exact_ref(edges: Tensor) -> Tensor:
         bottom = min(height, top + rows)
         begin, end = max(0, top - REACH), min(height, bottom + REACH)
         band, inner = edges[:, begin:end], slice(top - begin, bottom - begin)
-        pixels, total = _window_sum(torch.ones_like(band))[:, inner], _window_sum(band)[:, inner]
-        below, mass, best = (torch.zeros_like(total) for _ in range(3))
+        pixels, total = (_window_sum(x)[:, inner].long() for x in (torch.ones_like(band), band))
+        below, mass, best, best_rest = (torch.zeros_like(total) for _ in range(4))
+        best_divisor = torch.ones_like(total)
         levels = torch.zeros_like(band[:, inner])
         for level in range(256):
             here = _window_sum(band == level)[:, inner]
             below += here
-            mass += level * here
+            mass.add_(here, alpha=level)
             if level == 0:  # never split there
                 continue
-            variance = (total * below - mass * pixels) ** 2 / (below * (pixels - below)).clamp_min_(1)
-            better = (here > 0) & (variance > best)
-            best = torch.where(better, variance, best)
-            levels.masked_fill_(better, level)
+            between, divisor = total * below - mass * pixels, (below * (pixels - below)).clamp_min_(1)
+            square = between.mul_(between)
+            whole = square // divisor
+            rest = square.sub_(whole * divisor)
+            better = (whole > best) | ((whole == best) & (rest * best_divisor > best_rest * divisor))
+            better &= here > 0
+            best = torch.where(better, whole, best)
+            best_rest = torch.where(better, rest, best_rest)
+            best_divisor = torch.where(better, divisor, best_divisor)
+            levels = torch.maximum(levels, better.to(torch.uint8) * level)
         bands.append(levels)
     return torch.cat(bands, 1)
 
 
 def _window_sum(values: Tensor) -> Tensor:
-    """Float64 sums over the square of WINDOW_PX around each element of [N, H, W], as differences of cumulative ones."""
-    for axis, padding in ((1, (0, 0, 1, 0)), (2, (1, 0))):
+    """Int32 sums over the square of WINDOW_PX around each element of [N, H, W], as differences of cumulative ones."""
+    for axis, padding in ((1, (0, 0, REACH + 1, REACH)), (2, (REACH + 1, REACH))):
+        until = F.pad(values, padding).cumsum(axis, dtype=torch.int32)  # may run over: differences do not
         size = values.shape[axis]
-        at = torch.arange(size, device=values.device)
-        until = F.pad(values.cumsum(axis), padding)
-        ends, begins = (at + REACH + 1).clamp_max_(size), (at - REACH).clamp_min_(0)
-        values = until.index_select(axis, ends) - until.index_select(axis, begins)
-    return values.double()
+        values = until.narrow(axis, WINDOW_PX, size) - until.narrow(axis, 0, size)
+    return values
 
 
 def _exact_cpu(edges: np.ndarray) -> np.ndarray:

@@ -40,7 +40,7 @@ INT32 = torch.iinfo(torch.int32)
 @dataclass(frozen=True)
 class RegionStats:
     """Per frame and region, region 0 included: area [N, R] int64 px, box_xyxy [N, R, 4] int64 half-open px, centroid
-    [N, R, 2] float64 (x, y) px, color [N, R, 3] float64 mean of the rgb given, if any. An absent region has area 0, an
+    [N, R, 2] float32 (x, y) px, color [N, R, 3] float32 mean of the rgb given, if any. An absent region has area 0, an
     empty box (0, 0, 0, 0), centroid (0, 0) and colour (0, 0, 0).
     """
 
@@ -85,7 +85,8 @@ def region_stats(ids: Tensor, regions: int, rgb: Tensor | None = None, *, impl: 
         impl: "auto" (the kernels on CUDA, else torch), "ref" or "cuda".
 
     Returns:
-        A RegionStats on ids' device. Sums are exact integers, so every device and thread order agrees.
+        A RegionStats on ids' device. Sums are exact integers, so every thread order agrees; means are their quotients
+        in float32.
 
     Raises:
         ShapeError: as for region_areas, or rgb does not fit ids.
@@ -104,7 +105,7 @@ def region_stats(ids: Tensor, regions: int, rgb: Tensor | None = None, *, impl: 
     else:
         sums, low, high = _sums_ref(ids, regions, rgb)
     area = sums[..., 0].contiguous()
-    means = sums[..., 1:].double() / area.clamp_min(1)[..., None]
+    means = sums[..., 1:].float() / area.clamp_min(1)[..., None]
     box = torch.cat([low * (area > 0)[..., None], high], -1).long()
     return RegionStats(area, box, means[..., :2], None if rgb is None else means[..., 2:])
 
@@ -247,19 +248,19 @@ def _region_areas_ref(ids: Tensor, regions: int) -> Tensor:
 
 
 def _sums_ref(ids: Tensor, regions: int, rgb: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums [N, R, 3 or 6] of 1, x, y and the colours; smallest x and y, and 1 + the largest, [N, R, 2]; all int64."""
+    """Int64 sums [N, R, 3 or 6] of 1, x, y and the colours; int32 least x and y, and 1 + the most, [N, R, 2]."""
     area = _region_areas_ref(ids, regions)
     slots = _slots(ids, regions)
     count, height, width = ids.shape
-    x = torch.arange(width, device=ids.device).expand(count, height, width).reshape(-1)
-    y = torch.arange(height, device=ids.device).view(-1, 1).expand(count, height, width).reshape(-1)
-    colors = [] if rgb is None else [plane.reshape(-1).long() for plane in rgb.unbind(1)]
+    x, y = (torch.arange(size, dtype=torch.int32, device=ids.device) for size in (width, height))
+    x, y = x.expand(count, height, width).reshape(-1), y.view(-1, 1).expand(count, height, width).reshape(-1)
+    colors = [] if rgb is None else [plane.reshape(-1) for plane in rgb.unbind(1)]
 
     def gather(values: Tensor, how: str) -> Tensor:
-        out = torch.zeros(count * regions, dtype=torch.int64, device=ids.device)
+        out = torch.zeros(count * regions, dtype=values.dtype, device=ids.device)
         return out.scatter_reduce_(0, slots, values, how, include_self=False).view(count, regions)
 
-    sums = torch.stack([area, *(gather(values, "sum") for values in (x, y, *colors))], -1)
+    sums = torch.stack([area, *(gather(values.long(), "sum") for values in (x, y, *colors))], -1)
     low = torch.stack([gather(x, "amin"), gather(y, "amin")], -1)
     high = torch.stack([gather(x, "amax"), gather(y, "amax")], -1) + (area > 0)[..., None]
     return sums, low, high

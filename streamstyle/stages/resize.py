@@ -48,19 +48,21 @@ def resize_planes(planes: Tensor, size: tuple[int, int], *, impl: str = "auto") 
 def _resize_planes_ref(planes: Tensor, size: tuple[int, int]) -> Tensor:
     shrinks = size[0] <= planes.shape[1] and size[1] <= planes.shape[2]
     if shrinks:
-        # Area averaging with fractional cells, as the mean of a piecewise-constant picture: exact by its integral.
-        resized = _area(_area(planes.double(), size[1]).transpose(1, 2), size[0]).transpose(1, 2)
-    else:
-        resized = F.interpolate(planes[:, None].float(), size, mode="bilinear", align_corners=False)[:, 0].double()
+        sums = _area_sums(_area_sums(planes.long(), size[1]).transpose(1, 2), size[0]).transpose(1, 2)
+        pixels = planes.shape[1] * planes.shape[2]
+        return ((sums + pixels // 2) // pixels).to(torch.uint8)
+    resized = F.interpolate(planes[:, None].float(), size, mode="bilinear", align_corners=False)[:, 0]
     return (resized + 0.5).clamp_(0, 255).to(torch.uint8)
 
 
-def _area(x: Tensor, length: int) -> Tensor:
-    """Mean of the last axis over length equal cells."""
+def _area_sums(x: Tensor, length: int) -> Tensor:
+    """Int64 sums of the last axis over length equal cells, each element counted in parts of 1 / length.
+
+    The integral of a piecewise-constant picture: whole numbers, so exact for cells that cut elements too.
+    """
     full = x.shape[-1]
     integral = F.pad(x.cumsum(-1), (1, 0))
-    edges = torch.arange(length + 1, device=x.device, dtype=torch.float64) * (full / length)
-    whole = edges.floor().clamp_(max=full - 1)
-    at = whole.long()
-    value = integral[..., at] + (edges - whole) * (integral[..., at + 1] - integral[..., at])
-    return value.diff(dim=-1) * (length / full)
+    edges = torch.arange(length + 1, device=x.device) * full
+    at = (edges // length).clamp_(max=full - 1)
+    value = integral[..., at] * length + (edges - at * length) * x[..., at]
+    return value.diff(dim=-1)

@@ -1,3 +1,5 @@
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import skimage.data
@@ -13,6 +15,9 @@ from streamstyle.stages.otsu_threshold import (
     STEM,
     TILE_PX,
     WINDOW_PX,
+    _below,
+    _best_split,
+    _exact_split,
     exact_thresholds,
     local_thresholds,
     otsu_threshold,
@@ -62,6 +67,54 @@ def test_global_equals_opencv_on_anything(picture):
     for impl in IMPLS:
         found = otsu_threshold(torch.from_numpy(picture)[None], method="global", impl=impl)
         np.testing.assert_array_equal(found[0].numpy(), expected)
+
+
+def histograms_of(kind: str, most: int, count: int = 40) -> np.ndarray:
+    """[count, 256] int64 histograms of `most` pixels at most, some of them hard to split."""
+    rng = np.random.default_rng(most)
+    found = np.zeros((count, 256), np.int64)
+    for row in found:
+        if kind == "any":
+            np.add.at(row, rng.integers(0, 256, min(most, 3000)), 1)
+        elif kind == "mirrored":  # two best levels, exactly
+            row[:128] = np.bincount(rng.integers(0, 128, most // 2 if most < 9000 else 4000), minlength=128)
+            row[128:] = row[:128][::-1]
+        elif kind == "two peaks":  # and a pixel here and there: splits alike to 1 in most
+            row[[3, 250]] = most // 2 - 40
+            row[rng.choice(np.arange(4, 250), 40)] = 1
+        elif kind == "one level":
+            row[rng.integers(0, 256)] = most
+    return found
+
+
+@pytest.mark.parametrize("kind", ["any", "mirrored", "two peaks", "one level"])
+@pytest.mark.parametrize("most", [100, 9 * TILE_PX**2, 1920 * 1080, MOST_PIXELS])
+def test_the_best_split_is_that_of_fractions(kind, most):
+    histograms = histograms_of(kind, most)
+    expected = []
+    for row in histograms.tolist():
+        pixels, total = sum(row), sum(level * n for level, n in enumerate(row))
+        below, mass, best, at = 0, 0, Fraction(0), 0
+        for level, n in enumerate(row):
+            below, mass = below + n, mass + level * n
+            variance = Fraction((total * below - mass * pixels) ** 2, max(1, below * (pixels - below)))
+            if variance > best:
+                best, at = variance, level
+        expected.append(at)
+    sums = _below(torch.from_numpy(histograms))
+    assert _best_split(*sums, most).tolist() == expected
+    assert _exact_split(*sums, most).tolist() == expected
+
+
+@pytest.mark.parametrize(("apart", "flat"), [(16, True), (17, False)])
+def test_a_window_is_flat_up_to_the_variance_and_at_it(way, apart, flat):
+    picture = np.full((TILE_PX, 6 * TILE_PX), 200, np.uint8)
+    picture[:, : 2 * TILE_PX : 2], picture[:, 1 : 2 * TILE_PX : 2] = 10, 10 + apart  # a variance of apart^2 / 4
+    edges = torch.from_numpy(picture)[None].to(way.device)
+    found = otsu_threshold(edges, impl=way.impl)
+    assert torch.equal(found.cpu(), edges.cpu().float() > local_thresholds(edges.cpu()))
+    # At the left of the first tile its own window's level holds, or the frame's, which is above both.
+    assert found[0, :, 1 : TILE_PX // 2 : 2].all().item() is not flat
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -1,0 +1,144 @@
+"""No reference makes a float64 tensor: some devices, MPS among them, have none.
+
+Run on a CPU, and on torch's meta device, which has shapes and types but no numbers: there a reference takes the way it
+takes on any device that is not a CPU.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+from typing import Any
+
+import kornia.filters  # noqa: F401  # a library may make what it likes while it is imported
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from streamstyle import stages
+from streamstyle.frames import ColorTags
+from streamstyle.nets.stylenet import StyleNet
+from streamstyle.stages.blends import LEVELS, blend_index, blend_table
+from streamstyle.stages.color import blend_planes_, rgb_to_yuv, yuv_to_rgb
+from streamstyle.stages.composite import composite
+from streamstyle.stages.connected_components import connected_components, dense_labels, label_regions
+from streamstyle.stages.grow_regions import grow_regions
+from streamstyle.stages.label_overlap import best_matches, consecutive_overlaps, label_overlap
+from streamstyle.stages.otsu_threshold import exact_thresholds, local_thresholds, otsu_threshold
+from streamstyle.stages.region_stats import (
+    _fill_holes_ref,
+    fill_holes,
+    largest_region,
+    limit_regions,
+    region_areas,
+    region_stats,
+)
+from streamstyle.stages.resize import resize_planes
+from streamstyle.stages.style_map import style_map
+from streamstyle.stages.stylize_regions import RegionStylizer, affine_into
+
+
+class NoFloat64(TorchDispatchMode):
+    """Fails at the first operation that gives a float64 tensor."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(out):
+            assert not (isinstance(leaf, torch.Tensor) and leaf.dtype == torch.float64), f"{func} made float64"
+        return out
+
+
+class Given:
+    """Small inputs on a device."""
+
+    def __init__(self, device: str) -> None:
+        self.device = torch.device(device)
+        self.edges = torch.randint(0, 256, (2, 70, 90), dtype=torch.uint8, device=device)
+        self.ids = torch.randint(0, 7, (2, 70, 90), dtype=torch.int32, device=device)
+        self.areas = torch.randint(0, 9, (2, 7), device=device)
+        self.rgb = torch.rand(2, 3, 70, 90, device=device)
+        self.colors = torch.randint(0, 256, (2, 3, 70, 90), dtype=torch.uint8, device=device)
+        half = self.edges[:, ::2, ::2].contiguous()
+        self.planes = self.edges, half, half.clone()
+        self.deep = tuple(plane.to(torch.uint16) for plane in self.planes)
+        self.share = torch.rand(2, 70, 90, device=device)
+
+
+def stylize(given: Given) -> Any:
+    net = RegionStylizer(StyleNet(), given.device, torch.float32, impl="ref")
+    one = net.record(given.rgb[:1], 0)
+    where = torch.zeros(2, 70, 90, dtype=torch.int32, device=given.device)
+    index = blend_index(where, where, given.share * 0.5 + 0.5, 2)
+    return net.paint(given.rgb, one), net.paint(given.rgb, blend_table([one, net.record(given.rgb[:1], 1)]), index)
+
+
+def affine(given: Given) -> torch.Tensor:
+    y, table = torch.rand(2, 16, 16, 32, device=given.device), torch.rand(2 * LEVELS, 32, device=given.device)
+    index = torch.zeros(2, 16, 16, dtype=torch.int32, device=given.device)
+    padded = torch.zeros(2, 32, 18, 18, device=given.device).to(memory_format=torch.channels_last)
+    return affine_into(y, index, table, table, padded, impl="ref")
+
+
+TAGS = ColorTags()
+CALLS: dict[str, Callable[[Given], Any]] = {
+    "affine_into": affine,
+    "RegionStylizer": stylize,
+    "best_matches": lambda g: best_matches(g.areas[None]),
+    "blend_planes_": lambda g: blend_planes_(g.planes, g.planes, g.share),
+    "composite": lambda g: composite(g.rgb, g.planes, TAGS, g.share, g.share * 0.5, subsample=True, impl="ref"),
+    "connected_components": lambda g: connected_components(g.edges > 99, connectivity=8, impl="ref"),
+    "consecutive_overlaps": lambda g: consecutive_overlaps(g.ids, 7, g.ids[0], impl="ref"),
+    "dense_labels": lambda g: dense_labels(g.ids, impl="ref"),
+    "exact_thresholds": lambda g: exact_thresholds(g.edges, impl="ref"),
+    "fill_holes": lambda g: fill_holes(g.ids, impl="ref"),
+    "fill_holes, labelled": lambda g: _fill_holes_ref(g.ids, g.ids),
+    "grow_regions": lambda g: grow_regions(g.ids, g.edges, impl="ref"),
+    "label_overlap": lambda g: label_overlap(g.ids, g.ids, 7, 7, impl="ref"),
+    "label_regions": lambda g: label_regions(g.edges > 99, impl="ref"),
+    "largest_region": lambda g: largest_region(g.areas),
+    "limit_regions": lambda g: limit_regions(g.ids, g.areas, 3, impl="ref"),
+    "local_thresholds": lambda g: local_thresholds(g.edges),
+    "otsu_threshold": lambda g: otsu_threshold(g.edges, method="global", share=0.9, impl="ref"),
+    "otsu_threshold, local": lambda g: otsu_threshold(g.edges, method="local", share=0.9, impl="ref"),
+    "region_areas": lambda g: region_areas(g.ids, 7, impl="ref"),
+    "region_stats": lambda g: region_stats(g.ids, 7, g.colors, impl="ref"),
+    "resize_planes": lambda g: resize_planes(g.edges, (31, 47), impl="ref"),
+    "resize_planes, larger": lambda g: resize_planes(g.edges, (99, 120), impl="ref"),
+    "rgb_to_yuv": lambda g: rgb_to_yuv(g.rgb, TAGS, subsample=True, impl="ref"),
+    "rgb_to_yuv, 10 bits": lambda g: rgb_to_yuv(g.rgb, TAGS, subsample=False, depth=10, impl="ref"),
+    "style_map": lambda g: style_map(g.ids[:, ::2, ::2].contiguous(), 7, (70, 90), 6.0, impl="ref"),
+    "yuv_to_rgb": lambda g: yuv_to_rgb(g.planes, TAGS, impl="ref"),
+    "yuv_to_rgb, 10 bits": lambda g: yuv_to_rgb(g.deep, TAGS, depth=10, impl="ref"),
+}
+READ_NUMBERS = {"connected_components", "label_regions", "fill_holes"}
+"""Run until nothing changes, so not without numbers; they ask only one thing of the device's name (see fill_holes)."""
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize("name", CALLS)
+def test_a_reference_needs_no_float64(name, device):
+    if device == "meta" and name in READ_NUMBERS:
+        pytest.skip("reads its own results")
+    given = Given(device)
+    with NoFloat64():
+        CALLS[name](given)
+
+
+def test_every_stage_with_a_reference_is_here():
+    names = set()
+    for module in pkgutil.iter_modules(stages.__path__, "streamstyle.stages."):
+        for name, thing in vars(importlib.import_module(module.name)).items():
+            if name.startswith("_") or not callable(thing) or getattr(thing, "__module__", "") != module.name:
+                continue
+            if "impl" in inspect.signature(thing).parameters:
+                names.add(name)
+    assert names <= {name.partition(",")[0] for name in CALLS}
+    assert len(names) > 15
+
+
+def test_float64_is_seen():
+    with pytest.raises(AssertionError, match="made float64"), NoFloat64():
+        torch.zeros(2).double()
