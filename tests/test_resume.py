@@ -120,7 +120,7 @@ def breaks(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, after: int, e
 
 
 PLACES: list[tuple[str, str, int]] = [
-    ("streamstyle.stylizer.Stylizer", "paint_batch", 9),
+    ("streamstyle.stylizer.Stylizer", "begin_batch", 9),
     ("streamstyle.media.planes.PlaneConverter", "convert", FRAMES),
     ("streamstyle.media.segments.WorkFolder", "add", 8),
     ("streamstyle.media.segments.WorkFolder", "_append", 9),
@@ -161,7 +161,7 @@ def test_stopped_again_and_again(
     for _ in range(50):
         try:
             with monkeypatch.context() as patch:
-                breaks(patch, Stylizer, "paint_batch", 2, Killed())
+                breaks(patch, Stylizer, "begin_batch", 2, Killed())
                 report = paint(clip, tmp_path / "out.mp4")
         except Killed:
             continue
@@ -331,7 +331,7 @@ def test_an_error_says_what_is_kept_and_is_told_once(
 
     threads = threading.active_count()
     with monkeypatch.context() as patch:
-        breaks(patch, Stylizer, "paint_batch", 6, ValueError("a worker failed"))
+        breaks(patch, Stylizer, "begin_batch", 6, ValueError("a worker failed"))
         with pytest.raises(ValueError, match="a worker failed") as caught:
             paint(clip, tmp_path / "out.mp4")
     (note,) = caught.value.__notes__
