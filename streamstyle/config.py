@@ -124,8 +124,8 @@ class StyleOptions(Checked):
         ),
     ] = "frozen"
     precision: Annotated[
-        Literal["auto", "float32", "bfloat16"],
-        Doc("Arithmetic of the networks; auto: bfloat16 where the processor has it."),
+        Literal["auto", "float32", "bfloat16", "float16"],
+        Doc("Arithmetic of the networks; auto: float16 on CUDA, bfloat16 on a processor that has it, else float32."),
     ] = "auto"
     compile: Annotated[
         Literal["auto", "on", "off"],

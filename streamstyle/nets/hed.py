@@ -69,7 +69,7 @@ class HED(nn.Module):
         Args:
             side: "1" (fine) to "5" (coarse), or "fuse".
             device: where to put it.
-            dtype: of its convolutions; float32 or bfloat16.
+            dtype: of its convolutions; float32, bfloat16 or float16.
             say: given one line before a download; None is silent.
 
         Raises:

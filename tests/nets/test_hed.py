@@ -102,12 +102,13 @@ def test_the_published_weights_equal_the_formula(asset, device, side):
 
 @pytest.mark.weights
 @pytest.mark.parametrize("side", SIDES)
-def test_bfloat16_is_near_float32(asset, device, side):
+@pytest.mark.parametrize(("dtype", "apart"), [(torch.bfloat16, 0.03), (torch.float16, 0.004)])
+def test_half_precision_is_near_float32(asset, device, side, dtype, apart):
     asset("hed")
     rgb = torch.rand(2, 3, 40, 56, device=device)
-    found = HED.load(side, device, torch.bfloat16)(rgb)
+    found = HED.load(side, device, dtype)(rgb)
     assert found.dtype == torch.float32
-    torch.testing.assert_close(found, HED.load(side, device)(rgb), atol=0.03, rtol=0)
+    torch.testing.assert_close(found, HED.load(side, device)(rgb), atol=apart, rtol=0)
 
 
 @pytest.mark.weights
