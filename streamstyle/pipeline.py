@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import functools
-import os
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamstyle._version import __version__
-from streamstyle.config import Options, OutputOptions
-from streamstyle.errors import OutputError
-from streamstyle.flow import Gauge, marked_last, prefetch, rebatch
+from streamstyle.config import Options
+from streamstyle.flow import marked_last, rebatch
 from streamstyle.frames import Checkpoint, Frame, FrameBatch, VideoInfo, luma_crc, output_chroma
 from streamstyle.gpu.transfer import empty_pinned
+from streamstyle.job import OnFrames, Report, River, describe_device, identity, peak_memory_bytes, plan
 from streamstyle.look import Look
 from streamstyle.media.audio import AudioSource
-from streamstyle.media.codecs import VideoEncoder, choose_encoder, versions
 from streamstyle.media.decode import decode
-from streamstyle.media.encode import check_output, encode, format_of
-from streamstyle.media.planes import scaled_size
-from streamstyle.media.probe import probe
-from streamstyle.media.segments import WorkFolder, fingerprint
+from streamstyle.media.encode import encode
+from streamstyle.media.segments import WorkFolder
 from streamstyle.naming import place_objects
-from streamstyle.scene import ObjectStyleReport
 from streamstyle.stylizer import Painting, Stylizer
 
 if TYPE_CHECKING:
@@ -42,35 +35,6 @@ SEGMENT_PX = {"cpu": 24 << 20, "cuda": 1 << 30}
 """Pixels of a closed segment: some seconds of work. Shorter ones lose less in a crash, but a keyframe each makes the
 film larger (2 % at 96 frames, 5 % at 48, 11 % at 24)."""
 SEGMENT_FRAMES = (48, 480)
-LARGEST_SIDE_PX = 16384
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a job did: the fields of ``--json``."""
-
-    input: str
-    output: str
-    frames_in: int = 0
-    frames_out: int = 0
-    width: int = 0
-    height: int = 0
-    duration_s: float = 0.0
-    audio: str = "none"
-    resumed_frames: int = 0
-    seconds: float = 0.0
-    first_frame_s: float = 0.0
-    fps: float = 0.0
-    device: str = "cpu"
-    objects: tuple[ObjectStyleReport, ...] = ()
-    warnings: tuple[str, ...] = field(default=())
-    peak_memory_bytes: int = 0
-    busy: dict[str, float] = field(default_factory=dict)
-    queues: dict[str, float] = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
 
 
 def stylize(
@@ -79,7 +43,7 @@ def stylize(
     *,
     look: Look | str,
     options: Options | None = None,
-    on_frames: Callable[[int, int | None], None] | None = None,
+    on_frames: OnFrames | None = None,
     say: Callable[[str], None] | None = None,
     dry_run: bool = False,
     overlap: bool = True,
@@ -106,55 +70,47 @@ def stylize(
         >>> stylize("in.mp4", "out.mp4", look=Look(style="starry")).frames_out
         240
     """
-    began, options = time.perf_counter(), options or Options()
-    look = Look(style=look) if isinstance(look, str) else look
-    out, warnings = options.output, list[str]()
-    info = probe(input)  # first: "exists, add --overwrite" would mislead where the input is the trouble
-    check_output(input, output, out.overwrite)
-    width, height = painted_size(info, output, out)
-    encoder = choose_encoder(out, output, size=(width, height), format_name=format_of(Path(output)), fps=info.fps)
-    expected = frames_expected(info, out)
-    stylizer = Stylizer(look, options, frames_expected=expected)
+    began, options, warnings = time.perf_counter(), options or Options(), list[str]()
+    look, out = Look(style=look) if isinstance(look, str) else look, options.output
+    job = plan(input, output, out)
+    info, size = job.info, (job.width, job.height)
+    stylizer = Stylizer(look, options, frames_expected=job.frames)
     place_objects(stylizer, info)
-    report = Report(str(input), str(output), width=width, height=height, device=describe_device(stylizer))
+    report = Report(
+        str(input),
+        str(output),
+        width=job.width,
+        height=job.height,
+        encoder=job.encoder.name,
+        device=describe_device(stylizer),
+    )
     if dry_run:
         return replace(report, seconds=round(time.perf_counter() - began, 3))
 
-    per_segment = segment_frames(width * height, stylizer.device.type)
-    job = describe_job(info, look, options, stylizer, encoder, per_segment)
-    target = Path(os.path.realpath(output))
-    with WorkFolder(target, job, resume=not out.no_resume, suffix=encoder.segment_suffix, say=say) as work:
+    per_batch, per_segment = frames_of(size, stylizer.device.type)
+    same = identity(job, look, options, stylizer, per_segment)
+    window: dict[str, Any] = {"start_s": out.start, "duration_s": out.duration, "warn": warnings.append}
+    with WorkFolder(job.target, same, resume=not out.no_resume, suffix=job.encoder.segment_suffix, say=say) as work:
         if work.checkpoint is not None:
             stylizer.load_state_dict(work.checkpoint.state)
         # The river. Three threads: decode, paint, and (this one) encode; bounded queues between them.
-        river = River(overlap, on_frames, work.resumed_frames, expected)
-        size = max(1, min(MOST_FRAMES, BATCH_PX[stylizer.device.type] // (width * height)))
-        film = decode(
-            info,
-            start_s=out.start,
-            duration_s=out.duration,
-            size=out.size,
-            after=work.checkpoint,
-            hwaccel=out.hwaccel,
-            warn=warnings.append,
-        )
-        batches = stack(rebatch(film, size, begin=work.frames, edge=per_segment), work.frames, stylizer.device)
-        painted = paint(stylizer, river.thread("decode", batches), info, (width, height), per_segment)
-        sound = AudioSource(info, start_s=out.start, duration_s=out.duration, warn=warnings.append)
+        river = River(QUEUE_BATCHES if overlap else 0, on_frames, work.resumed_frames, job.frames)
+        film = decode(info, size=out.size, after=work.checkpoint, hwaccel=out.hwaccel, **window)
+        batches = stack(rebatch(film, per_batch, begin=work.frames, edge=per_segment), work.frames, stylizer.device)
+        painted = paint(stylizer, river.thread("decode", batches), info, size, per_segment)
         written = encode(
             river.thread("paint", painted),
             output,
             info,
             out,
-            size=(width, height),
-            audio=sound,
+            size=size,
+            audio=AudioSource(info, **window),
             work=work,
-            encoder=encoder,
+            encoder=job.encoder,
             warn=warnings.append,
             on_frames=river.count,
         )
 
-    warnings += stylizer.warnings()
     seconds = time.perf_counter() - began
     return replace(
         report,
@@ -164,54 +120,14 @@ def stylize(
         audio=written.audio,
         resumed_frames=work.resumed_frames,
         seconds=round(seconds, 3),
-        first_frame_s=round(river.first_frame_at - began, 3) if river.first_frame_at else 0.0,
+        first_frame_s=round((river.first_frame_at or began) - began, 3),
         fps=round((written.frames - work.resumed_frames) / seconds, 3),
         objects=tuple(stylizer.report()),
-        warnings=tuple(warnings),
+        warnings=(*warnings, *stylizer.warnings()),
         peak_memory_bytes=peak_memory_bytes(),
         busy=river.busy(),
         queues={gauge.name: round(gauge.occupancy, 3) for gauge in river.gauges},
     )
-
-
-class River:
-    """The threads of a job and what they waited for."""
-
-    def __init__(
-        self, overlap: bool, on_frames: Callable[[int, int | None], None] | None, done: int, expected: int | None
-    ) -> None:
-        self.gauges: list[Gauge] = []
-        self.first_frame_at = 0.0
-        self._overlap, self._on_frames, self._expected = overlap, on_frames, expected
-        self._began = time.perf_counter()
-        if done and on_frames is not None:
-            on_frames(done, expected)
-
-    def thread(self, name: str, items: Iterable[FrameBatch]) -> Iterator[FrameBatch]:
-        """Items made on a thread of their own, QUEUE_BATCHES ahead."""
-        if not self._overlap:
-            return iter(items)
-        self.gauges.append(Gauge(name))
-        return prefetch(items, QUEUE_BATCHES, self.gauges[-1])
-
-    def count(self, frames: int) -> None:
-        """Note frames written."""
-        self.first_frame_at = self.first_frame_at or time.perf_counter()
-        if self._on_frames is not None:
-            self._on_frames(frames, self._expected)
-
-    def busy(self) -> dict[str, float]:
-        """Share of the job's time each stage was at work; the largest is the bottleneck."""
-        seconds = time.perf_counter() - self._began
-        if len(self.gauges) != 2:
-            return {}
-        decoded, painted = self.gauges
-        idle = {
-            "decode": decoded.upstream_waits_s,
-            "paint": decoded.downstream_waits_s + painted.upstream_waits_s,
-            "encode": painted.downstream_waits_s,
-        }
-        return {name: round(max(0.0, 1 - waits_s / seconds), 3) for name, waits_s in idle.items()}
 
 
 def stack(groups: Iterable[list[Frame]], begin: int, device: torch.device) -> Iterator[FrameBatch]:
@@ -246,68 +162,7 @@ def paint(
             del batch, painting
 
 
-def segment_frames(pixels: int, device: str) -> int:
-    """Frames of a closed segment, from the pixels of one."""
-    fewest, most = SEGMENT_FRAMES
-    return max(fewest, min(most, SEGMENT_PX[device] // pixels))
-
-
-def describe_job(
-    info: VideoInfo, look: Look, options: Options, stylizer: Stylizer, encoder: VideoEncoder, per_segment: int
-) -> dict[str, Any]:
-    """All that the pictures of a job depend on: another run may go on with it only if nothing of this has changed."""
-    import torch
-
-    said = asdict(options)
-    for only_how in ("overwrite", "no_resume"):
-        del said["output"][only_how]
-    return {
-        "version": {"streamstyle": __version__, "torch": torch.__version__, **versions()},
-        "input": fingerprint(info.path),
-        "look": asdict(look),
-        "options": said,
-        "encoder": encoder.name,
-        "device": describe_device(stylizer),
-        "precision": str(stylizer.dtype),
-        "threads": [torch.get_num_threads(), os.cpu_count()],
-        "segment_frames": per_segment,
-    }
-
-
-def painted_size(info: VideoInfo, output: str | Path, out: OutputOptions) -> tuple[int, int]:
-    """Width and height of the film to be written; OutputError where the encoder could not hold them."""
-    width, height = scaled_size(info, out.size)
-    if max(width, height) > LARGEST_SIDE_PX:
-        raise OutputError(
-            f"{output}: {width}x{height} is more than H.264 holds ({LARGEST_SIDE_PX} a side); give a smaller --size"
-        )
-    return width, height
-
-
-def frames_expected(info: VideoInfo, out: OutputOptions) -> int | None:
-    """How many frames a job will have, for progress; None where the file does not tell."""
-    if info.frames is None:
-        return None
-    if not out.start and out.duration is None:
-        return info.frames
-    left_s = max(0.0, (info.duration_s or info.frames / float(info.fps)) - out.start)
-    return round(min(left_s, out.duration if out.duration is not None else left_s) * float(info.fps))
-
-
-def describe_device(stylizer: Stylizer) -> str:
-    """``cpu`` or ``cuda (NVIDIA H200)``."""
-    if stylizer.device.type == "cpu":
-        return "cpu"
-    import torch
-
-    return f"{stylizer.device.type} ({torch.cuda.get_device_name(stylizer.device)})"
-
-
-def peak_memory_bytes() -> int:
-    """Largest resident size of this process so far; 0 where the system does not tell."""
-    if os.name != "posix":
-        return 0
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+def frames_of(size: tuple[int, int], device: str) -> tuple[int, int]:
+    """Frames of a batch and of a closed segment, for frames of (width, height)."""
+    pixels, (fewest, most) = size[0] * size[1], SEGMENT_FRAMES
+    return max(1, min(MOST_FRAMES, BATCH_PX[device] // pixels)), max(fewest, min(most, SEGMENT_PX[device] // pixels))

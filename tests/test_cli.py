@@ -24,7 +24,17 @@ from streamstyle.styles import STYLES
 FAST = ("--preset", "ultrafast")
 JSON_KEYS = {
     *("input", "output", "frames_in", "frames_out", "width", "height", "duration_s", "audio", "seconds", "fps"),
-    *("device", "objects", "warnings", "peak_memory_bytes", "resumed_frames", "first_frame_s", "busy", "queues"),
+    *(
+        "device",
+        "objects",
+        "warnings",
+        "peak_memory_bytes",
+        "encoder",
+        "resumed_frames",
+        "first_frame_s",
+        "busy",
+        "queues",
+    ),
 }
 OBJECT_KEYS = {"track_id", "name", "style", "first_frame", "last_frame", "mean_area_px"}
 

@@ -30,7 +30,7 @@ PUBLIC_NAMES = {
 
 # A room is a module or a package right under streamstyle/. What stands left may be imported, never the reverse:
 #   errors -> frames, config, styles, look -> flow | media | gpu | nets -> stages
-#          -> tracker, segmenter, frozen_statistics -> object_tracks -> scene -> stylizer -> naming
+#          -> tracker, segmenter, frozen_statistics -> object_tracks -> scene -> stylizer -> naming, job
 #          -> pipeline | preview, sheets, doctor -> demo -> cli, web
 #   nets -> train -> cli
 _WORDS = {"errors", "_version", "frames", "config", "styles", "look"}
@@ -59,13 +59,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "preview": _PATH | {"sheets"},
     "sheets": _PATH,
     "doctor": _PATH,
-    "pipeline": _PATH | {"naming"},
+    "job": _PATH,
+    "pipeline": _PATH | {"job", "naming"},
     "demo": _PATH | {"pipeline", "preview", "sheets"},
     "train": _WORDS | {"gpu", "nets"},
     "web": _PATH | {"pipeline", "preview", "sheets", "doctor"},
     "cli": _PATH | {"pipeline", "demo", "preview", "sheets", "doctor", "train", "web"},
     "__main__": {"cli"},
-    "__init__": _PATH | {"pipeline"},
+    "__init__": _PATH | {"job", "pipeline"},
 }
 
 # Libraries that belong to some rooms, or to some files, and to no other.

@@ -21,10 +21,11 @@ from streamstyle import cli, pipeline
 from streamstyle.config import AnalysisOptions, Options, OutputOptions, StyleOptions
 from streamstyle.errors import OptionError, OutputError
 from streamstyle.frames import FrameBatch
+from streamstyle.job import Report
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.decode import decode
 from streamstyle.media.probe import probe
-from streamstyle.pipeline import Report, stylize
+from streamstyle.pipeline import stylize
 from streamstyle.preview import preview
 
 pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("networks")]

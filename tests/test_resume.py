@@ -20,13 +20,14 @@ import numpy as np
 import pytest
 from clips import audio_packets, draw, make_clip, video_times
 
-from streamstyle import pipeline
+from streamstyle import job, pipeline
 from streamstyle.config import AnalysisOptions, Options, OutputOptions
 from streamstyle.errors import InputError, OutputError, StreamstyleError
+from streamstyle.job import Report
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media import segments as segments_module
 from streamstyle.media.segments import WorkFolder, parts_folder
-from streamstyle.pipeline import Report, stylize
+from streamstyle.pipeline import stylize
 
 pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("networks")]
 ROOT = Path(__file__).resolve().parent.parent
@@ -259,7 +260,7 @@ def test_what_changed_starts_afresh_and_is_told(
         how = {"look": Look(style="poppy-field")}
         reason = "for look.style, look.background, look.foreground, look.objects changed since"
     elif what == "version":
-        monkeypatch.setattr(pipeline, "__version__", "0.0.0")
+        monkeypatch.setattr(job, "__version__", "0.0.0")
         reason = "for version.streamstyle changed since"
     elif what == "a segment":
         (parts / "000001.mp4").write_bytes(b"")

@@ -1,0 +1,201 @@
+"""What surrounds the river of one job: the plan made before it, what its threads waited for, the report after it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, TypeVar
+
+from streamstyle._version import __version__
+from streamstyle.config import Options, OutputOptions
+from streamstyle.errors import OutputError
+from streamstyle.flow import Gauge, prefetch
+from streamstyle.frames import VideoInfo
+from streamstyle.look import Look
+from streamstyle.media.codecs import VideoEncoder, choose_encoder, versions
+from streamstyle.media.encode import check_output, format_of
+from streamstyle.media.planes import scaled_size
+from streamstyle.media.probe import probe
+from streamstyle.media.segments import fingerprint
+from streamstyle.scene import ObjectStyleReport
+from streamstyle.stylizer import Stylizer
+
+T = TypeVar("T")
+OnFrames = Callable[[int, int | None], None]
+
+LARGEST_SIDE_PX = 16384
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a job did: the fields of ``--json``.
+
+    Attributes:
+        frames_in, frames_out: of the whole film, also those of an earlier run.
+        resumed_frames: how many of them an earlier run had painted.
+        seconds, fps: of this run; first_frame_s: until its first painted batch was encoded.
+        busy: share of the run's time each stage was at work; the largest is the bottleneck.
+        queues: how full each stage's queue was on the average, 0..1: near 1 the stage below it binds.
+    """
+
+    input: str
+    output: str
+    frames_in: int = 0
+    frames_out: int = 0
+    width: int = 0
+    height: int = 0
+    duration_s: float = 0.0
+    audio: str = "none"
+    encoder: str = ""
+    resumed_frames: int = 0
+    seconds: float = 0.0
+    first_frame_s: float = 0.0
+    fps: float = 0.0
+    device: str = "cpu"
+    objects: tuple[ObjectStyleReport, ...] = ()
+    warnings: tuple[str, ...] = field(default=())
+    peak_memory_bytes: int = 0
+    busy: dict[str, float] = field(default_factory=dict)
+    queues: dict[str, float] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a job will read and write, checked before any work is done.
+
+    Attributes:
+        info: the film.
+        width, height: of the film to be written.
+        target: the file to be written, links followed.
+        encoder: known to work at that size.
+        frames: how many are expected; None where the file does not tell.
+    """
+
+    info: VideoInfo
+    width: int
+    height: int
+    target: Path
+    encoder: VideoEncoder
+    frames: int | None
+
+
+def plan(input: str | Path, output: str | Path, out: OutputOptions) -> Plan:
+    """Look at the film and at where it is to go.
+
+    Raises:
+        InputError, OutputError, OptionError: what is wrong, and the mend.
+    """
+    info = probe(input)  # first: "exists, add --overwrite" would mislead where the input is the trouble
+    check_output(input, output, out.overwrite)
+    width, height = scaled_size(info, out.size)
+    if max(width, height) > LARGEST_SIDE_PX:
+        raise OutputError(
+            f"{output}: {width}x{height} is more than H.264 holds ({LARGEST_SIDE_PX} a side); give a smaller --size"
+        )
+    encoder = choose_encoder(
+        out, output, size=(width, height), format_name=format_of(Path(output)), fps=info.fps or Fraction(25)
+    )
+    return Plan(info, width, height, Path(os.path.realpath(output)), encoder, frames_expected(info, out))
+
+
+def frames_expected(info: VideoInfo, out: OutputOptions) -> int | None:
+    """How many frames a job will have, for progress; None where the file does not tell."""
+    if info.frames is None:
+        return None
+    if not out.start and out.duration is None:
+        return info.frames
+    left_s = max(0.0, (info.duration_s or info.frames / float(info.fps)) - out.start)
+    return round(min(left_s, out.duration if out.duration is not None else left_s) * float(info.fps))
+
+
+def identity(job: Plan, look: Look, options: Options, stylizer: Stylizer, per_segment: int) -> dict[str, Any]:
+    """All that the pictures of a job depend on: another run may go on with it only if nothing of this has changed."""
+    import torch
+
+    said = asdict(options)
+    for only_how in ("overwrite", "no_resume"):
+        del said["output"][only_how]
+    return {
+        "version": {"streamstyle": __version__, "torch": torch.__version__, **versions()},
+        "input": fingerprint(job.info.path),
+        "look": asdict(look),
+        "options": said,
+        "encoder": job.encoder.name,
+        "device": describe_device(stylizer),
+        "precision": str(stylizer.dtype),
+        "threads": [torch.get_num_threads(), os.cpu_count()],
+        "segment_frames": per_segment,
+    }
+
+
+class River:
+    """The threads of a job and what they waited for.
+
+    Args:
+        depth: how many items may wait between two threads; 0 runs all in turn on the caller's.
+        on_frames: told of frames done and expected.
+        done: frames of an earlier run; expected: of the whole film.
+    """
+
+    def __init__(self, depth: int, on_frames: OnFrames | None, done: int, expected: int | None) -> None:
+        self.gauges: list[Gauge] = []
+        self.first_frame_at: float | None = None
+        self._depth, self._on_frames, self._expected = depth, on_frames, expected
+        self._began = time.perf_counter()
+        if done and on_frames is not None:
+            on_frames(done, expected)
+
+    def thread(self, name: str, items: Iterable[T]) -> Iterator[T]:
+        """Items made on a thread of their own, ahead of who takes them."""
+        if not self._depth:
+            return iter(items)
+        self.gauges.append(Gauge(name))
+        return prefetch(items, self._depth, self.gauges[-1])
+
+    def count(self, frames: int) -> None:
+        """Note frames written."""
+        if self.first_frame_at is None:
+            self.first_frame_at = time.perf_counter()
+        if self._on_frames is not None:
+            self._on_frames(frames, self._expected)
+
+    def busy(self) -> dict[str, float]:
+        """Share of the job's time each stage was at work; nothing is known of stages that work in turn."""
+        seconds = time.perf_counter() - self._began
+        if len(self.gauges) != 2:
+            return {}
+        decoded, painted = self.gauges
+        idle_s = {
+            "decode": decoded.upstream_waits_s,
+            "paint": decoded.downstream_waits_s + painted.upstream_waits_s,
+            "encode": painted.downstream_waits_s,
+        }
+        return {name: round(max(0.0, 1 - waits_s / seconds), 3) for name, waits_s in idle_s.items()}
+
+
+def describe_device(stylizer: Stylizer) -> str:
+    """``cpu`` or ``cuda (NVIDIA H200)``."""
+    if stylizer.device.type == "cpu":
+        return "cpu"
+    import torch
+
+    return f"{stylizer.device.type} ({torch.cuda.get_device_name(stylizer.device)})"
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident size of this process so far; 0 where the system does not tell."""
+    if os.name != "posix":
+        return 0
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
