@@ -4,7 +4,7 @@ import weakref
 
 import pytest
 
-from streamstyle.flow import prefetch, rebatch
+from streamstyle.flow import Gauge, marked_last, prefetch, rebatch
 
 PATIENCE_S = 10  # a deadline for what must happen, never a measure of speed
 
@@ -196,3 +196,39 @@ def test_an_upstream_that_cannot_be_opened_is_an_error():
 
     with pytest.raises(OSError, match="cannot open"):
         list(prefetch(Closed(), 1))
+
+
+# -- what waited for what -------------------------------------------------------------------------------------------
+
+
+def test_a_gauge_names_the_slower_side():
+    def slowly(items, pause_s):
+        for item in items:
+            time.sleep(pause_s)
+            yield item
+
+    slow_above, slow_below = Gauge("above"), Gauge("below")
+    assert list(prefetch(slowly(range(20), 0.01), 2, slow_above)) == list(range(20))
+    assert list(slowly(prefetch(range(20), 2, slow_below), 0.01)) == list(range(20))
+    assert (slow_above.items, slow_below.items, slow_above.depth) == (20, 20, 2)
+    assert slow_above.occupancy < slow_below.occupancy <= 1
+    assert slow_above.downstream_waits_s > slow_above.upstream_waits_s
+    assert slow_below.upstream_waits_s > slow_below.downstream_waits_s
+
+
+@pytest.mark.parametrize(
+    ("begin", "edge", "groups"),
+    [
+        (0, 0, [[0, 1, 2], [3, 4, 5], [6, 7]]),
+        (0, 4, [[0, 1, 2], [3], [4, 5, 6], [7]]),
+        (4, 6, [[0, 1], [2, 3, 4], [5, 6, 7]]),
+        (0, 3, [[0, 1, 2], [3, 4, 5], [6, 7]]),
+    ],
+)
+def test_groups_end_at_edges(begin, edge, groups):
+    assert list(rebatch(range(8), 3, begin=begin, edge=edge)) == groups
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5])
+def test_the_last_item_is_marked(count):
+    assert list(marked_last(range(count))) == [(i, i == count - 1) for i in range(count)]

@@ -6,6 +6,8 @@ import json
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -172,6 +174,38 @@ def test_batches_queues_and_another_run_change_nothing(
     monkeypatch.setattr(pipeline, "BATCH_PX", {"cpu": 64 * 48 * 3, "cuda": 64 * 48 * 3})
     monkeypatch.setattr(pipeline, "QUEUE_BATCHES", 9)
     assert run("e.mp4") == first
+
+
+def test_a_stalled_encoder_stalls_the_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the disk: a few batches are in flight, not the film."""
+    source, decoded, written, ahead = make_clip(tmp_path / "in.mp4", frames=60), [0], [0], list[int]()
+    real = pipeline.decode
+
+    def counted(*arguments: Any, **named: Any) -> Iterator[Any]:
+        for frame in real(*arguments, **named):
+            decoded[0] += 1
+            yield frame
+
+    def stalled(done: int, expected: int | None) -> None:
+        time.sleep(0.05)  # long enough for the other threads to run as far as they may
+        ahead.append(decoded[0] - written[0])
+        written[0] += done
+
+    monkeypatch.setattr(pipeline, "decode", counted)
+    monkeypatch.setattr(pipeline, "MOST_FRAMES", 2)
+    stylize(source, tmp_path / "out.mp4", look="none", options=Options(output=FAST), on_frames=stalled)
+    assert written == [60]
+    # Two queues of two, a batch in the hands of each of three threads, one read ahead to know the last.
+    assert max(ahead) <= 2 * (2 * pipeline.QUEUE_BATCHES + 4)
+
+
+def test_in_turn_on_one_thread_it_is_the_same_film(clip: Path, tmp_path: Path) -> None:
+    for name, overlap in (("a.mp4", True), ("b.mp4", False)):
+        report = stylize(clip, tmp_path / name, look=MIXED, options=Options(output=FAST), overlap=overlap)
+        assert set(report.busy) == ({"decode", "paint", "encode"} if overlap else set())
+        assert set(report.queues) == ({"decode", "paint"} if overlap else set())
+        assert 0 < report.first_frame_s <= report.seconds
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
 
 
 # -- every option ---------------------------------------------------------------------------------------------------
