@@ -5,11 +5,14 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 _DONE = object()
 
@@ -106,6 +109,50 @@ def prefetch(upstream: Iterable[T], depth: int, gauge: Gauge | None = None) -> G
     finally:
         stop.set()
         worker.join()
+
+
+def parallel(
+    upstream: Iterable[T], work: Callable[[T], R], workers: int, *, setup: Callable[[], object] = lambda: None
+) -> Generator[R, None, None]:
+    """work of each item, done by several threads, given in the order of the items; as many again are taken ahead.
+
+    An exception in work, or in upstream, arrives after the results before it. Closing this generator early lets the
+    work in hand end, drops what waits, closes upstream, and joins.
+
+    Args:
+        upstream: iterated on the consumer's thread.
+        work: called on the workers' threads.
+        workers: how many threads, at least 1.
+        setup: called once on each.
+    """
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}")
+    iterator = iter(upstream)
+    pool = ThreadPoolExecutor(workers, "streamstyle-worker", setup)
+    begun: deque[Future[R]] = deque()
+    try:
+        error: BaseException | None = None
+        while True:
+            try:
+                item = next(iterator)
+            except StopIteration:
+                break
+            except BaseException as caught:  # told after what came before it
+                error = caught
+                break
+            begun.append(pool.submit(work, item))
+            del item
+            if len(begun) > workers:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
+        if error is not None:
+            raise error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        close = getattr(iterator, "close", None)
+        if close is not None:
+            close()
 
 
 def rebatch(items: Iterable[T], size: int, *, begin: int = 0, edge: int = 0) -> Iterator[list[T]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -22,7 +21,7 @@ from streamstyle.media.decode import decode
 from streamstyle.media.encode import encode
 from streamstyle.media.segments import WorkFolder
 from streamstyle.naming import place_objects
-from streamstyle.stylizer import Painting, Stylizer
+from streamstyle.stylizer import Reading, Stylizer
 
 if TYPE_CHECKING:
     import torch
@@ -90,14 +89,17 @@ def stylize(
     per_batch, per_segment = frames_of(size, stylizer.device.type)
     same = identity(job, look, options, stylizer, per_segment)
     window: dict[str, Any] = {"start_s": out.start, "duration_s": out.duration, "warn": warnings.append}
-    with WorkFolder(job.target, same, resume=not out.no_resume, suffix=job.encoder.segment_suffix, say=say) as work:
+    with (
+        WorkFolder(job.target, same, resume=not out.no_resume, suffix=job.encoder.segment_suffix, say=say) as work,
+        River(QUEUE_BATCHES if overlap else 0, stylizer.device, on_frames, work.resumed_frames, job.frames) as river,
+    ):
         if work.checkpoint is not None:
             stylizer.load_state_dict(work.checkpoint.state)
-        # The river. Three threads: decode, paint, and (this one) encode; bounded queues between them.
-        river = River(QUEUE_BATCHES if overlap else 0, on_frames, work.resumed_frames, job.frames)
+        # The river. Threads that decode, read, paint (several) and, this one, encode; bounded queues between them.
         film = decode(info, size=out.size, after=work.checkpoint, hwaccel=out.hwaccel, **window)
         batches = stack(rebatch(film, per_batch, begin=work.frames, edge=per_segment), work.frames, stylizer.device)
-        painted = paint(stylizer, river.thread("decode", batches), info, size, per_segment)
+        readings = read(stylizer, river.thread("decode", batches), info, per_segment)
+        painted = river.share(functools.partial(paint, stylizer, size), river.thread("read", readings))
         written = encode(
             river.thread("paint", painted),
             output,
@@ -139,27 +141,28 @@ def stack(groups: Iterable[list[Frame]], begin: int, device: torch.device) -> It
             begin += len(group)
 
 
-def paint(
-    stylizer: Stylizer, batches: Iterator[FrameBatch], info: VideoInfo, size: tuple[int, int], per_segment: int
-) -> Iterator[FrameBatch]:
-    """Paint batches as they come, with a checkpoint after each that ends a segment, and after the last.
+def read(
+    stylizer: Stylizer, batches: Iterator[FrameBatch], info: VideoInfo, per_segment: int
+) -> Iterator[tuple[Reading, Checkpoint | None]]:
+    """Batches as they are read, with a checkpoint after each that ends a segment, and after the last.
 
     Times given to the stylizer are seconds after the film's first frame.
     """
-    subsample = output_chroma(*size) == "yuv420p"
-    begun: deque[tuple[Painting, Checkpoint | None]] = deque()
     with closing(batches) as upstream:  # type: ignore[type-var]
         for batch, is_last in marked_last(upstream):
             times_s = [float((pts - info.start_pts) * info.time_base) for pts in batch.pts]
-            painting = stylizer.begin_batch(batch, info.color, times_s, subsample=subsample)
-            checkpoint = None
+            reading, checkpoint = stylizer.read_batch(batch, info.color, times_s), None
             if is_last or (batch.index + len(batch)) % per_segment == 0:
                 checkpoint = Checkpoint(batch.pts[-1], luma_crc(batch.y[-1]), stylizer.state_dict())
-            begun.append((painting, checkpoint))
-            while len(begun) > (0 if is_last else stylizer.ahead):
-                painting, checkpoint = begun.popleft()
-                yield replace(painting.batch(), checkpoint=checkpoint)
-            del batch, painting
+            yield reading, checkpoint
+            del batch, reading
+
+
+def paint(stylizer: Stylizer, size: tuple[int, int], item: tuple[Reading, Checkpoint | None]) -> FrameBatch:
+    """A batch that was read, painted, with its checkpoint."""
+    reading, checkpoint = item
+    painted = stylizer.paint_reading(reading, subsample=output_chroma(*size) == "yuv420p")
+    return replace(painted, checkpoint=checkpoint)
 
 
 def frames_of(size: tuple[int, int], device: str) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from streamstyle.errors import OptionError, ShapeError
 from streamstyle.frames import ColorTags, FrameBatch
 from streamstyle.frozen_statistics import FrozenStatistics
 from streamstyle.gpu.memory import FEWEST_BAND_PX, Portions, band_pixels
-from streamstyle.gpu.streams import Download, Lanes
+from streamstyle.gpu.streams import Download, Lanes, Mark
 from streamstyle.gpu.transfer import Planes, choose_device, choose_dtype, to_device, upload
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.nets.stylenet import StyleNet
@@ -40,17 +40,31 @@ RECORD_PX = 1 << 22
 
 
 @dataclass(frozen=True)
-class Painting:
-    """A batch on its way back from the device."""
+class Worn:
+    """The styles a frame wears: the version of their statistics, each one's maps, and the table of their blends."""
 
-    download: Download
+    version: int
+    styles: list[Affine]
+    table: Affine | None
+
+    def tensors(self) -> Iterator[Tensor]:
+        """All of them."""
+        for style in (*self.styles, *((self.table,) if self.table else ())):
+            for scale, shift in style:
+                yield from (scale, shift)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A batch that has been read: its planes on the device, and all that painting it needs beside them."""
+
+    planes: Planes
     pts: tuple[int, ...]
     index: int
-
-    def batch(self) -> FrameBatch:
-        """The painted frames, once they have arrived."""
-        y, u, v = (plane.numpy() for plane in self.download.wait())
-        return FrameBatch(y, u, v, self.pts, self.index)
+    color: ColorTags
+    scene: Scene | None
+    worn: list[Worn]
+    ready: Mark
 
 
 class Stylizer:
@@ -90,27 +104,22 @@ class Stylizer:
         self._portions = Portions(self.device, self._shrink)
         self.restart()
 
-    @property
-    def ahead(self) -> int:
-        """How many batches may be begun before the first of them is asked for: 1 where the device works by itself."""
-        return 1 if self.device.type == "cuda" else 0
-
     def restart(self) -> None:
         """Forget the film so far: the next frame is the first of another one, of any size."""
         self._scene.restart(self.look)
         self._statistics = FrozenStatistics()
-        self._table: tuple[int, Affine] | None = None
+        self._worn: Worn | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the frames to come depend on, as nested plain values and NumPy arrays; see load_state_dict."""
-        with self._lanes.on("paint"):
+        with self._lanes.on("analysis"):
             return {"scene": self._scene.state_dict(), "statistics": self._statistics.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on as the stylizer, of the same Look and options, whose state_dict this is."""
         self.restart()
         self._scene.load_state_dict(state["scene"])
-        with self._lanes.on("paint"):
+        with self._lanes.on("analysis"):
             self._statistics.load_state_dict(state["statistics"], self.device)
 
     # -- any source ---------------------------------------------------------------------------------------------
@@ -147,8 +156,8 @@ class Stylizer:
         rgb = (torch.from_numpy(np.ascontiguousarray(frame)).to(self.device).permute(2, 0, 1)[None] / 255).float()
         planes = rgb_to_yuv(rgb, color, subsample=False)  # for the analysis; the network paints the RGB as it is
         scene = self._scene.read(self._scene.small(planes), color, index, [time_s], (rgb.shape[2], rgb.shape[3]))
-        styles = self._styled(scene, lambda i: rgb, frame.shape[:2])
-        image, share = self._paint_images(rgb, styles, scene, slice(0, 1))
+        worn = self._wear(scene, lambda i: rgb, frame.shape[:2])
+        image, share = self._paint_images(rgb, worn, scene.looks)
         painted = (image.float()[0].permute(1, 2, 0) * 255 + 0.5).to(torch.uint8).cpu().numpy()
         if share is None:
             return painted
@@ -161,19 +170,7 @@ class Stylizer:
     def paint_batch(
         self, batch: FrameBatch, color: ColorTags, times_s: list[float], *, subsample: bool = True
     ) -> FrameBatch:
-        """Paint one batch of planar YUV frames, and wait for it; as begin_batch.
-
-        Returns:
-            A batch with the same pts; pixels that wear ``none`` are the original bytes (where chroma goes from 4:2:0
-            to 4:4:4, or back, their luma is).
-        """
-        return self.begin_batch(batch, color, times_s, subsample=subsample).batch()
-
-    @torch.inference_mode()
-    def begin_batch(
-        self, batch: FrameBatch, color: ColorTags, times_s: list[float], *, subsample: bool = True
-    ) -> Painting:
-        """Begin to paint one batch of planar YUV frames; on CUDA the next may be begun before this one is done.
+        """Paint one batch of planar YUV frames: read_batch, then paint_reading.
 
         Args:
             batch: consecutive frames.
@@ -181,88 +178,101 @@ class Stylizer:
             times_s: time of each frame in seconds after the film's first.
             subsample: give 4:2:0 back (even sizes), else 4:4:4.
 
-        Raises:
-            DeviceError: not even one frame fits the device's memory.
+        Returns:
+            A batch with the same pts; pixels that wear ``none`` are the original bytes (where chroma goes from 4:2:0
+            to 4:4:4, or back, their luma is).
+        """
+        return self.paint_reading(self.read_batch(batch, color, times_s), subsample=subsample)
 
-        Cost: one synchronisation, with the analysis (see SceneReader.read).
+    @torch.inference_mode()
+    def read_batch(self, batch: FrameBatch, color: ColorTags, times_s: list[float]) -> Reading:
+        """Advance by a batch: its objects, its cuts, its styles. All that is carried from frame to frame changes here.
+
+        Cost: one synchronisation on CUDA (see SceneReader.read).
         """
         lanes, size = self._lanes, batch.y.shape[1:]
         with lanes.on("upload"):
             planes = upload((batch.y, batch.u, batch.v), self.device)
+        uploaded = lanes.mark("upload")
         if self._styles == (NONE,):
-            with lanes.on("paint", after="upload", uses=planes):
-                fits = (batch.u.shape == batch.y.shape) != subsample
-                painted = planes if fits else _relaid(planes, yuv_to_rgb(planes, color), color, subsample)
-        else:
-            with lanes.on("analysis", after="upload", uses=planes):
-                scene = self._scene.read(self._scene.small(planes), color, batch.index, times_s, (size[0], size[1]))
-            with lanes.on("paint", after="upload", uses=planes):
-                styles = self._styled(scene, lambda i: yuv_to_rgb(_part(planes, slice(i, i + 1)), color), size)
-                parts = self._portions.each(
-                    len(batch), size, lambda part: self._paint_planes(planes, color, styles, scene, part, subsample)
-                )
-                painted = parts[0] if len(parts) == 1 else _joined(parts)
-        with lanes.on("download", after="paint", uses=painted):
-            return Painting(Download(painted), batch.pts, batch.index)
+            return Reading(planes, batch.pts, batch.index, color, None, [], uploaded)
+        with lanes.on("analysis", after=uploaded, uses=planes):
+            scene = self._scene.read(self._scene.small(planes), color, batch.index, times_s, (size[0], size[1]))
+            worn = self._wear(scene, lambda i: yuv_to_rgb(_part(planes, slice(i, i + 1)), color), size)
+        return Reading(planes, batch.pts, batch.index, color, scene, worn, lanes.mark("analysis"))
 
-    def _styled(
-        self, scene: Scene, rgb_of: Callable[[int], Tensor], size: tuple[int, ...]
-    ) -> list[tuple[int, list[Affine]]]:
-        """The version and the maps of the styles worn, for each frame; rgb_of(i) is frame i as RGB [1, 3, H, W]."""
+    @torch.inference_mode()
+    def paint_reading(self, reading: Reading, *, subsample: bool = True) -> FrameBatch:
+        """Paint a batch that was read, as paint_batch; several may be painted at once, in any order, by any thread.
+
+        Raises:
+            DeviceError: not even one frame fits the device's memory.
+        """
+        lanes, planes, color = self._lanes, reading.planes, reading.color
+        size = planes[0].shape[1:]
+        crossing = [*planes, *(tensor for worn in reading.worn for tensor in worn.tensors())]
+        with lanes.on("paint", after=reading.ready, uses=crossing):
+            if reading.scene is None:
+                fits = (planes[1].shape == planes[0].shape) != subsample
+                painted = planes if fits else _relaid(planes, yuv_to_rgb(planes, color), color, subsample)
+            else:
+                portions = self._portions.each(
+                    len(reading.pts), size, lambda part: self._paint_planes(reading, part, subsample)
+                )
+                painted = portions[0] if len(portions) == 1 else _joined(portions)
+        with lanes.on("download", after=lanes.mark("paint"), uses=painted):
+            y, u, v = (plane.numpy() for plane in Download(painted).wait())
+        return FrameBatch(y, u, v, reading.pts, reading.index)
+
+    def _wear(self, scene: Scene, rgb_of: Callable[[int], Tensor], size: tuple[int, ...]) -> list[Worn]:
+        """What each frame wears; rgb_of(i) is frame i as RGB [1, 3, H, W]."""
 
         def record(i: int) -> list[Affine]:
             return self._portions.each(1, size, lambda part: self._record(rgb_of(i)))[0]
 
         if self.options.painting.statistics == "frame":
-            return [(-1 - i, record(i)) for i in range(len(scene.cuts))]
-        styles = []
+            return [Worn(-1 - i, record(i), None) for i in range(len(scene.cuts))]
+        worn = []
         for i, (luma, cut) in enumerate(zip(scene.lumas, scene.cuts, strict=True)):
             now = self._statistics.step(luma, cut, functools.partial(record, i))
-            styles.append((self._statistics.version, now))
-        return styles
+            if self._worn is None or self._worn.version != self._statistics.version:
+                table = None if scene.looks is None else blend_table(now)
+                self._worn = Worn(self._statistics.version, now, table)
+            worn.append(self._worn)
+        return worn
 
-    def _paint_planes(
-        self,
-        planes: Planes,
-        color: ColorTags,
-        styles: list[tuple[int, list[Affine]]],
-        scene: Scene,
-        part: slice,
-        subsample: bool,
-    ) -> Planes:
+    def _paint_planes(self, reading: Reading, part: slice, subsample: bool) -> Planes:
         """Paint the frames of a part of a batch."""
-        planes = _part(planes, part)
+        assert reading.scene is not None
+        color, looks = reading.color, reading.scene.looks
+        planes = _part(reading.planes, part)
         rgb = yuv_to_rgb(planes, color)
-        image, share = self._paint_images(rgb, styles, scene, part)
+        image, share = self._paint_images(rgb, reading.worn[part], None if looks is None else looks[part])
         fits = (planes[1].shape == planes[0].shape) != subsample
         original = planes if fits or share is None else _relaid(planes, rgb, color, subsample)
         return composite(image, original, color, share, subsample=subsample)
 
-    def _paint_images(
-        self, rgb: Tensor, styles: list[tuple[int, list[Affine]]], scene: Scene, part: slice
-    ) -> tuple[Tensor, Tensor | None]:
-        """Paint RGB frames [N, 3, H, W], which are a part of the scene's.
+    def _paint_images(self, rgb: Tensor, worn: list[Worn], looks: np.ndarray | None) -> tuple[Tensor, Tensor | None]:
+        """Paint RGB frames [N, 3, H, W] with the looks [N, h, w] int32 their pixels wear.
 
         Returns the pictures, and where ``none`` is worn the painted share [N, H, W] of each pixel.
         """
-        worn = None
-        if scene.looks is not None:
-            looks = to_device(torch.from_numpy(scene.looks[part]), self.device)
-            size = (rgb.shape[2], rgb.shape[3])
-            worn = style_map(looks, len(self._styles), size, self.options.painting.feather)
+        borders = None
+        if looks is not None:
+            on_device, size = to_device(torch.from_numpy(looks), self.device), (rgb.shape[2], rgb.shape[3])
+            borders = style_map(on_device, len(self._styles), size, self.options.painting.feather)
         images = []
-        for run, (version, now) in _runs(styles[part], 1 if self.device.type == "cpu" else len(rgb)):
-            if worn is None:
-                images.append(self._net.paint(rgb[run], now[0]))
-                continue
-            if self._table is None or self._table[0] != version:
-                self._table = (version, blend_table(now))
-            first, second, weight = (x[run] for x in worn)
-            images.append(self._net.paint(rgb[run], self._table[1], blend_index(first, second, weight, len(now))))
+        for run, now in _runs(worn, 1 if self.device.type == "cpu" else len(rgb)):
+            if borders is None or now.table is None:
+                images.append(self._net.paint(rgb[run], now.styles[0]))
+            else:
+                first, second, weight = (x[run] for x in borders)
+                index = blend_index(first, second, weight, len(now.styles))
+                images.append(self._net.paint(rgb[run], now.table, index))
         image = images[0] if len(images) == 1 else torch.cat(images)
-        if worn is None or NONE not in self._styles:
+        if borders is None or NONE not in self._styles:
             return image, None
-        first, second, weight = worn
+        first, second, weight = borders
         return image, torch.lerp(self._paints[second.long()], self._paints[first.long()], weight)
 
     def _shrink(self) -> bool:
@@ -342,12 +352,12 @@ def _joined(parts: list[Planes]) -> Planes:
     return y, u, v
 
 
-def _runs(styles: list[tuple[int, list[Affine]]], most: int) -> Iterator[tuple[slice, tuple[int, list[Affine]]]]:
+def _runs(worn: list[Worn], most: int) -> Iterator[tuple[slice, Worn]]:
     """Consecutive frames of one version, at most so many at once."""
     begin = 0
-    for i in range(1, len(styles) + 1):
-        if i == len(styles) or styles[i][0] != styles[begin][0] or i - begin == most:
-            yield slice(begin, i), styles[begin]
+    for i in range(1, len(worn) + 1):
+        if i == len(worn) or worn[i].version != worn[begin].version or i - begin == most:
+            yield slice(begin, i), worn[begin]
             begin = i
 
 

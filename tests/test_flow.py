@@ -4,7 +4,7 @@ import weakref
 
 import pytest
 
-from streamstyle.flow import Gauge, marked_last, prefetch, rebatch
+from streamstyle.flow import Gauge, marked_last, parallel, prefetch, rebatch
 
 PATIENCE_S = 10  # a deadline for what must happen, never a measure of speed
 
@@ -232,3 +232,79 @@ def test_groups_end_at_edges(begin, edge, groups):
 @pytest.mark.parametrize("count", [0, 1, 2, 5])
 def test_the_last_item_is_marked(count):
     assert list(marked_last(range(count))) == [(i, i == count - 1) for i in range(count)]
+
+
+# -- several workers ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_work_is_shared_and_comes_in_order(workers):
+    threads = set()
+
+    def work(item):
+        threads.add(threading.get_ident())
+        time.sleep(0.003 if item % 3 else 0)
+        return item * item
+
+    assert list(parallel(range(40), work, workers)) == [i * i for i in range(40)]
+    assert len(threads) <= workers
+    assert threading.get_ident() not in threads
+    assert list(parallel([], work, workers)) == []
+
+
+def test_workers_take_little_ahead_and_are_set_up_once_each():
+    taken, setups = [0], []
+
+    def items():
+        for i in range(30):
+            taken[0] += 1
+            yield i
+
+    for done, _ in enumerate(parallel(items(), lambda item: item, 2, setup=lambda: setups.append(1)), 1):
+        assert taken[0] <= done + 3
+    assert len(setups) <= 2
+
+
+def test_an_error_of_a_worker_arrives_after_the_results_before_it_and_nothing_outlives_it():
+    threads, closed, got = threading.active_count(), [], []
+
+    def items():
+        try:
+            yield from range(100)
+        finally:
+            closed.append(True)
+
+    def work(item):
+        if item == 5:
+            raise ValueError("five")
+        return item
+
+    with pytest.raises(ValueError, match="five"):
+        drain(parallel(items(), work, 3), got)
+    assert got == [0, 1, 2, 3, 4]
+    assert closed == [True]
+    wait_until(lambda: threading.active_count() == threads)
+
+
+def test_an_error_above_the_workers_arrives_after_the_results_before_it():
+    def items():
+        yield from range(7)
+        raise ValueError("above")
+
+    got = []
+    with pytest.raises(ValueError, match="above"):
+        drain(parallel(items(), lambda item: item, 3), got)
+    assert got == [*range(7)]
+
+
+def test_closing_early_ends_the_workers():
+    threads = threading.active_count()
+    shared = parallel(range(1000), lambda item: item, 3)
+    assert next(shared) == 0
+    shared.close()
+    wait_until(lambda: threading.active_count() == threads)
+
+
+def test_no_workers_are_refused():
+    with pytest.raises(ValueError, match="workers must be at least 1, got 0"):
+        next(parallel([1], lambda item: item, 0))

@@ -23,7 +23,7 @@ from streamstyle import cli, pipeline
 from streamstyle.config import AnalysisOptions, Options, OutputOptions, StyleOptions
 from streamstyle.errors import OptionError, OutputError
 from streamstyle.frames import FrameBatch
-from streamstyle.job import Report
+from streamstyle.job import MOST_WORKERS, Report
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.decode import decode
 from streamstyle.media.probe import probe
@@ -195,15 +195,16 @@ def test_a_stalled_encoder_stalls_the_decoder(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(pipeline, "MOST_FRAMES", 2)
     stylize(source, tmp_path / "out.mp4", look="none", options=Options(output=FAST), on_frames=stalled)
     assert written == [60]
-    # Two queues of two, a batch in the hands of each of three threads, one read ahead to know the last.
-    assert max(ahead) <= 2 * (2 * pipeline.QUEUE_BATCHES + 4)
+    # Three queues, a batch in the hands of each of their threads and of the encoder, one read ahead to know the last,
+    # and the workers' (as many again wait for their turn).
+    assert max(ahead) <= 2 * (3 * pipeline.QUEUE_BATCHES + 5 + 2 * MOST_WORKERS)
 
 
 def test_in_turn_on_one_thread_it_is_the_same_film(clip: Path, tmp_path: Path) -> None:
     for name, overlap in (("a.mp4", True), ("b.mp4", False)):
         report = stylize(clip, tmp_path / name, look=MIXED, options=Options(output=FAST), overlap=overlap)
-        assert set(report.busy) == ({"decode", "paint", "encode"} if overlap else set())
-        assert set(report.queues) == ({"decode", "paint"} if overlap else set())
+        assert set(report.busy) == ({"decode", "read", "paint", "encode"} if overlap else set())
+        assert set(report.queues) == ({"decode", "read", "paint"} if overlap else set())
         assert 0 < report.first_frame_s <= report.seconds
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
 

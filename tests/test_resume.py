@@ -121,7 +121,7 @@ def breaks(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, after: int, e
 
 
 PLACES: list[tuple[str, str, int]] = [
-    ("streamstyle.stylizer.Stylizer", "begin_batch", 9),
+    ("streamstyle.stylizer.Stylizer", "read_batch", 9),
     ("streamstyle.media.planes.PlaneConverter", "convert", FRAMES),
     ("streamstyle.media.segments.WorkFolder", "add", 8),
     ("streamstyle.media.segments.WorkFolder", "_append", 9),
@@ -162,7 +162,7 @@ def test_stopped_again_and_again(
     for _ in range(50):
         try:
             with monkeypatch.context() as patch:
-                breaks(patch, Stylizer, "begin_batch", 2, Killed())
+                breaks(patch, Stylizer, "read_batch", 2, Killed())
                 report = paint(clip, tmp_path / "out.mp4")
         except Killed:
             continue
@@ -188,7 +188,7 @@ def run(context: Any, *words: str, kill_after_s: float | None = None) -> float:
     process.start()
     process.join(kill_after_s)
     if kill_after_s is not None:
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()
         process.join()
     else:
         assert process.exitcode == 0
@@ -332,7 +332,7 @@ def test_an_error_says_what_is_kept_and_is_told_once(
 
     threads = threading.active_count()
     with monkeypatch.context() as patch:
-        breaks(patch, Stylizer, "begin_batch", 6, ValueError("a worker failed"))
+        breaks(patch, Stylizer, "read_batch", 6, ValueError("a worker failed"))
         with pytest.raises(ValueError, match="a worker failed") as caught:
             paint(clip, tmp_path / "out.mp4")
     (note,) = caught.value.__notes__

@@ -18,7 +18,7 @@ from streamstyle.frames import ColorTags, FrameBatch
 from streamstyle.gpu.transfer import Planes
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.segments import read_state, write_state
-from streamstyle.stylizer import Stylizer
+from streamstyle.stylizer import Reading, Stylizer
 
 pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("networks")]
 COLOR = ColorTags("bt601")
@@ -299,11 +299,10 @@ def test_out_of_memory_halves_the_batch_with_a_warning_and_the_same_picture(
     look, batch = Look(background="starry", foreground="wave"), planes(6)
     wanted, real = painted(look, batch, 6), Stylizer._paint_planes
 
-    def limited(self: Stylizer, planes: Planes, color: ColorTags, *rest: object) -> Planes:
-        part = next(x for x in rest if isinstance(x, slice))
+    def limited(self: Stylizer, reading: Reading, part: slice, subsample: bool) -> Planes:
         if part.stop - part.start > fits:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(self, planes, color, *rest)  # type: ignore[arg-type]
+        return real(self, reading, part, subsample)
 
     monkeypatch.setattr(Stylizer, "_paint_planes", limited)
     stylizer = Stylizer(look)

@@ -3,7 +3,7 @@
 ::
 
     upload     │ batch 3 │ batch 4 │
-    analysis        │ batch 2 │ batch 3 │ ── the host follows the objects while the device paints batch 1 ──
+    analysis   │ batch 2 │ batch 3 │           the host follows the objects of batch 2 meanwhile
     paint      │   batch 1   │   batch 2   │
     download   │ batch 0 │   batch 1 │
 
@@ -20,15 +20,18 @@ import torch
 from torch import Tensor
 
 Lane = Literal["upload", "analysis", "paint", "download"]
+Mark = torch.cuda.Event | None
+"""A moment on a lane; None on a CPU, where all that was asked for is done."""
 
 
 class Lanes:
     """CUDA streams by name, and the waiting between them. See Note [Crossing]."""
 
     # Note [Crossing]
-    # A tensor belongs to the CUDA stream it was made on. Another stream may use it once it has waited for that one;
-    # and so that the allocator does not give its memory away while that use is still to come, the tensor is told of it
-    # (record_stream). `on` does both, for what is named in `after` and `uses`; nothing else crosses.
+    # A tensor belongs to the CUDA stream it was made on. Another stream may use it once it has waited for the moment it
+    # was ready (a mark); and so that the allocator does not give its memory away while that use is still to come, the
+    # tensor is told of it (record_stream). `on` does both, for what is named in `after` and `uses`; nothing else
+    # crosses. Any thread may work on any lane.
 
     def __init__(self, device: torch.device) -> None:
         self._streams: dict[str, torch.cuda.Stream] = {}
@@ -40,18 +43,22 @@ class Lanes:
                 self._streams[name] = cuda_stream
 
     @contextmanager
-    def on(self, lane: Lane, *, after: Lane | None = None, uses: Iterable[Tensor] = ()) -> Iterator[None]:
-        """Do what follows on a lane, behind all that is so far asked of the lane after; uses are tensors made there."""
+    def on(self, lane: Lane, *, after: Mark = None, uses: Iterable[Tensor] = ()) -> Iterator[None]:
+        """Do what follows on a lane, not before the mark; uses are the tensors of other lanes that it will read."""
         if not self._streams:
             yield
             return
         cuda_stream = self._streams[lane]
         if after is not None:
-            cuda_stream.wait_stream(self._streams[after])
+            cuda_stream.wait_event(after)
         for tensor in uses:
             tensor.record_stream(cuda_stream)
         with torch.cuda.stream(cuda_stream):
             yield
+
+    def mark(self, lane: Lane) -> Mark:
+        """The moment when all that is so far asked of a lane is done."""
+        return self._streams[lane].record_event() if self._streams else None
 
 
 class Download:

@@ -18,6 +18,7 @@ Source: Dumoulin et al. 2017 (conditional instance norm). Differs: per pixel, st
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
@@ -88,7 +89,7 @@ class RegionStylizer:
         weights = [phase_weights(w) if layer.up else w for layer, w in zip(LAYERS, net.convolution, strict=True)]
         self._weights = [w.detach().float().to(device) for w in weights]
         self._raw: list[tuple[Tensor, Tensor | None]] = [(self._cast(w), None) for w in self._weights]
-        self._workspace: Workspace | None = None
+        self._own = threading.local()  # each thread that paints has a workspace of its own
         self._kernels = chosen(impl, self._weights[0])
         self.compile_error: str | None = None
         self._compiled = torch.compile(region_affine, dynamic=False) if compile_lookup and not self._kernels else None
@@ -168,8 +169,8 @@ class RegionStylizer:
         return out[:, :, :height, :width]
 
     def forget_workspace(self) -> None:
-        """Give the layers' memory back until the next frame."""
-        self._workspace = None
+        """Give this thread's memory for the layers back until its next frame."""
+        self._own.space = None
 
     def _image(self, rgb: Tensor) -> Tensor:
         if rgb.ndim != 4 or rgb.shape[1] != 3 or not rgb.is_floating_point():
@@ -258,10 +259,11 @@ class RegionStylizer:
 
     def _space(self, image: Tensor) -> Workspace:
         count, _, height, width = image.shape
-        if self._workspace is None or self._workspace.shape != (count, height, width):
-            self._workspace = None  # give the old one back before asking for the new
-            self._workspace = workspace(count, height, width, self.dtype, self.device)
-        return self._workspace
+        space: Workspace | None = getattr(self._own, "space", None)
+        if space is None or space.shape != (count, height, width):
+            self._own.space = space = None  # give the old one back before asking for the new
+            self._own.space = space = workspace(count, height, width, self.dtype, self.device)
+        return space
 
 
 def region_affine(

@@ -20,8 +20,14 @@ class FakeStream:
         self.number = sum(note[0] == "new" for note in NOTES)
         NOTES.append(("new", self.number))
 
-    def wait_stream(self, other: FakeStream | str) -> None:
-        NOTES.append(("wait", self.number, getattr(other, "number", other)))
+    def wait_stream(self, other: str) -> None:
+        NOTES.append(("wait", self.number, other))
+
+    def wait_event(self, mark: str) -> None:
+        NOTES.append(("wait", self.number, mark))
+
+    def record_event(self) -> str:
+        return f"mark on {self.number}"
 
 
 class FakeTensor:
@@ -60,9 +66,10 @@ def test_a_lane_waits_for_the_one_before_and_keeps_what_it_uses(cuda: None) -> N
     lanes = Lanes(torch.device("cuda"))
     assert [note for note in NOTES if note[0] == "wait"] == [("wait", n, "weights") for n in range(4)]
     NOTES.clear()
-    with lanes.on("analysis", after="upload", uses=[FakeTensor(), FakeTensor()]):  # type: ignore[list-item]
+    mark = lanes.mark("upload")
+    with lanes.on("analysis", after=mark, uses=[FakeTensor(), FakeTensor()]):  # type: ignore[list-item]
         NOTES.append(("work",))
-    assert NOTES == [("wait", 1, 0), ("keep", 1), ("keep", 1), ("enter", 1), ("work",), ("leave", 1)]
+    assert NOTES == [("wait", 1, "mark on 0"), ("keep", 1), ("keep", 1), ("enter", 1), ("work",), ("leave", 1)]
 
 
 def test_a_download_copies_at_once_and_waits_when_asked(cuda: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +91,7 @@ def test_a_download_copies_at_once_and_waits_when_asked(cuda: None, monkeypatch:
 
 def test_on_a_cpu_nothing_is_copied_or_waited_for() -> None:
     lanes, tensor = Lanes(torch.device("cpu")), torch.arange(3)
-    with lanes.on("paint", after="upload", uses=[tensor]):
+    with lanes.on("paint", after=lanes.mark("upload"), uses=[tensor]):
         (same,) = Download([tensor]).wait()
     assert same is tensor
     assert Download(()).wait() == ()
@@ -98,9 +105,9 @@ def test_batches_cross_four_cuda_streams_unharmed() -> None:
         host = torch.full((1 << 20,), i, dtype=torch.uint8).pin_memory()
         with lanes.on("upload"):
             up = host.to(device, non_blocking=True)
-        with lanes.on("paint", after="upload", uses=[up]):
+        with lanes.on("paint", after=lanes.mark("upload"), uses=[up]):
             painted = (up.float() * 2).to(torch.uint8)
-        with lanes.on("download", after="paint", uses=[painted]):
+        with lanes.on("download", after=lanes.mark("paint"), uses=[painted]):
             downloads.append(Download([painted]))
         del host, up, painted
     for i, download in enumerate(downloads):
