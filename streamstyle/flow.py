@@ -23,7 +23,8 @@ class Gauge:
         items: handed over.
         filled: sum over the items of how many waited, each time one was taken.
         depth: how many may wait.
-        upstream_waits_s: how long the stage upstream had nowhere to put its item: the stage below was slower.
+        upstream_waits_s: how long the stage upstream had nowhere to put its item, or was done before the stage below:
+            that one was slower.
         downstream_waits_s: how long the stage below had nothing to take.
     """
 
@@ -57,6 +58,7 @@ def prefetch(upstream: Iterable[T], depth: int, gauge: Gauge | None = None) -> G
     gauge.depth = depth
     waiting: queue.Queue[Any] = queue.Queue(maxsize=depth)
     stop = threading.Event()
+    done_at: list[float] = []
 
     def offer(item: Any) -> bool:
         began = time.perf_counter()
@@ -88,6 +90,7 @@ def prefetch(upstream: Iterable[T], depth: int, gauge: Gauge | None = None) -> G
                 except BaseException as caught:
                     error = error or caught
             offer((_DONE, error))
+            done_at.append(time.perf_counter())
 
     worker = threading.Thread(target=work, name=f"streamstyle-{gauge.name or 'prefetch'}", daemon=True)
     worker.start()
@@ -106,6 +109,7 @@ def prefetch(upstream: Iterable[T], depth: int, gauge: Gauge | None = None) -> G
     finally:
         stop.set()
         worker.join()
+        gauge.upstream_waits_s += time.perf_counter() - done_at[0]
 
 
 def rebatch(items: Iterable[T], size: int, *, begin: int = 0, edge: int = 0) -> Iterator[list[T]]:

@@ -4,7 +4,7 @@ import weakref
 
 import pytest
 
-from streamstyle.flow import prefetch, rebatch
+from streamstyle.flow import Gauge, prefetch, rebatch
 
 PATIENCE_S = 10  # a deadline for what must happen, never a measure of speed
 
@@ -196,3 +196,10 @@ def test_an_upstream_that_cannot_be_opened_is_an_error():
 
     with pytest.raises(OSError, match="cannot open"):
         list(prefetch(Closed(), 1))
+
+
+def test_an_upstream_that_is_done_early_is_not_at_work_until_the_end():
+    gauge, work_s = Gauge("quick"), 0.2
+    for _ in prefetch(Source(3), depth=3, gauge=gauge):
+        time.sleep(work_s)
+    assert gauge.upstream_waits_s > 1.5 * work_s  # it had made all three before the first was looked at
