@@ -31,7 +31,7 @@ PUBLIC_NAMES = {
 # A room is a module or a package right under streamstyle/. What stands left may be imported, never the reverse:
 #   errors -> frames, config, styles, look -> flow | media | gpu | nets -> stages
 #          -> tracker, segmenter, frozen_statistics -> object_tracks -> stylizer -> naming
-#          -> pipeline | preview, sheets, doctor -> demo -> cli, web
+#          -> pipeline | preview, sheets, doctor -> bench, demo -> cli, web
 #   nets -> train -> cli
 _WORDS = {"errors", "_version", "frames", "config", "styles", "look"}
 _STAGES = _WORDS | {"gpu", "nets", "stages"}
@@ -59,10 +59,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sheets": _PATH,
     "doctor": _PATH,
     "pipeline": _PATH | {"naming"},
+    "bench": _PATH | {"naming", "pipeline", "preview", "sheets", "doctor"},
     "demo": _PATH | {"pipeline", "preview", "sheets"},
     "train": _WORDS | {"gpu", "nets"},
     "web": _PATH | {"pipeline", "preview", "sheets", "doctor"},
-    "cli": _PATH | {"pipeline", "demo", "preview", "sheets", "doctor", "train", "web"},
+    "cli": _PATH | {"pipeline", "bench", "demo", "preview", "sheets", "doctor", "train", "web"},
     "__main__": {"cli"},
     "__init__": _PATH | {"pipeline"},
 }
@@ -73,6 +74,7 @@ ONLY_IN = {
     "cupy": "streamstyle/gpu/kernels.py",
     "onnx": "streamstyle/nets/weights.py",
     "h5py": "streamstyle/nets/weights.py",
+    "matplotlib": "streamstyle/bench/plot.py",
 }
 NEVER_IN = {
     "tracker": {"torch"},
