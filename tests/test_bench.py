@@ -354,6 +354,11 @@ def test_the_table_fits_and_names_the_bottleneck(sizes: tuple[report.Resolution,
     assert ("a pixel at" in text) == (len(sizes) > 1)
 
 
+def test_what_is_too_little_to_measure_is_not_called_nothing() -> None:
+    said = dataclasses.replace(made_up(SIZES[0]), python=report.PythonWork(0.0, 0.2, 0.15, 0.1))
+    assert "Python's own work: less than 0.01 ms a frame" in table.render(said)
+
+
 def test_what_cuda_tells_is_in_the_table() -> None:
     text = table.render(made_up(resolution(854, 480, peak_gpu_bytes=3 << 30, gpu_busy=0.87)))
     assert "3072" in text

@@ -59,7 +59,7 @@ class BenchOptions(Checked):
         int | None,
         tyro.conf.arg(metavar="N"),
         Range(2, 1e6),
-        Doc("Frames of each measurement; more are steadier. Default: 40 on a CPU, 240 on CUDA."),
+        Doc("Frames of each measurement; more are steadier. Default: 32 on a CPU, 240 on CUDA."),
     ] = None
     plot: Annotated[
         Path | None,

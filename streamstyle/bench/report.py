@@ -42,7 +42,7 @@ class Resolution:
             and regions of the frames that are looked at, spread over all), "track" (optical flow, matching), "map"
             (soft borders at full size), "network_1", "network_k", "download" (RGB to YUV before it).
         network_ms: milliseconds a frame of the network by the number of styles in one pass: "1", "2", "4", "8" and K.
-        job: with K styles.
+        job: with K styles; it, in_turn_fps and paint_k are each the better of two runs.
         one_style: with one style over the whole frame, nothing to find.
         in_turn_fps: of the job with K styles on one thread, a stage after the other.
         plain_fps: decoded and encoded with the same settings, nothing painted.
@@ -82,6 +82,8 @@ class Resolution:
 @dataclass(frozen=True)
 class PythonWork:
     """What Python itself costs, on a film so small that pixels cost next to nothing, in style ``none``, on one thread.
+
+    Each figure is that of the fastest of several runs.
 
     Attributes:
         own_ms: job_ms less decode_ms and encode_ms: batching, handing over, checkpoints; not below 0.

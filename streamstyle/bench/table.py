@@ -37,7 +37,7 @@ def render(report: BenchReport) -> str:
     where = report.device if report.device != "cpu" else f"cpu ({machine['processor']}, {machine['cores']} cores)"
     film = report.clip or "a film made for it"
     lines = [
-        f"streamstyle {machine['streamstyle']} on {where}, torch {machine['torch']}",
+        f"{where}, streamstyle {machine['streamstyle']}, torch {machine['torch']}",
         f"{film}, {report.resolutions[0].frames} frames a job, {report.encoder} {report.preset}, "
         f"measured in {report.seconds:.0f} s",
     ]
@@ -144,8 +144,9 @@ def verdict(report: BenchReport) -> list[str]:
             f"{by_size[0].width}x{by_size[0].height} (1 is flat)"
         )
     python = report.python
+    own = f"{python.own_ms:.2f}" if python.own_ms >= 0.01 else "less than 0.01"
     lines.append(
-        f"Python's own work: {python.own_ms:.2f} ms a frame (a tiny film, not painted: {python.job_ms:.2f}, "
+        f"Python's own work: {own} ms a frame (tiny film, not painted: {python.job_ms:.2f}, "
         f"decoding {python.decode_ms:.2f}, encoding {python.encode_ms:.2f})"
     )
     return lines
