@@ -19,6 +19,7 @@ import tyro
 from typing_extensions import Doc
 
 from streamstyle._version import __version__
+from streamstyle.bench.options import BenchOptions
 from streamstyle.config import AnalysisOptions, Device, LookOptions, Options, Range
 from streamstyle.errors import OptionError, OutputError, StreamstyleError
 
@@ -198,6 +199,46 @@ class Doctor:
 
 
 @dataclass(frozen=True)
+class Bench:
+    """Measure how fast films are painted here: each stage alone, all together, and what holds them up.
+
+    streamstyle bench                                    a film made for it, at three or four sizes
+
+    streamstyle bench in.mp4 --styles 8                  a film of yours, at its own size
+
+    streamstyle bench --resolutions 360,720 --plot bench.png
+
+    Nothing is left behind but the plot.
+    """
+
+    clip: Annotated[
+        Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[CLIP]"), Doc("A film; default: one made for it.")
+    ] = None
+    options: Annotated[BenchOptions, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="")] = field(
+        default_factory=BenchOptions
+    )
+    json: Json = False
+
+    def __call__(self) -> int:
+        """Measure, print, draw."""
+        from streamstyle.bench.measure import bench
+        from streamstyle.bench.table import StatusLine, render
+
+        share_one_heap()
+        with StatusLine() as status:
+            report = bench(self.clip, self.options, say=status)
+        for line in report.warnings:
+            say(f"warning: {line}")
+        print(jsonlib.dumps(report.as_dict()) if self.json else render(report))
+        if self.options.plot is not None:
+            from streamstyle.bench.plot import draw
+
+            draw(report, self.options.plot)
+            say(f"{self.options.plot}: time per frame against pixels and styles")
+        return 0
+
+
+@dataclass(frozen=True)
 class Demo:
     """Paint the demo clip (Big Buck Bunny) into a folder: two films and three pictures."""
 
@@ -223,6 +264,7 @@ COMMANDS: dict[str, Callable[..., Callable[[], int]]] = {
     "styles": Styles,
     "weights": Weights,
     "doctor": Doctor,
+    "bench": Bench,
     "demo": Demo,
 }
 

@@ -128,11 +128,12 @@ def _cpu() -> Check:
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     bfloat16 = has_native_bfloat16()
-    detail = f"{_cpu_name()}, {cores} cores, bfloat16 {'yes' if bfloat16 else 'no'}"
+    detail = f"{cpu_name()}, {cores} cores, bfloat16 {'yes' if bfloat16 else 'no'}"
     return Check("CPU", True, detail)
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """The processor's name, as well as the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:

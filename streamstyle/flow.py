@@ -26,7 +26,8 @@ class Gauge:
         items: handed over.
         filled: sum over the items of how many waited, each time one was taken.
         depth: how many may wait.
-        upstream_waits_s: how long the stage upstream had nowhere to put its item: the stage below was slower.
+        upstream_waits_s: how long the stage upstream had nowhere to put its item, or was done before the stage below:
+            that one was slower.
         downstream_waits_s: how long the stage below had nothing to take.
     """
 
@@ -60,6 +61,7 @@ def prefetch(upstream: Iterable[T], depth: int, gauge: Gauge | None = None) -> G
     gauge.depth = depth
     waiting: queue.Queue[Any] = queue.Queue(maxsize=depth)
     stop = threading.Event()
+    done_at: list[float] = []
 
     def offer(item: Any) -> bool:
         began = time.perf_counter()
@@ -91,6 +93,7 @@ def prefetch(upstream: Iterable[T], depth: int, gauge: Gauge | None = None) -> G
                 except BaseException as caught:
                     error = error or caught
             offer((_DONE, error))
+            done_at.append(time.perf_counter())
 
     worker = threading.Thread(target=work, name=f"streamstyle-{gauge.name or 'prefetch'}", daemon=True)
     worker.start()
@@ -109,6 +112,7 @@ def prefetch(upstream: Iterable[T], depth: int, gauge: Gauge | None = None) -> G
     finally:
         stop.set()
         worker.join()
+        gauge.upstream_waits_s += time.perf_counter() - done_at[0]
 
 
 def parallel(

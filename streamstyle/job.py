@@ -103,15 +103,21 @@ def plan(input: str | Path, output: str | Path, out: OutputOptions) -> Plan:
     """
     info = probe(input)  # first: "exists, add --overwrite" would mislead where the input is the trouble
     check_output(input, output, out.overwrite)
+    width, height = painted_size(info, output, out)
+    encoder = choose_encoder(
+        out, output, size=(width, height), format_name=format_of(Path(output)), fps=info.fps or Fraction(25)
+    )
+    return Plan(info, width, height, Path(os.path.realpath(output)), encoder, frames_expected(info, out))
+
+
+def painted_size(info: VideoInfo, output: str | Path, out: OutputOptions) -> tuple[int, int]:
+    """Width and height of the film to be written; OutputError where the encoder could not hold them."""
     width, height = scaled_size(info, out.size)
     if max(width, height) > LARGEST_SIDE_PX:
         raise OutputError(
             f"{output}: {width}x{height} is more than H.264 holds ({LARGEST_SIDE_PX} a side); give a smaller --size"
         )
-    encoder = choose_encoder(
-        out, output, size=(width, height), format_name=format_of(Path(output)), fps=info.fps or Fraction(25)
-    )
-    return Plan(info, width, height, Path(os.path.realpath(output)), encoder, frames_expected(info, out))
+    return width, height
 
 
 def frames_expected(info: VideoInfo, out: OutputOptions) -> int | None:

@@ -49,7 +49,7 @@ def fail(*_, **__):
         (torch.cuda, "is_available", "CUDA"),
         (kernels, "available", "CUDA kernels"),
         (shutil, "which", "C++ compiler"),
-        (doctor, "_cpu_name", "CPU"),
+        (doctor, "cpu_name", "CPU"),
         (weights, "status", "weights"),
     ],
 )

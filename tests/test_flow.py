@@ -308,3 +308,10 @@ def test_closing_early_ends_the_workers():
 def test_no_workers_are_refused():
     with pytest.raises(ValueError, match="workers must be at least 1, got 0"):
         next(parallel([1], lambda item: item, 0))
+
+
+def test_an_upstream_that_is_done_early_is_not_at_work_until_the_end():
+    gauge, work_s = Gauge("quick"), 0.2
+    for _ in prefetch(Source(3), depth=3, gauge=gauge):
+        time.sleep(work_s)
+    assert gauge.upstream_waits_s > 1.5 * work_s  # it had made all three before the first was looked at

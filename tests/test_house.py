@@ -31,7 +31,7 @@ PUBLIC_NAMES = {
 # A room is a module or a package right under streamstyle/. What stands left may be imported, never the reverse:
 #   errors -> frames, config, styles, look -> flow | media | gpu | nets -> stages
 #          -> tracker, segmenter, frozen_statistics -> object_tracks -> scene -> stylizer -> naming, job
-#          -> pipeline | preview, sheets, doctor -> demo -> cli, web
+#          -> pipeline | preview, sheets, doctor -> bench, demo -> cli, web
 #   nets -> train -> cli
 _WORDS = {"errors", "_version", "frames", "config", "styles", "look"}
 _STAGES = _WORDS | {"gpu", "nets", "stages"}
@@ -61,10 +61,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "doctor": _PATH,
     "job": _PATH,
     "pipeline": _PATH | {"job", "naming"},
+    "bench": _PATH | {"naming", "job", "pipeline", "preview", "sheets", "doctor"},
     "demo": _PATH | {"pipeline", "preview", "sheets"},
     "train": _WORDS | {"gpu", "nets"},
     "web": _PATH | {"pipeline", "preview", "sheets", "doctor"},
-    "cli": _PATH | {"pipeline", "demo", "preview", "sheets", "doctor", "train", "web"},
+    "cli": _PATH | {"pipeline", "bench", "demo", "preview", "sheets", "doctor", "train", "web"},
     "__main__": {"cli"},
     "__init__": _PATH | {"job", "pipeline"},
 }
@@ -75,6 +76,7 @@ ONLY_IN = {
     "cupy": "streamstyle/gpu/kernels.py",
     "onnx": "streamstyle/nets/weights.py",
     "h5py": "streamstyle/nets/weights.py",
+    "matplotlib": "streamstyle/bench/plot.py",
 }
 NEVER_IN = {
     "tracker": {"torch"},
