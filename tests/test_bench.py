@@ -348,7 +348,8 @@ SIZES = (
 def test_the_table_fits_and_names_the_bottleneck(sizes: tuple[report.Resolution, ...], styles: int) -> None:
     text = table.render(made_up(*sizes, styles=styles))
     assert max(map(len, text.splitlines())) <= 100
-    assert "854x480: painting is the bottleneck, at work 90 % of the time; decoding 20 %, encoding 40 %" in text
+    assert "854x480: painting is the bottleneck, at work 90 % of the time\n" in text
+    assert "(decoding 20 %, analysis 30 %, encoding 40 %)" in text
     for size in sizes:
         assert text.count(f"{size.width}x{size.height}") >= 2
     assert ("a pixel at" in text) == (len(sizes) > 1)

@@ -142,7 +142,7 @@ def verdict(report: BenchReport) -> list[str]:
     """What the figures mean, in words."""
     lines = [
         f"{size.width}x{size.height}: {STAGES[size.job.bottleneck]} is the bottleneck, at work "
-        f"{_percent(size.job.busy[size.job.bottleneck])} of the time; {_waiting(size.job)}"
+        f"{_percent(size.job.busy[size.job.bottleneck])} of the time\n  ({_waiting(size.job)})"
         for size in report.resolutions
     ]
     if report.flatness is not None:
