@@ -199,6 +199,64 @@ def bench_memory(folder: Path) -> list[dict[str, Any]]:
     return [*rows, figure("peak memory, 2000 frames / 200", peak[2000] / peak[200], "x", goal=1.03, at_least=False)]
 
 
+def bench_engine(folder: Path) -> list[dict[str, Any]]:
+    """What overlapping gains and what binds, by ``streamstyle bench``; three sizes, one style and three."""
+    command = [sys.executable, "-m", "streamstyle", "bench", "--resolutions", "240,360,480", "--styles", "3", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    said = json.loads(done.stdout.splitlines()[-1])
+    rows = []
+    for size in said["resolutions"]:
+        name = f"{size['width']}x{size['height']}, three styles"
+        slowest, in_turn = size["end_to_end_per_slowest"], size["end_to_end_per_in_turn"]
+        rows += [
+            figure(f"{name}, end to end / slowest stage alone", slowest, "x", goal=0.9),
+            figure(f"{name}, end to end / stages in turn", in_turn, "x", goal=1.3),
+            figure(f"{name}, end to end / nothing painted", size["end_to_end_per_plain"], "x"),
+            figure(f"{name}, bottleneck ({size['job']['bottleneck']}) at work", max(size["job"]["busy"].values()), ""),
+        ]
+    flat, own_ms = said["flatness"], said["python"]["own_ms"]
+    rows.append(figure("time per pixel, 480 lines / 240 lines", flat, "x", goal=1.1, at_least=False))
+    return [*rows, figure("Python's own work", own_ms, "ms a frame", goal=0.3, at_least=False)]
+
+
+STALLED = """
+import json, sys
+from streamstyle import cli, config, look, pipeline
+import time
+cli.share_one_heap()
+seen, done = [], 0
+def stalled(frames, expected):
+    global done
+    done += frames
+    time.sleep(0.002 * frames)
+    if done // 500 > (done - frames) // 500:
+        seen.append((done, int(open("/proc/self/statm").read().split()[1]) * 4096))
+options = config.Options(output=config.OutputOptions(overwrite=True, preset="ultrafast"))
+pipeline.stylize(sys.argv[1], sys.argv[2], look=look.Look(background="wave", foreground="ember"), options=options,
+                 on_frames=stalled)
+print(json.dumps(seen))
+"""
+
+
+def bench_length(folder: Path) -> list[dict[str, Any]]:
+    """Resident memory over 10 000 frames with an encoder that stalls, and speed at ten times the length."""
+    clip = make_clip(folder / "small.mp4", 10_000, size=64)
+    command = [sys.executable, "-c", STALLED, str(clip), str(folder / "out.mp4")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    seen = [(frames, used) for frames, used in json.loads(done.stdout.splitlines()[-1]) if frames >= 2000]
+    slope = float(np.polyfit([frames for frames, _ in seen], [used for _, used in seen], 1)[0])
+    rows = [figure("memory slope, 2 000 to 10 000 frames, encoder stalled", slope, "B/frame", goal=100, at_least=False)]
+    fps = {}
+    for frames in (240, 2400):
+        clip = make_clip(folder / f"length{frames}.mp4", frames, size=180)
+        job = ["run", str(clip), str(folder / "out.mp4"), "--overwrite", "--style", "starry"]
+        reports = [run_json(*job) for _ in range(RUNS)]
+        steady = [(r["frames_out"] - 16) / (r["seconds"] - r["first_frame_s"]) for r in reports]
+        fps[frames] = spread(steady)["median"]
+        rows.append(figure(f"one style, 320x180, {frames} frames, after the first batch", fps[frames], "fps"))
+    return [*rows, figure("fps at 2400 frames / at 240", fps[2400] / fps[240], "x", goal=0.97)]
+
+
 def bench_start(folder: Path) -> list[dict[str, Any]]:
     """How long --help takes, whole process."""
 
@@ -207,7 +265,21 @@ def bench_start(folder: Path) -> list[dict[str, Any]]:
         subprocess.run([sys.executable, "-m", "streamstyle", "--help"], check=True, capture_output=True)
         return time.perf_counter() - began
 
-    return [figure("streamstyle --help", spread([help_s() for _ in range(7)])["median"], "s", goal=0.5, at_least=False)]
+    rows = [figure("streamstyle --help", spread([help_s() for _ in range(7)])["median"], "s", goal=0.5, at_least=False)]
+    clip = make_clip(folder / "start.mp4", 24)
+    for name, look in (("one style", ["--style", "starry"]), ("three styles", three_styles(clip))):
+        taken = []
+        for _ in range(RUNS):
+            began = time.perf_counter()
+            report = run_json("run", str(clip), str(folder / "out.mp4"), "--overwrite", *look)
+            # What the process took before and after the job is counted before it: the first frame came no later.
+            taken.append(time.perf_counter() - began - report["seconds"] + report["first_frame_s"])
+        rows.append(
+            figure(
+                f"{name}, first painted frames after the command", spread(taken)["median"], "s", goal=3, at_least=False
+            )
+        )
+    return rows
 
 
 PARTS = {
@@ -215,6 +287,8 @@ PARTS = {
     "picture": bench_picture,
     "styles": bench_styles,
     "memory": bench_memory,
+    "engine": bench_engine,
+    "length": bench_length,
     "start": bench_start,
 }
 
