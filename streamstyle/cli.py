@@ -304,6 +304,11 @@ def say(line: str) -> None:
     print(line, file=sys.stderr)
 
 
+def say_with_notes(line: str, error: BaseException) -> None:
+    """The line, and in it what the error was given on its way: how the job can go on."""
+    say("; ".join([line, *getattr(error, "__notes__", ())]))
+
+
 def parse(arguments: list[str]) -> Callable[[], int]:
     """The command meant by the arguments."""
     if arguments and arguments[0] in COMMANDS:
@@ -367,10 +372,14 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()  # here, where a reader that left early is no fault
         return status
     except StreamstyleError as error:
-        say("; ".join([f"{PROGRAM}: {error}", *getattr(error, "__notes__", ())]))
+        say_with_notes(f"{PROGRAM}: {error}", error)
         return 2
-    except MemoryError:
-        say(f"{PROGRAM}: out of memory; give a smaller --size")
+    except (MemoryError, RuntimeError) as error:
+        if (
+            not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError"
+        ):  # torch's, not imported here
+            raise
+        say_with_notes(f"{PROGRAM}: out of memory; give a smaller --size", error)
         return 2
     except KeyboardInterrupt as error:
         say("; ".join([f"{PROGRAM}: stopped", *getattr(error, "__notes__", ("no half-written film was left behind",))]))
@@ -379,7 +388,8 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:  # the system refuses what nobody thought of: a name too long, a disk that fails
-        say(f"{PROGRAM}: {error.filename or 'the system'}: {error.strerror or error}; choose another place")
+        place = error.filename or "the system"
+        say_with_notes(f"{PROGRAM}: {place}: {error.strerror or error}; choose another place", error)
         return 2
     finally:
         for sent, handler in before.items():

@@ -85,7 +85,7 @@ class Checkpoint:
 
     Attributes:
         pts: of that frame, in ticks, as decoded.
-        crc: luma_crc of that frame as decoded: a reader that was sent there by a seek knows whether it arrived.
+        crc: picture_crc of that frame as decoded: a reader that was sent there by a seek knows whether it arrived.
         state: what the painter carries from frame to frame, nested plain values and NumPy arrays.
     """
 
@@ -127,9 +127,12 @@ def _stacked(planes: list[np.ndarray], empty: Empty | None) -> np.ndarray:
     return np.stack(planes, out=None if empty is None else empty((len(planes), *planes[0].shape)))
 
 
-def luma_crc(y: np.ndarray) -> int:
-    """CRC-32 of a luma plane [H, W] uint8: tells a picture from others."""
-    return zlib.crc32(np.ascontiguousarray(y).data)
+def picture_crc(*planes: np.ndarray) -> int:
+    """CRC-32 of a frame's planes, each [H, W] uint8: tells a picture from others."""
+    crc = 0
+    for plane in planes:
+        crc = zlib.crc32(np.ascontiguousarray(plane).data, crc)
+    return crc
 
 
 def output_chroma(width: int, height: int) -> Literal["yuv420p", "yuv444p"]:

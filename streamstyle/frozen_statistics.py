@@ -115,6 +115,9 @@ class FrozenStatistics:
             return self._new
         self._age += 1
         self.version += 1
+        if self._age == FADE_FRAMES:  # not by arithmetic: what comes after must not differ from it in a bit
+            self._old = self._new
+            return self._new
         return [_between(a, b, self._age / FADE_FRAMES) for a, b in zip(self._old, self._new, strict=True)]
 
 

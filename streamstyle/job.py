@@ -115,7 +115,7 @@ def painted_size(info: VideoInfo, output: str | Path, out: OutputOptions) -> tup
     width, height = scaled_size(info, out.size)
     if max(width, height) > LARGEST_SIDE_PX:
         raise OutputError(
-            f"{output}: {width}x{height} is more than H.264 holds ({LARGEST_SIDE_PX} a side); give a smaller --size"
+            f"{output}: {width}x{height} is more than a film holds ({LARGEST_SIDE_PX} a side); give a smaller --size"
         )
     return width, height
 
@@ -132,13 +132,23 @@ def frames_expected(info: VideoInfo, out: OutputOptions) -> int | None:
 
 def identity(job: Plan, look: Look, options: Options, stylizer: Stylizer, per_segment: int) -> dict[str, Any]:
     """All that the pictures of a job depend on: another run may go on with it only if nothing of this has changed."""
+    import cv2
+    import numpy as np
     import torch
 
     said = asdict(options)
     for only_how in ("overwrite", "no_resume"):
         del said["output"][only_how]
     return {
-        "version": {"streamstyle": __version__, "torch": torch.__version__, **versions()},
+        "version": {
+            "streamstyle": __version__,
+            "torch": torch.__version__,
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),
+            "numpy": np.__version__,
+            "opencv": cv2.__version__,
+            **versions(),
+        },
         "input": fingerprint(job.info.path),
         "look": asdict(look),
         "options": said,
@@ -200,8 +210,12 @@ class River:
     def share(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """work of each item, by several workers where the river has threads; in order. See Note [Workers]."""
         if not self._depth:
-            return map(work, items)
+            return self._in_turn(work, items)
         return parallel(items, work, self._workers, setup=self._setup)
+
+    def _in_turn(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        for item in items:
+            yield work(item)
 
     def _alone(self, items: Iterable[T]) -> Iterator[T]:
         """The items, made by a thread that may use all of torch's threads, whatever a worker has set."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamstyle.config import Options
 from streamstyle.flow import marked_last, rebatch
-from streamstyle.frames import Checkpoint, Frame, FrameBatch, VideoInfo, luma_crc, output_chroma
+from streamstyle.frames import Checkpoint, Frame, FrameBatch, VideoInfo, output_chroma, picture_crc
 from streamstyle.gpu.transfer import empty_pinned
 from streamstyle.job import OnFrames, Report, River, describe_device, identity, peak_memory_bytes, plan
 from streamstyle.look import Look
@@ -153,7 +153,9 @@ def read(
             times_s = [float((pts - info.start_pts) * info.time_base) for pts in batch.pts]
             reading, checkpoint = stylizer.read_batch(batch, info.color, times_s), None
             if is_last or (batch.index + len(batch)) % per_segment == 0:
-                checkpoint = Checkpoint(batch.pts[-1], luma_crc(batch.y[-1]), stylizer.state_dict())
+                checkpoint = Checkpoint(
+                    batch.pts[-1], picture_crc(batch.y[-1], batch.u[-1], batch.v[-1]), stylizer.state_dict()
+                )
             yield reading, checkpoint
             del batch, reading
 

@@ -12,6 +12,7 @@ from streamstyle.config import AnalysisOptions
 from streamstyle.errors import OptionError
 from streamstyle.frames import ColorTags
 from streamstyle.frozen_statistics import CutDetector
+from streamstyle.gpu.memory import Portions
 from streamstyle.gpu.streams import Download
 from streamstyle.gpu.transfer import Planes
 from streamstyle.look import Look
@@ -57,11 +58,13 @@ class SceneReader:
 
     def __init__(self, look: Look, options: AnalysisOptions, device: torch.device) -> None:
         self._options, self._device = options, device
+        self.portions = Portions(device, lambda: False)
         self.segmenter = Segmenter(options, device) if look.needs_objects else None
         self.restart(look)
 
     def restart(self, look: Look) -> None:
         """Forget the film so far; from now on this Look."""
+        self.portions.forget()
         self.look = look
         self.tracks: ObjectTracks | None = None
         if self.segmenter is not None:
@@ -73,7 +76,11 @@ class SceneReader:
     def small(self, planes: Planes) -> Planes:
         """y, u, v all at the analysis size (never larger than the frame)."""
         size = small_size(planes[0].shape, self._options.analysis_size)
-        y, u, v = (resize_planes(plane, size) for plane in planes)
+        frame = planes[0].shape[1:]
+        y, u, v = (
+            torch.cat(self.portions.each(len(plane), frame, lambda part, plane=plane: resize_planes(plane[part], size)))  # type: ignore[misc]
+            for plane in planes
+        )
         return y, u, v
 
     def read(self, small: Planes, color: ColorTags, index: int, times_s: list[float], size: tuple[int, int]) -> Scene:
@@ -169,7 +176,11 @@ class SceneReader:
 
     def _find(self, small: Planes, color: ColorTags) -> tuple[torch.Tensor, ...]:
         assert self.segmenter is not None
-        return self.segmenter.find(yuv_to_rgb(small, color))
+        find, (y, u, v) = self.segmenter.find, small
+        found = self.portions.each(
+            len(y), y.shape[1:], lambda part: find(yuv_to_rgb((y[part], u[part], v[part]), color))
+        )
+        return found[0] if len(found) == 1 else tuple(torch.cat(tensors) for tensors in zip(*found, strict=True))
 
     def _look_table(self) -> np.ndarray:
         """Slot -> index of the style it wears, int32; a part not confirmed as an object wears the background's."""

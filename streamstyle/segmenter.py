@@ -53,14 +53,11 @@ class Segmenter:
 
     Attributes:
         left_out: regions so far that were more than MOST_REGIONS a frame.
-        together: pictures HED takes at once; fewer want less memory.
     """
 
     def __init__(self, options: AnalysisOptions, device: torch.device) -> None:
         self.options = options
         self.left_out = 0
-        # A CPU gains nothing from more than one, and pays in memory.
-        self.together = 1 if device.type == "cpu" else 1 << 30
         self._hed = HED.load(options.edge_side, device, choose_dtype("auto", device))
 
     def __call__(self, rgb: Tensor) -> list[Segmentation]:
@@ -104,7 +101,10 @@ class Segmenter:
         """HED's edges of pictures that go on beyond their border: its zero padding would put an edge all round."""
         mode = "reflect" if min(rgb.shape[2:]) > MARGIN_PX else "replicate"
         grown = F.pad(rgb, (MARGIN_PX,) * 4, mode=mode)
-        strength = torch.cat([self._hed(pictures) for pictures in grown.split(min(self.together, max(1, len(grown))))])
+        at_once = (
+            1 if rgb.device.type == "cpu" else max(1, len(grown))
+        )  # a CPU gains nothing from more, and pays in memory
+        strength = torch.cat([self._hed(pictures) for pictures in grown.split(at_once)])
         return strength[:, MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX]
 
     def _components(self, areas: Tensor, smallest: float) -> tuple[Tensor, Tensor]:

@@ -107,6 +107,7 @@ class Stylizer:
     def restart(self) -> None:
         """Forget the film so far: the next frame is the first of another one, of any size."""
         self._scene.restart(self.look)
+        self._portions.forget()
         self._statistics = FrozenStatistics()
         self._worn: Worn | None = None
 
@@ -188,7 +189,7 @@ class Stylizer:
     def read_batch(self, batch: FrameBatch, color: ColorTags, times_s: list[float]) -> Reading:
         """Advance by a batch: its objects, its cuts, its styles. All that is carried from frame to frame changes here.
 
-        Cost: one synchronisation on CUDA (see SceneReader.read).
+        Cost: one synchronisation on CUDA (see SceneReader.read), and one a layer where statistics are renewed.
         """
         lanes, size = self._lanes, batch.y.shape[1:]
         with lanes.on("upload"):
@@ -204,6 +205,8 @@ class Stylizer:
     @torch.inference_mode()
     def paint_reading(self, reading: Reading, *, subsample: bool = True) -> FrameBatch:
         """Paint a batch that was read, as paint_batch; several may be painted at once, in any order, by any thread.
+
+        Cost: one synchronisation on CUDA, at the end.
 
         Raises:
             DeviceError: not even one frame fits the device's memory.
@@ -228,7 +231,9 @@ class Stylizer:
         """What each frame wears; rgb_of(i) is frame i as RGB [1, 3, H, W]."""
 
         def record(i: int) -> list[Affine]:
-            return self._portions.each(1, size, lambda part: self._record(rgb_of(i)))[0]
+            (recorded,) = self._portions.each(1, size, lambda part: self._record(rgb_of(i)))
+            self._net.forget_workspace()  # seldom needed by the thread that reads
+            return recorded
 
         if self.options.painting.statistics == "frame":
             return [Worn(-1 - i, record(i), None) for i in range(len(scene.cuts))]
@@ -336,8 +341,8 @@ class Stylizer:
         lines = []
         if self._net.compile_error is not None:
             lines.append(f"--compile: went on without, the compiler said: {self._net.compile_error}")
-        if self._portions.halved:
-            times = f"{self._portions.halved} time{'s' if self._portions.halved > 1 else ''}"
+        if halved := self._portions.halved + self._scene.portions.halved:
+            times = f"{halved} time{'s' if halved > 1 else ''}"
             lines.append(f"{self.device}: was out of memory {times} and went on with smaller batches, more slowly")
         return lines + self._scene.warnings()
 

@@ -151,3 +151,24 @@ def test_a_slow_fade_from_black_never_jumps_once_there_is_a_picture():
 def test_the_same_film_wears_the_same():
     frames = [texture(1, 20, 140)] * 4 + [texture(1, 80, 200)] * 30
     assert watch(frames)[:2] == watch(frames)[:2]
+
+
+def test_after_a_fade_nothing_is_left_of_its_arithmetic():
+    """What a job goes on with must be, bit for bit, what one that was taken up again there has."""
+    statistics, made = FrozenStatistics(), itertools.count()
+
+    def record():
+        torch.manual_seed(next(made))
+        return [tuple((torch.randn(kind.channels), torch.randn(kind.channels)) for kind in LAYERS)]
+
+    dark, bright = texture(1, 0, 90), texture(1, 120, 255)
+    statistics.step(dark, False, record)
+    for _ in range(FADE_FRAMES):
+        last = statistics.step(bright, False, record)
+    again = FrozenStatistics()
+    again.load_state_dict(statistics.state_dict(), torch.device("cpu"))
+    for now in (statistics.step(bright, False, record), again.step(bright, False, record)):
+        for style, wanted in zip(now, last, strict=True):
+            for pair, other in zip(style, wanted, strict=True):
+                assert all(torch.equal(a, b) for a, b in zip(pair, other, strict=True))
+    assert next(made) == 2

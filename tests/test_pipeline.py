@@ -266,7 +266,7 @@ def test_size(tmp_path: Path, source_size: tuple[int, int], size: int | None, wa
 
 def test_a_size_h264_cannot_hold_is_refused_at_once(tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=2, size=(256, 16))
-    with pytest.raises(OutputError, match=r"is more than H.264 holds .* smaller --size"):
+    with pytest.raises(OutputError, match=r"is more than a film holds .* smaller --size"):
         stylize(source, tmp_path / "out.mp4", look="wave", options=Options(output=OutputOptions(size=2048)))
 
 

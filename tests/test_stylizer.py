@@ -11,6 +11,7 @@ import torch
 from clips import draw
 
 import streamstyle
+from streamstyle import scene as scene_module
 from streamstyle import stylizer as stylizer_module
 from streamstyle.config import AnalysisOptions, Options, StyleOptions
 from streamstyle.errors import DeviceError, OptionError, ShapeError
@@ -18,6 +19,7 @@ from streamstyle.frames import ColorTags, FrameBatch
 from streamstyle.gpu.transfer import Planes
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.segments import read_state, write_state
+from streamstyle.segmenter import Segmenter
 from streamstyle.stylizer import Reading, Stylizer
 
 pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("networks")]
@@ -324,6 +326,27 @@ def test_out_of_memory_while_a_reference_is_recorded_is_tried_again(monkeypatch:
 
     monkeypatch.setattr(Stylizer, "_record", limited)
     assert same(painted(look, batch, 3), wanted)
+
+
+@pytest.mark.parametrize("place", ["streamstyle.scene.resize_planes", "streamstyle.segmenter.Segmenter.find"])
+def test_out_of_memory_in_the_analysis_is_tried_again_in_halves(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    owner, _, name = place.rpartition(".")
+    look, batch = Look(background="starry", foreground="wave"), planes(8)
+    options = {"analysis": AnalysisOptions(analyse_every=1)}
+    wanted = painted(look, batch, 8, **options)
+    target = Segmenter if owner.endswith("Segmenter") else scene_module
+    real = getattr(target, name)
+
+    def limited(*arguments: torch.Tensor) -> object:
+        pictures = arguments[1] if target is Segmenter else arguments[0]
+        if len(pictures) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(*arguments)
+
+    monkeypatch.setattr(target, name, limited)
+    stylizer = Stylizer(look, Options(**options))
+    assert same(stylizer.paint_batch(batch, COLOR, [i / 25 for i in batch.pts]), wanted)
+    assert any("was out of memory" in line for line in stylizer.warnings())
 
 
 def test_no_memory_for_one_frame_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -11,8 +12,9 @@ from streamstyle.errors import DeviceError
 
 T = TypeVar("T")
 
-SHARE_OF_FREE = 0.4
-"""Of the device's free memory, for the frames being painted, and as much again for the network's layers."""
+SHARE_OF_FREE = 0.13
+"""Of the device's free memory, for the frames one thread paints, and as much again for the network's layers. Two
+threads paint, and the one that reads the film records statistics."""
 BYTES_PER_PX = 120
 """Of a frame being painted: RGB, painting, and the masks of four styles."""
 BYTES_PER_BAND_PX = 256
@@ -49,8 +51,13 @@ class Portions:
 
     def __init__(self, device: torch.device, shrink: Callable[[], bool]) -> None:
         self._device, self._shrink = device, shrink
+        self._lock = threading.Lock()  # several threads may paint
         self._together = 0
         self.halved = 0
+
+    def forget(self) -> None:
+        """Begin again with what is free then."""
+        self._together, self.halved = 0, 0
 
     def each(self, count: int, size: tuple[int, ...], work: Callable[[slice], T]) -> list[T]:
         """work of consecutive slices that cover 0..count; what runs out of memory is tried again in halves.
@@ -70,17 +77,23 @@ class Portions:
             part = slice(begin, min(count, begin + self._together))
             try:
                 done.append(work(part))
-            except torch.OutOfMemoryError:
-                frames, shrunk = part.stop - part.start, self._shrink()
-                if frames == 1 and not shrunk:
-                    raise DeviceError(
-                        f"{self._device}: out of memory for one frame of {size[1]}x{size[0]}; give a smaller --size, "
-                        "or --device cpu"
-                    ) from None
-                self._together = max(1, frames // 2)
-                self.halved += 1
-                if self._device.type == "cuda":
-                    torch.cuda.empty_cache()
+                begin = part.stop
                 continue
-            begin = part.stop
+            except torch.OutOfMemoryError:
+                pass  # mended below, where the exception no longer holds what the attempt had made
+            self._halve(part.stop - part.start, size)
         return done
+
+    def _halve(self, frames: int, size: tuple[int, ...]) -> None:
+        with self._lock:
+            shrunk = self._shrink()
+            if frames == 1 and not shrunk:
+                raise DeviceError(
+                    f"{self._device}: out of memory for one frame of {size[1]}x{size[0]}; give a smaller --size, or "
+                    "--device cpu"
+                )
+            if frames > 1:
+                self._together = min(self._together, frames // 2)
+            self.halved += 1
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()

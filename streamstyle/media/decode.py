@@ -16,7 +16,7 @@ from av.codec.hwaccel import HWAccel
 from av.video.frame import VideoFrame
 
 from streamstyle.errors import InputError
-from streamstyle.frames import Checkpoint, Frame, VideoInfo, luma_crc
+from streamstyle.frames import Checkpoint, Frame, VideoInfo, picture_crc
 from streamstyle.media.hwaccel import choose_device
 from streamstyle.media.planes import PlaneConverter
 from streamstyle.media.probe import (
@@ -235,8 +235,11 @@ def _frames_after(
             for pts, frame in itertools.chain([opening], frames):
                 if pts < after.pts:
                     continue
-                if pts > after.pts or luma_crc(converter.convert(frame, pts).y) != after.crc:
+                met = converter.convert(frame, pts)
+                if pts > after.pts or picture_crc(met.y, met.u, met.v) != after.crc:
                     break
+                if seek_to is not None and faults.repaired_pts:
+                    break  # times that are made up here depend on where the reading began
                 del frame, opening
                 yield from frames
                 return

@@ -108,7 +108,7 @@ def encode(
                 _write_segments(batches, job, on_frames or (lambda count: None))
             with told(path):
                 result = join(job, audio)
-                os.replace(job.joined, target)
+                folder.hand_over(job.joined)
         return result
     finally:
         if audio is not None:

@@ -165,7 +165,7 @@ def _container_options(job: FilmJob) -> dict[str, str]:
         return {"avoid_negative_ts": "disabled"}
     timescale = str(timescale_of(job.info))
     # An edit list holds a film's late start in ticks of the whole movie: milliseconds would round it.
-    return {"movflags": "+faststart", "movietimescale_of": timescale, "video_tracktimescale_of": timescale}
+    return {"movflags": "+faststart", "movie_timescale": timescale, "video_track_timescale": timescale}
 
 
 def timescale_of(info: VideoInfo) -> int:

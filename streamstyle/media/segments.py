@@ -10,7 +10,7 @@
 
 A segment counts once its line is in the journal, and its line is written after its file and the state are on the disk
 (fsync). So a process killed at any moment, or a machine without power, leaves whole segments and at most one file that
-counts for nothing. Memory and the journal's cost per segment do not grow with the film.
+counts for nothing. A segment costs the same however many there are; in memory it leaves five numbers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,7 +129,7 @@ class WorkFolder:
                 with told(self._target):
                     self._begin()
         except BaseException:
-            self._lock.release()
+            self._leave(keep=False)
             raise
         return self
 
@@ -141,9 +140,7 @@ class WorkFolder:
         if kept and error is not None:
             frames = f"{self.frames} frames are kept in {self.path}"
             error.add_note(f"{frames}; run the same command again to go on, or delete that folder")
-        self._lock.release()
-        if not kept:
-            shutil.rmtree(self.path, ignore_errors=True)
+        self._leave(keep=kept)
 
     def add(self, segment: Segment, checkpoint: Checkpoint | None) -> None:
         """Count a closed segment; checkpoint is the state after it, without which no job can go on from there.
@@ -161,6 +158,12 @@ class WorkFolder:
         self.segments.append(segment)
         self.checkpoint = checkpoint
         self._state(segment.number - 1).unlink(missing_ok=True)
+
+    def hand_over(self, joined: Path) -> None:
+        """Put the whole film, which lies in this folder, in the target's place; it is on the disk when this returns."""
+        _sync(joined)
+        os.replace(joined, self._target)
+        _sync(self._target.parent)
 
     def finish(self) -> None:
         """Note that no more segments follow: only the joining is left."""
@@ -191,11 +194,30 @@ class WorkFolder:
         return not names or JOURNAL in names or names <= {LOCK}
 
     def _begin(self) -> None:
-        for entry in self.path.iterdir():
+        self._clear()
+        self._append({"job": self._job})
+        _sync(self.path)
+        _sync(self.path.parent)
+
+    def _clear(self) -> None:
+        """Remove all but the lock, the journal last: killed on the way, the folder is still known as ours."""
+        for entry in sorted(self.path.iterdir(), key=lambda entry: entry.name == JOURNAL):
             if entry.name != LOCK:
                 entry.unlink()
-        self._append({"job": self._job})
-        _sync(self.path.parent)
+
+    def _leave(self, *, keep: bool) -> None:
+        """Give the lock back, and remove the folder unless it is to be kept."""
+        if not keep:
+            with contextlib.suppress(OSError):
+                self._clear()
+            with contextlib.suppress(OSError):
+                (self.path / LOCK).unlink()  # before it is released, or it might be the next one's
+        self._lock.release()
+        if not keep:
+            with contextlib.suppress(OSError):  # somebody else may have begun there
+                if os.name == "nt":  # where an open file cannot be removed
+                    (self.path / LOCK).unlink(missing_ok=True)
+                self.path.rmdir()
 
     def _go_on(self) -> None:
         """Take over the segments of an earlier run of the same job."""

@@ -250,9 +250,10 @@ class RegionStylizer:
 
     def _affine(self, y: Tensor, *rest: Any) -> Tensor:
         """region_affine, compiled if wanted and while it can be."""
-        if self._compiled is not None:
+        compiled = self._compiled  # another thread may find just now that it cannot be
+        if compiled is not None:
             try:
-                return self._compiled(y, *rest)
+                return compiled(y, *rest)
             except Exception as error:  # whatever a compiler may say; the film goes on without it
                 self._compiled, self.compile_error = None, str(error).strip().splitlines()[0]
         return region_affine(y, *rest)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ FULL_HD = 1920 * 1080
 
 @pytest.mark.parametrize(
     ("free_bytes", "frames", "band_px"),
-    [(139 << 30, 239, 1 << 24), (8 << 30, 13, 13421772), (2 << 30, 3, 3355443), (1 << 20, 1, FEWEST_BAND_PX)],
+    [(139 << 30, 77, 1 << 24), (8 << 30, 4, 4362076), (2 << 30, 1, 1090519), (1 << 20, 1, FEWEST_BAND_PX)],
 )
 def test_what_fits_follows_the_free_memory(
     monkeypatch: pytest.MonkeyPatch, free_bytes: int, frames: int, band_px: int
@@ -64,3 +65,38 @@ def test_what_does_not_fit_at_all_is_told_with_its_size() -> None:
 
     with pytest.raises(DeviceError, match="cpu: out of memory for one frame of 64x48; give a smaller --size, or"):
         Portions(CPU, lambda: False).each(3, (48, 64), work)
+
+
+def test_a_frame_that_needs_more_room_does_not_make_portions_smaller() -> None:
+    """One frame too much for a moment (a reference is recorded): batches stay as large as they are."""
+    rooms = [False, True]
+    portions = Portions(CPU, lambda: True)
+
+    def once(part: slice) -> int:
+        if rooms and not rooms.pop(0):
+            raise torch.OutOfMemoryError
+        return part.stop
+
+    assert portions.each(1, (4, 4), once) == [1]
+    assert portions.each(16, (4, 4), once) == [16]
+    portions.forget()
+    assert portions.halved == 0
+
+
+def test_the_failed_attempt_is_let_go_before_the_next() -> None:
+    """An exception holds its frames, and they hold the tensors there was no room for."""
+    held, alive = list[weakref.ref[torch.Tensor]](), list[bool]()
+
+    def work(part: slice) -> int:
+        if not held:
+            large = torch.zeros(8)
+            held.append(weakref.ref(large))
+            raise torch.OutOfMemoryError
+        return part.stop
+
+    def shrink() -> bool:
+        alive.append(held[0]() is not None)
+        return True
+
+    assert Portions(CPU, shrink).each(1, (4, 4), work) == [1]
+    assert alive == [False]

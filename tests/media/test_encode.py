@@ -58,11 +58,13 @@ def _copy(source: Path, target: Path, options: OutputOptions = FAST) -> EncodeRe
         {"fps": Fraction(30000, 1001), "frames": 40},
         {"pts": [0, 1, 5, 6, 20, 21, 22, 40], "time_base": Fraction(1, 90)},
         {"pts": [300, 301, 302, 303], "time_base": Fraction(1, 30)},
+        {"pts": [37, 3037, 6038, 9041], "time_base": Fraction(1, 90000)},
+        {"pts": [1, 2, 3, 4], "time_base": Fraction(1001, 30000), "fps": Fraction(30000, 1001)},
         {"pts": [0, 7, 16, 133, 150, 383], "time_base": Fraction(1, 1000)},
         {"fps": 120, "frames": 30},
         {"frames": 1},
     ],
-    ids=["plain", "ntsc", "variable", "late", "milliseconds", "120", "one"],
+    ids=["plain", "ntsc", "variable", "late", "late by ticks", "late by a frame", "milliseconds", "120", "one"],
 )
 def test_count_and_times_survive(tmp_path: Path, suffix: str, clip: dict[str, object]) -> None:
     source = make_clip(tmp_path / "in.mp4", audio=False, **clip)  # type: ignore[arg-type]

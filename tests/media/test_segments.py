@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -174,3 +175,64 @@ def test_long_names_are_shortened(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="could not be written"), WorkFolder(tmp_path / "no" / "out.mp4", {}):
         pass
+
+
+def test_the_film_is_on_the_disk_before_its_segments_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target, steps = tmp_path / "out.mp4", list[str]()
+    real_sync, real_replace, real_clear = segments._sync, os.replace, WorkFolder._clear
+
+    def sync(path: Path) -> None:
+        steps.append(f"sync {path.name}")
+        real_sync(path)
+
+    def replace(source: Path, into: Path) -> None:
+        steps.append("replace")
+        real_replace(source, into)
+
+    def clear(folder: WorkFolder) -> None:
+        steps.append("clear")
+        real_clear(folder)
+
+    with WorkFolder(target, {}) as folder:
+        (folder.path / "joined.mp4").write_bytes(b"film")
+        monkeypatch.setattr(segments, "_sync", sync)
+        monkeypatch.setattr(segments.os, "replace", replace)
+        monkeypatch.setattr(WorkFolder, "_clear", clear)
+        folder.hand_over(folder.path / "joined.mp4")
+    assert steps == ["sync joined.mp4", "replace", f"sync {tmp_path.name}", "clear"]
+    assert target.read_bytes() == b"film"
+    assert [*tmp_path.iterdir()] == [target]
+
+
+@pytest.mark.parametrize("left", range(5))
+def test_a_removal_cut_short_leaves_a_folder_that_can_be_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: int
+) -> None:
+    target, removed = tmp_path / "out.mp4", [0]
+    stopped(target, 2)
+    real = Path.unlink
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        if removed[0] == left:
+            raise SystemExit
+        removed[0] += 1
+        real(path, missing_ok)
+
+    with monkeypatch.context() as patch, contextlib.suppress(SystemExit):
+        patch.setattr(Path, "unlink", unlink)
+        with WorkFolder(target, {}):
+            pass
+    with WorkFolder(target, {}) as folder:
+        assert folder.frames in (0, 8)
+    assert not parts_folder(target).exists()
+
+
+def test_a_beginning_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(WorkFolder, "_append", full)
+        with pytest.raises(OutputError, match="the disk is full"), WorkFolder(tmp_path / "out.mp4", {}):
+            pass
+    assert [*tmp_path.iterdir()] == []
