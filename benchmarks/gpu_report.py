@@ -50,7 +50,7 @@ def nvidia_smi() -> str:
 def part_tests(folder: Path) -> Rows:
     """The CUDA half of the test suite, counted test by test."""
     command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-k", "cuda", "--tb=line"]
-    command += ["--continue-on-collection-errors", "tests/stages", "tests/gpu", "tests/nets"]
+    command += ["--continue-on-collection-errors", "tests/stages", "tests/gpu", "tests/nets", "tests/test_resume.py"]
     environment = os.environ | {"STREAMSTYLE_REQUIRE": "cuda"}
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

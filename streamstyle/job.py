@@ -160,6 +160,14 @@ def identity(job: Plan, look: Look, options: Options, stylizer: Stylizer, per_se
     }
 
 
+def workers_for(threads: int) -> int:
+    """How many workers share a CPU's threads: as many as leave the fewest idle, at most MOST_WORKERS."""
+    return max(
+        range(1, min(MOST_WORKERS, threads) + 1),
+        key=lambda workers: (workers > 1, threads // workers * workers, workers),
+    )
+
+
 class River:
     """The threads of a job and what they waited for.
 
@@ -186,7 +194,7 @@ class River:
         self.first_frame_at: float | None = None
         self._depth, self._on_frames, self._expected = depth, on_frames, expected
         on_cpu, threads = device.type == "cpu", torch.get_num_threads()
-        self._workers = min(MOST_WORKERS, threads) if on_cpu else CUDA_WORKERS
+        self._workers = workers_for(threads) if on_cpu else CUDA_WORKERS
         each = max(1, threads // self._workers) if on_cpu else threads
         self._setup = functools.partial(torch.set_num_threads, each)
         self._restore = functools.partial(torch.set_num_threads, threads)

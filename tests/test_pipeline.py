@@ -23,7 +23,7 @@ from streamstyle import cli, pipeline
 from streamstyle.config import AnalysisOptions, Options, OutputOptions, StyleOptions
 from streamstyle.errors import OptionError, OutputError
 from streamstyle.frames import FrameBatch
-from streamstyle.job import MOST_WORKERS, Report
+from streamstyle.job import MOST_WORKERS, Report, workers_for
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.decode import decode
 from streamstyle.media.probe import probe
@@ -207,6 +207,13 @@ def test_in_turn_on_one_thread_it_is_the_same_film(clip: Path, tmp_path: Path) -
         assert set(report.queues) == ({"decode", "read", "paint"} if overlap else set())
         assert 0 < report.first_frame_s <= report.seconds
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("threads", "workers"), [(1, 1), (2, 2), (3, 3), (4, 4), (5, 4), (6, 3), (7, 3), (8, 4), (9, 3), (16, 4), (64, 4)]
+)
+def test_a_cpus_threads_are_dealt_out(threads: int, workers: int) -> None:
+    assert workers_for(threads) == workers
 
 
 # -- every option ---------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Painting:
-    """A whole job, three threads overlapped: decode, paint, encode.
+    """A whole job, its threads overlapped: decode, read, paint, encode.
 
     Attributes:
         styles: how many its Look has; fewer than asked where the film has too few objects.
