@@ -94,9 +94,9 @@ def bench_peer(folder: Path) -> list[dict[str, Any]]:
             fps[name].append(240 / (time.perf_counter() - began))
     medians = {name: spread(values)["median"] for name, values in fps.items()}
     rows = [figure(f"{name}, 640x360, whole process", value, "fps") for name, value in medians.items()]
-    rows.append(figure("one style / peer", medians["one style"] / medians["peer"], "x", goal=2.5))
+    rows.append(figure("one style / peer", medians["one style"] / medians["peer"], "x", goal=3))
     several = medians["three styles, objects tracked"] / medians["peer"]
-    return [*rows, figure("three styles, objects tracked / peer", several, "x", goal=1.5)]
+    return [*rows, figure("three styles, objects tracked / peer", several, "x", goal=2)]
 
 
 def bench_picture(folder: Path) -> list[dict[str, Any]]:
