@@ -25,7 +25,7 @@ from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.audio import AudioSource
 from streamstyle.media.decode import decode
 from streamstyle.media.encode import encode
-from streamstyle.pipeline import QUEUE_BATCHES, stylize
+from streamstyle.pipeline import QUEUE_BATCHES, stack, stylize
 from streamstyle.preview import describe_objects
 from streamstyle.styles import STYLES
 from streamstyle.stylizer import Stylizer
@@ -63,11 +63,7 @@ class Film:
 
     def batches(self, size: int) -> Iterator[FrameBatch]:
         """Its frames in batches."""
-        index = 0
-        with closing(rebatch(self.decoded(), size)) as groups:  # type: ignore[type-var]
-            for group in groups:
-                yield FrameBatch.stack(group, index)
-                index += len(group)
+        return stack(rebatch(self.decoded(), size), 0, torch.device("cpu"))
 
 
 class Ticks:

@@ -105,11 +105,6 @@ class VideoEncoder:
         """The file a closed segment of its packets goes to."""
         return ".mov" if self.name == SOFTWARE["prores"] else ".mp4"
 
-    @property
-    def is_hardware(self) -> bool:
-        """Whether it is a hardware encoder: fast, but not the same packets on every machine."""
-        return self.name.endswith(HARDWARE)
-
 
 def choose_encoder(
     options: OutputOptions, path: str | Path, *, size: tuple[int, int], format_name: str, fps: Fraction

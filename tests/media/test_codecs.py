@@ -243,7 +243,7 @@ class StandIn:
         monkeypatch.setattr(codecs, "encoder_context", self._context)
 
     def _context(self, encoder: VideoEncoder, **job):
-        if not encoder.is_hardware:
+        if encoder.name not in HARDWARE:
             return self._real(encoder, **job)
         self.tried.append(encoder.name)
         if encoder.name not in self._working:
@@ -262,7 +262,12 @@ class StandIn:
 def test_auto_takes_the_first_hardware_that_works(monkeypatch):
     stand_in = StandIn(monkeypatch, "h264_qsv", "h264_amf")
     chosen = choose()
-    assert (chosen.name, chosen.pix_fmt, chosen.codec_tag, chosen.is_hardware) == ("h264_qsv", "nv12", "avc1", True)
+    assert (chosen.name, chosen.pix_fmt, chosen.codec_tag, chosen.name in HARDWARE) == (
+        "h264_qsv",
+        "nv12",
+        "avc1",
+        True,
+    )
     assert stand_in.tried == ["h264_nvenc", "h264_qsv"]
 
 
