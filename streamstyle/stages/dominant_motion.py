@@ -1,0 +1,197 @@
+"""The camera's motion: one homography that most of the flow agrees with, and how far each pixel is from it.
+
+::
+
+    flow on a coarse grid      affine motions of triples      the best of them, refined       what moves by itself
+    → → → → → → → →            triple 1:  cost 310            as a homography, points
+    → → ↑ ↑ → → → →      →     triple 2:  cost  91      →     that disagree weighing    →     residual = |flow - H|
+    → → ↑ ↑ → → → →            ...                            less and less
+
+The triples are the same each time (a low-discrepancy sequence), so the same flow gives the same motion.
+
+Source: Fischler and Bolles 1981 (sample consensus), Torr and Zisserman 2000 (soft scores), Geman and McClure 1985 (the
+weights), Roberts 2018 (the sequence). Differs: three points propose an affine motion, for four of a real flow propose
+wild perspective; the refinement finds the perspective.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor
+
+from streamstyle.errors import ShapeError
+
+POINTS = 512
+"""At most so many points of the flow are asked."""
+TRIPLES = 64
+"""With 40 % of the points moving by themselves, the odds that no triple is all camera are 1 in 5 million."""
+ROUNDS = 5
+"""Of the refinement; the last two weigh by inlier_px, the first by four times as much."""
+REACHES = (1, 2, 4)
+"""A proposal is chosen for each of these, times inlier_px: perspective bends a camera's motion so far away from affine
+that an object's plain shift may fit more points closely. Refined, the true one fits the most."""
+SMALLEST_AREA = 0.02
+"""Of a triple, with the longer side of the picture 2: below it the triple proposes a shift alone."""
+RIDGE = 1e-6
+"""Pull towards no motion, as a share of the points' weight: it decides only what the points leave open."""
+_STEPS = (0.8191725134, 0.6710436067, 0.5497004779)
+"""Powers of the root of x^4 = x + 1: steps of the sequence that fills a cube evenly (Roberts 2018)."""
+
+
+def dominant_motion(flow: Tensor, weight: Tensor | None = None, *, inlier_px: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Fit the homography that most of the flow follows.
+
+    Args:
+        flow: [N, H, W, 2] float32 (dx, dy) px, finite.
+        weight: [N, H, W] bool or float32 0 .. 1, how far each pixel counts; None for all the same. A frame in which
+            nothing counts has no motion.
+        inlier_px: a point this far off counts a quarter.
+
+    Returns:
+        homography: [N, 3, 3] float32, from (x, y, 1) px to where it went, the last entry 1.
+        residual: [N, H, W] float32 px between the flow and the homography's motion, of every pixel.
+
+    Raises:
+        ShapeError: flow is not float32 [N, H, W, 2], or weight does not fit it.
+
+    Cost: no synchronisation; two reads of the flow. On a CPU 1.5 to 2.5 ms a frame at 427x240, least in batches.
+    """
+    _check(flow, weight)
+    if flow.numel() == 0:
+        return torch.eye(3, device=flow.device).expand(len(flow), 3, 3).clone(), flow.new_zeros(flow.shape[:3])
+    height, width = flow.shape[1:3]
+    scale = max(height, width) / 2
+    rows, columns = _grid(height, width, flow.device)
+    centre = flow.new_tensor([(width - 1) / 2, (height - 1) / 2])
+    points = (torch.stack([columns, rows], 1) - centre) / scale
+    moves = flow[:, rows, columns] / scale
+    counts = moves.new_ones(moves.shape[:2]) if weight is None else weight[:, rows, columns].float()
+    motions = _proposed(points, moves, counts, inlier_px / scale)
+    motion = _refined(points, moves, counts, motions, inlier_px / scale)
+    homography = _in_pixels(motion, centre, scale)
+    return homography, _residual(flow, homography)
+
+
+def _check(flow: Tensor, weight: Tensor | None) -> None:
+    if flow.ndim != 4 or flow.shape[3] != 2 or flow.dtype != torch.float32:
+        raise ShapeError(f"flow must be float32 [N, H, W, 2], got {flow.dtype} {[*flow.shape]}")
+    if weight is None:
+        return
+    if weight.shape != flow.shape[:3] or weight.dtype not in (torch.bool, torch.float32):
+        raise ShapeError(
+            f"weight must be bool or float32 {[*flow.shape[:3]]} as flow is, got {weight.dtype} {[*weight.shape]}"
+        )
+
+
+def _grid(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Rows and columns of at most POINTS pixels, spread evenly."""
+    step = 1
+    while -(-height // step) * -(-width // step) > POINTS:
+        step += 1
+    rows = torch.arange((height - 1) % step // 2, height, step, device=device)
+    columns = torch.arange((width - 1) % step // 2, width, step, device=device)
+    rows, columns = torch.meshgrid(rows, columns, indexing="ij")
+    return rows.flatten(), columns.flatten()
+
+
+@functools.cache
+def _quantiles(device: torch.device) -> Tensor:
+    """[TRIPLES * 3] float32 in 0 .. 1, the same each time."""
+    turns = torch.arange(1, TRIPLES + 1, device=device)[:, None] * torch.tensor(_STEPS, device=device)
+    return ((turns + 0.5) % 1).flatten()
+
+
+def _proposed(points: Tensor, moves: Tensor, counts: Tensor, inlier: float) -> Tensor:
+    """The motions [N, REACHES, 8] of the triples that most points agree with, one for each reach; see _refined."""
+    affine = _of_triples(points, moves, counts)
+    ones = torch.cat([points, points.new_ones(len(points), 1)], 1)
+    off = (affine.flatten(1, 2) @ ones.T).unflatten(1, (TRIPLES, 2)).sub_(moves.transpose(1, 2)[:, None])
+    squares = off.square_().sum(2)
+    costs = [squares / (squares + (reach * inlier) ** 2) @ counts[..., None] for reach in REACHES]
+    chosen = torch.cat(costs, 2).argmin(1)[..., None]
+    best = affine.flatten(2).gather(1, chosen.expand(-1, -1, 6))
+    return torch.cat([best, torch.zeros_like(best[..., :2])], 2)
+
+
+def _of_triples(points: Tensor, moves: Tensor, counts: Tensor) -> Tensor:
+    """The affine motions of TRIPLES points that count: [N, TRIPLES, 2, 3], what x, y and 1 add to x and to y."""
+    # Whole numbers: sums of floats may depend on the device's order, and with them which points are drawn.
+    below = (counts * 255).round().int().cumsum(1)
+    wanted = (_quantiles(points.device) * below[:, -1:]).floor()
+    drawn = torch.searchsorted(below, wanted.long(), right=True).clamp_(max=len(points) - 1)
+    at = points[drawn].unflatten(1, (TRIPLES, 3))
+    went = moves.gather(1, drawn[..., None].expand(-1, -1, 2)).unflatten(1, (TRIPLES, 3))
+    (a, b), (u, v) = (sides.unbind(2) for sides in (at[:, :, 1:] - at[:, :, :1], went[:, :, 1:] - went[:, :, :1]))
+    area = a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
+    share = torch.where(area.abs() < SMALLEST_AREA, 0.0, 1 / area)[..., None]
+    along_x = (u * b[..., 1:] - v * a[..., 1:]) * share
+    along_y = (v * a[..., :1] - u * b[..., :1]) * share
+    shift = went[:, :, 0] - along_x * at[:, :, 0, :1] - along_y * at[:, :, 0, 1:]
+    return torch.stack([along_x, along_y, shift], 3)
+
+
+def _refined(points: Tensor, moves: Tensor, counts: Tensor, motions: Tensor, inlier: float) -> Tensor:
+    """The best of the motions [N, S, 8] after least squares, each point weighing by how well it agreed before.
+
+    A motion is (a b c d e f g h): (1 + g x + h y)(x + dx) = x + a x + b y + c, and likewise d e f for y. What is solved
+    for is the motion and not the position, so the error of float32 is a share of the motion.
+    """
+    rows, wanted = _equations(points, moves)
+    motion, counts = motions[..., None], counts[:, None]
+    ridge = torch.eye(8, device=moves.device) * RIDGE
+    # 1 where nothing counts: the answer is no motion, not 0 / 0.
+    ridge = ridge * counts.sum(2)[..., None, None].clamp(min=1)
+    for left in reversed(range(ROUNDS)):
+        squares, depth = _distances(points, rows, wanted, motion)
+        reach = (inlier * max(left, 1)) ** 2
+        trust = counts * (reach / (squares + reach)).square_() / depth.square()
+        weighted = rows * trust.repeat(1, 1, 2)[..., None]
+        square = weighted.transpose(2, 3) @ rows + ridge
+        motion = torch.linalg.solve_ex(square, weighted.transpose(2, 3) @ wanted)[0]
+    squares, _ = _distances(points, rows, wanted, motion)
+    best = (counts * squares / (squares + inlier**2)).sum(2).argmin(1)
+    return motion[torch.arange(len(motion), device=motion.device), best, :, 0]
+
+
+def _equations(points: Tensor, moves: Tensor) -> tuple[Tensor, Tensor]:
+    """Of M points, what [N, 1, 2 M, 8] times a motion should be [N, 1, 2 M, 1]: first for x, then for y."""
+    ahead = points + moves
+    linear = torch.cat([points, points.new_ones(len(points), 1)], 1).expand(len(moves), -1, -1)
+    none = torch.zeros_like(linear)
+    perspective = -ahead[..., None] * points[:, None]  # [N, M, 2, 2]: of x and of y, of g and of h
+    upper = torch.cat([linear, none, perspective[:, :, 0]], 2)
+    lower = torch.cat([none, linear, perspective[:, :, 1]], 2)
+    return torch.cat([upper, lower], 1)[:, None], moves.transpose(1, 2).reshape(len(moves), 1, -1, 1)
+
+
+def _distances(points: Tensor, rows: Tensor, wanted: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
+    """Square of how far each point is from a motion [N, S, 8, 1], and its depth there: each [N, S, M]."""
+    depth = 1 + (points @ motion[:, :, 6:])[..., 0]
+    off = (rows @ motion - wanted)[..., 0].unflatten(2, (2, -1)) / depth[:, :, None]
+    return off.square_().sum(2), depth
+
+
+def _in_pixels(motion: Tensor, centre: Tensor, scale: float) -> Tensor:
+    """The homography [N, 3, 3] between pixels, of a motion between points around the centre."""
+    one = torch.eye(3, device=motion.device)
+    matrix = torch.cat([motion, torch.zeros_like(motion[:, :1])], 1).unflatten(1, (3, 3)) + one
+    to_pixels = one * one.new_tensor([scale, scale, 1])
+    to_pixels[:2, 2] = centre
+    to_points = one / one.new_tensor([scale, scale, 1])
+    to_points[:2, 2] = -centre / scale
+    homography = to_pixels @ matrix @ to_points
+    return homography / homography[:, 2:, 2:]
+
+
+def _residual(flow: Tensor, homography: Tensor) -> Tensor:
+    """Length [N, H, W] of what the homography leaves of the flow."""
+    height, width = flow.shape[1:3]
+    x = torch.arange(width, device=flow.device, dtype=torch.float32)
+    y = torch.arange(height, device=flow.device, dtype=torch.float32)[:, None]
+    (to_x, to_y, to_1) = ([entry[:, None, None] for entry in row.unbind(1)] for row in homography.unbind(1))
+    share = 1 / (to_1[0] * x + (to_1[1] * y + to_1[2]))
+    dx = (to_x[0] * x + (to_x[1] * y + to_x[2])).mul_(share).sub_(flow[..., 0]).sub_(x)
+    dy = (to_y[0] * x + (to_y[1] * y + to_y[2])).mul_(share).sub_(flow[..., 1]).sub_(y)
+    return dx.square_().addcmul_(dy, dy).sqrt_()
