@@ -26,8 +26,8 @@
 // Source  search and blend: Kroeger et al. 2016 (DIS); the equations: Brox et al. 2004, Zimmer et al. 2011 (their
 //         normalisation); occlude: Sundaram et al. 2010. Differs: patches ask their neighbours (Barnes et al. 2009),
 //         several rounds; only gradients are compared, not levels, so a change of light costs nothing.
-// Bytes   per pixel of a level: halve 1.25, enlarge 10, search 4 rounds of 2 and more from L1, blend 10; of 4 passes
-//         each: warp 18, equations 25, relax 48; occlude 17.
+// Bytes   per pixel of a level: enlarge 10; search 3 a round, and much from L1; blend 10; warp 17, equations 33, relax
+//         40, which reads its borders 2.25 times through L2. Halve 1.25, occlude 17.
 #include "common.cuh"
 
 #define PATCH 8

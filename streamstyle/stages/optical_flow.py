@@ -52,8 +52,7 @@ def optical_flow(source: Tensor, target: Tensor, *, impl: str = "auto") -> Tenso
     Raises:
         ShapeError: the pictures are not uint8 [N, H, W] of one shape on one device, or a side is over MOST_PX.
 
-    Cost: 17 launches a level and 2 a halving, no synchronisation; some 130 bytes a pixel of the finest level, half the
-    size. On a CPU 2 to 5 ms a frame at 427x240 on one core; "ref" about 1 s.
+    Cost: 17 launches a level and 2 a halving, no synchronisation; some 130 bytes a pixel, all levels together. On a CPU 2 to 5 ms a frame at 427x240 on one core; "ref" about 1 s.
     """
     _check("pictures", source, target, 3, torch.uint8, "uint8 [N, H, W]")
     if max(source.shape[1:]) > MOST_PX:
