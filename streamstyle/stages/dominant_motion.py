@@ -138,38 +138,37 @@ def _refined(points: Tensor, moves: Tensor, counts: Tensor, motions: Tensor, inl
     A motion is (a b c d e f g h): (1 + g x + h y)(x + dx) = x + a x + b y + c, and likewise d e f for y. What is solved
     for is the motion and not the position, so the error of float32 is a share of the motion.
     """
-    rows, wanted = _equations(points, moves)
-    motion, counts = motions[..., None], counts[:, None]
-    ridge = torch.eye(8, device=moves.device) * RIDGE
+    equations = _equations(points, moves)
+    answers, counts = equations.transpose(1, 2), counts[:, None]
     # 1 where nothing counts: the answer is no motion, not 0 / 0.
-    ridge = ridge * counts.sum(2)[..., None, None].clamp(min=1)
+    ridge = torch.eye(8, device=moves.device) * (RIDGE * counts.sum(2)[..., None, None].clamp(min=1))
     for left in reversed(range(ROUNDS)):
-        squares, depth = _distances(points, rows, wanted, motion)
+        squares, depth = _distances(points, equations, motions)
         reach = (inlier * max(left, 1)) ** 2
-        trust = counts * (reach / (squares + reach)).square_() / depth.square()
-        weighted = rows * trust.repeat(1, 1, 2)[..., None]
-        square = weighted.transpose(2, 3) @ rows + ridge
-        motion = torch.linalg.solve_ex(square, weighted.transpose(2, 3) @ wanted)[0]
-    squares, _ = _distances(points, rows, wanted, motion)
+        trust = counts * (reach / (squares + reach)).square_() / depth.square_()
+        weighted = equations[:, None, :8] * trust.repeat(1, 1, 2)[:, :, None]
+        normal = (weighted.flatten(1, 2) @ answers).unflatten(1, (-1, 8))
+        motions = torch.linalg.solve_ex(normal[..., :8] + ridge, normal[..., 8])[0]
+    squares, _ = _distances(points, equations, motions)
     best = (counts * squares / (squares + inlier**2)).sum(2).argmin(1)
-    return motion[torch.arange(len(motion), device=motion.device), best, :, 0]
+    return motions[torch.arange(len(motions), device=motions.device), best]
 
 
-def _equations(points: Tensor, moves: Tensor) -> tuple[Tensor, Tensor]:
-    """Of M points, what [N, 1, 2 M, 8] times a motion should be [N, 1, 2 M, 1]: first for x, then for y."""
-    ahead = points + moves
-    linear = torch.cat([points, points.new_ones(len(points), 1)], 1).expand(len(moves), -1, -1)
+def _equations(points: Tensor, moves: Tensor) -> Tensor:
+    """[N, 9, 2 M]: what each of M points multiplies a motion with, and what that should be; of x, then of y."""
+    ahead = (points + moves).transpose(1, 2)
+    linear = torch.cat([points.T, points.new_ones(1, len(points))]).expand(len(moves), -1, -1)
     none = torch.zeros_like(linear)
-    perspective = -ahead[..., None] * points[:, None]  # [N, M, 2, 2]: of x and of y, of g and of h
-    upper = torch.cat([linear, none, perspective[:, :, 0]], 2)
-    lower = torch.cat([none, linear, perspective[:, :, 1]], 2)
-    return torch.cat([upper, lower], 1)[:, None], moves.transpose(1, 2).reshape(len(moves), 1, -1, 1)
+    upper, lower = torch.cat([linear, none], 1), torch.cat([none, linear], 1)
+    # [N, 3, 2, M]: of x and of y, what g and h are multiplied with, and the answer.
+    others = torch.cat([-ahead[:, None] * points.T[:, None], moves.transpose(1, 2)[:, None]], 1)
+    return torch.cat([torch.cat([upper, others[:, :, 0]], 1), torch.cat([lower, others[:, :, 1]], 1)], 2)
 
 
-def _distances(points: Tensor, rows: Tensor, wanted: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
-    """Square of how far each point is from a motion [N, S, 8, 1], and its depth there: each [N, S, M]."""
-    depth = 1 + (points @ motion[:, :, 6:])[..., 0]
-    off = (rows @ motion - wanted)[..., 0].unflatten(2, (2, -1)) / depth[:, :, None]
+def _distances(points: Tensor, equations: Tensor, motions: Tensor) -> tuple[Tensor, Tensor]:
+    """Square of how far each point is from motions [N, S, 8], and its depth there: each [N, S, M]."""
+    depth = (motions[..., 6:] @ points.T).add_(1)
+    off = (motions @ equations[:, :8]).sub_(equations[:, None, 8]).unflatten(2, (2, -1)).div_(depth[:, :, None])
     return off.square_().sum(2), depth
 
 

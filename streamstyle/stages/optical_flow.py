@@ -9,8 +9,9 @@
     └──┘   └┘      ←           ├─┼─┤   →                       ↗ → → →       →        ↗ ↗ → →
                                └─┴─┘
 
-The finest level is half the picture's size: at full size it costs four times as much and moves few pixels' flow by more
-than a quarter of a pixel. A CPU takes OpenCV's search instead, which is 100 times as fast there and less accurate.
+The finest level is half the picture's size: on two rendered pairs with true flow the mean error is 2.36 and 0.64 px,
+and 2.08 and 0.62 from full size, at four times the cost. A CPU takes OpenCV's search instead (3.25 and 0.74 px): these
+passes would take 20 times as long there.
 
 Source: Kroeger et al. 2016, "Fast Optical Flow using Dense Inverse Search"; Barnes et al. 2009, "PatchMatch", for the
 neighbours; Brox et al. 2004 and Zimmer et al. 2011 for the smoothing; Sundaram et al. 2010 for occlusion. Differs: see
@@ -52,7 +53,8 @@ def optical_flow(source: Tensor, target: Tensor, *, impl: str = "auto") -> Tenso
     Raises:
         ShapeError: the pictures are not uint8 [N, H, W] of one shape on one device, or a side is over MOST_PX.
 
-    Cost: 17 launches a level and 2 a halving, no synchronisation; some 130 bytes a pixel, all levels together. On a CPU 2 to 5 ms a frame at 427x240 on one core; "ref" about 1 s.
+    Cost: 17 launches a level and 2 a halving, no synchronisation; some 130 bytes a pixel, all levels together. On a CPU
+    2 to 5 ms a frame at 427x240 on one core; "ref" about 1 s.
     """
     _check("pictures", source, target, 3, torch.uint8, "uint8 [N, H, W]")
     if max(source.shape[1:]) > MOST_PX:
@@ -188,7 +190,7 @@ def _occlusion_cpu(forward: np.ndarray, backward: np.ndarray, share: float, slac
     home = cv2.remap(backward, x, y, interpolation=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
     def squares(flow: np.ndarray) -> np.ndarray:
-        return np.einsum("hwc,hwc->hw", flow, flow)
+        return flow[..., 0] ** 2 + flow[..., 1] ** 2
 
     apart = squares(forward + home) > share * (squares(forward) + squares(home)) + slack_px2
     return apart | (x < -0.5) | (y < -0.5) | (x > width - 0.5) | (y > height - 0.5)
