@@ -123,7 +123,7 @@ DEVICE int sample(Picture<u8> at, int y, int x, Fixed by) {
 
 // A patch of source, spread over a warp.
 struct Patch {
-    int top, left, pixels;           // pixels in the picture
+    int top, left, pixels;             // pixels in the picture
     int level[PER], gx[PER], gy[PER];  // of the lane's pixels: 1/16 level; differences over 2 px, 0 outside
     bool inside[PER];
     i64 sum_x, sum_y;

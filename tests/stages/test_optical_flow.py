@@ -301,6 +301,12 @@ def test_occlusion_of_any_flow_is_the_references(way, reach):
         assert torch.equal(found, expected)
 
 
+def test_a_flow_may_begin_anywhere_in_memory(way):
+    forward, backward = (torch.randn(1, 12, 15, 2, device=way.device) for _ in range(2))
+    views = [torch.cat([flow.new_zeros(1), flow.flatten()])[1:].view_as(flow) for flow in (forward, backward)]
+    assert torch.equal(occlusion(*views, impl=way.impl), occlusion(forward, backward, impl=way.impl))
+
+
 def test_the_threshold_is_the_published_one(way):
     forward = torch.zeros(1, 1, 4, 2, device=way.device)
     backward = torch.zeros(1, 1, 4, 2, device=way.device)
