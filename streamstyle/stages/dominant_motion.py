@@ -7,8 +7,8 @@
     → → ↑ ↑ → → → →      →     triple 2:  cost  91      →     that disagree weighing    →     residual = |flow - H|
     → → ↑ ↑ → → → →            ...                            less and less
 
-On eight DAVIS sequences the residual of OpenCV's flow is larger in the object than outside it with odds of .95 (area under
-the ROC curve; .96 with the kernels' flow), the length of the flow itself with .16: cameras follow objects.
+On eight DAVIS sequences the residual of OpenCV's flow tells the object from the rest with an area under the ROC curve of
+.95 (.96 with the kernels' flow); the length of the flow itself with .16, for cameras follow objects.
 
 The triples are the same each time (a low-discrepancy sequence), so the same flow gives the same motion.
 
