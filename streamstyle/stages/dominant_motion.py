@@ -66,17 +66,12 @@ def dominant_motion(flow: Tensor, weight: Tensor | None = None, *, inlier_px: fl
     _check(flow, weight)
     if flow.numel() == 0:
         return torch.eye(3, device=flow.device).expand(len(flow), 3, 3).clone(), flow.new_zeros(flow.shape[:3])
-    height, width = flow.shape[1:3]
-    scale = max(height, width) / 2
-    rows, columns = _grid(height, width, flow.device)
-    centre = flow.new_tensor([(width - 1) / 2, (height - 1) / 2])
-    points = (torch.stack([columns, rows], 1) - centre) / scale
-    moves = flow[:, rows, columns] / scale
-    counts = moves.new_ones(moves.shape[:2]) if weight is None else weight[:, rows, columns].float()
-    motions = _proposed(points, moves, counts, inlier_px / scale)
-    motion = _refined(points, moves, counts, motions, inlier_px / scale)
-    homography = _in_pixels(motion, centre, scale)
-    return homography, _residual(flow, homography)
+    if flow.device.type != "cpu":
+        return _fitted(flow, weight, inlier_px)
+    weights = [None] * len(flow) if weight is None else weight.split(1)
+    found = [_fitted(*frame, inlier_px) for frame in zip(flow.split(1), weights, strict=True)]  # Note [Few numbers]
+    homographies, residuals = zip(*found, strict=True)
+    return torch.cat(homographies), torch.cat(residuals)
 
 
 def _check(flow: Tensor, weight: Tensor | None) -> None:
@@ -88,6 +83,20 @@ def _check(flow: Tensor, weight: Tensor | None) -> None:
         raise ShapeError(
             f"weight must be bool or float32 {[*flow.shape[:3]]} as flow is, got {weight.dtype} {[*weight.shape]}"
         )
+
+
+def _fitted(flow: Tensor, weight: Tensor | None, inlier_px: float) -> tuple[Tensor, Tensor]:
+    height, width = flow.shape[1:3]
+    scale = max(height, width) / 2
+    rows, columns = _grid(height, width, flow.device)
+    centre = flow.new_tensor([(width - 1) / 2, (height - 1) / 2])
+    points = (torch.stack([columns, rows], 1) - centre) / scale
+    moves = flow[:, rows, columns] / scale
+    counts = moves.new_ones(moves.shape[:2]) if weight is None else weight[:, rows, columns].float()
+    motions = _proposed(points, moves, counts, inlier_px / scale)
+    motion = _refined(points, moves, counts, motions, inlier_px / scale)
+    homography = _in_pixels(motion, centre, scale)
+    return homography, _residual(flow, homography)
 
 
 def _grid(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
