@@ -32,15 +32,13 @@
 
 #define PATCH 8
 #define STRIDE 4
-#define AREA (PATCH * PATCH)
-#define PER (AREA / WARP)  // pixels of a lane
-#define STEPS 4            // Gauss-Newton steps of a round
-#define DAMPING 4          // of a step, in squared levels: keeps patches without texture where they are
-#define SWEEPS 4           // of relax, each red and black
+#define PER (PATCH * PATCH / WARP)  // pixels of a lane
+#define STEPS 4                    // Gauss-Newton steps of a round
+#define DAMPING 4                  // of a step, in squared levels: keeps patches without texture where they are
+#define SWEEPS 4                   // of relax, each red and black
 #define TILE 32
 #define BORDER (2 * SWEEPS)
 #define SPAN (TILE + 2 * BORDER)
-#define LARGEST 1073741824.0f
 
 // A float whose products are never fused with a sum: the reference's numbers to the last bit.
 struct Real {
@@ -96,14 +94,12 @@ KERNEL optical_flow_enlarge(const float* __restrict__ flow, float* __restrict__ 
     }
 }
 
-// -- samples ----------------------------------------------------------------------------------------------------------
-
 struct Fixed {
     int x, y;  // 1/256 px
 };
 DEVICE int fixed(Real px) {
     Real scaled = px * real(256) + real(0.5f);
-    return (int)floorf(smaller(larger(scaled.is, -LARGEST), LARGEST));
+    return (int)floorf(smaller(larger(scaled.is, -1073741824.0f), 1073741824.0f));  // 2^30
 }
 DEVICE Fixed fixed(Motion motion) { return Fixed{fixed(motion.x), fixed(motion.y)}; }
 
@@ -136,8 +132,7 @@ struct Left {
 };
 
 DEVICE void load(Patch& patch, Picture<u8> source, int top, int left) {
-    int pixels = 0;
-    int x = 0, y = 0, xx = 0, xy = 0, yy = 0;
+    int pixels = 0, x = 0, y = 0, xx = 0, xy = 0, yy = 0;
     for (int k = 0; k < PER; ++k) {
         int i = k * WARP + lane_id(), row = top + i / PATCH, column = left + i % PATCH;
         bool inside = row >= 0 && row < source.height && column >= 0 && column < source.width;
@@ -281,12 +276,10 @@ struct Slopes {
     MEMBER int mean(int y, int x) const { return source(y, x) * 16 + warped(y, x); }
     MEMBER int change(int y, int x) const { return warped(y, x) - source(y, x) * 16; }
     MEMBER int along_x(int y, int x) const {
-        x = clamped(x, source.width);
-        return mean(y, x + 1) - mean(y, x - 1);
+        return mean(y, clamped(x, source.width) + 1) - mean(y, clamped(x, source.width) - 1);
     }
     MEMBER int along_y(int y, int x) const {
-        y = clamped(y, source.height);
-        return mean(y + 1, x) - mean(y - 1, x);
+        return mean(clamped(y, source.height) + 1, x) - mean(clamped(y, source.height) - 1, x);
     }
 };
 
@@ -324,8 +317,7 @@ KERNEL optical_flow_equations(const u8* __restrict__ source, const int* __restri
 // pixel's motion in a row of SPAN, `own` to its terms, `stiff` to its stiffness.
 DEVICE void relax(Motion* at, const float* own, const float* stiff, int y, int x, int height, int width) {
     i64 plane = (i64)height * width;
-    int steps[4] = {1, -1, SPAN, -SPAN};
-    int jumps[4] = {1, -1, width, -width};
+    int steps[4] = {1, -1, SPAN, -SPAN}, jumps[4] = {1, -1, width, -width};
     bool there[4] = {x + 1 < width, x > 0, y + 1 < height, y > 0};
     Real total = real(0), dx = real(0), dy = real(0);
     for (int k = 0; k < 4; ++k) {
