@@ -103,7 +103,14 @@ def part_exercise(folder: Path) -> Rows:
     import torch
 
     from streamstyle.frames import ColorTags
-    from streamstyle.stages import color, connected_components, label_overlap, otsu_threshold, region_stats
+    from streamstyle.stages import (
+        color,
+        connected_components,
+        label_overlap,
+        optical_flow,
+        otsu_threshold,
+        region_stats,
+    )
     from streamstyle.stages.composite import composite
     from streamstyle.stages.stylize_regions import affine_into
 
@@ -116,6 +123,7 @@ def part_exercise(folder: Path) -> Rows:
     deep = (torch.randint(0, 1024, (2, 70, 90), device="cuda")).to(torch.uint16)
     y, scale = torch.rand(2, 70, 90, 32, device="cuda"), torch.rand(5, 32, device="cuda")
     index = torch.randint(0, 5, (2, 70, 90), dtype=torch.int32, device="cuda")
+    flow = 4 * torch.randn(2, 70, 90, 2, device="cuda")
     blank = torch.zeros(2, 32, 72, 92, device="cuda").to(memory_format=torch.channels_last)
     both: dict[str, Callable[[str], Any]] = {
         "otsu local": lambda impl: otsu_threshold.otsu_threshold(edges, impl=impl),
@@ -148,6 +156,8 @@ def part_exercise(folder: Path) -> Rows:
         "few regions": lambda impl: region_stats.limit_regions(
             (edges // 16).int(), region_stats.region_areas((edges // 16).int(), 16), 5, impl=impl
         )[0],
+        "flow": lambda impl: optical_flow.optical_flow(edges, edges.roll((2, 3), (1, 2)), impl=impl),
+        "occlusion": lambda impl: optical_flow.occlusion(flow, -flow, impl=impl),
         "areas": lambda impl: region_stats.region_areas((edges // 16).int(), 16, impl=impl),
         "overlap": lambda impl: label_overlap.label_overlap((edges // 16).int(), (edges % 9).int(), 16, 9, impl=impl),
     }

@@ -27,6 +27,7 @@ typedef unsigned long long u64;
 #define WARP 32
 #define ALL_LANES 0xffffffffu
 #define DEVICE __device__ __forceinline__
+#define MEMBER __device__ __forceinline__  // DEVICE for a member of a struct
 #define KERNEL extern "C" __global__ void
 
 DEVICE int lane_id() { return threadIdx.x % WARP; }

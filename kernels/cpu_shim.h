@@ -21,6 +21,7 @@
 #define __shared__ static thread_local
 #define __launch_bounds__(...)
 #define DEVICE static inline
+#define MEMBER inline
 #define KERNEL static void
 
 struct ShimIndex {

@@ -1,14 +1,114 @@
-"""Dense optical flow on the host, and label maps carried by it."""
+"""Dense optical flow: where each pixel of a picture is in another; label maps carried by it; what it cannot follow.
+
+::
+
+    both pictures, halved      patches of 8 px, each 4 px      blended to pixels      smoothed where gradients
+    until they are small       ask their neighbours, then      by how well they       say little
+    ┌──┐                       step downhill, 4 rounds         fit
+    │  │ → ┌┐  coarse to fine  ┌─┬─┐                           ↗ ↗ → →                ↗ ↗ → →
+    └──┘   └┘      ←           ├─┼─┤   →                       ↗ → → →       →        ↗ ↗ → →
+                               └─┴─┘
+
+The finest level is half the picture's size: on two rendered pairs with true flow the mean error is 2.36 and 0.64 px,
+and 2.08 and 0.62 from full size, at four times the cost. A CPU takes OpenCV's search instead (3.25 and 0.74 px): these
+passes would take 20 times as long there.
+
+Source: Kroeger et al. 2016, "Fast Optical Flow using Dense Inverse Search"; Barnes et al. 2009, "PatchMatch", for the
+neighbours; Brox et al. 2004 and Zimmer et al. 2011 for the smoothing; Sundaram et al. 2010 for occlusion. Differs: see
+kernels/optical_flow.cu. The reference is optical_flow_ref.py.
+"""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
+import torch
+from torch import Tensor
 
 from streamstyle.errors import ShapeError
+from streamstyle.gpu.kernels import chosen, launch
+from streamstyle.stages.optical_flow_ref import PASSES, ROUNDS, first_motions, flow_ref, halvings, occlusion_ref
 
+STEM = "optical_flow"
+TILE_PX, WARP = 32, 32
+"""Side of the square that a block of the smoothing does, and lanes of the warp that does a patch; as in the kernels."""
 SMALLEST_PX = 32
 """Short side below which OpenCV's search reads outside its pyramid: 31x96 kills the process (OpenCV 5.0)."""
+MOST_PX = 1 << 20
+"""Of a side: positions are counted in 1/256 px, in 32 bits."""
+
+
+def optical_flow(source: Tensor, target: Tensor, *, impl: str = "auto") -> Tensor:
+    """Find where each pixel of one picture is in another.
+
+    Args:
+        source, target: [N, H, W] uint8 luma, contiguous for the kernels.
+        impl: "auto" (OpenCV on a CPU, the kernels on CUDA), "ref" (torch on any device) or "cuda".
+
+    Returns:
+        [N, H, W, 2] float32 (dx, dy) px on source's device: the pixel at (x, y) of source is at (x + dx, y + dy) of
+        target. Equal pictures have none. The kernels and "ref" agree to the last bit; OpenCV finds another flow, and
+        pictures with a side under SMALLEST_PX go to "ref" on a CPU too.
+
+    Raises:
+        ShapeError: the pictures are not uint8 [N, H, W] of one shape on one device, or a side is over MOST_PX.
+
+    Cost: 18 launches a level and 2 a halving, no synchronisation; some 130 bytes a pixel, all levels together. On a CPU
+    2 to 5 ms a frame at 427x240 on one core; "ref" about 1 s.
+    """
+    _check("pictures", source, target, 3, torch.uint8, "uint8 [N, H, W]")
+    if max(source.shape[1:]) > MOST_PX:
+        raise ShapeError(f"a side may have {MOST_PX} pixels, got pictures of {[*source.shape[1:]]}")
+    if source.numel() == 0:
+        return torch.zeros(*source.shape, 2, device=source.device)
+    if chosen(impl, source):
+        return _optical_flow_cuda(source.contiguous(), target.contiguous())
+    if impl == "auto" and source.device.type == "cpu" and min(source.shape[1:]) >= SMALLEST_PX:
+        search = _opencv_search()
+        pairs = zip(source.contiguous().numpy(), target.contiguous().numpy(), strict=True)
+        return torch.from_numpy(np.stack([search.calc(*pair, None) for pair in pairs]))  # type: ignore[call-overload]
+    return flow_ref(source, target)
+
+
+def occlusion(
+    forward: Tensor, backward: Tensor, *, share: float = 0.01, slack_px2: float = 0.5, impl: str = "auto"
+) -> Tensor:
+    """Find the pixels that the other picture does not show: there and back is not where they started.
+
+    With w the flow of a pixel and v the backward flow where it leads (bilinear), a pixel is occluded where
+    |w + v|^2 > share (|w|^2 + |v|^2) + slack_px2, or where w leads out of the picture.
+
+    Args:
+        forward: [N, H, W, 2] float32 px, finite: from this picture to the other.
+        backward: [N, H, W, 2] float32 px: from the other to this one.
+        share, slack_px2: of the threshold, as published: 0.01 and 0.5.
+        impl: as for :func:`optical_flow`; on a CPU OpenCV reads v at 1/32 px.
+
+    Returns:
+        [N, H, W] bool on forward's device, of the picture that forward starts from. The kernel and "ref" are equal;
+        OpenCV's answer differs only where both sides of the threshold are equal to some hundredths.
+
+    Raises:
+        ShapeError: the flows are not float32 [N, H, W, 2] of one shape on one device.
+
+    Cost: 1 launch, 17 bytes a pixel. On a CPU 1 to 2 ms a frame at 427x240.
+    Source: Sundaram, Brox and Keutzer 2010, "Dense Point Trajectories by GPU-Accelerated Large Displacement Optical
+    Flow", equation 5. Differs: leaving the picture counts as occluded.
+    """
+    _check("flows", forward, backward, 4, torch.float32, "float32 [N, H, W, 2]")
+    if forward.shape[3] != 2:
+        raise ShapeError(f"flows must be float32 [N, H, W, 2], got {[*forward.shape]}")
+    if forward.numel() == 0:
+        return torch.zeros(forward.shape[:3], dtype=torch.bool, device=forward.device)
+    if chosen(impl, forward):
+        hidden = torch.empty(forward.shape[:3], dtype=torch.bool, device=forward.device)
+        flows = _in_pairs(forward), _in_pairs(backward)
+        launch(STEM, "optical_flow_occlude", hidden.numel(), *flows, hidden, *hidden.shape, share, slack_px2)
+        return hidden
+    if impl == "auto" and forward.device.type == "cpu" and max(forward.shape[1:3]) < 1 << 15:
+        pairs = zip(forward.contiguous().numpy(), backward.contiguous().numpy(), strict=True)
+        return torch.from_numpy(np.stack([_occlusion_cpu(*pair, share, slack_px2) for pair in pairs]))
+    return occlusion_ref(forward, backward, share, slack_px2)
 
 
 class OpticalFlow:
@@ -19,7 +119,7 @@ class OpticalFlow:
     """
 
     def __init__(self) -> None:
-        self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._dis = _opencv_search()
         self.previous: np.ndarray | None = None
         """The last luma seen: all that is carried from frame to frame."""
 
@@ -57,10 +157,89 @@ def carry_labels(labels: np.ndarray, flow: np.ndarray | None) -> np.ndarray:
     """
     if flow is None:
         return labels
-    height, width = labels.shape
-    columns = np.arange(width, dtype=np.float32)[None] + flow[..., 0]
-    rows = np.arange(height, dtype=np.float32)[:, None] + flow[..., 1]
     moved = cv2.remap(
-        labels.astype(np.int16), columns, rows, interpolation=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE
+        labels.astype(np.int16), *_ahead(flow), interpolation=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE
     )
     return moved.astype(np.int32)
+
+
+def _check(what: str, one: Tensor, other: Tensor, axes: int, dtype: torch.dtype, wanted: str) -> None:
+    if one.ndim != axes or one.shape != other.shape or {one.dtype, other.dtype} != {dtype}:
+        raise ShapeError(
+            f"{what} must be {wanted} of one shape, got {one.dtype} {[*one.shape]} and {other.dtype} {[*other.shape]}"
+        )
+    if one.device != other.device:
+        raise ShapeError(f"{what} must be on one device, got {one.device} and {other.device}")
+
+
+def _opencv_search() -> cv2.DISOpticalFlow:
+    return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+
+
+def _ahead(flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Column and row to which the flow [H, W, 2] leads from each pixel, float32 [H, W]."""
+    height, width = flow.shape[:2]
+    columns = np.arange(width, dtype=np.float32)[None] + flow[..., 0]
+    return columns, np.arange(height, dtype=np.float32)[:, None] + flow[..., 1]
+
+
+def _occlusion_cpu(forward: np.ndarray, backward: np.ndarray, share: float, slack_px2: float) -> np.ndarray:
+    """occlusion of one frame."""
+    height, width = forward.shape[:2]
+    x, y = _ahead(forward)
+    home = cv2.remap(backward, x, y, interpolation=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+    def squares(flow: np.ndarray) -> np.ndarray:
+        return flow[..., 0] ** 2 + flow[..., 1] ** 2
+
+    apart = squares(forward + home) > share * (squares(forward) + squares(home)) + slack_px2
+    return apart | (x < -0.5) | (y < -0.5) | (x > width - 0.5) | (y > height - 0.5)
+
+
+def _in_pairs(flow: Tensor) -> Tensor:
+    """The flow, contiguous, and where it can be read 8 bytes at a time: a view may begin at any number."""
+    flow = flow.contiguous()
+    return flow if flow.data_ptr() % 8 == 0 else flow.clone()
+
+
+def _optical_flow_cuda(source: Tensor, target: Tensor) -> Tensor:
+    levels = [(source, target)]
+    for _ in range(halvings(*source.shape[1:])):
+        levels.append((_halved(levels[-1][0]), _halved(levels[-1][1])))
+    flow = torch.zeros(*levels[-1][0].shape, 2, device=source.device)
+    for level in reversed(range(len(levels))):
+        shape = levels[level][0].shape
+        if flow.shape[:3] != shape:
+            coarse, flow = flow, torch.empty(*shape, 2, device=source.device)
+            launch(STEM, "optical_flow_enlarge", flow.numel() // 2, coarse, flow, *shape)
+        if level > 0 or len(levels) == 1:
+            flow = _level_cuda(*levels[level], flow)
+    return flow
+
+
+def _halved(picture: Tensor) -> Tensor:
+    count, height, width = picture.shape
+    half = picture.new_empty(count, -(-height // 2), -(-width // 2))
+    launch(STEM, "optical_flow_halve", half.numel(), picture, half, *picture.shape)
+    return half
+
+
+def _level_cuda(source: Tensor, target: Tensor, flow: Tensor) -> Tensor:
+    """The flow of a level, from a first guess at it."""
+    count, height, width = sizes = source.shape
+    patches = first_motions(flow).contiguous()
+    other, warps = torch.empty_like(patches), patches.numel() // 2
+    for _ in range(ROUNDS):
+        launch(STEM, "optical_flow_search", warps * WARP, source, target, patches, other, *sizes)
+        patches, other = other, patches
+    pixels = source.numel()
+    launch(STEM, "optical_flow_blend", pixels, source, target, patches, flow, *sizes)
+    warped = torch.empty(sizes, dtype=torch.int32, device=source.device)
+    stiff, terms, smoothed = flow.new_empty(sizes), flow.new_empty(count, 5, height, width), torch.empty_like(flow)
+    blocks = count * -(-height // TILE_PX) * -(-width // TILE_PX)
+    for _ in range(PASSES):
+        launch(STEM, "optical_flow_warp", pixels, target, flow, warped, stiff, *sizes)
+        launch(STEM, "optical_flow_equations", pixels, source, warped, flow, terms, *sizes)
+        launch(STEM, "optical_flow_relax", blocks, terms, stiff, flow, smoothed, *sizes, by_block=True)
+        flow, smoothed = smoothed, flow
+    return flow

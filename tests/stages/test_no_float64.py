@@ -27,6 +27,7 @@ from streamstyle.stages.composite import composite
 from streamstyle.stages.connected_components import connected_components, dense_labels, label_regions
 from streamstyle.stages.grow_regions import grow_regions
 from streamstyle.stages.label_overlap import best_matches, consecutive_overlaps, label_overlap
+from streamstyle.stages.optical_flow import occlusion, optical_flow
 from streamstyle.stages.otsu_threshold import exact_thresholds, local_thresholds, otsu_threshold
 from streamstyle.stages.region_stats import (
     _fill_holes_ref,
@@ -64,6 +65,7 @@ class Given:
         half = self.edges[:, ::2, ::2].contiguous()
         self.planes = self.edges, half, half.clone()
         self.deep = tuple(plane.to(torch.uint16) for plane in self.planes)
+        self.flow = torch.rand(2, 70, 90, 2, device=device)
         self.share = torch.rand(2, 70, 90, device=device)
 
 
@@ -101,6 +103,8 @@ CALLS: dict[str, Callable[[Given], Any]] = {
     "largest_region": lambda g: largest_region(g.areas),
     "limit_regions": lambda g: limit_regions(g.ids, g.areas, 3, impl="ref"),
     "local_thresholds": lambda g: local_thresholds(g.edges),
+    "occlusion": lambda g: occlusion(g.flow, -g.flow, impl="ref"),
+    "optical_flow": lambda g: optical_flow(g.edges, g.edges.flip(2), impl="ref"),
     "otsu_threshold": lambda g: otsu_threshold(g.edges, method="global", share=0.9, impl="ref"),
     "otsu_threshold, local": lambda g: otsu_threshold(g.edges, method="local", share=0.9, impl="ref"),
     "region_areas": lambda g: region_areas(g.ids, 7, impl="ref"),
