@@ -32,6 +32,7 @@ PUBLIC_NAMES = {
 #   errors -> frames, config, styles, look -> flow | media | gpu | nets -> stages
 #          -> tracker, segmenter, frozen_statistics -> object_tracks -> scene -> stylizer -> naming, job
 #          -> pipeline | preview, sheets, doctor -> bench, demo -> cli, web
+#   media -> masks, label_track -> track_export -> tracks -> cli
 #   nets -> train -> cli
 _WORDS = {"errors", "_version", "frames", "config", "styles", "look"}
 _STAGES = _WORDS | {"gpu", "nets", "stages"}
@@ -55,6 +56,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "frozen_statistics": _STAGES,
     "scene": _FOLLOWING,
     "stylizer": _FOLLOWING | {"scene"},
+    "masks": _WORDS | {"media"},
+    "label_track": _WORDS | {"media"},
+    "track_export": _PATH | {"masks", "label_track"},
+    "tracks": _PATH | {"masks", "label_track", "track_export", "naming", "job"},
     "naming": _PATH,
     "preview": _PATH | {"sheets"},
     "sheets": _PATH,
@@ -65,7 +70,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "demo": _PATH | {"pipeline", "preview", "sheets"},
     "train": _WORDS | {"gpu", "nets"},
     "web": _PATH | {"pipeline", "preview", "sheets", "doctor"},
-    "cli": _PATH | {"pipeline", "bench", "demo", "preview", "sheets", "doctor", "train", "web"},
+    "cli": _PATH | {"pipeline", "tracks", "bench", "demo", "preview", "sheets", "doctor", "train", "web"},
     "__main__": {"cli"},
     "__init__": _PATH | {"job", "pipeline"},
 }

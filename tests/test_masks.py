@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+from clips import data
+
+from streamstyle.errors import InputError
+from streamstyle.masks import MOST_OBJECTS, PALETTE, color_of, object_name, read_mask
+from streamstyle.media.stills import encode_indexed_png
+from streamstyle.sheets import write_png
+
+Image = pytest.importorskip("PIL.Image")
+
+
+def squares(*labels: int) -> np.ndarray:
+    """A square of each label on the background, from left to right."""
+    picture = np.zeros((8, 6 * len(labels)), np.uint8)
+    for i, label in enumerate(labels):
+        picture[2:6, 6 * i + 1 : 6 * i + 5] = label
+    return picture
+
+
+def saved(tmp_path, picture: np.ndarray):
+    Image.fromarray(picture).save(tmp_path / "mask.png")
+    return tmp_path / "mask.png"
+
+
+def test_the_palette_is_that_of_davis():
+    # As published with the data set: background, then the first objects.
+    known = [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128), (0, 128, 128)]
+    assert PALETTE[:7].tolist() == [list(color) for color in known]
+    assert PALETTE[255].tolist() == [224, 224, 192]
+    assert len(np.unique(PALETTE, axis=0)) == 256
+
+
+def test_a_label_has_one_colour_for_ever():
+    assert color_of(0) == (0, 0, 0)
+    assert color_of(2) == (0, 128, 0)
+    assert color_of(MOST_OBJECTS + 2) == color_of(2)
+    assert all(color_of(label) != (0, 0, 0) for label in range(1, 600))
+
+
+def test_a_palette_png_keeps_its_labels(tmp_path):
+    labels = squares(3, 1, 200, 255)
+    (tmp_path / "mask.png").write_bytes(encode_indexed_png(labels, PALETTE))
+    mask = read_mask(tmp_path / "mask.png", (8, 24))
+    assert np.array_equal(mask.labels, np.where(labels == 255, 0, labels))
+    assert mask.labels.dtype == np.uint8
+    assert mask.names == {1: "object 1", 3: "object 3", 200: object_name(200)}
+
+
+@pytest.mark.parametrize("as_palette", [False, True])
+def test_white_on_black_is_one_object(tmp_path, as_palette):
+    path = saved(tmp_path, squares(255, 255))
+    if as_palette:
+        path.write_bytes(encode_indexed_png(squares(255, 255), PALETTE))
+    mask = read_mask(path)
+    assert np.array_equal(mask.labels, squares(1, 1))
+    assert mask.names == {1: "object 1"}
+
+
+def test_grey_levels_are_labels(tmp_path):
+    assert np.array_equal(read_mask(saved(tmp_path, squares(2, 7, 255))).labels, squares(2, 7, 255))
+
+
+def test_a_soft_mask_is_cut_at_half(tmp_path):
+    soft = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    assert np.array_equal(read_mask(saved(tmp_path, soft)).labels, soft >= 128)
+
+
+def test_colours_are_objects_in_raster_order(tmp_path):
+    labels = squares(1, 2, 3)
+    colors = np.array([(0, 0, 0), (250, 3, 3), (3, 250, 3), (1, 0, 0)], np.uint8)
+    assert np.array_equal(read_mask(saved(tmp_path, colors[labels])).labels, labels)
+
+
+def test_the_colours_of_davis_keep_their_labels(tmp_path):
+    labels = squares(9, 2, 255)
+    assert np.array_equal(read_mask(saved(tmp_path, PALETTE[labels])).labels, squares(9, 2, 0))
+
+
+def test_as_many_colours_as_fit_and_one_more(tmp_path):
+    colors = np.zeros((1, MOST_OBJECTS + 2, 3), np.uint8)
+    colors[0, 1:, 0], colors[0, 1:, 1] = 1 + np.arange(MOST_OBJECTS + 1) % 250, 1 + np.arange(MOST_OBJECTS + 1) // 250
+    assert read_mask(saved(tmp_path, colors[:, :-1])).labels.max() == MOST_OBJECTS
+    with pytest.raises(InputError, match="more than 254 objects; give a PNG with one colour an object"):
+        read_mask(saved(tmp_path, colors))
+
+
+def test_a_mask_without_an_object_or_of_another_size_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no object in it"):
+        read_mask(saved(tmp_path, squares(0)))
+    with pytest.raises(InputError, match="is 6x8, the film 8x6; give a mask of the film's size"):
+        read_mask(saved(tmp_path, squares(1)), (6, 8))
+
+
+def test_a_picture_of_ours_is_read(tmp_path):
+    write_png(tmp_path / "mask.png", PALETTE[squares(1, 2)])
+    assert np.array_equal(read_mask(tmp_path / "mask.png").labels, squares(1, 2))
+
+
+def test_a_mask_of_davis_is_read():
+    mask = read_mask(data("vos/davis2016/Annotations/480p/blackswan/00000.png"), (480, 854))
+    assert mask.names == {1: "object 1"}
+    assert 0.02 < (mask.labels == 1).mean() < 0.5
