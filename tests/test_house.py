@@ -32,7 +32,7 @@ PUBLIC_NAMES = {
 #   errors -> frames, config, styles, look -> flow | media | gpu | nets -> stages
 #          -> tracker, segmenter, frozen_statistics -> object_tracks -> scene -> stylizer -> naming, job
 #          -> pipeline | preview, sheets, doctor -> bench, demo -> cli, web
-#   media -> masks, label_track -> track_export -> tracks -> cli
+#   media -> masks, label_track -> track_drawing -> track_export -> tracks -> cli
 #   nets -> train -> cli
 _WORDS = {"errors", "_version", "frames", "config", "styles", "look"}
 _STAGES = _WORDS | {"gpu", "nets", "stages"}
@@ -58,7 +58,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stylizer": _FOLLOWING | {"scene"},
     "masks": _WORDS | {"media"},
     "label_track": _WORDS | {"media"},
-    "track_export": _PATH | {"masks", "label_track"},
+    "track_drawing": _PATH | {"masks"},
+    "track_export": _PATH | {"masks", "label_track", "track_drawing"},
     "tracks": _PATH | {"masks", "label_track", "track_export", "naming", "job"},
     "naming": _PATH,
     "preview": _PATH | {"sheets"},

@@ -3,7 +3,7 @@ import pytest
 from clips import data
 
 from streamstyle.errors import InputError
-from streamstyle.masks import MOST_OBJECTS, PALETTE, color_of, object_name, read_mask
+from streamstyle.masks import MOST_OBJECTS, PALETTE, color_of, enlarge_labels, object_name, read_mask
 from streamstyle.media.stills import encode_indexed_png
 from streamstyle.sheets import write_png
 
@@ -101,3 +101,51 @@ def test_a_mask_of_davis_is_read():
     mask = read_mask(data("vos/davis2016/Annotations/480p/blackswan/00000.png"), (480, 854))
     assert mask.names == {1: "object 1"}
     assert 0.02 < (mask.labels == 1).mean() < 0.5
+
+
+# -- enlarging --------------------------------------------------------------------------------------------------------
+
+
+def disc(size: tuple[int, int], x: float, y: float, radius: float) -> np.ndarray:
+    """A disc in pixels of a 480 x 640 frame, seen at another size."""
+    rows, columns = ((np.arange(side) + 0.5) * whole / side for side, whole in zip(size, (480, 640), strict=True))
+    return (rows[:, None] - y) ** 2 + (columns[None] - x) ** 2 < radius**2
+
+
+@pytest.mark.parametrize("small", [(240, 320), (180, 241), (97, 131), (480, 640)])
+def test_enlarged_discs_are_the_discs_in_their_place(small):
+    labels = np.zeros(small, np.uint16)
+    large = np.zeros((480, 640), np.uint16)
+    for label, (x, y, radius) in {1: (150, 100, 80), 300: (500, 380, 120), 7: (380, 300, 60)}.items():
+        labels[disc(small, x, y, radius)] = label
+        large[disc((480, 640), x, y, radius)] = label
+    seen = enlarge_labels(labels, (480, 640))
+    assert seen.dtype == labels.dtype
+    assert np.unique(seen).tolist() == [0, 1, 7, 300]
+    nearest = labels[np.ix_(np.arange(480) * small[0] // 480, np.arange(640) * small[1] // 640)]
+    wrong, wrong_nearest = (int((guess != large).sum()) for guess in (seen, nearest))
+    assert wrong <= 0.75 * wrong_nearest
+    for label in (1, 7, 300):
+        both = ((seen == label) & (large == label)).sum()
+        assert both / ((seen == label) | (large == label)).sum() > 0.96
+
+
+@pytest.mark.parametrize("fill", [0, 3])
+def test_a_frame_of_one_label_stays_so(fill):
+    assert (enlarge_labels(np.full((5, 9), fill, np.uint8), (48, 64)) == fill).all()
+
+
+def test_objects_at_the_border_reach_it():
+    labels = np.zeros((24, 32), np.uint8)
+    labels[:, :4], labels[-3:, 10:] = 1, 2
+    seen = enlarge_labels(labels, (240, 320))
+    assert (seen[:200, 0] == 1).all()
+    assert (seen[-1, 120:] == 2).all()
+
+
+def test_permuted_labels_make_permuted_masks():
+    labels = np.random.default_rng(0).integers(0, 4, (12, 16), np.uint8).repeat(4, 0).repeat(4, 1)
+    table = np.array([0, 9, 5, 7], np.uint8)
+    assert (
+        table[enlarge_labels(labels, (150, 200))] == enlarge_labels(table[labels], (150, 200))
+    ).mean() > 0.99  # but for ties
