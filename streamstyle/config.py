@@ -77,7 +77,8 @@ class LookOptions(Checked):
         tyro.conf.arg(metavar="NAME@X,Y[@SECONDS]=STYLE"),
         Doc(
             "The object under pixel X,Y of the first frame (or of the frame at SECONDS), called NAME. A region's "
-            "number from `streamstyle preview` may stand for the point: NAME@#3=STYLE."
+            "number from `streamstyle preview` may stand for the point: NAME@#3=STYLE. Further places of an object "
+            "need no style: NAME@X,Y@SECONDS; -NAME@X,Y@SECONDS says what is no part of it from then on."
         ),
     ] = ()
     look: Annotated[Path | None, tyro.conf.arg(metavar="LOOK.toml"), Doc("Read these choices from a Look file.")] = None

@@ -18,7 +18,8 @@ from streamstyle.stylizer import Stylizer
 def place_objects(stylizer: Stylizer, info: VideoInfo) -> None:
     """Give every named object the exact time of its frame and its point at the size that is painted.
 
-    A person's numbers and points are those of the film's own size, as ``preview`` shows it.
+    What a mask shows in the first frame needs no place. A person's numbers and points are those of the film's own
+    size, as ``preview`` shows it.
 
     Raises:
         OptionError: a point outside the frame or on no object, no region of that number, a time after the part that is
@@ -27,16 +28,23 @@ def place_objects(stylizer: Stylizer, info: VideoInfo) -> None:
     """
     if not stylizer.look.objects:
         return
-    placed: list[tuple[ObjectStyle, np.ndarray]] = []
+    objects: list[ObjectStyle] = []
+    taken: list[tuple[ObjectStyle, np.ndarray]] = []
     for said in stylizer.look.objects:
+        if said.mask is not None:
+            objects.append(said)
+            continue
         thing, mask = _placed(stylizer, info, said, stylizer.options.output)
-        for other, taken in placed:
-            if other.at_s == thing.at_s and other.name != thing.name and np.array_equal(taken, mask):
+        objects.append(thing)
+        if thing.remove:
+            continue
+        for other, region in taken:
+            if other.at_s == thing.at_s and other.name != thing.name and np.array_equal(region, mask):
                 raise OptionError(
                     f"object '{said.name}' @{said.where}: that region is object '{other.name}'; name it once"
                 )
-        placed.append((thing, mask))
-    stylizer.name_objects(tuple(thing for thing, _ in placed))
+        taken.append((thing, mask))
+    stylizer.name_objects(tuple(objects))
 
 
 def _placed(

@@ -92,8 +92,8 @@ def test_what_cannot_be_found_is_refused_before_work(tmp_path):
 class StandIn:
     """A Stylizer that finds every region at one point."""
 
-    def __init__(self, options, thing):
-        self.options, self.look, self.asked = options, Look(objects=(thing,)), []
+    def __init__(self, options, *things):
+        self.options, self.look, self.asked = options, Look(objects=things), []
 
     def point_in(self, thing, batch, color):
         self.asked.append(batch.pts[0])
@@ -115,6 +115,19 @@ def test_a_number_is_that_of_the_frame_preview_shows_at_the_start(tmp_path, at_s
     assert (shown, painted) == (pytest.approx(0.5), pytest.approx(0.6))
     assert [(o.region, o.point) for o in stylizer.named] == [(None, (7, 8))]
     assert stylizer.named[0].at_s == pytest.approx(0.6)
+
+
+def test_places_to_remove_are_placed_and_masks_need_no_place(tmp_path):
+    info = probe(make_clip(tmp_path / "in.mkv", frames=12, fps=10, audio=False))
+    things = (
+        ObjectStyle("it", "wave", mask=2),
+        ObjectStyle("other", "wave", (3, 4)),
+        ObjectStyle("it", "wave", (3, 4), remove=True),
+    )
+    stylizer = StandIn(Options(), *things)
+    place_objects(stylizer, info)
+    assert stylizer.named == things  # the same region, but one object lacks it
+    assert len(stylizer.asked) == 2
 
 
 @pytest.mark.weights
