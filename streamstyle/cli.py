@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 from typing_extensions import Doc
@@ -22,6 +22,7 @@ from streamstyle._version import __version__
 from streamstyle.bench.options import BenchOptions
 from streamstyle.config import AnalysisOptions, Device, LookOptions, Options, Range
 from streamstyle.errors import OptionError, OutputError, StreamstyleError
+from streamstyle.progress import Progress, say
 
 PROGRAM = "streamstyle"
 DESCRIPTION = f"""Paint a film: every object and the background in a style of its own. (streamstyle {__version__})
@@ -267,41 +268,6 @@ COMMANDS: dict[str, Callable[..., Callable[[], int]]] = {
     "bench": Bench,
     "demo": Demo,
 }
-
-
-class Progress:
-    """A tqdm bar on stderr (frames, fps, time left), silent when stderr is no terminal or quiet is asked."""
-
-    def __init__(self, quiet: bool) -> None:
-        self._quiet = quiet or not sys.stderr.isatty()
-        self._bar: Any = None
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __call__(self, done: int, expected: int | None) -> None:
-        """Advance by done frames."""
-        if self._quiet:
-            return
-        if self._bar is None:
-            from tqdm import tqdm
-
-            self._bar = tqdm(total=expected, unit="frame", dynamic_ncols=True, smoothing=0.1)
-        self._bar.update(done)
-
-    def finish(self) -> None:
-        """Close the bar; the next frames begin a new one."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-
-    def __exit__(self, *_: object) -> None:
-        self.finish()
-
-
-def say(line: str) -> None:
-    """One line for the person, on stderr: stdout is for results."""
-    print(line, file=sys.stderr)
 
 
 def say_with_notes(line: str, error: BaseException) -> None:

@@ -147,6 +147,11 @@ class OutputOptions(Checked):
     duration: Annotated[
         float | None, tyro.conf.arg(metavar="SECONDS"), Range(0.001, 1e6, "s"), Doc("Stop after this long.")
     ] = None
+    fps: Annotated[
+        float | None,
+        Range(0.1, 1000, "1/s"),
+        Doc("Frames a second of a folder of pictures; default: 25. A film has its own."),
+    ] = None
     codec: Annotated[
         Literal["h264", "hevc", "av1", "prores"],
         Doc("Video codec of OUT; av1 goes into .mp4 and .mkv, prores into .mov and .mkv, the others into all."),

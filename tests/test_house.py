@@ -71,7 +71,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "demo": _PATH | {"pipeline", "preview", "sheets"},
     "train": _WORDS | {"gpu", "nets"},
     "web": _PATH | {"pipeline", "preview", "sheets", "doctor"},
-    "cli": _PATH | {"pipeline", "tracks", "bench", "demo", "preview", "sheets", "doctor", "train", "web"},
+    "progress": set(),
+    "tracks_command": _PATH | {"tracks", "progress"},
+    "cli": _PATH
+    | {"progress", "tracks_command", "pipeline", "bench", "demo", "preview", "sheets", "doctor", "train", "web"},
     "__main__": {"cli"},
     "__init__": _PATH | {"job", "pipeline"},
 }

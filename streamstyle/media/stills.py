@@ -36,6 +36,19 @@ def read_still(path: str | Path) -> Still:
     Raises:
         InputError: no such file, a folder, or no picture that can be read.
     """
+    frame = decode_still(path)
+    try:
+        return _still(frame)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; give a .png of 8 bits") from None
+
+
+def decode_still(path: str | Path) -> VideoFrame:
+    """A picture's pixels as its file holds them.
+
+    Raises:
+        InputError: no such file, a folder, or no picture that can be read.
+    """
     path = Path(path)
     try:
         data = path.read_bytes()
@@ -49,12 +62,12 @@ def read_still(path: str | Path) -> Still:
         # From memory: a name with %d in it would mean a series of pictures to FFmpeg.
         with av.open(io.BytesIO(data), "r") as container:
             frame = next(container.decode(video=0), None)
-            if frame is None:
-                raise ValueError("no picture in it")
-            return _still(frame)
     except (av.FFmpegError, ValueError, IndexError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{path}: not a picture that can be read ({reason}); give a .png") from None
+        raise InputError(f"{path}: not a picture that can be read ({reason}); give a .jpg or .png") from None
+    if frame is None:
+        raise InputError(f"{path}: not a picture that can be read; give a .jpg or .png")
+    return frame
 
 
 def encode_indexed_png(numbers: np.ndarray, palette: np.ndarray) -> bytes:
@@ -81,7 +94,7 @@ def _still(frame: VideoFrame) -> Still:
     if name.startswith("gray") and "16" in name:
         levels = frame.to_ndarray()
         if levels.max() > 255:
-            raise ValueError("16-bit levels above 255")
+            raise ValueError("has 16-bit levels above 255")
         return Still("grey", levels.astype(np.uint8))
     if name.startswith(("gray", "mono")):
         return Still("grey", frame.reformat(format="gray").to_ndarray())
