@@ -23,6 +23,7 @@ from streamstyle.bench.options import BenchOptions
 from streamstyle.config import AnalysisOptions, Device, LookOptions, Options, Range
 from streamstyle.errors import OptionError, OutputError, StreamstyleError
 from streamstyle.progress import Progress, say
+from streamstyle.tracks_command import Tracks
 
 PROGRAM = "streamstyle"
 DESCRIPTION = f"""Paint a film: every object and the background in a style of its own. (streamstyle {__version__})
@@ -31,6 +32,7 @@ DESCRIPTION = f"""Paint a film: every object and the background in a style of it
   streamstyle run in.mp4 out.mp4 --background wave --foreground ember
   streamstyle preview in.mp4 objects.png
   streamstyle run in.mp4 out.mp4 --object "swan@320,240=starry" --background none
+  streamstyle tracks in.mp4 --out tracks.mp4
 
 Exit status: 0 done, 2 something to mend (one line says what), 130 stopped with Ctrl-C."""
 
@@ -262,6 +264,7 @@ class Demo:
 COMMANDS: dict[str, Callable[..., Callable[[], int]]] = {
     "run": Run,
     "preview": Preview,
+    "tracks": Tracks,
     "styles": Styles,
     "weights": Weights,
     "doctor": Doctor,
