@@ -72,6 +72,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "train": _WORDS | {"gpu", "nets"},
     "web": _PATH | {"pipeline", "preview", "sheets", "doctor"},
     "progress": set(),
+    "plugins": {"errors"},
+    "sam2_segmenter": {"errors", "plugins"},
     "tracks_command": _PATH | {"tracks", "progress"},
     "cli": _PATH
     | {"progress", "tracks_command", "pipeline", "bench", "demo", "preview", "sheets", "doctor", "train", "web"},
@@ -86,6 +88,7 @@ ONLY_IN = {
     "onnx": "streamstyle/nets/weights.py",
     "h5py": "streamstyle/nets/weights.py",
     "matplotlib": "streamstyle/bench/plot.py",
+    "sam2": "streamstyle/sam2_segmenter.py",
 }
 NEVER_IN = {
     "tracker": {"torch"},
