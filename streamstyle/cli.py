@@ -278,6 +278,17 @@ def say_with_notes(line: str, error: BaseException) -> None:
     say("; ".join([line, *getattr(error, "__notes__", ())]))
 
 
+def joined_removals(arguments: list[str]) -> list[str]:
+    """``--object -swan@50,60@3`` as one word: the parser would take the second for an option."""
+    joined: list[str] = []
+    for word in arguments:
+        if joined and joined[-1] == "--object" and word.startswith("-") and "@" in word:
+            joined[-1] = f"--object={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
 def parse(arguments: list[str]) -> Callable[[], int]:
     """The command meant by the arguments."""
     arguments = joined_removals(arguments)
@@ -293,17 +304,6 @@ def parse(arguments: list[str]) -> Callable[[], int]:
         raise OptionError(f"{arguments[0]}: no such command; {hint}, see `{PROGRAM} --help`")
     with one_line_usage_errors(PROGRAM):
         return tyro.extras.subcommand_cli_from_dict(COMMANDS, prog=PROGRAM, description=DESCRIPTION, args=arguments)
-
-
-def joined_removals(arguments: list[str]) -> list[str]:
-    """``--object -swan@50,60@3`` as one word: the parser would take the second for an option."""
-    joined: list[str] = []
-    for word in arguments:
-        if joined and joined[-1] == "--object" and word.startswith("-") and "@" in word:
-            joined[-1] = f"--object={word}"
-        else:
-            joined.append(word)
-    return joined
 
 
 @contextlib.contextmanager

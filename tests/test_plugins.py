@@ -1,4 +1,4 @@
-"""Segmenters of others: found by name, looked at when they answer, refused in one line; SAM 2 by a stub in its place."""
+"""Segmenters of others: found by name, looked at when they answer, refused in one line; SAM 2 stands in by a stub."""
 
 from __future__ import annotations
 
