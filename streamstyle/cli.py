@@ -74,6 +74,7 @@ class Run:
                 on_frames=progress,
                 say=None if self.quiet else say,
                 dry_run=self.dry_run,
+                mask=self.look.mask,
             )
         if self.look.save_look is not None and not self.dry_run:
             look.write(self.look.save_look)

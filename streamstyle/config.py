@@ -81,6 +81,14 @@ class LookOptions(Checked):
             "need no style: NAME@X,Y@SECONDS; -NAME@X,Y@SECONDS says what is no part of it from then on."
         ),
     ] = ()
+    mask: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="FIRST.png"),
+        Doc(
+            "The first frame's objects, drawn: a palette PNG, black and white, or one colour an object. Its labels are "
+            "named so: NAME@mask1=STYLE."
+        ),
+    ] = None
     look: Annotated[Path | None, tyro.conf.arg(metavar="LOOK.toml"), Doc("Read these choices from a Look file.")] = None
     save_look: Annotated[
         Path | None, tyro.conf.arg(metavar="LOOK.toml"), Doc("Write the choices to a Look file, to use again.")

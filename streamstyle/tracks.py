@@ -9,12 +9,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
 from streamstyle.config import AnalysisOptions, Device, OutputOptions
-from streamstyle.errors import OptionError
 from streamstyle.frames import Frame, FrameBatch, VideoInfo
 from streamstyle.frozen_statistics import CutDetector
 from streamstyle.gpu.transfer import Planes, choose_device, upload
@@ -22,6 +20,7 @@ from streamstyle.look import Look, ObjectStyle
 from streamstyle.masks import Mask, object_name, read_mask
 from streamstyle.media.decode import decode, frame_at
 from streamstyle.media.probe import probe
+from streamstyle.naming import check_mask_places, regions_under
 from streamstyle.object_tracks import ObjectTracks
 from streamstyle.scene import FLOW_EVERY_CPU
 from streamstyle.segmenter import Segmentation, Segmenter
@@ -30,8 +29,6 @@ from streamstyle.stages.resize import resize_planes, small_size
 from streamstyle.styles import NONE
 from streamstyle.track_export import LabelledFrame, check_target, export, kind_of
 
-UNDER_MASK_SHARE = 0.5
-"""A region with at least this share of itself under a mask's object is part of that object."""
 NOBODY = Look(style=NONE)
 """Names no object: all that are found get a label."""
 
@@ -170,7 +167,7 @@ class FilmObjects:
     def __init__(
         self, info: VideoInfo, look: Look, mask: Mask | None, analysis: AnalysisOptions, device: torch.device
     ) -> None:
-        _check_mask_places(look, mask)
+        check_mask_places(look, mask)
         self._info, self._look, self._mask, self._analysis, self._device = info, look, mask, analysis, device
         self._book = LabelBook(look, mask)
         self._segmenter = Segmenter(analysis, device)
@@ -264,33 +261,3 @@ class FilmObjects:
 
     def _label(self, track: Any) -> int:
         return self._book.label_of(track.name) if track.name else self._book.label_of_track(track.track_id)
-
-
-def regions_under(labels: np.ndarray, names: dict[int, str], found: Segmentation) -> list[ObjectStyle]:
-    """The objects of a mask as regions of its frame: all that lie under an object for the most part, or else the best.
-
-    Args:
-        labels: [H, W] of the mask, any size.
-        names: the labels that count, with their names.
-        found: the frame's regions.
-    """
-    ids = found.ids.numpy()
-    under = cv2.resize(labels, ids.shape[::-1], interpolation=cv2.INTER_NEAREST)
-    areas = np.maximum(1, np.bincount(ids.ravel(), minlength=found.regions))
-    places = []
-    for label, name in names.items():
-        share = np.bincount(ids[under == label], minlength=found.regions)[1:] / areas[1:]
-        chosen = np.flatnonzero(share >= UNDER_MASK_SHARE)
-        if not chosen.size and share.size and share.max() > 0:
-            chosen = np.array([share.argmax()])
-        places += [ObjectStyle(name, NONE, region=int(region) + 1) for region in chosen]
-    return places
-
-
-def _check_mask_places(look: Look, mask: Mask | None) -> None:
-    for thing in look.objects:
-        if thing.mask is not None and mask is None:
-            raise OptionError(f"object '{thing.name}' @{thing.where}: a label of a mask; give the mask with --mask")
-        if thing.mask is not None and mask is not None and thing.mask not in mask.names:
-            there = ", ".join(map(str, mask.names))
-            raise OptionError(f"object '{thing.name}' @{thing.where}: the mask has no such label; it has {there}")

@@ -61,7 +61,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "track_drawing": _PATH | {"masks"},
     "track_export": _PATH | {"masks", "label_track", "track_drawing"},
     "tracks": _PATH | {"masks", "label_track", "track_export", "naming", "job"},
-    "naming": _PATH,
+    "naming": _PATH | {"masks"},
     "preview": _PATH | {"sheets"},
     "sheets": _PATH,
     "doctor": _PATH,

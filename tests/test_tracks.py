@@ -9,7 +9,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 from clips import make_clip
 
 from streamstyle import cli
@@ -20,8 +19,7 @@ from streamstyle.look import Look, ObjectStyle
 from streamstyle.masks import PALETTE, Mask
 from streamstyle.media.images import TICKS
 from streamstyle.media.stills import encode_indexed_png, read_still
-from streamstyle.segmenter import Segmentation
-from streamstyle.tracks import LabelBook, regions_under, tracks
+from streamstyle.tracks import LabelBook, tracks
 
 # -- numbers and names ------------------------------------------------------------------------------------------------
 
@@ -62,19 +60,6 @@ def test_two_labels_of_one_name_are_one_object():
     look = Look(objects=(ObjectStyle("herd", "wave", mask=2), ObjectStyle("herd", "wave", mask=5)))
     book = LabelBook(look, mask(2, 5))
     assert (book.names, book.label_of("herd")) == ({2: "herd"}, 2)
-
-
-# -- a mask's objects as regions --------------------------------------------------------------------------------------
-
-
-def test_regions_under_a_mask_make_up_its_object():
-    ids = np.repeat(np.arange(6, dtype=np.int32), 4)[None].repeat(10, 0)  # six upright stripes, 4 wide; the first none
-    found = Segmentation(torch.from_numpy(ids), 6, torch.zeros(3, *ids.shape, dtype=torch.uint8))
-    labels = np.zeros((20, 48), np.uint8)
-    labels[:, 8:20] = 1  # stripe 1, half of stripe 2
-    labels[:3, 40:44] = 2  # a little of stripe 5
-    places = regions_under(labels, {1: "swan", 2: "fly", 9: "gone"}, found)
-    assert [(place.name, place.region) for place in places] == [("swan", 1), ("swan", 2), ("fly", 5)]
 
 
 # -- end to end -------------------------------------------------------------------------------------------------------
