@@ -347,7 +347,7 @@ def test_what_the_film_does_not_have(
         ("style = 'wav'", "unknown style 'wav'"),
         ("style = true", "unknown style"),
         ("", "no style given"),
-        ("object = 3", "an [[object]] needs name, style, and point"),
+        ("object = 3", "an [[object]] needs name, and one of point"),
         ("object = ['wave']", "an [[object]] needs name"),
         ("[[object]]\nname = 'a'\nstyle = 'wave'", "an [[object]] needs name"),
         ("[[object]]\nname = 'a'\nstyle = 'wave'\npoint = [1, 2]\nregion = 3", "an [[object]] needs name"),

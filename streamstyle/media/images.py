@@ -14,7 +14,7 @@ from av.video.frame import VideoFrame
 
 from streamstyle.errors import InputError
 from streamstyle.frames import VideoInfo
-from streamstyle.media.stills import decode_still
+from streamstyle.media.stills import decode_still, turns_of
 
 DEFAULT_FPS = Fraction(25)
 TICKS = 512
@@ -64,18 +64,21 @@ def frames_in(info: VideoInfo, from_pts: int | None = None) -> Generator[tuple[i
     """(pts, frame) of each picture from pts on; each lasts TICKS.
 
     Raises:
-        InputError: a picture that cannot be read, or is of another size than the film.
+        InputError: a picture that cannot be read, or is of another size than the film, or turned otherwise.
     """
     for number, path in enumerate(pictures_in(info.path)):
         pts = number * TICKS
         if pts < (from_pts or 0):
             continue
         frame = decode_still(path)
-        size = (frame.width, frame.height)
-        if size != ((info.height, info.width) if info.rotation in (90, 270) else (info.width, info.height)):
+        rotation = turns_of(frame)
+        width, height = (frame.height, frame.width) if rotation in (90, 270) else (frame.width, frame.height)
+        if (width, height) != (info.width, info.height):
             raise InputError(
-                f"{path}: is {size[0]}x{size[1]}, the first picture {info.width}x{info.height}; bring all to one size"
+                f"{path}: is {width}x{height}, the first picture {info.width}x{info.height}; bring all to one size"
             )
+        if rotation != info.rotation:
+            raise InputError(f"{path}: lies otherwise in its file than the first picture (EXIF); save all alike")
         yield pts, frame
 
 

@@ -22,7 +22,7 @@ from av.video.stream import VideoStream
 from streamstyle.errors import InputError, OptionError
 from streamstyle.frames import ColorTags, Matrix, VideoInfo
 from streamstyle.media.images import TICKS, is_folder, pictures_in, rate_of
-from streamstyle.media.stills import decode_still
+from streamstyle.media.stills import decode_still, turns_of
 
 # libav's AVColorSpace numbers whose matrix is known here; every other number goes by the size rule.
 _MATRIX_OF_SPACE: dict[int, Matrix] = {1: "bt709", 5: "bt601", 6: "bt601", 9: "bt2020", 10: "bt2020"}
@@ -170,7 +170,7 @@ def declared_frames(video_stream: VideoStream, length_s: Fraction | None, fps: F
 
 
 def _describe(path: str, container: InputContainer, video_stream: VideoStream, frame: VideoFrame) -> VideoInfo:
-    rotation = round(frame.rotation / 90) * 90 % 360
+    rotation = turns_of(frame)
     aspect = Fraction(video_stream.sample_aspect_ratio or 1)
     width, height = frame.width, frame.height
     if rotation in (90, 270):
@@ -202,7 +202,7 @@ def _describe(path: str, container: InputContainer, video_stream: VideoStream, f
 def _describe_folder(path: str, fps: Fraction) -> VideoInfo:
     pictures = pictures_in(path)
     frame = decode_still(pictures[0])
-    rotation = round(frame.rotation / 90) * 90 % 360
+    rotation = turns_of(frame)
     width, height = (frame.height, frame.width) if rotation in (90, 270) else (frame.width, frame.height)
     return VideoInfo(
         path=path,

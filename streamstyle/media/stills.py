@@ -70,6 +70,11 @@ def decode_still(path: str | Path) -> VideoFrame:
     return frame
 
 
+def turns_of(frame: VideoFrame) -> int:
+    """Degrees counter-clockwise (0, 90, 180, 270) by which a frame is to be turned to be shown."""
+    return round(frame.rotation / 90) * 90 % 360
+
+
 def encode_indexed_png(numbers: np.ndarray, palette: np.ndarray) -> bytes:
     """A PNG whose pixels [H, W] uint8 are numbers of colours, palette [256, 3] uint8 RGB."""
     if numbers.ndim != 2 or numbers.dtype != np.uint8 or palette.shape != (256, 3):

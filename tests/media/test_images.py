@@ -103,6 +103,22 @@ def test_a_picture_that_does_not_fit_is_named_when_it_comes(folder):
         list(decode(probe(folder)))
 
 
+def test_pictures_are_shown_upright(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    (tmp_path / "in").mkdir()
+    turned = image.Exif()
+    turned[0x0112] = 6  # shown turned clockwise
+    for i in range(3):
+        image.fromarray(draw(i, (64, 48))).save(tmp_path / "in" / f"{i}.jpg", exif=turned, quality=95)
+    info = probe(tmp_path / "in")
+    assert (info.width, info.height) == (48, 64)
+    upright = cv2.cvtColor(np.rot90(draw(0, (64, 48)), -1), cv2.COLOR_RGB2GRAY).astype(float)
+    assert np.abs(next(decode(info)).y - upright).mean() < 3
+    image.fromarray(draw(2, (48, 64))).save(tmp_path / "in" / "2.jpg")  # upright in its file
+    with pytest.raises(InputError, match=r"2.jpg: lies otherwise in its file"):
+        list(decode(info))
+
+
 def test_no_device_decodes_pictures(folder):
     assert len(list(decode(probe(folder), hwaccel="auto"))) == 12
     with pytest.raises(DeviceError, match="--hwaccel"):
