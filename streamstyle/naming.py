@@ -11,7 +11,7 @@ import numpy as np
 from streamstyle.config import OutputOptions
 from streamstyle.errors import OptionError
 from streamstyle.frames import Frame, FrameBatch, VideoInfo
-from streamstyle.look import Look, ObjectStyle
+from streamstyle.look import REMOVE, Look, ObjectStyle
 from streamstyle.masks import Mask, read_mask
 from streamstyle.media.decode import decode, frame_at
 from streamstyle.media.planes import scaled_size
@@ -52,9 +52,10 @@ def place_objects(stylizer: Stylizer, info: VideoInfo, mask: str | Path | None =
             objects += _under(stylizer, info, said, drawn)
             continue
         thing, covered = _placed(stylizer, info, said, stylizer.options.output)
-        objects.append(thing)
         if thing.remove:
+            objects.append(taken_out(thing, stylizer.look.foreground_style))
             continue
+        objects.append(thing)
         for other, region in taken:
             if other.at_s == thing.at_s and other.name != thing.name and np.array_equal(region, covered):
                 raise OptionError(
@@ -105,6 +106,11 @@ def _under(stylizer: Stylizer, info: VideoInfo, said: ObjectStyle, drawn: Mask) 
     if not regions:
         raise OptionError(f"object '{said.name}' @{said.where}: no region lies under it; try a larger --analysis-size")
     return [replace(place, style=said.style, at_s=at_s) for place in regions]
+
+
+def taken_out(thing: ObjectStyle, style: str) -> ObjectStyle:
+    """A place that is no part of an object, as one of its own, ``-NAME``, that wears what those without names do."""
+    return replace(thing, name=REMOVE + thing.name, style=style, remove=False)
 
 
 def shown_frame(info: VideoInfo, thing: ObjectStyle, out: OutputOptions) -> Frame:

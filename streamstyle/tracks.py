@@ -20,7 +20,7 @@ from streamstyle.look import Look, ObjectStyle
 from streamstyle.masks import Mask, object_name, read_mask
 from streamstyle.media.decode import decode, frame_at
 from streamstyle.media.probe import probe
-from streamstyle.naming import check_mask_places, regions_under
+from streamstyle.naming import check_mask_places, regions_under, taken_out
 from streamstyle.object_tracks import ObjectTracks
 from streamstyle.scene import FLOW_EVERY_CPU
 from streamstyle.segmenter import Segmentation, Segmenter
@@ -132,8 +132,8 @@ class LabelBook:
         self.only_named = bool(self.names)
 
     def label_of(self, name: str) -> int:
-        """A named object's number."""
-        return self._labels[name]
+        """A named object's number; 0 for what was taken out of one."""
+        return self._labels.get(name, 0)
 
     def label_of_track(self, track_id: int) -> int:
         """The number of a track without a name; 0 where only named objects count."""
@@ -223,6 +223,7 @@ class FilmObjects:
         return never + [
             f"object '{name}' was lost after frame {frame}: name it again at a later time with @SECONDS"
             for name, frame in self._tracks.lost()
+            if self._book.label_of(name)
         ]
 
     def _small(self, frame: Frame) -> Planes:
@@ -247,6 +248,8 @@ class FilmObjects:
 
     def _timed(self, thing: ObjectStyle) -> ObjectStyle:
         """The place at the time of the very frame that is on screen at its moment."""
+        if thing.remove:
+            thing = taken_out(thing, NONE)
         if not thing.at_s:
             return thing
         pts = frame_at(self._info, thing.at_s).pts

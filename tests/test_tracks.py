@@ -132,6 +132,20 @@ def test_a_named_object_at_a_rate_of_ones_own(tmp_path, folder, capsys):
         assert [frame[120, 120] for frame in track] == [1] * 6
 
 
+@pytest.mark.weights
+@pytest.mark.usefixtures("cached")
+def test_what_is_taken_out_of_an_object_leaves_it_at_its_moment(tmp_path, folder):
+    look = Look(
+        objects=(ObjectStyle("card", "none", (100, 120)), ObjectStyle("card", "", (112, 120), at_s=0.12, remove=True))
+    )
+    report = tracks(folder, tmp_path / "labels.npz", look=look)
+    assert [(thing["label"], thing["name"]) for thing in report.objects] == [(1, "card")]
+    assert report.warnings == ()
+    with LabelTrack(tmp_path / "labels.npz") as track:
+        assert [int(frame[120, 120]) for frame in track] == [1, 1, 1, 0, 0, 0]
+        assert track.names == {1: "card"}
+
+
 def test_what_does_not_go_together_is_refused_before_any_work(tmp_path, clip):
     labelled = Look(objects=(ObjectStyle("swan", "wave", mask=2),))
     with pytest.raises(OptionError, match="object 'swan' @mask2: a label of a mask; give the mask with --mask"):
