@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench gpu-report clean
+.PHONY: help install demo test check bench eval gpu-report clean
 
 help: ## list these words
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -27,6 +27,11 @@ gpu-report: install ## everything this machine's CUDA device can show, in one re
 
 bench: install ## measure the whole path on this machine
 	$(BIN)/python benchmarks/bench_pipeline.py
+
+# Without its dependencies: it asks for the OpenCV with windows, which would overwrite the one without.
+eval: install ## how well objects are followed, on the DAVIS sequences in ../shared/data
+	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt vos-benchmark
+	$(BIN)/python benchmarks/eval_objects.py
 
 clean: ## remove .venv and everything else that was made here
 	rm -rf .venv build dist demo gpu-report *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""Write the generated parts of README (options, figures of the whole path) and of benchmarks/README (the stages).
+"""Write the generated parts of README (options, figures, objects) and of benchmarks/README (the stages).
 
 python benchmarks/tables.py
 """
@@ -50,11 +50,23 @@ def stages_table() -> str:
     return "\n".join(lines)
 
 
+def objects_table(result: dict[str, Any]) -> str:
+    """How well objects are followed, a line each sequence, and the means."""
+    measures = [row["name"] for row in result["figures"]]
+    lines = [f"Measured by `make eval` on {machine_name(result)}:", ""]
+    lines += [f"| sequence | frames | {' | '.join(measures)} |", "|---" * (len(measures) + 2) + "|"]
+    for row in result["sequences"]:
+        lines.append(f"| {row['name']} | {row['frames']} | {' | '.join(f'{row[m]:.3g}' for m in measures)} |")
+    means = " | ".join(f"**{row['value']:.3g}**" for row in result["figures"])
+    return "\n".join([*lines, f"| mean | {sum(row['frames'] for row in result['sequences'])} | {means} |"])
+
+
 def generated() -> dict[str, dict[str, str]]:
     """Each file with generated parts: their names, and what they must say."""
     result = json.loads((ROOT / "benchmarks" / "results" / "pipeline.json").read_text())
+    objects = json.loads((ROOT / "benchmarks" / "results" / "objects.json").read_text())
     return {
-        "README.md": {"options": option_table(), "figures": figures_table(result)},
+        "README.md": {"options": option_table(), "figures": figures_table(result), "objects": objects_table(objects)},
         "benchmarks/README.md": {"stages": stages_table()},
     }
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 from typing_extensions import Doc
@@ -22,6 +22,8 @@ from streamstyle._version import __version__
 from streamstyle.bench.options import BenchOptions
 from streamstyle.config import AnalysisOptions, Device, LookOptions, Options, Range
 from streamstyle.errors import OptionError, OutputError, StreamstyleError
+from streamstyle.progress import Progress, say
+from streamstyle.tracks_command import Tracks
 
 PROGRAM = "streamstyle"
 DESCRIPTION = f"""Paint a film: every object and the background in a style of its own. (streamstyle {__version__})
@@ -30,6 +32,7 @@ DESCRIPTION = f"""Paint a film: every object and the background in a style of it
   streamstyle run in.mp4 out.mp4 --background wave --foreground ember
   streamstyle preview in.mp4 objects.png
   streamstyle run in.mp4 out.mp4 --object "swan@320,240=starry" --background none
+  streamstyle tracks in.mp4 --out tracks.mp4
 
 Exit status: 0 done, 2 something to mend (one line says what), 130 stopped with Ctrl-C."""
 
@@ -71,6 +74,7 @@ class Run:
                 on_frames=progress,
                 say=None if self.quiet else say,
                 dry_run=self.dry_run,
+                mask=self.look.mask,
             )
         if self.look.save_look is not None and not self.dry_run:
             look.write(self.look.save_look)
@@ -261,6 +265,7 @@ class Demo:
 COMMANDS: dict[str, Callable[..., Callable[[], int]]] = {
     "run": Run,
     "preview": Preview,
+    "tracks": Tracks,
     "styles": Styles,
     "weights": Weights,
     "doctor": Doctor,
@@ -269,48 +274,25 @@ COMMANDS: dict[str, Callable[..., Callable[[], int]]] = {
 }
 
 
-class Progress:
-    """A tqdm bar on stderr (frames, fps, time left), silent when stderr is no terminal or quiet is asked."""
-
-    def __init__(self, quiet: bool) -> None:
-        self._quiet = quiet or not sys.stderr.isatty()
-        self._bar: Any = None
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __call__(self, done: int, expected: int | None) -> None:
-        """Advance by done frames."""
-        if self._quiet:
-            return
-        if self._bar is None:
-            from tqdm import tqdm
-
-            self._bar = tqdm(total=expected, unit="frame", dynamic_ncols=True, smoothing=0.1)
-        self._bar.update(done)
-
-    def finish(self) -> None:
-        """Close the bar; the next frames begin a new one."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-
-    def __exit__(self, *_: object) -> None:
-        self.finish()
-
-
-def say(line: str) -> None:
-    """One line for the person, on stderr: stdout is for results."""
-    print(line, file=sys.stderr)
-
-
 def say_with_notes(line: str, error: BaseException) -> None:
     """The line, and in it what the error was given on its way: how the job can go on."""
     say("; ".join([line, *getattr(error, "__notes__", ())]))
 
 
+def joined_removals(arguments: list[str]) -> list[str]:
+    """``--object -swan@50,60@3`` as one word: the parser would take the second for an option."""
+    joined: list[str] = []
+    for word in arguments:
+        if joined and joined[-1] == "--object" and word.startswith("-") and "@" in word:
+            joined[-1] = f"--object={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
 def parse(arguments: list[str]) -> Callable[[], int]:
     """The command meant by the arguments."""
+    arguments = joined_removals(arguments)
     if arguments and arguments[0] in COMMANDS:
         program, rest = f"{PROGRAM} {arguments[0]}", arguments[1:]
         with one_line_usage_errors(program):

@@ -77,9 +77,18 @@ class LookOptions(Checked):
         tyro.conf.arg(metavar="NAME@X,Y[@SECONDS]=STYLE"),
         Doc(
             "The object under pixel X,Y of the first frame (or of the frame at SECONDS), called NAME. A region's "
-            "number from `streamstyle preview` may stand for the point: NAME@#3=STYLE."
+            "number from `streamstyle preview` may stand for the point: NAME@#3=STYLE. Further places of an object "
+            "need no style: NAME@X,Y@SECONDS; -NAME@X,Y@SECONDS says what is no part of it from then on."
         ),
     ] = ()
+    mask: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="FIRST.png"),
+        Doc(
+            "The first frame's objects, drawn: a palette PNG, black and white, or one colour an object. Its labels are "
+            "named so: NAME@mask1=STYLE."
+        ),
+    ] = None
     look: Annotated[Path | None, tyro.conf.arg(metavar="LOOK.toml"), Doc("Read these choices from a Look file.")] = None
     save_look: Annotated[
         Path | None, tyro.conf.arg(metavar="LOOK.toml"), Doc("Write the choices to a Look file, to use again.")
@@ -145,6 +154,11 @@ class OutputOptions(Checked):
     ] = 0.0
     duration: Annotated[
         float | None, tyro.conf.arg(metavar="SECONDS"), Range(0.001, 1e6, "s"), Doc("Stop after this long.")
+    ] = None
+    fps: Annotated[
+        float | None,
+        Range(0.1, 1000, "1/s"),
+        Doc("Frames a second of a folder of pictures; default: 25. A film has its own."),
     ] = None
     codec: Annotated[
         Literal["h264", "hevc", "av1", "prores"],

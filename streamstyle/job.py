@@ -101,7 +101,7 @@ def plan(input: str | Path, output: str | Path, out: OutputOptions) -> Plan:
     Raises:
         InputError, OutputError, OptionError: what is wrong, and the mend.
     """
-    info = probe(input)  # first: "exists, add --overwrite" would mislead where the input is the trouble
+    info = probe(input, fps=out.fps)  # first: "exists, add --overwrite" would mislead where the input is the trouble
     check_output(input, output, out.overwrite)
     width, height = painted_size(info, output, out)
     encoder = choose_encoder(

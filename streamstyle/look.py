@@ -1,9 +1,40 @@
-"""A Look: which object gets which style. Made from the command line, read from and written to TOML."""
+"""A Look: which object gets which style. Made from the command line, read from and written to TOML.
+
+::
+
+    background = "wave"
+
+    [[object]]                                  # where an object is: point, points, region or mask
+    name = "swan"
+    style = "starry"                            # once for each name is enough
+    points = [[320, 240], [100, 90, 4.0]]       # x, y and, where not the first frame, seconds
+
+    [[object]]                                  # what is not it, from this moment on
+    name = "swan"
+    point = [50, 60]
+    at_s = 3.0
+    remove = true
+
+    [[object]]                                  # a part of the swan, from this moment on an object of its own
+    name = "beak"
+    style = "ember"
+    point = [352, 210]
+    at_s = 2.0
+
+    [[merge]]                                   # several objects are one
+    into = "herd"
+    objects = ["cow", "calf", "object 7"]       # 7: a number of `streamstyle tracks`
+    style = "wave"
+
+    [rename]
+    "object 3" = "the dog"
+"""
 
 from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +44,11 @@ from streamstyle.errors import OptionError, OutputError
 from streamstyle.styles import NONE, style_name
 
 OBJECT_FORM = re.compile(
-    r"(?P<name>[^@=]+)@(?:(?P<x>\d+)\s*,\s*(?P<y>\d+)|#(?P<region>\d+))(?:@(?P<at_s>\d+(?:\.\d*)?))?=(?P<style>.+)"
+    r"(?P<name>[^@=]+)@(?:(?P<x>\d+)\s*,\s*(?P<y>\d+)|#(?P<region>\d+)|mask(?P<mask>\d+))"
+    r"(?:@(?P<at_s>\d+(?:\.\d*)?))?(?:=(?P<style>.+))?"
 )
+REMOVE = "-"
+"""Before a name, and without a style: this place is no part of the object."""
 NOTHING_SAID = (
     "no style given; for example:  --style starry   |   --background wave --foreground ember   |   "
     '--object "swan@320,240=starry" --background none'
@@ -23,32 +57,54 @@ NOTHING_SAID = (
 
 @dataclass(frozen=True)
 class ObjectStyle:
-    """One named object: found by a point (x, y) in pixels or a region's number in the frame at at_s seconds."""
+    """One place of a named object, in the frame at at_s seconds; an object may have several.
+
+    Attributes:
+        style: a style's slug or number; empty where another place of the same name says it.
+        point: (x, y) in pixels, in the region that is meant.
+        region: its number, as ``streamstyle preview`` shows it.
+        remove: from this moment on the region is no part of the object.
+        mask: a label of the mask of the first frame (``--mask``); then the place has no time.
+    """
 
     name: str
-    style: str
+    style: str = ""
     point: tuple[int, int] | None = None
     region: int | None = None
     at_s: float = 0.0
+    remove: bool = False
+    mask: int | None = None
 
     @property
     def where(self) -> str:
-        """The place as a person typed it: ``320,240@2.5`` or ``#3``."""
+        """The place as a person typed it: ``320,240@2.5``, ``#3`` or ``mask2``."""
+        if self.mask is not None:
+            return f"mask{self.mask}"
         place = f"#{self.region}" if self.region is not None else "{},{}".format(*(self.point or (0, 0)))
         return f"{place}@{self.at_s:g}" if self.at_s else place
 
     @classmethod
     def parse(cls, text: str) -> ObjectStyle:
-        """From ``NAME@X,Y[@SECONDS]=STYLE`` or ``NAME@#N[@SECONDS]=STYLE``."""
+        """From ``NAME@PLACE[@SECONDS][=STYLE]``, PLACE being ``X,Y``, ``#N`` or ``maskN``; ``-NAME@...`` removes."""
         match = OBJECT_FORM.fullmatch(text.strip())
-        if match is None:
+        got = {} if match is None else match.groupdict()
+        name = (got.get("name") or "").strip()
+        remove = name.startswith(REMOVE) and got["style"] is None
+        name = name.removeprefix(REMOVE).strip() if remove else name
+        if not name or (got["mask"] is not None and (remove or got["at_s"] is not None)):
             raise OptionError(
-                f'--object "{text}": not understood; write NAME@X,Y=STYLE or NAME@#N=STYLE, as in swan@320,240=starry'
+                f'--object "{text}": not understood; write NAME@X,Y=STYLE or NAME@#N=STYLE, as in swan@320,240=starry; '
+                "for another place of it swan@100,90@4, for one that is not it -swan@50,60@3"
             )
-        got = match.groupdict()
-        point = (int(got["x"]), int(got["y"])) if got["x"] is not None else None
-        region = int(got["region"]) if got["region"] is not None else None
-        return cls(got["name"].strip(), style_name(got["style"]), point, region, float(got["at_s"] or 0))
+        return cls(
+            name,
+            "" if got["style"] is None else style_name(got["style"]),
+            None if got["x"] is None else (int(got["x"]), int(got["y"])),
+            None if got["region"] is None else int(got["region"]),
+            float(got["at_s"] or 0),
+            remove,
+            None if got["mask"] is None else int(got["mask"]),
+        )
 
 
 @dataclass(frozen=True)
@@ -60,27 +116,30 @@ class Look:
         background: the background.
         foreground: every object not named.
         objects: the named objects; several places may share a name and then make up one object.
+        called: (name, what it is called instead): names that share a new one are one object from then on. Also for the
+            names that objects get by themselves, ``object 7``.
     """
 
     style: str | None = None
     background: str | None = None
     foreground: str | None = None
     objects: tuple[ObjectStyle, ...] = ()
+    called: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         for part in ("style", "background", "foreground"):
             word = getattr(self, part)
             if word is not None:
                 object.__setattr__(self, part, style_name(str(word)))
-        object.__setattr__(self, "objects", tuple(replace(o, style=style_name(str(o.style))) for o in self.objects))
+        object.__setattr__(self, "called", tuple(sorted((str(old), str(new)) for old, new in self.called)))
+        _refuse_circles(dict(self.called))
+        object.__setattr__(self, "objects", _dressed(replace(o, name=self.name_of(o.name)) for o in self.objects))
         if not self.objects and self.style is None and self.background is None and self.foreground is None:
             raise OptionError(NOTHING_SAID)
-        worn: dict[str, str] = {}
-        for thing in self.objects:
-            if worn.setdefault(thing.name, thing.style) != thing.style:
-                raise OptionError(
-                    f"object '{thing.name}' has two styles, {worn[thing.name]} and {thing.style}; give it one"
-                )
+
+    def name_of(self, name: str) -> str:
+        """What an object is called in the end."""
+        return _final(name, dict(self.called))
 
     @property
     def background_style(self) -> str:
@@ -103,22 +162,33 @@ class Look:
         return tuple(dict.fromkeys([self.background_style, self.foreground_style, *(o.style for o in self.objects)]))
 
     @classmethod
-    def from_options(cls, options: LookOptions) -> Look:
-        """From the command line; what is said there overrides the Look file it names."""
+    def from_options(cls, options: LookOptions, *, unstyled: str | None = None) -> Look:
+        """From the command line; what is said there overrides the Look file it names.
+
+        A name given a style there is given all its places anew; a place without a style is added to the file's.
+
+        Args:
+            options: what was said.
+            unstyled: the style of everything nobody gave one; None refuses that.
+        """
         base: dict[str, Any] = {}
         if options.look is not None:
-            base = vars(cls.read(options.look)).copy()
+            base = vars(cls.read(options.look, unstyled=unstyled)).copy()
         for part in ("style", "background", "foreground"):
             if getattr(options, part) is not None:
                 base[part] = getattr(options, part)
         typed = tuple(ObjectStyle.parse(text) for text in options.object)
-        names = {thing.name for thing in typed}
-        base["objects"] = tuple(o for o in base.get("objects", ()) if o.name not in names) + typed
-        return cls(**base)
+        anew = {_final(thing.name, dict(base.get("called", ()))) for thing in typed if thing.style}
+        base["objects"] = tuple(o for o in base.get("objects", ()) if o.name not in anew) + typed
+        return cls(**_styled(base, unstyled))
 
     @classmethod
-    def read(cls, path: str | Path) -> Look:
-        """Read a Look file.
+    def read(cls, path: str | Path, *, unstyled: str | None = None) -> Look:
+        """Read a Look file, in the form above.
+
+        Args:
+            path: the file.
+            unstyled: the style of everything the file gives none; None refuses that.
 
         Raises:
             OptionError: the file is missing, is not TOML, or says something a Look cannot hold.
@@ -131,14 +201,16 @@ class Look:
             raise OptionError(f"Look '{path}': cannot be read: {error}") from None
         except tomllib.TOMLDecodeError as error:
             raise OptionError(f"Look '{path}': not TOML: {error}") from None
-        unknown = set(said) - {"style", "background", "foreground", "object"}
+        unknown = set(said) - {"style", "background", "foreground", "object", "merge", "rename"}
         if unknown:
             raise OptionError(
-                f"Look '{path}': unknown key '{min(unknown)}'; a Look has style, background, foreground, [[object]]"
+                f"Look '{path}': unknown key '{min(unknown)}'; a Look has style, background, foreground, [[object]], "
+                "[[merge]], [rename]"
             )
-        tables = said.pop("object", [])
-        objects = tuple(_object_from(path, table) for table in (tables if isinstance(tables, list) else [None]))
-        return cls(**said, objects=objects)
+        objects = [place for table in _tables(said.pop("object", [])) for place in _places_from(path, table)]
+        called, worn = _called_from(path, _tables(said.pop("merge", [])), said.pop("rename", {}))
+        dressed = tuple(replace(o, style=worn.get(_final(o.name, called), o.style)) for o in objects)
+        return cls(**_styled({**said, "objects": dressed, "called": tuple(called.items())}, unstyled))
 
     def write(self, path: str | Path) -> None:
         """Write a Look file that :meth:`read` reads back equal.
@@ -159,37 +231,130 @@ class Look:
             part: getattr(self, part) for part in ("style", "background", "foreground") if getattr(self, part)
         }
         if self.objects:
-            said["object"] = [_object_to(thing) for thing in self.objects]
+            said["object"] = [_place_to(thing) for thing in self.objects]
+        olds: dict[str, list[str]] = {}
+        for old, new in self.called:
+            olds.setdefault(new, []).append(old)
+        merged = [{"into": new, "objects": names} for new, names in olds.items() if len(names) > 1]
+        renamed = {names[0]: new for new, names in olds.items() if len(names) == 1}
+        said |= ({"merge": merged} if merged else {}) | ({"rename": renamed} if renamed else {})
         return tomli_w.dumps(said)
 
 
-def _object_to(thing: ObjectStyle) -> dict[str, Any]:
+def _final(name: str, called: dict[str, str]) -> str:
+    while name in called:
+        name = called[name]
+    return name
+
+
+def _refuse_circles(called: dict[str, str]) -> None:
+    for name in called:
+        now, seen = name, {name}
+        while now in called:
+            now = called[now]
+            if now in seen:
+                raise OptionError(f"object '{name}' is renamed in a circle; leave one of its names out of it")
+            seen.add(now)
+
+
+def _styled(parts: dict[str, Any], unstyled: str | None) -> dict[str, Any]:
+    """A Look's parts, with a style where none is said; objects that are given one elsewhere keep it."""
+    if unstyled is None:
+        return parts
+    called = dict(parts.get("called", ()))
+    worn = {_final(o.name, called) for o in parts["objects"] if o.style}
+    objects = tuple(
+        o if o.style or _final(o.name, called) in worn else replace(o, style=unstyled) for o in parts["objects"]
+    )
+    return {**parts, "objects": objects, "style": parts.get("style") or unstyled}
+
+
+def _dressed(places: Iterable[ObjectStyle]) -> tuple[ObjectStyle, ...]:
+    """The places, each with its object's style."""
+    places = [replace(place, style=style_name(str(place.style)) if place.style != "" else "") for place in places]
+    worn: dict[str, str] = {}
+    for place in places:
+        if place.style and worn.setdefault(place.name, place.style) != place.style:
+            raise OptionError(
+                f"object '{place.name}' has two styles, {worn[place.name]} and {place.style}; give it one"
+            )
+    there = {place.name for place in places if not place.remove}
+    for place in places:
+        if place.name not in there:
+            raise OptionError(f"object '{place.name}' has places to remove but none where it is; give one")
+        if place.name not in worn:
+            raise OptionError(f"object '{place.name}' has no style; give it one, as in {place.name}@{place.where}=wave")
+    return tuple(replace(place, style=worn[place.name]) for place in places)
+
+
+def _place_to(thing: ObjectStyle) -> dict[str, Any]:
     table: dict[str, Any] = {"name": thing.name, "style": thing.style}
-    if thing.region is not None:
+    if thing.mask is not None:
+        table["mask"] = thing.mask
+    elif thing.region is not None:
         table["region"] = thing.region
     else:
         table["point"] = list(thing.point or (0, 0))
     if thing.at_s:
         table["at_s"] = thing.at_s
+    if thing.remove:
+        table["remove"] = True
     return table
 
 
-def _object_from(path: str | Path, table: Any) -> ObjectStyle:
+def _tables(said: Any) -> list[Any]:
+    """What ``[[...]]`` gave; one None, which is no table either, for anything else."""
+    return said if isinstance(said, list) else [None]
+
+
+def _places_from(path: str | Path, table: Any) -> list[ObjectStyle]:
     try:
-        unknown = set(table) - {"name", "style", "point", "region", "at_s"}
-        point = table.get("point")
-        x, y = point if point is not None else (0, 0)
-        if unknown or (point is None) == (table.get("region") is None):
+        unknown = set(table) - {"name", "style", "point", "points", "region", "mask", "at_s", "remove"}
+        (kind,) = {"point", "points", "region", "mask"} & set(table)
+        said, remove = table[kind], table.get("remove", False)
+        if unknown or not isinstance(remove, bool) or (kind == "mask" and (remove or "at_s" in table)):
             raise ValueError
-        region = None if table.get("region") is None else int(table["region"])
-        return ObjectStyle(
-            str(table["name"]),
-            str(table["style"]),
-            None if point is None else (int(x), int(y)),
-            region,
-            float(table.get("at_s", 0)),
+        place = ObjectStyle(
+            str(table["name"]), str(table.get("style", "")), at_s=float(table.get("at_s", 0)), remove=remove
         )
+        if kind in ("region", "mask"):
+            return [replace(place, region=int(said)) if kind == "region" else replace(place, mask=int(said))]
+        places = []
+        for x, y, *at_s in [said] if kind == "point" else said:
+            if len(at_s) > (kind == "points"):
+                raise ValueError
+            at = float(at_s[0]) if at_s else place.at_s
+            places.append(replace(place, point=(int(x), int(y)), at_s=at))
+        return places
     except (TypeError, ValueError, KeyError, AttributeError):
         raise OptionError(
-            f"Look '{path}': an [[object]] needs name, style, and point = [x, y] or region = N; it may have at_s"
+            f"Look '{path}': an [[object]] needs name, and one of point = [x, y], points = [[x, y, seconds], ...], "
+            "region = N, mask = N; it may have style, at_s, remove = true (a mask has no at_s and no remove)"
         ) from None
+
+
+def _called_from(path: str | Path, merges: list[Any], rename: Any) -> tuple[dict[str, str], dict[str, str]]:
+    """(name -> new name, new name -> style) from ``[[merge]]`` and ``[rename]``."""
+    called: dict[str, str] = {}
+    worn: dict[str, str] = {}
+    try:
+        pairs = [(old, new) for old, new in rename.items()]
+        for table in merges:
+            into, olds = table["into"], table["objects"]
+            if set(table) - {"into", "objects", "style"} or not isinstance(olds, list) or not olds:
+                raise ValueError
+            pairs += [(old, into) for old in olds if old != into]
+            if "style" in table:
+                worn[into] = str(table["style"])
+        for old, new in pairs:
+            if not isinstance(old, str) or not isinstance(new, str) or not new:
+                raise ValueError
+            if called.setdefault(old, new) != new:
+                raise OptionError(f"Look '{path}': object '{old}' becomes both '{called[old]}' and '{new}'; choose one")
+    except (TypeError, ValueError, KeyError, AttributeError):
+        raise OptionError(
+            f'Look \'{path}\': a [[merge]] needs into = "name" and objects = ["name", ...], and may have style; '
+            '[rename] has lines "name" = "new name"'
+        ) from None
+    _refuse_circles(called)
+    return called, {_final(into, called): style for into, style in worn.items()}

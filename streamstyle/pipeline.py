@@ -46,6 +46,7 @@ def stylize(
     say: Callable[[str], None] | None = None,
     dry_run: bool = False,
     overlap: bool = True,
+    mask: str | Path | None = None,
 ) -> Report:
     """Paint a film.
 
@@ -61,6 +62,7 @@ def stylize(
         say: told in one line, at once, that an earlier job goes on or why it does not.
         dry_run: check everything, also the named objects, but write nothing.
         overlap: False decodes, paints and encodes in turn, on one thread, to measure what overlapping gains.
+        mask: a picture of the objects in the first frame, for those that the look takes from one.
 
     Raises:
         StreamstyleError: one line that says what, where, and the mend; the work folder is left where a segment is done.
@@ -74,7 +76,7 @@ def stylize(
     job = plan(input, output, out)
     info, size = job.info, (job.width, job.height)
     stylizer = Stylizer(look, options, frames_expected=job.frames)
-    place_objects(stylizer, info)
+    place_objects(stylizer, info, mask)
     report = Report(
         str(input),
         str(output),
@@ -87,7 +89,7 @@ def stylize(
         return replace(report, seconds=round(time.perf_counter() - began, 3))
 
     per_batch, per_segment = frames_of(size, stylizer.device.type)
-    same = identity(job, look, options, stylizer, per_segment)
+    same = identity(job, stylizer.look, options, stylizer, per_segment)
     window: dict[str, Any] = {"start_s": out.start, "duration_s": out.duration, "warn": warnings.append}
     with (
         WorkFolder(job.target, same, resume=not out.no_resume, suffix=job.encoder.segment_suffix, say=say) as work,

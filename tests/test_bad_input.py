@@ -92,7 +92,7 @@ def _written(path: Path, content: bytes) -> Path:
 
 NOT_FILMS = {
     "missing": (lambda at: at / "missing.mp4", "no such file; check the name"),
-    "folder": (lambda at: at, "is a folder; give a video file inside it"),
+    "folder": (lambda at: at, "a folder without pictures; give a video file, or a folder of .jpg or .png files"),
     "text": (lambda at: _written(at / "notes.txt", b"a shopping list\n" * 40), "give a video file"),
     "text-as-mp4": (lambda at: _written(at / "notes.mp4", b"a shopping list\n" * 40), "give a video file"),
     "empty": (lambda at: _written(at / "empty.mp4", b""), "give a video file"),
@@ -347,7 +347,7 @@ def test_what_the_film_does_not_have(
         ("style = 'wav'", "unknown style 'wav'"),
         ("style = true", "unknown style"),
         ("", "no style given"),
-        ("object = 3", "an [[object]] needs name, style, and point"),
+        ("object = 3", "an [[object]] needs name, and one of point"),
         ("object = ['wave']", "an [[object]] needs name"),
         ("[[object]]\nname = 'a'\nstyle = 'wave'", "an [[object]] needs name"),
         ("[[object]]\nname = 'a'\nstyle = 'wave'\npoint = [1, 2]\nregion = 3", "an [[object]] needs name"),

@@ -113,6 +113,14 @@ def test_help(capsys: pytest.CaptureFixture[str], command: str) -> None:
     assert "usage: streamstyle" in out
 
 
+@pytest.mark.parametrize("form", [["--object", "-swan@50,60@3"], ["--object=-swan@50,60@3"]])
+def test_a_place_to_remove_is_no_option(form: list[str]) -> None:
+    command = cli.parse(["run", "in.mp4", "out.mp4", "--object", "swan@3,4=wave", *form, "--background", "none"])
+    assert isinstance(command, cli.Run)
+    assert command.look.object == ("swan@3,4=wave", "-swan@50,60@3")
+    assert Look.from_options(command.look).objects[1].remove
+
+
 def test_nothing_said_is_answered_with_three_examples(capsys: pytest.CaptureFixture[str], clip: Path) -> None:
     line = refusal(capsys, "run", clip, "out.mp4")
     assert "no style given" in line

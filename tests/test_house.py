@@ -32,6 +32,7 @@ PUBLIC_NAMES = {
 #   errors -> frames, config, styles, look -> flow | media | gpu | nets -> stages
 #          -> tracker, segmenter, frozen_statistics -> object_tracks -> scene -> stylizer -> naming, job
 #          -> pipeline | preview, sheets, doctor -> bench, demo -> cli, web
+#   media -> masks, label_track -> track_drawing -> track_export -> tracks -> cli
 #   nets -> train -> cli
 _WORDS = {"errors", "_version", "frames", "config", "styles", "look"}
 _STAGES = _WORDS | {"gpu", "nets", "stages"}
@@ -55,7 +56,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "frozen_statistics": _STAGES,
     "scene": _FOLLOWING,
     "stylizer": _FOLLOWING | {"scene"},
-    "naming": _PATH,
+    "masks": _WORDS | {"media"},
+    "label_track": _WORDS | {"media"},
+    "track_drawing": _PATH | {"masks"},
+    "track_export": _PATH | {"masks", "label_track", "track_drawing"},
+    "tracks": _PATH | {"masks", "label_track", "track_export", "naming", "job"},
+    "naming": _PATH | {"masks"},
     "preview": _PATH | {"sheets"},
     "sheets": _PATH,
     "doctor": _PATH,
@@ -65,7 +71,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "demo": _PATH | {"pipeline", "preview", "sheets"},
     "train": _WORDS | {"gpu", "nets"},
     "web": _PATH | {"pipeline", "preview", "sheets", "doctor"},
-    "cli": _PATH | {"pipeline", "bench", "demo", "preview", "sheets", "doctor", "train", "web"},
+    "progress": set(),
+    "plugins": {"errors"},
+    "sam2_segmenter": {"errors", "plugins"},
+    "tracks_command": _PATH | {"tracks", "progress"},
+    "cli": _PATH
+    | {"progress", "tracks_command", "pipeline", "bench", "demo", "preview", "sheets", "doctor", "train", "web"},
     "__main__": {"cli"},
     "__init__": _PATH | {"job", "pipeline"},
 }
@@ -77,6 +88,7 @@ ONLY_IN = {
     "onnx": "streamstyle/nets/weights.py",
     "h5py": "streamstyle/nets/weights.py",
     "matplotlib": "streamstyle/bench/plot.py",
+    "sam2": "streamstyle/sam2_segmenter.py",
 }
 NEVER_IN = {
     "tracker": {"torch"},

@@ -23,6 +23,11 @@ from streamstyle.styles import NONE, STYLES
         ("swan@#3@12=wave", ObjectStyle("swan", "wave", region=3, at_s=12.0), "#3@12"),
         ("swan@0,0=none", ObjectStyle("swan", NONE, (0, 0)), "0,0"),
         ("  the white swan @ 3 , 4=19 ", None, None),
+        ("swan@100,90@4", ObjectStyle("swan", "", (100, 90), at_s=4.0), "100,90@4"),
+        ("-swan@50,60@3", ObjectStyle("swan", "", (50, 60), at_s=3.0, remove=True), "50,60@3"),
+        ("- swan@#2", ObjectStyle("swan", "", region=2, remove=True), "#2"),
+        ("-swan@3,4=wave", ObjectStyle("-swan", "wave", (3, 4)), "3,4"),
+        ("swan@mask3=wave", ObjectStyle("swan", "wave", mask=3), "mask3"),
         ("the white swan@3 , 4=19", ObjectStyle("the white swan", "starry", (3, 4)), "3,4"),
         ("Schwäne 2@3,4=Poppy Field", ObjectStyle("Schwäne 2", "poppy-field", (3, 4)), "3,4"),
     ],
@@ -39,7 +44,8 @@ def test_parse(text, expected, where):
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "swan", "swan=starry", "swan@=starry", "swan@3=starry", "@3,4=starry", " @3,4=starry", "swan@3,4"),
+        *("", "swan", "swan=starry", "swan@=starry", "swan@3=starry", "@3,4=starry", " @3,4=starry", "swan@"),
+        *("-@3,4", "- @3,4", "swan@mask=starry", "swan@mask3@2=starry", "-swan@mask3", "swan@mask-1=starry"),
         *("swan@3,4=", "swan@-3,4=starry", "swan@3,-4=starry", "swan@3.5,4=starry", "swan@3,4,5=starry"),
         *("swan@3,4@-1=starry", "swan@3,4@soon=starry", "swan@3,4@=starry", "swan@#=starry", "swan@#-1=starry"),
         *("swan@#3,4=starry", "swan@#1.5=starry", "a=b@3,4=starry", "a@b@3,4=starry"),
@@ -119,6 +125,46 @@ def test_an_unknown_style_is_refused(part):
         Look(**{part: "nope"})
 
 
+def test_one_place_says_the_style_for_all():
+    look = Look(
+        objects=(ObjectStyle("swan", "", (1, 2)), swan("wave", (3, 4)), ObjectStyle("swan", "", (5, 6), at_s=4))
+    )
+    assert [thing.style for thing in look.objects] == ["wave"] * 3
+    assert look.styles == (NONE, "wave")
+    with pytest.raises(OptionError, match=r"object 'swan' has no style; give it one, as in swan@1,2@4=wave"):
+        Look("wave", objects=(ObjectStyle("swan", "", (1, 2), at_s=4.0),))
+
+
+def test_a_place_to_remove_needs_one_where_the_object_is():
+    gone = ObjectStyle("swan", "", (50, 60), at_s=3.0, remove=True)
+    assert Look(objects=(swan(), gone)).objects[1] == dataclasses.replace(gone, style="wave")
+    with pytest.raises(OptionError, match="object 'swan' has places to remove but none where it is"):
+        Look("wave", objects=(gone,))
+
+
+# -- other names ------------------------------------------------------------------------------------------------------
+
+COW, CALF = ObjectStyle("cow", "wave", (1, 2)), ObjectStyle("calf", "wave", (3, 4))
+
+
+def test_objects_that_share_a_new_name_are_one():
+    look = Look(objects=(COW, CALF), called=(("cow", "herd"), ("calf", "herd"), ("object 7", "herd")))
+    assert [thing.name for thing in look.objects] == ["herd", "herd"]
+    assert [look.name_of(name) for name in ("object 7", "object 8", "cow")] == ["herd", "object 8", "herd"]
+
+
+def test_a_name_may_change_twice_but_not_in_a_circle():
+    assert Look("wave", called=(("a", "b"), ("b", "c"))).name_of("a") == "c"
+    for circle in ((("a", "b"), ("b", "a")), (("a", "a"),), (("x", "a"), ("a", "b"), ("b", "a"))):
+        with pytest.raises(OptionError, match="renamed in a circle"):
+            Look("wave", called=circle)
+
+
+def test_merged_objects_wear_one_style():
+    with pytest.raises(OptionError, match="object 'herd' has two styles, wave and ember; give it one"):
+        Look(objects=(COW, dataclasses.replace(CALF, style="ember")), called=(("cow", "herd"), ("calf", "herd")))
+
+
 # -- from the command line --------------------------------------------------------------------------------------------
 
 
@@ -147,6 +193,27 @@ def test_the_options_do_conflict_as_well():
         Look.from_options(LookOptions(object=("swan@3,4=starry", "swan@5,6=wave")))
 
 
+def test_a_place_typed_without_a_style_is_added_to_the_files(tmp_path):
+    file = tmp_path / "a.toml"
+    Look(objects=(swan("ember"),)).write(file)
+    look = Look.from_options(LookOptions(object=("swan@9,9@4", "-swan@5,5@3"), look=file))
+    assert look.objects == (
+        swan("ember"),
+        ObjectStyle("swan", "ember", (9, 9), at_s=4.0),
+        ObjectStyle("swan", "ember", (5, 5), at_s=3.0, remove=True),
+    )
+
+
+def test_where_no_style_is_wanted_none_need_be_said(tmp_path):
+    look = Look.from_options(LookOptions(object=("swan@9,9", "dog@1,2=wave", "dog@3,4@2")), unstyled=NONE)
+    assert [thing.style for thing in look.objects] == [NONE, "wave", "wave"]
+    assert look.style == NONE
+    (tmp_path / "a.toml").write_text('[[object]]\nname = "swan"\npoint = [1, 2]\n')
+    assert Look.from_options(LookOptions(look=tmp_path / "a.toml"), unstyled=NONE).objects[0].style == NONE
+    with pytest.raises(OptionError, match="no style"):
+        Look.from_options(LookOptions(look=tmp_path / "a.toml"))
+
+
 # -- files ------------------------------------------------------------------------------------------------------------
 
 slugs = st.sampled_from([*STYLES, NONE])
@@ -154,6 +221,7 @@ names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 places = st.one_of(
     st.fixed_dictionaries({"point": st.tuples(st.integers(0, 9999), st.integers(0, 9999))}),
     st.fixed_dictionaries({"region": st.integers(1, 999)}),
+    st.fixed_dictionaries({"mask": st.integers(1, 254)}),
 )
 moments = st.floats(0, 1e6, allow_nan=False)
 
@@ -163,8 +231,17 @@ def looks(draw) -> Look:
     parts = draw(st.fixed_dictionaries({}, optional=dict.fromkeys(("style", "background", "foreground"), slugs)))
     worn = draw(st.dictionaries(names, slugs, max_size=3))
     where = draw(st.lists(st.tuples(st.sampled_from(sorted(worn)), places, moments), max_size=4)) if worn else []
-    objects = tuple(ObjectStyle(name, worn[name], at_s=at_s, **place) for name, place, at_s in where)
-    return Look(**parts, objects=objects) if parts or objects else Look(draw(slugs))
+    objects = tuple(
+        ObjectStyle(name, worn[name], at_s=0.0 if "mask" in place else at_s, **place) for name, place, at_s in where
+    )
+    removed = st.sampled_from([o.name for o in objects]) if objects else st.nothing()
+    taken = draw(st.lists(st.tuples(removed, moments), max_size=2)) if objects else []
+    objects += tuple(ObjectStyle(name, "", (1, 2), at_s=at_s, remove=True) for name, at_s in taken)
+    # New names that are nobody's old one, so that there is no circle.
+    called = draw(st.dictionaries(names.map("a".__add__), names.map("b".__add__), max_size=3)).items()
+    if not parts and not objects:
+        parts = {"style": draw(slugs)}
+    return Look(**parts, objects=objects, called=tuple(called))
 
 
 @settings(deadline=None, max_examples=60)
@@ -183,8 +260,71 @@ def test_a_look_comes_back_from_its_file(look, tmp_path_factory):
     slugs,
 )
 def test_where_is_what_a_person_types(name, place, at_s, style):
-    thing = ObjectStyle(name, style, at_s=at_s, **place)
+    thing = ObjectStyle(name, style, at_s=0.0 if "mask" in place else at_s, **place)
     assert ObjectStyle.parse(f"{name}@{thing.where}={style}") == thing
+
+
+CORRECTED = """
+background = "wave"
+[[object]]
+name = "swan"
+style = "starry"
+points = [[320, 240], [100, 90, 4.0]]
+[[object]]
+name = "swan"
+point = [50, 60]
+at_s = 3.0
+remove = true
+[[object]]
+name = "cow"
+style = "ember"
+mask = 2
+[[object]]
+name = "calf"
+region = 4
+[[merge]]
+into = "herd"
+objects = ["cow", "calf", "object 7"]
+style = "crayon-dusk"
+[rename]
+"object 3" = "the dog"
+herd = "flock"
+"""
+
+
+def test_corrections_in_a_file(tmp_path):
+    file = tmp_path / "look.toml"
+    file.write_text(CORRECTED)
+    look = Look.read(file)
+    assert look.objects == (
+        ObjectStyle("swan", "starry", (320, 240)),
+        ObjectStyle("swan", "starry", (100, 90), at_s=4.0),
+        ObjectStyle("swan", "starry", (50, 60), at_s=3.0, remove=True),
+        ObjectStyle("flock", "crayon-dusk", mask=2),
+        ObjectStyle("flock", "crayon-dusk", region=4),
+    )
+    assert [look.name_of(name) for name in ("object 7", "object 3", "object 1")] == ["flock", "the dog", "object 1"]
+    look.write(file)
+    assert Look.read(file) == look
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[[merge]]\ninto = "herd"', "a [[merge]] needs into"),
+        ('[[merge]]\ninto = "herd"\nobjects = []', "a [[merge]] needs into"),
+        ('[[merge]]\ninto = 3\nobjects = ["cow"]', "a [[merge]] needs into"),
+        ('[[merge]]\ninto = "herd"\nobjects = "cow"', "a [[merge]] needs into"),
+        ('[[merge]]\ninto = "herd"\nobjects = ["cow"]\nat_s = 1', "a [[merge]] needs into"),
+        ('merge = "herd"', "a [[merge]] needs into"),
+        ('rename = "herd"', "[rename] has lines"),
+        ("[rename]\ncow = 3", "[rename] has lines"),
+        ('[rename]\ncow = "a"\n[[merge]]\ninto = "b"\nobjects = ["cow"]', "becomes both 'a' and 'b'"),
+        ('[rename]\ncow = "a"\na = "cow"', "in a circle"),
+    ],
+)
+def test_merges_and_names_that_are_wrong_are_refused(tmp_path, text, said):
+    assert said in refused(tmp_path, f'style = "wave"\n{text}\n')
 
 
 def refused(tmp_path, text: str | bytes) -> str:
@@ -200,7 +340,14 @@ def refused(tmp_path, text: str | bytes) -> str:
     "table",
     [
         'name = "swan"\nstyle = "wave"',
-        'name = "swan"\npoint = [3, 4]',
+        'name = "swan"\nstyle = "wave"\npoint = [3, 4, 5]',
+        'name = "swan"\nstyle = "wave"\npoints = [3, 4]',
+        'name = "swan"\nstyle = "wave"\npoints = [[3, 4, 5, 6]]',
+        'name = "swan"\nstyle = "wave"\npoints = [[3, 4]]\npoint = [3, 4]',
+        'name = "swan"\nstyle = "wave"\nmask = "three"',
+        'name = "swan"\nstyle = "wave"\nmask = 3\nat_s = 1.0',
+        'name = "swan"\nstyle = "wave"\nmask = 3\nremove = true',
+        'name = "swan"\nstyle = "wave"\npoint = [3, 4]\nremove = "yes"',
         'style = "wave"\npoint = [3, 4]',
         'name = "swan"\nstyle = "wave"\npoint = [3]',
         'name = "swan"\nstyle = "wave"\npoint = 3',
@@ -212,7 +359,7 @@ def refused(tmp_path, text: str | bytes) -> str:
     ],
 )
 def test_an_object_of_a_file_that_is_wrong_is_refused(tmp_path, table):
-    assert "needs name, style, and point = [x, y] or region = N" in refused(tmp_path, f"[[object]]\n{table}\n")
+    assert "needs name, and one of point = [x, y]" in refused(tmp_path, f"[[object]]\n{table}\n")
 
 
 @pytest.mark.parametrize("value", ["5", '"swan"', "[1, 2]", '{name = "swan", style = "wave", region = 1}', "true"])

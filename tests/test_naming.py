@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 import torch
 from clips import make_clip
 
 from streamstyle.config import Options, OutputOptions
-from streamstyle.errors import OptionError
+from streamstyle.errors import OptionError, StreamstyleError
 from streamstyle.look import Look, ObjectStyle
+from streamstyle.masks import PALETTE
 from streamstyle.media.probe import probe
-from streamstyle.naming import naming_frame, place_objects
+from streamstyle.media.stills import encode_indexed_png
+from streamstyle.naming import naming_frame, place_objects, regions_under
 from streamstyle.object_tracks import object_mask
 from streamstyle.pipeline import stylize
+from streamstyle.segmenter import Segmentation
+from streamstyle.styles import NONE
 
 
 def test_an_object_owns_its_holes():
@@ -92,8 +99,8 @@ def test_what_cannot_be_found_is_refused_before_work(tmp_path):
 class StandIn:
     """A Stylizer that finds every region at one point."""
 
-    def __init__(self, options, thing):
-        self.options, self.look, self.asked = options, Look(objects=(thing,)), []
+    def __init__(self, options, *things):
+        self.options, self.look, self.asked = options, Look(objects=things), []
 
     def point_in(self, thing, batch, color):
         self.asked.append(batch.pts[0])
@@ -115,6 +122,69 @@ def test_a_number_is_that_of_the_frame_preview_shows_at_the_start(tmp_path, at_s
     assert (shown, painted) == (pytest.approx(0.5), pytest.approx(0.6))
     assert [(o.region, o.point) for o in stylizer.named] == [(None, (7, 8))]
     assert stylizer.named[0].at_s == pytest.approx(0.6)
+
+
+def test_places_to_remove_are_placed(tmp_path):
+    info = probe(make_clip(tmp_path / "in.mkv", frames=12, fps=10, audio=False))
+    things = (
+        ObjectStyle("it", "wave", (9, 9)),
+        ObjectStyle("other", "wave", (3, 4), at_s=0.5),
+        ObjectStyle("it", "wave", (3, 4), at_s=0.5, remove=True),
+    )
+    stylizer = StandIn(Options(), *things)
+    place_objects(stylizer, info)
+    assert stylizer.named[:2] == things[:2]
+    # The same region as another object's, which is no fault: it leaves the one that lacks it.
+    assert stylizer.named[2] == ObjectStyle("-it", NONE, (3, 4), at_s=0.5)
+
+
+def test_regions_under_a_mask_make_up_its_object():
+    ids = np.repeat(np.arange(6, dtype=np.int32), 4)[None].repeat(10, 0)  # six upright stripes, 4 wide; the first none
+    found = Segmentation(torch.from_numpy(ids), 6, torch.zeros(3, *ids.shape, dtype=torch.uint8))
+    labels = np.zeros((20, 48), np.uint8)
+    labels[:, 8:20] = 1  # stripe 1, half of stripe 2
+    labels[:3, 40:44] = 2  # a little of stripe 5
+    places = regions_under(labels, {1: "swan", 2: "fly", 9: "gone"}, found)
+    assert [(place.name, place.region) for place in places] == [("swan", 1), ("swan", 2), ("fly", 5)]
+
+
+def cards(tmp_path) -> Path:
+    """Pictures of a yellow card on a lawn, and a mask of it, with label 3."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    card = np.zeros((240, 320), np.uint8)
+    card[60:180, 80:160] = 3
+    for i in range(4):
+        picture = np.where(np.roll(card, 3 * i, 1)[..., None], np.uint8((40, 200, 230)), np.uint8((60, 120, 60)))
+        cv2.imwrite(str(folder / f"{i}.png"), picture)
+    (tmp_path / "first.png").write_bytes(encode_indexed_png(card, PALETTE))
+    return folder
+
+
+@pytest.mark.weights
+@pytest.mark.usefixtures("networks")
+def test_a_label_of_a_mask_is_painted(tmp_path):
+    look = Look(background="none", objects=(ObjectStyle("card", "wave", mask=3),))
+    folder, options = cards(tmp_path), Options(output=OutputOptions(size=120))
+    report = stylize(folder, tmp_path / "out.mp4", look=look, options=options, mask=tmp_path / "first.png")
+    (card,) = report.objects
+    assert (card.name, card.style, card.first_frame, card.last_frame) == ("card", "wave", 0, 3)
+    assert card.mean_area_px == pytest.approx(60 * 40, rel=0.15)
+
+
+@pytest.mark.weights
+@pytest.mark.usefixtures("networks")
+def test_masks_that_do_not_go_with_the_look_are_refused(tmp_path):
+    folder = cards(tmp_path)
+
+    def refused(mask, *objects, match):
+        with pytest.raises(StreamstyleError, match=match):
+            stylize(folder, tmp_path / "out.mp4", look=Look("wave", objects=objects), mask=mask)
+
+    refused(None, ObjectStyle("card", "wave", mask=3), match="a label of a mask; give the mask with --mask")
+    refused(tmp_path / "first.png", ObjectStyle("card", "wave", mask=2), match="has no such label; it has 3")
+    refused(tmp_path / "first.png", match='no object is in it; add --object "NAME@mask3=STYLE"')
+    refused(tmp_path / "gone.png", ObjectStyle("card", "wave", mask=3), match="no such file")
 
 
 @pytest.mark.weights

@@ -18,6 +18,7 @@ from av.video.frame import VideoFrame
 from streamstyle.errors import InputError
 from streamstyle.frames import Checkpoint, Frame, VideoInfo, picture_crc
 from streamstyle.media.hwaccel import choose_device
+from streamstyle.media.images import frames_in, is_folder
 from streamstyle.media.planes import PlaneConverter
 from streamstyle.media.probe import (
     declared_frames,
@@ -259,6 +260,9 @@ def _read(
     info: VideoInfo, seek_to: int | None, threads: int, faults: _Faults, device: str | None
 ) -> Generator[_Timed, None, None]:
     """Open, seek, decode; each frame with a pts that is there and after the one before."""
+    if is_folder(info.path):
+        yield from frames_in(info, seek_to)
+        return
     hwaccel = HWAccel(device, allow_software_fallback=True) if device is not None else None
     with open_input(info.path, hwaccel) as container:
         video_stream = find_video_stream(container, info.path)

@@ -41,8 +41,13 @@ def check_output(in_path: str | Path, out_path: str | Path, overwrite: bool) -> 
         OutputError: a container we do not write, OUT is IN (also through links) or a folder, the folder is missing
             or not writable, or OUT exists and overwrite is False.
     """
+    format_of(Path(out_path))
+    check_place(in_path, out_path, overwrite)
+
+
+def check_place(in_path: str | Path, out_path: str | Path, overwrite: bool) -> None:
+    """As check_output, for a file of any kind."""
     out = Path(out_path)
-    format_of(out)
     if len(os.fsencode(out.name)) > 255:
         raise OutputError(f"{out.name[:20]}...{out.name[-20:]}: the name is too long; give one of at most 255 bytes")
     if out.is_dir():

@@ -9,6 +9,7 @@ from av.codec.hwaccel import HWAccel, hwdevices_available
 
 from streamstyle.errors import DeviceError, StreamstyleError
 from streamstyle.frames import VideoInfo
+from streamstyle.media.images import is_folder
 from streamstyle.media.planes import PlaneConverter
 from streamstyle.media.probe import decoded_frames, find_video_stream, open_input
 
@@ -82,6 +83,8 @@ def frames_per_second(info: VideoInfo, device: str | None, threads: int, most_fr
 
 def _check_device(info: VideoInfo, device: str) -> None:
     """Refuse a device that does not open, or that has no decoder for the film's codec."""
+    if is_folder(info.path):
+        raise DeviceError("pictures are decoded in software")
     with open_input(info.path) as container:
         codec = find_video_stream(container, info.path).codec_context.codec
     try:

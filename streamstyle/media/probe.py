@@ -19,8 +19,10 @@ from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from streamstyle.errors import InputError
+from streamstyle.errors import InputError, OptionError
 from streamstyle.frames import ColorTags, Matrix, VideoInfo
+from streamstyle.media.images import TICKS, is_folder, pictures_in, rate_of
+from streamstyle.media.stills import decode_still, turns_of
 
 # libav's AVColorSpace numbers whose matrix is known here; every other number goes by the size rule.
 _MATRIX_OF_SPACE: dict[int, Matrix] = {1: "bt709", 5: "bt601", 6: "bt601", 9: "bt2020", 10: "bt2020"}
@@ -31,23 +33,30 @@ _FALLBACK_FPS = Fraction(25)
 _NOT_FILMS = {"tty"}
 
 
-def probe(path: str | Path) -> VideoInfo:
+def probe(path: str | Path, *, fps: float | None = None) -> VideoInfo:
     """Read what a film is: its size as shown, timing, colour tags and sound.
 
     The first video track counts; cover art is no video. Rotation is baked in: width, height and
     sample_aspect_ratio are those of the picture as shown.
 
     Args:
-        path: a file of any container and codec this build of FFmpeg reads.
+        path: a file of any container and codec this build of FFmpeg reads, or a folder of pictures.
+        fps: frames a second of a folder of pictures; None for 25.
 
     Returns:
         VideoInfo; `frames` is the container's own count, else duration times rate, else None.
 
     Raises:
-        InputError: no such file, a folder, unreadable, not a video, sound only, or nothing in it decodes.
+        InputError: no such file, a folder without pictures, unreadable, not a video, sound only, or nothing in it
+            decodes.
+        OptionError: fps is given for a film, which has its own.
 
     Cost: opens the file and decodes one frame.
     """
+    if is_folder(path):
+        return _describe_folder(str(path), rate_of(fps))
+    if fps is not None:
+        raise OptionError(f"--fps {fps:g}: {path} is no folder of pictures and has its own rate; leave it out")
     with open_input(path) as container:
         video_stream = find_video_stream(container, path)
         frame = next(decoded_frames(container, video_stream), None)
@@ -161,7 +170,7 @@ def declared_frames(video_stream: VideoStream, length_s: Fraction | None, fps: F
 
 
 def _describe(path: str, container: InputContainer, video_stream: VideoStream, frame: VideoFrame) -> VideoInfo:
-    rotation = round(frame.rotation / 90) * 90 % 360
+    rotation = turns_of(frame)
     aspect = Fraction(video_stream.sample_aspect_ratio or 1)
     width, height = frame.width, frame.height
     if rotation in (90, 270):
@@ -187,6 +196,26 @@ def _describe(path: str, container: InputContainer, video_stream: VideoStream, f
         audio=tuple(
             s.codec_context.codec.canonical_name if s.codec_context else "unknown" for s in container.streams.audio
         ),
+    )
+
+
+def _describe_folder(path: str, fps: Fraction) -> VideoInfo:
+    pictures = pictures_in(path)
+    frame = decode_still(pictures[0])
+    rotation = turns_of(frame)
+    width, height = (frame.height, frame.width) if rotation in (90, 270) else (frame.width, frame.height)
+    return VideoInfo(
+        path=path,
+        width=width,
+        height=height,
+        time_base=1 / (fps * TICKS),
+        fps=fps,
+        frames=len(pictures),
+        duration_s=float(len(pictures) / fps),
+        rotation=rotation,
+        color=_color_tags(frame, height),
+        codec=pictures[0].suffix.lower().removeprefix("."),
+        pix_fmt=frame.format.name,
     )
 
 

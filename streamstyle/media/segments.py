@@ -33,6 +33,7 @@ from filelock import FileLock, Timeout
 
 from streamstyle.errors import OutputError
 from streamstyle.frames import Checkpoint
+from streamstyle.media.images import fingerprint_of_folder, is_folder
 
 Say = Callable[[str], None]
 JOURNAL, LOCK = "journal.jsonl", "lock"
@@ -73,6 +74,8 @@ def fingerprint(path: str | Path) -> dict[str, Any]:
 
     Cost: reads at most 1 MiB.
     """
+    if is_folder(path):
+        return fingerprint_of_folder(path)
     seen = os.stat(path)
     digest = hashlib.blake2b(digest_size=16)
     with open(path, "rb") as file:

@@ -80,7 +80,7 @@ def test_refusals_are_one_line_and_name_the_file(tmp_path: Path) -> None:
     (tmp_path / "dangling.mp4").symlink_to(tmp_path / "gone")
     for name, reason in {
         "missing.mp4": "no such file",
-        "": "is a folder",
+        "": "a folder without pictures",
         "empty.mp4": "not a video",
         "noise.mp4": "not a video",
         "notes.txt": "give a video file",

@@ -1,0 +1,141 @@
+"""Segmenters of others: the one interface they have, and how they are found.
+
+A package offers one by an entry point of the group ``streamstyle.segmenters``::
+
+    [project.entry-points."streamstyle.segmenters"]
+    mine = "my_package:load"            # load(argument, device) -> PictureSegmenter
+
+and a person asks for it by ``--segmenter mine:ARGUMENT``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Protocol, cast
+
+import numpy as np
+
+from streamstyle.errors import OptionError, ShapeError, StreamstyleError
+
+GROUP = "streamstyle.segmenters"
+OWN = {"sam2": "streamstyle.sam2_segmenter:load"}
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One object that is asked for; at least one of its fields says something.
+
+    Attributes:
+        points: pixels (x, y) in it; not_points: pixels that are not.
+        box_xyxy: the box it is in, half-open pixels.
+        text: what it is, in words.
+    """
+
+    points: tuple[tuple[int, int], ...] = ()
+    not_points: tuple[tuple[int, int], ...] = ()
+    box_xyxy: tuple[int, int, int, int] | None = None
+    text: str | None = None
+
+
+class PictureSegmenter(Protocol):
+    """Finds what is in a picture."""
+
+    def __call__(self, rgb: np.ndarray, prompts: Sequence[Prompt] = ()) -> np.ndarray:
+        """Region ids of a picture.
+
+        Args:
+            rgb: [H, W, 3] uint8.
+            prompts: the objects asked for; without any, all that there are.
+
+        Returns:
+            [H, W] int32, 0 the background. Without prompts 1, 2 ... in raster order; with them prompts[i] is i + 1.
+
+        Raises:
+            OptionError: a kind of prompt it does not take.
+        """
+
+
+Load = Callable[[str, str], PictureSegmenter]
+"""Makes a segmenter of the argument a person gave it ("" for none) and a device, ``cpu`` or ``cuda``."""
+
+
+def known_segmenters() -> list[str]:
+    """Names of the segmenters of others that are installed here, our own adapters among them."""
+    return sorted({*OWN, *(found.name for found in entry_points(group=GROUP))})
+
+
+def load_segmenter(spec: str, device: str) -> PictureSegmenter:
+    """The segmenter that ``NAME`` or ``NAME:ARGUMENT`` means.
+
+    Raises:
+        OptionError: there is none of that name, it cannot be loaded, or it does not take the argument.
+    """
+    name, _, argument = spec.partition(":")
+    try:
+        load = _loader(name)
+    except (ImportError, AttributeError) as error:
+        raise OptionError(f"--segmenter {name}: cannot be loaded ({error}); install its package again") from None
+    if load is None:
+        there = ", ".join(["regions", "components", *known_segmenters()])
+        raise OptionError(f"--segmenter {spec}: no such segmenter; there are {there}")
+    try:
+        return _Checked(load(argument, device), name)
+    except StreamstyleError as error:
+        raise OptionError(f"--segmenter {spec}: {error}") from None
+
+
+def ids_of_masks(masks: Iterable[np.ndarray], size: tuple[int, int], *, in_order: bool = False) -> np.ndarray:
+    """Region ids [H, W] int32 of masks [H, W] bool that may overlap: the smaller lies on the larger.
+
+    Args:
+        masks: as a network gave them.
+        size: (height, width).
+        in_order: number them as they come; else 1, 2 ... in raster order, and those that are wholly covered go.
+    """
+    ids = np.zeros(size, np.int32)
+    numbered = [(number, mask.astype(bool)) for number, mask in enumerate(masks, 1)]
+    for number, mask in sorted(numbered, key=lambda pair: -int(pair[1].sum())):
+        ids[mask] = number
+    if in_order:
+        return ids
+    present, first = np.unique(ids, return_index=True)
+    table = np.zeros(len(numbered) + 1, np.int32)
+    raster = [int(number) for number in present[np.argsort(first)] if number]
+    table[raster] = np.arange(1, len(raster) + 1)
+    return table[ids]
+
+
+class _Checked:
+    """A segmenter whose answers are looked at: a fault of another's must not show up as one of ours."""
+
+    def __init__(self, segmenter: PictureSegmenter, name: str) -> None:
+        self._segmenter, self._name = segmenter, name
+
+    def __call__(self, rgb: np.ndarray, prompts: Sequence[Prompt] = ()) -> np.ndarray:
+        ids = self._segmenter(rgb, prompts)
+        if not isinstance(ids, np.ndarray) or ids.shape != rgb.shape[:2] or ids.dtype.kind not in "iu":
+            seen = f"{ids.dtype} {[*ids.shape]}" if isinstance(ids, np.ndarray) else type(ids).__name__
+            raise ShapeError(f"segmenter {self._name}: must give [H, W] integers, {[*rgb.shape[:2]]}, gave {seen}")
+        if ids.size and ids.min() < 0:
+            raise ShapeError(f"segmenter {self._name}: ids must not be negative, gave {ids.min()}")
+        return ids.astype(np.int32, copy=False)
+
+
+def _loader(name: str) -> Load | None:
+    for found in entry_points(group=GROUP):
+        if found.name == name:
+            return cast(Load, found.load())
+    if name not in OWN:
+        return None
+    return cast(Load, EntryPoint(name, OWN[name], GROUP).load())
+
+
+def require(package: str, extra: str) -> None:
+    """Refuse, with the mend, where a package that an adapter needs is not installed."""
+    try:
+        importlib.import_module(package)
+    except ImportError as error:
+        raise OptionError(f"needs the package {package} ({error}); pip install 'streamstyle[{extra}]'") from None

@@ -1,0 +1,211 @@
+"""What becomes of a film's objects: masks as DAVIS has them, a film with the objects drawn in, or a label track.
+
+The ending says which: ``masks/%05d.png``, ``tracks.mp4``, ``labels.npz``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from streamstyle.config import OutputOptions
+from streamstyle.errors import InputError, OutputError
+from streamstyle.frames import Frame, FrameBatch, VideoInfo
+from streamstyle.label_track import SUFFIX, LabelTrackWriter
+from streamstyle.masks import MOST_OBJECTS, PALETTE, enlarge_labels
+from streamstyle.media.audio import AudioSource
+from streamstyle.media.encode import check_output, check_place, encode
+from streamstyle.media.segments import told
+from streamstyle.media.stills import encode_indexed_png
+from streamstyle.track_drawing import ObjectPainter
+
+Kind = Literal["masks", "film", "labels"]
+Names = Mapping[int, str]
+NUMBER = re.compile(r"%0?\d*d")
+FILMS = (".mp4", ".m4v", ".mov", ".mkv")
+
+
+@dataclass(frozen=True)
+class LabelledFrame:
+    """A frame as decoded, and what each of its pixels belongs to: labels [h, w] integers, of any size, 0 background."""
+
+    frame: Frame
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written: how many frames, and what became of the sound (none but in a film)."""
+
+    frames: int
+    audio: str = "none"
+
+
+def kind_of(out: str | Path) -> Kind:
+    """What is to be written, by the ending; OutputError for one that says nothing."""
+    out = Path(out)
+    suffix = out.suffix.lower()
+    if suffix == ".png" and len(NUMBER.findall(out.name)) == 1 and out.name.count("%") == 1:
+        return "masks"
+    if suffix in FILMS:
+        return "film"
+    if suffix == SUFFIX:
+        return "labels"
+    raise OutputError(f"{out}: not a kind of tracks; give masks/%05d.png, a film ({', '.join(FILMS)}) or labels.npz")
+
+
+def check_target(input: str | Path, out: str | Path, overwrite: bool) -> None:
+    """Refuse an output that could not or must not be written, before any work is done.
+
+    Raises:
+        OutputError: as for a film; for masks also where the folder holds some already, or is the input.
+    """
+    kind, out = kind_of(out), Path(out)
+    if kind == "film":
+        check_output(input, out, overwrite)
+    elif kind == "labels":
+        check_place(input, out, overwrite)
+    elif not out.parent.exists():
+        check_place(input, out.parent, overwrite)  # a folder like a file: its own folder must be there
+    else:
+        check_place(input, out, overwrite)
+        if os.path.isdir(input) and os.path.samefile(input, out.parent):
+            raise OutputError(f"{out}: {out.parent} is the input itself; give another folder")
+        there = len(_masks_there(out))
+        if there and not overwrite:
+            raise OutputError(f"{out}: {there} masks are there already; add --overwrite, or give another folder")
+
+
+def export(
+    frames: Iterable[LabelledFrame],
+    out: str | Path,
+    info: VideoInfo,
+    names: Names,
+    *,
+    options: OutputOptions | None = None,
+    warn: Callable[[str], None] | None = None,
+    on_frames: Callable[[int], None] | None = None,
+) -> Exported:
+    """Write the objects of a film; what is there is replaced, once all is written.
+
+    Args:
+        frames: every frame in order; closed at the end.
+        out: where to, which also says what: see kind_of.
+        info: the film.
+        names: each label's name; read as late as it may, so it may grow while frames come.
+        options: how a film is encoded.
+        warn: told in one line each what could not be kept.
+        on_frames: called with 1 after each frame.
+
+    Raises:
+        OutputError: cannot be written; or more than 254 objects for masks.
+        InputError: there are no frames.
+
+    Cost: one frame in memory; a film's is encoded beside.
+    """
+    write = {"masks": _write_masks, "film": _write_film, "labels": _write_labels}[kind_of(out)]
+    with closing(_counted(frames, info, on_frames or (lambda count: None))) as counted:
+        return write(counted, Path(out), info, names, options or OutputOptions(), warn)
+
+
+def _counted(
+    frames: Iterable[LabelledFrame], info: VideoInfo, on_frames: Callable[[int], None]
+) -> Generator[LabelledFrame, None, None]:
+    """The frames, told one by one; closed with this; InputError where there is none."""
+    upstream, are_any = iter(frames), False
+    try:
+        for labelled in upstream:
+            are_any = True
+            yield labelled
+            on_frames(1)
+        if not are_any:
+            raise InputError(f"{info.path}: no frames to write; give another film")
+    finally:
+        close = getattr(upstream, "close", None)
+        if close is not None:
+            close()
+
+
+def _write_masks(
+    frames: Iterator[LabelledFrame], out: Path, info: VideoInfo, names: Names, options: OutputOptions, warn: object
+) -> Exported:
+    """One indexed PNG a frame, of the film's size, all put in place at the end."""
+    with told(out):
+        folder = out.parent
+        made = not folder.exists()
+        folder.mkdir(exist_ok=True)
+        part = Path(tempfile.mkdtemp(dir=folder, prefix=".", suffix=".part"))
+    try:
+        count = 0
+        for labelled in frames:
+            most = int(labelled.labels.max())
+            if most > MOST_OBJECTS:
+                raise OutputError(
+                    f"{out}: a mask holds {MOST_OBJECTS} objects, frame {count} has number {most}; write labels.npz, "
+                    "or name the objects that matter"
+                )
+            labels = enlarge_labels(labelled.labels, (info.height, info.width)).astype(np.uint8)
+            with told(out):
+                (part / _numbered(out.name, count)).write_bytes(encode_indexed_png(labels, PALETTE))
+            count += 1
+        with told(out):
+            for old in _masks_there(out):
+                old.unlink()
+            for new in part.iterdir():
+                new.replace(folder / new.name)
+        return Exported(count)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        if made and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _write_film(
+    frames: Iterator[LabelledFrame],
+    out: Path,
+    info: VideoInfo,
+    names: Names,
+    options: OutputOptions,
+    warn: Callable[[str], None] | None,
+) -> Exported:
+    painter = ObjectPainter(info.color, names)
+
+    def drawn() -> Iterator[FrameBatch]:
+        for index, labelled in enumerate(frames):
+            labels = enlarge_labels(labelled.labels, labelled.frame.y.shape)
+            yield FrameBatch.stack([painter.draw(labelled.frame, labels)], index)
+
+    audio = AudioSource(info, warn=warn)
+    written = encode(drawn(), out, info, options, size=(info.width, info.height), audio=audio, warn=warn)
+    return Exported(written.frames, written.audio)
+
+
+def _write_labels(
+    frames: Iterator[LabelledFrame], out: Path, info: VideoInfo, names: Names, options: OutputOptions, warn: object
+) -> Exported:
+    count = 0
+    with LabelTrackWriter(out, info, names) as track:
+        for labelled in frames:
+            track.add(labelled.labels, labelled.frame.pts)
+            count += 1
+    return Exported(count)
+
+
+def _numbered(pattern: str, number: int) -> str:
+    return NUMBER.sub(lambda match: match.group() % number, pattern)
+
+
+def _masks_there(out: Path) -> list[Path]:
+    """Files that a pattern like ``masks/%05d.png`` could have made."""
+    before, after = NUMBER.split(out.name)
+    form = re.compile(re.escape(before) + r"\d+" + re.escape(after))
+    return [path for path in out.parent.iterdir() if form.fullmatch(path.name)]

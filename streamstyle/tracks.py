@@ -1,0 +1,266 @@
+"""A film in, its objects out: who is where in every frame, as masks, as a film that shows them, or as a label track."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from streamstyle.config import AnalysisOptions, Device, OutputOptions
+from streamstyle.frames import Frame, FrameBatch, VideoInfo
+from streamstyle.frozen_statistics import CutDetector
+from streamstyle.gpu.transfer import Planes, choose_device, upload
+from streamstyle.look import Look, ObjectStyle
+from streamstyle.masks import Mask, object_name, read_mask
+from streamstyle.media.decode import decode, frame_at
+from streamstyle.media.probe import probe
+from streamstyle.naming import check_mask_places, regions_under, taken_out
+from streamstyle.object_tracks import ObjectTracks
+from streamstyle.scene import FLOW_EVERY_CPU
+from streamstyle.segmenter import Segmentation, Segmenter
+from streamstyle.stages.color import yuv_to_rgb
+from streamstyle.stages.resize import resize_planes, small_size
+from streamstyle.styles import NONE
+from streamstyle.track_export import LabelledFrame, check_target, export, kind_of
+
+NOBODY = Look(style=NONE)
+"""Names no object: all that are found get a label."""
+
+
+@dataclass(frozen=True)
+class TracksReport:
+    """What was found and written: the fields of ``--json``."""
+
+    input: str
+    output: str
+    kind: str
+    frames: int
+    width: int
+    height: int
+    audio: str
+    objects: tuple[dict[str, Any], ...]
+    warnings: tuple[str, ...]
+    seconds: float
+    fps: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def tracks(
+    input: str | Path,
+    out: str | Path,
+    *,
+    look: Look | None = None,
+    mask: str | Path | None = None,
+    analysis: AnalysisOptions | None = None,
+    output: OutputOptions | None = None,
+    device: Device = "auto",
+    on_frames: Callable[[int, int | None], None] | None = None,
+) -> TracksReport:
+    """Follow the objects of a film and write where they are in each frame.
+
+    Args:
+        input: a film, or a folder of pictures.
+        out: ``masks/%05d.png``, a film, or ``labels.npz``; appears only when whole.
+        look: which objects, by its places; styles do not matter. None, without a mask: all that are found.
+        mask: a picture of the first frame's objects; see read_mask.
+        analysis: how objects are found and followed.
+        output: overwrite, the rate of a folder of pictures, and how a film is encoded.
+        device: where to compute.
+        on_frames: called with (1, frames expected or None) after each frame.
+
+    Raises:
+        StreamstyleError: one line that says what, where, and the mend.
+    """
+    began, output, warnings = time.perf_counter(), output or OutputOptions(), list[str]()
+    info = probe(input, fps=output.fps)
+    check_target(input, out, output.overwrite)
+    drawn = None if mask is None else read_mask(mask, (info.height, info.width))
+    found = FilmObjects(info, look or NOBODY, drawn, analysis or AnalysisOptions(), choose_device(device))
+    written = export(
+        found.labelled(warnings.append),
+        out,
+        info,
+        found.names,
+        options=output,
+        warn=warnings.append,
+        on_frames=None if on_frames is None else lambda count: on_frames(count, info.frames),
+    )
+    seconds = time.perf_counter() - began
+    return TracksReport(
+        str(input),
+        str(out),
+        kind_of(out),
+        written.frames,
+        info.width,
+        info.height,
+        written.audio,
+        tuple(found.report()),
+        (*warnings, *found.warnings()),
+        round(seconds, 3),
+        round(written.frames / seconds, 3),
+    )
+
+
+class LabelBook:
+    """Which number and name each object has; neither ever changes while a film lasts.
+
+    Objects of a mask keep its labels, other named ones follow. Objects without a name are numbered after those, in the
+    order they are met, and called ``object N``; one that the Look calls by another's name shares that one's number.
+    """
+
+    def __init__(self, look: Look, mask: Mask | None) -> None:
+        self.names: dict[int, str] = {}
+        self._look = look
+        self._labels: dict[str, int] = {}
+        self._of_track: dict[int, int] = {}
+        drawn = {} if mask is None else mask.names
+        of_label = {o.mask: o.name for o in look.objects if o.mask is not None}
+        for label, name in drawn.items():
+            self._enter(of_label.get(label) or look.name_of(name), label)
+        for thing in look.objects:
+            self._enter(thing.name, max(self.names, default=0) + 1)
+        self._met = max(self.names, default=0)
+        self.only_named = bool(self.names)
+
+    def label_of(self, name: str) -> int:
+        """A named object's number; 0 for what was taken out of one."""
+        return self._labels.get(name, 0)
+
+    def label_of_track(self, track_id: int) -> int:
+        """The number of a track without a name; 0 where only named objects count."""
+        if self.only_named:
+            return 0
+        if track_id not in self._of_track:
+            self._met += 1
+            self._of_track[track_id] = self._enter(self._look.name_of(object_name(self._met)), self._met)
+        return self._of_track[track_id]
+
+    def _enter(self, name: str, label: int) -> int:
+        label = self._labels.setdefault(name, label)
+        self.names[label] = name
+        return label
+
+
+class FilmObjects:
+    """The objects of one film.
+
+    Args:
+        info: the film.
+        look: the objects that are meant, and what they are called; none: all that are found.
+        mask: objects drawn in the first frame.
+        analysis: how objects are found and followed.
+        device: where.
+
+    Attributes:
+        names: each label's name; grows as the film is read.
+    """
+
+    def __init__(
+        self, info: VideoInfo, look: Look, mask: Mask | None, analysis: AnalysisOptions, device: torch.device
+    ) -> None:
+        check_mask_places(look, mask)
+        self._info, self._look, self._mask, self._analysis, self._device = info, look, mask, analysis, device
+        self._book = LabelBook(look, mask)
+        self._segmenter = Segmenter(analysis, device)
+        self._tracks: ObjectTracks | None = None
+        self.names = self._book.names
+
+    @torch.inference_mode()
+    def labelled(self, warn: Callable[[str], None] | None = None) -> Iterator[LabelledFrame]:
+        """Every frame with its labels [h, w] int32 at the analysis size; one reading at a time.
+
+        Raises:
+            OptionError: a place outside the frame or on no object.
+        """
+        info, cuts = self._info, CutDetector()
+        with closing(decode(info, warn=warn)) as film:
+            for index, frame in enumerate(film):
+                small = self._small(frame)
+                found: Segmentation | None = None
+                if self._tracks is None:
+                    found = self._find(small)
+                    self._tracks = self._begin(found)
+                luma = small[0][0].cpu().numpy()
+                time_s = float((frame.pts - info.start_pts) * info.time_base)
+                cut = cuts.step(luma)
+                (wanted,) = self._tracks.plan(index, [cut], [time_s])
+                if wanted and found is None:
+                    found = self._find(small)
+                slots = self._tracks.step(luma, found if wanted else None, cut, index, time_s, frame.y.shape)
+                yield LabelledFrame(frame, self._label_table(self._tracks)[slots])
+
+    def report(self) -> list[dict[str, Any]]:
+        """Every object so far: its label, name, first and last frame, and mean area in pixels of the film."""
+        if self._tracks is None:
+            return []
+        rows = [(self._label(track), track) for track in self._tracks.report()]
+        return [
+            {
+                "label": label,
+                "name": self.names[label],
+                "first_frame": track.first_frame,
+                "last_frame": track.last_frame,
+                "mean_area_px": track.mean_area_px,
+            }
+            for label, track in rows
+            if label
+        ]
+
+    def warnings(self) -> list[str]:
+        """What a person should know of the objects, a line each."""
+        if self._tracks is None:
+            return []
+        never = [f"object '{o.name}' was never named: the film ended before its moment" for o in self._tracks.pending]
+        return never + [
+            f"object '{name}' was lost after frame {frame}: name it again at a later time with @SECONDS"
+            for name, frame in self._tracks.lost()
+            if self._book.label_of(name)
+        ]
+
+    def _small(self, frame: Frame) -> Planes:
+        batch = FrameBatch.stack([frame])
+        size = small_size(frame.y.shape, self._analysis.analysis_size)
+        y, u, v = (resize_planes(plane, size) for plane in upload((batch.y, batch.u, batch.v), self._device))
+        return y, u, v
+
+    def _find(self, small: Planes) -> Segmentation:
+        return self._segmenter(yuv_to_rgb(small, self._info.color))[0]
+
+    def _begin(self, found: Segmentation) -> ObjectTracks:
+        """Tracks of the objects that are meant, a mask's by the regions of the first frame under them."""
+        every = self._analysis.analyse_every
+        if every == "auto":
+            every = FLOW_EVERY_CPU if self._device.type == "cpu" else 1
+        places = [self._timed(thing) for thing in self._look.objects if thing.mask is None]
+        if self._mask is not None:
+            names = {label: self.names[label] for label in self._mask.names}
+            places += regions_under(self._mask.labels, names, found)
+        return ObjectTracks(self._segmenter, self._analysis, tuple(places), every)
+
+    def _timed(self, thing: ObjectStyle) -> ObjectStyle:
+        """The place at the time of the very frame that is on screen at its moment."""
+        if thing.remove:
+            thing = taken_out(thing, NONE)
+        if not thing.at_s:
+            return thing
+        pts = frame_at(self._info, thing.at_s).pts
+        return replace(thing, at_s=float((pts - self._info.start_pts) * self._info.time_base))
+
+    def _label_table(self, tracks: ObjectTracks) -> np.ndarray:
+        table = np.zeros(tracks.tracker.slots, np.int32)
+        for slot, track in tracks.tracker.tracks.items():
+            if track.confirmed or track.name:
+                table[slot] = self._label(track)
+        return table
+
+    def _label(self, track: Any) -> int:
+        return self._book.label_of(track.name) if track.name else self._book.label_of_track(track.track_id)

@@ -1,0 +1,87 @@
+"""``streamstyle tracks``: where the objects of a film are, for other programs and for the eye."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from typing_extensions import Doc
+
+from streamstyle.config import AnalysisOptions, Device, LookOptions, OutputOptions, Range
+from streamstyle.progress import Progress, say
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """Follow the objects of a film, and write masks, a film that shows them, or a label track.
+
+    streamstyle tracks in.mp4 --out tracks.mp4                        all objects that are found
+
+    streamstyle tracks in.mp4 --out labels.npz --object "swan@320,240"
+
+    streamstyle tracks FOLDER --out "masks/%05d.png" --mask first.png   as DAVIS has them
+    """
+
+    input: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IN"), Doc("The film, or a folder of pictures.")]
+    out: Annotated[
+        Path,
+        tyro.conf.arg(metavar="OUT"),
+        Doc("What to write, by its ending: masks/%05d.png, a film (.mp4, .m4v, .mov, .mkv) or labels.npz."),
+    ]
+    mask: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="FIRST.png"),
+        Doc("The first frame's objects: a palette PNG, black and white, or one colour an object."),
+    ] = None
+    object: Annotated[
+        tuple[str, ...],
+        tyro.conf.UseAppendAction,
+        tyro.conf.arg(metavar="NAME@X,Y[@SECONDS]"),
+        Doc("An object to follow, as for `streamstyle run`, without a style; default: all that are found."),
+    ] = ()
+    look: Annotated[
+        Path | None, tyro.conf.arg(metavar="LOOK.toml"), Doc("Read objects and names from a Look file.")
+    ] = None
+    fps: Annotated[
+        float | None, Range(0.1, 1000, "1/s"), Doc("Frames a second of a folder of pictures; default: 25.")
+    ] = None
+    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff, Doc("Replace OUT if it exists.")] = False
+    analysis: Annotated[AnalysisOptions, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="")] = field(
+        default_factory=AnalysisOptions
+    )
+    device: Annotated[Device, Doc("Where to compute.")] = "auto"
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff, Doc("Print one JSON object as the last line of stdout.")] = (
+        False
+    )
+
+    def __call__(self) -> int:
+        """Write the tracks; name the objects."""
+        from streamstyle.look import Look
+        from streamstyle.styles import NONE
+
+        output = OutputOptions(fps=self.fps, overwrite=self.overwrite)
+        look = Look.from_options(LookOptions(object=self.object, look=self.look), unstyled=NONE)
+        from streamstyle.tracks import tracks
+
+        with Progress(quiet=False) as progress:
+            report = tracks(
+                self.input,
+                self.out,
+                look=look,
+                mask=self.mask,
+                analysis=self.analysis,
+                output=output,
+                device=self.device,
+                on_frames=progress,
+            )
+        for line in report.warnings:
+            say(f"warning: {line}")
+        if self.json:
+            print(jsonlib.dumps(report.as_dict()))
+            return 0
+        count = len({thing["label"] for thing in report.objects})
+        say(f"{self.out}: {count} object{'' if count == 1 else 's'} in {report.frames} frames, {report.fps:.1f} fps")
+        return 0

@@ -1,0 +1,144 @@
+"""The referee of tracking: its statistics by hand, and the whole of it on a sequence made here."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import eval_objects  # noqa: E402
+from object_measures import changes, decay, dominant_label, matched_label, per_100_frames, recall  # noqa: E402
+from schema import problems  # noqa: E402
+
+from streamstyle.media.decode import decode  # noqa: E402
+from streamstyle.media.images import TICKS  # noqa: E402
+from streamstyle.media.probe import probe  # noqa: E402
+from streamstyle.track_export import LabelledFrame  # noqa: E402
+
+FRAMES = 8
+
+
+def test_recall_and_decay():
+    assert recall(np.array([0.5, 0.51, 0.9, 0.1])) == 0.5
+    assert decay(np.array([0.9] * 4 + [0.5] * 8 + [0.1] * 4)) == pytest.approx(
+        (0.9 * 4 + 0.5) / 5 - (0.5 + 0.1 * 4) / 5
+    )
+    assert decay(np.full(30, 0.7)) == pytest.approx(0)
+
+
+def test_the_label_of_an_object():
+    labels = np.array([[0, 0, 5, 5], [0, 7, 7, 7]])
+    truth = np.array([[0, 0, 0, 0], [0, 1, 1, 1]], bool)
+    assert (dominant_label(labels, truth), matched_label(labels, truth)) == (7, 7)
+    away = np.zeros_like(truth)
+    assert (dominant_label(labels, away), matched_label(labels, away)) == (-1, -1)
+    background = labels == 0
+    assert (dominant_label(labels, background), matched_label(labels, background)) == (0, -1)
+
+
+def test_changes_pass_over_frames_without_one():
+    assert changes([1, 1, -1, 1, 2, -1, 1, 1]) == 2
+    assert changes([]) == changes([-1, 4]) == 0
+    assert per_100_frames(2, 51) == 4
+    assert per_100_frames(0, 1) == 0
+
+
+def card(i: int) -> np.ndarray:
+    """The true object in frame i, [240, 320] bool."""
+    mask = np.zeros((240, 320), bool)
+    mask[60:180, 60 + 4 * i : 160 + 4 * i] = True
+    return mask
+
+
+@pytest.fixture
+def davis(tmp_path, monkeypatch) -> Path:
+    """A data folder with one sequence; what is written as a result lands beside it."""
+    data = tmp_path / "data" / "vos" / "davis2016"
+    for kind in ("JPEGImages", "Annotations"):
+        (data / kind / "480p" / "card").mkdir(parents=True)
+    for i in range(FRAMES):
+        picture = np.where(card(i)[..., None], np.uint8((40, 200, 230)), np.uint8((60, 120, 60)))
+        cv2.imwrite(str(data / "JPEGImages" / "480p" / "card" / f"{i:05d}.jpg"), picture)
+        cv2.imwrite(str(data / "Annotations" / "480p" / "card" / f"{i:05d}.png"), card(i) * np.uint8(255))
+    monkeypatch.setenv("STREAMSTYLE_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr("common.RESULTS", tmp_path / "results")
+    return data
+
+
+def tracker(shift: int, switch_at: int):
+    """Tracks that lag by some pixels, and whose number changes once."""
+
+    def track_objects(folder, first_mask, options):
+        for i, frame in enumerate(decode(probe(folder))):
+            label = 1 if first_mask is not None or i < switch_at else 2
+            yield LabelledFrame(frame, np.roll(card(i), -shift, axis=1) * np.int32(label))
+
+    return track_objects
+
+
+def run(monkeypatch, *words: str) -> None:
+    pytest.importorskip("vos_benchmark", reason="make eval installs vos-benchmark")
+
+    def segment_frame(info, frame, options, device):
+        return None, Regions(card(frame.pts // TICKS))
+
+    monkeypatch.setattr(eval_objects, "segment_frame", segment_frame)
+    monkeypatch.setattr(sys, "argv", ["eval_objects.py", *words])
+    eval_objects.main()
+
+
+class Regions:
+    """Each frame's own numbering: another number in every second frame."""
+
+    count = 0
+
+    def __init__(self, mask: np.ndarray) -> None:
+        Regions.count += 1
+        import torch
+
+        self.ids = torch.from_numpy(mask * np.int32(1 + Regions.count % 2))
+
+
+def test_perfect_tracks_have_full_marks(davis, tmp_path, monkeypatch):
+    monkeypatch.setattr(eval_objects, "track_objects", tracker(0, FRAMES))
+    run(monkeypatch, "--masks", str(tmp_path / "masks"))
+    result = json.loads((tmp_path / "results" / "objects.json").read_text())
+    assert problems(result) == []
+    (row,) = result["sequences"]
+    assert (row["name"], row["frames"]) == ("card", FRAMES)
+    for measure in ("J mean", "J recall", "F mean", "zero clicks J mean"):
+        assert row[measure] == 1
+    assert row["J decay"] == row["region flips"] == row["identity switches"] == 0
+    assert row["region flips, each frame's numbering"] == 100
+    assert len(list((tmp_path / "masks" / "card").iterdir())) == FRAMES
+
+
+def test_tracks_that_lag_and_switch_are_marked_down(davis, tmp_path, monkeypatch):
+    monkeypatch.setattr(eval_objects, "track_objects", tracker(20, 4))
+    run(monkeypatch)
+    (row,) = json.loads((tmp_path / "results" / "objects.json").read_text())["sequences"]
+    assert row["J mean"] == pytest.approx(80 / 120, abs=1e-3)
+    assert row["F mean"] < 0.8
+    assert row["zero clicks J mean"] == pytest.approx(80 / 120 / 2, abs=1e-3)
+    assert row["identity switches"] == row["region flips"] == pytest.approx(100 / (FRAMES - 1), abs=1e-3)
+
+
+def test_a_part_is_measured_but_not_saved(davis, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(eval_objects, "track_objects", tracker(0, FRAMES))
+    run(monkeypatch, "--sequences", "card", "--frames", "6")
+    assert "card  6" in capsys.readouterr().out
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("words", [("--sequences", "swan"), ("--frames", "3")])
+def test_what_is_not_there_is_refused(davis, monkeypatch, capsys, words):
+    with pytest.raises(SystemExit):
+        run(monkeypatch, *words)
+    assert "has card; at least 6 frames" in capsys.readouterr().err

@@ -1,0 +1,192 @@
+"""Segmenters of others: found by name, looked at when they answer, refused in one line; SAM 2 stands in by a stub."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+
+from streamstyle import plugins
+from streamstyle.errors import OptionError, ShapeError
+from streamstyle.plugins import GROUP, Prompt, ids_of_masks, known_segmenters, load_segmenter
+from streamstyle.sam2_segmenter import config_of
+
+RGB = np.zeros((6, 8, 3), np.uint8)
+
+
+def halves(argument: str, device: str):
+    """A plugin: the right half is a region, called by its argument's length."""
+
+    def segment(rgb, prompts=()):
+        ids = np.zeros(rgb.shape[:2], np.int64)
+        ids[:, rgb.shape[1] // 2 :] = len(argument)
+        return ids
+
+    return segment
+
+
+@pytest.fixture
+def offered(monkeypatch):
+    """Entry points as if packages had been installed."""
+    there = [EntryPoint("halves", f"{__name__}:halves", GROUP), EntryPoint("broken", "no_such_package:load", GROUP)]
+    monkeypatch.setattr(plugins, "entry_points", lambda group: there if group == GROUP else [])
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
+
+
+def refused(spec: str) -> str:
+    with pytest.raises(OptionError) as error:
+        load_segmenter(spec, "cpu")
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_a_plugin_is_found_by_its_name_and_given_its_argument(offered):
+    assert known_segmenters() == ["broken", "halves", "sam2"]
+    ids = load_segmenter("halves:a:b", "cpu")(RGB)
+    assert ids.dtype == np.int32
+    assert np.unique(ids[:, 4:]).tolist() == [3]
+    assert not ids[:, :4].any()
+
+
+def test_what_is_not_there_or_broken_is_refused(offered):
+    assert "no such segmenter; there are regions, components, broken, halves, sam2" in refused("sam3:x")
+    assert "--segmenter broken: cannot be loaded" in refused("broken")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (np.zeros((8, 6), np.int32), r"gave int32 \[8, 6\]"),
+        (np.zeros((6, 8)), r"gave float64"),
+        ([[0]], "gave list"),
+        (np.full((6, 8), -1), "must not be negative, gave -1"),
+    ],
+)
+def test_a_plugins_fault_is_its_own(monkeypatch, answer, said):
+    monkeypatch.setattr(plugins, "_loader", lambda name: lambda argument, device: lambda rgb, prompts=(): answer)
+    with pytest.raises(ShapeError, match=f"segmenter odd: .*{said}"):
+        load_segmenter("odd", "cpu")(RGB)
+
+
+def masks() -> list[np.ndarray]:
+    """A large one, one on it, and one below."""
+    large, small, below = (np.zeros((6, 8), bool) for _ in range(3))
+    large[0:4, 2:8], small[1:3, 3:5], below[5, :] = True, True, True
+    return [below, small, large]
+
+
+def test_small_masks_lie_on_large_ones_and_are_numbered_in_raster_order():
+    below, small, large = masks()
+    ids = ids_of_masks([below, small, large, large & small], (6, 8))
+    assert ids.dtype == np.int32
+    assert (ids[0, 2], ids[1, 3], ids[5, 0], ids[4, 0]) == (1, 2, 3, 0)
+    assert ids.max() == 3  # one of the two equal ones is wholly covered
+    assert not ids_of_masks([], (6, 8)).any()
+
+
+def test_masks_of_prompts_keep_their_order():
+    ids = ids_of_masks(masks(), (6, 8), in_order=True)
+    assert (ids[5, 0], ids[1, 3], ids[0, 2]) == (1, 2, 3)
+
+
+# -- SAM 2 ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sam2(monkeypatch) -> SimpleNamespace:
+    """A package sam2 that does nothing but remember what it was asked."""
+    seen = SimpleNamespace(built=[], asked=[])
+
+    class Generator:
+        def __init__(self, model):
+            assert model == "the model"
+
+        def generate(self, rgb):
+            return [{"segmentation": mask} for mask in masks()]
+
+    class Predictor(Generator):
+        def set_image(self, rgb):
+            seen.image = rgb
+
+        def predict(self, **said):
+            seen.asked.append(said)
+            below, small, large = masks()
+            if said["multimask_output"]:
+                return np.stack([below, small, large]).astype(np.float32), np.array([0.1, 0.9, 0.5]), None
+            return large[None].astype(np.float32), np.array([0.3]), None
+
+    def build_sam2(config, checkpoint, device):
+        seen.built.append((config, checkpoint, device))
+        if "broken" in checkpoint:
+            raise RuntimeError("Missing key(s)\nin state_dict")
+        return "the model"
+
+    for name, what in {
+        "sam2": {},
+        "sam2.build_sam": {"build_sam2": build_sam2},
+        "sam2.automatic_mask_generator": {"SAM2AutomaticMaskGenerator": Generator},
+        "sam2.sam2_image_predictor": {"SAM2ImagePredictor": Predictor},
+    }.items():
+        module = ModuleType(name)
+        vars(module).update(what)
+        monkeypatch.setitem(sys.modules, name, module)
+    return seen
+
+
+@pytest.fixture
+def checkpoint(tmp_path) -> Path:
+    path = tmp_path / "sam2.1_hiera_base_plus.pt"
+    path.touch()
+    return path
+
+
+def test_sam2_finds_everything(sam2, checkpoint):
+    ids = load_segmenter(f"sam2:{checkpoint}", "cpu")(RGB)
+    assert sam2.built == [("configs/sam2.1/sam2.1_hiera_b+.yaml", str(checkpoint), "cpu")]
+    assert np.array_equal(ids, ids_of_masks(masks(), (6, 8)))
+
+
+def test_sam2_takes_points_and_boxes(sam2, checkpoint):
+    prompts = [Prompt(points=((3, 1),)), Prompt(points=((2, 0),), not_points=((4, 2),), box_xyxy=(2, 0, 8, 4))]
+    ids = load_segmenter(f"sam2:{checkpoint}", "cpu")(RGB, prompts)
+    assert (ids[1, 3], ids[0, 2], ids[5, 0]) == (1, 2, 0)
+    one, two = sam2.asked
+    assert (one["multimask_output"], two["multimask_output"]) == (True, False)
+    assert (one["point_coords"].tolist(), one["point_labels"].tolist(), one["box"]) == ([[3, 1]], [1], None)
+    assert (two["point_coords"].tolist(), two["point_labels"].tolist()) == ([[2, 0], [4, 2]], [1, 0])
+    assert two["box"].tolist() == [2, 0, 8, 4]
+
+
+def test_sam2_takes_no_words(sam2, checkpoint):
+    with pytest.raises(OptionError, match=r"SAM 2 does not take words \('a swan'\)"):
+        load_segmenter(f"sam2:{checkpoint}", "cpu")(RGB, [Prompt(text="a swan")])
+
+
+def test_what_sam2_lacks_is_said_in_one_line(sam2, checkpoint, tmp_path, monkeypatch):
+    assert "needs a checkpoint; write sam2:/path/to/sam2.1_hiera_tiny.pt" in refused("sam2")
+    assert "no such file; give a checkpoint of SAM 2" in refused(f"sam2:{tmp_path}/sam2_hiera_tiny.pt")
+    (tmp_path / "mine.pt").touch()
+    assert "its name does not tell its size" in refused(f"sam2:{tmp_path}/mine.pt")
+    (tmp_path / "broken_sam2_hiera_tiny.pt").touch()
+    assert "is not the checkpoint its name says (Missing key(s))" in refused(
+        f"sam2:{tmp_path}/broken_sam2_hiera_tiny.pt"
+    )
+    monkeypatch.setitem(sys.modules, "sam2", None)
+    assert "needs the package sam2" in refused(f"sam2:{checkpoint}")
+    assert "pip install 'streamstyle[sam2]'" in refused(f"sam2:{checkpoint}")
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("sam2_hiera_tiny.pt", "configs/sam2/sam2_hiera_t.yaml"),
+        ("sam2.1_hiera_small.pt", "configs/sam2.1/sam2.1_hiera_s.yaml"),
+        ("sam2.1_hiera_large.pt", "configs/sam2.1/sam2.1_hiera_l.yaml"),
+    ],
+)
+def test_a_checkpoints_name_tells_its_configuration(name, config):
+    assert config_of(Path("/weights") / name) == config

@@ -1,0 +1,181 @@
+"""Tracks: who has which number and name, a mask's objects found as regions, the command from end to end."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from clips import make_clip
+
+from streamstyle import cli
+from streamstyle.config import OutputOptions
+from streamstyle.errors import InputError, OptionError, OutputError
+from streamstyle.label_track import LabelTrack
+from streamstyle.look import Look, ObjectStyle
+from streamstyle.masks import PALETTE, Mask
+from streamstyle.media.images import TICKS
+from streamstyle.media.stills import encode_indexed_png, read_still
+from streamstyle.tracks import LabelBook, tracks
+
+# -- numbers and names ------------------------------------------------------------------------------------------------
+
+
+def mask(*labels: int) -> Mask:
+    return Mask(np.array([labels], np.uint8), {label: f"object {label}" for label in labels})
+
+
+def test_tracks_without_names_are_numbered_as_they_are_met():
+    book = LabelBook(Look("none"), None)
+    assert [book.label_of_track(track) for track in (9, 4, 9, 5)] == [1, 2, 1, 3]
+    assert book.names == {1: "object 1", 2: "object 2", 3: "object 3"}
+
+
+def test_merging_moves_no_other_number():
+    book = LabelBook(Look("none", called=(("object 3", "herd"), ("object 1", "herd"), ("object 2", "dog"))), None)
+    assert [book.label_of_track(track) for track in (11, 12, 13, 14)] == [1, 2, 1, 4]
+    assert book.names == {1: "herd", 2: "dog", 4: "object 4"}
+
+
+def test_named_objects_come_alone():
+    book = LabelBook(Look(objects=(ObjectStyle("b", "wave", (1, 2)), ObjectStyle("a", "wave", (1, 2)))), None)
+    assert book.names == {1: "b", 2: "a"}
+    assert (book.label_of("a"), book.label_of_track(7)) == (2, 0)
+
+
+def test_a_masks_objects_keep_their_labels():
+    look = Look(
+        objects=(ObjectStyle("swan", "wave", mask=3), ObjectStyle("dog", "wave", (1, 2))),
+        called=(("object 7", "herd"),),
+    )
+    book = LabelBook(look, mask(3, 5, 7))
+    assert book.names == {3: "swan", 5: "object 5", 7: "herd", 8: "dog"}
+    assert [book.label_of(name) for name in ("swan", "object 5", "herd", "dog")] == [3, 5, 7, 8]
+
+
+def test_two_labels_of_one_name_are_one_object():
+    look = Look(objects=(ObjectStyle("herd", "wave", mask=2), ObjectStyle("herd", "wave", mask=5)))
+    book = LabelBook(look, mask(2, 5))
+    assert (book.names, book.label_of("herd")) == ({2: "herd"}, 2)
+
+
+# -- end to end -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clip(tmp_path) -> Path:
+    return make_clip(tmp_path / "in.mp4", frames=6, size=(320, 240))
+
+
+def where(i: int) -> np.ndarray:
+    """The card in picture i, [240, 320] bool."""
+    card = np.zeros((240, 320), bool)
+    card[60:180, 80 + 3 * i : 160 + 3 * i] = True
+    return card
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Pictures of a yellow card moving over a lawn."""
+    at = tmp_path / "pictures"
+    at.mkdir()
+    for i in range(6):
+        picture = np.where(where(i)[..., None], np.uint8((40, 200, 230)), np.uint8((60, 120, 60)))
+        cv2.imwrite(str(at / f"{i}.png"), picture)
+    return at
+
+
+def first_card(path: Path, label: int = 1) -> Path:
+    """A mask of the card in the first picture."""
+    path.write_bytes(encode_indexed_png(where(0) * np.uint8(label), PALETTE))
+    return path
+
+
+@pytest.mark.weights
+@pytest.mark.usefixtures("cached")
+def test_an_object_of_a_mask_is_followed(tmp_path, folder):
+    shown = first_card(tmp_path / "first.png", 3)
+    report = tracks(folder, tmp_path / "masks" / "%05d.png", mask=shown)
+    assert (report.frames, report.kind, report.width, report.height) == (6, "masks", 320, 240)
+    assert [(thing["label"], thing["name"]) for thing in report.objects] == [(3, "object 3")]
+    for i in range(6):
+        labels = read_still(tmp_path / "masks" / f"{i:05d}.png").pixels
+        both = ((labels == 3) & where(i)).sum()
+        assert both / ((labels == 3) | where(i)).sum() > 0.85
+        assert set(np.unique(labels)) == {0, 3}
+
+
+@pytest.mark.weights
+@pytest.mark.usefixtures("cached")
+def test_all_that_is_found_is_followed_without_a_word(tmp_path, folder):
+    report = tracks(folder, tmp_path / "labels.npz")
+    assert report.objects
+    with LabelTrack(tmp_path / "labels.npz") as track:
+        assert (len(track), track.size) == (6, (240, 320))
+        assert set(track.names) == {thing["label"] for thing in report.objects}
+        assert track[0].any()
+
+
+@pytest.mark.weights
+@pytest.mark.usefixtures("cached")
+def test_a_named_object_at_a_rate_of_ones_own(tmp_path, folder, capsys):
+    words = ["tracks", folder, "--out", tmp_path / "a.npz", "--object", "card@100,120", "--fps", "10", "--json"]
+    assert cli.main([str(word) for word in words]) == 0
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert [(thing["label"], thing["name"]) for thing in said["objects"]] == [(1, "card")]
+    with LabelTrack(tmp_path / "a.npz") as track:
+        assert (track.pts * track.time_base).tolist() == [Fraction(i, 10) for i in range(6)]
+        assert track.pts.tolist() == [i * TICKS for i in range(6)]
+        assert [frame[120, 120] for frame in track] == [1] * 6
+
+
+@pytest.mark.weights
+@pytest.mark.usefixtures("cached")
+def test_what_is_taken_out_of_an_object_leaves_it_at_its_moment(tmp_path, folder):
+    look = Look(
+        objects=(ObjectStyle("card", "none", (100, 120)), ObjectStyle("card", "", (112, 120), at_s=0.12, remove=True))
+    )
+    report = tracks(folder, tmp_path / "labels.npz", look=look)
+    assert [(thing["label"], thing["name"]) for thing in report.objects] == [(1, "card")]
+    assert report.warnings == ()
+    with LabelTrack(tmp_path / "labels.npz") as track:
+        assert [int(frame[120, 120]) for frame in track] == [1, 1, 1, 0, 0, 0]
+        assert track.names == {1: "card"}
+
+
+def test_what_does_not_go_together_is_refused_before_any_work(tmp_path, clip):
+    labelled = Look(objects=(ObjectStyle("swan", "wave", mask=2),))
+    with pytest.raises(OptionError, match="object 'swan' @mask2: a label of a mask; give the mask with --mask"):
+        tracks(clip, tmp_path / "a.npz", look=labelled)
+    with pytest.raises(OptionError, match="the mask has no such label; it has 1"):
+        tracks(clip, tmp_path / "a.npz", look=labelled, mask=first_card(tmp_path / "first.png"))
+    cv2.imwrite(str(tmp_path / "small.png"), np.full((60, 80), 255, np.uint8))
+    with pytest.raises(InputError, match="is 80x60, the film 320x240"):
+        tracks(clip, tmp_path / "a.npz", mask=tmp_path / "small.png")
+    with pytest.raises(OutputError, match="not a kind of tracks"):
+        tracks(clip, tmp_path / "a.gif")
+    with pytest.raises(OptionError, match="has its own rate"):
+        tracks(clip, tmp_path / "a.npz", output=OutputOptions(fps=10))
+    assert {path.name for path in tmp_path.iterdir()} == {"in.mp4", "first.png", "small.png"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--out", "a.gif"), "not a kind of tracks"),
+        (("--out", "a.npz", "--object", "swan"), "not understood"),
+        (("--out", "a.npz", "--mask", "gone.png"), "no such file"),
+        (("--out", "gone/a.npz"), "does not exist"),
+        ((), "--out"),
+    ],
+)
+def test_the_command_refuses_in_one_line(capsys, monkeypatch, tmp_path, clip, words, said):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["tracks", str(clip), *words]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert said in err
+    assert err.count("\n") == 1
