@@ -100,14 +100,28 @@ class AnalysisOptions(Checked):
     """How objects are found and followed."""
 
     segmenter: Annotated[
-        Literal["regions", "components"],
+        str,
+        tyro.conf.arg(metavar="regions|components|NAME:ARGUMENT"),
         Doc(
-            "regions: every area closed by edges is an object, its border on the edge; components: DeepGIF as "
-            "published, the largest edge-free area is the background and the connected rest are the objects."
+            "regions: areas behind walls of edges, by --detail; components: DeepGIF as published, the largest edge-free "
+            "area is the background and the connected rest are the objects; or another's, such as sam2:CHECKPOINT."
         ),
     ] = "regions"
-    edge_side: Annotated[EdgeSide, Doc("HED side output: 1 fine .. 5 coarse, or all five fused.")] = "2"
-    threshold: Annotated[Literal["local", "global"], Doc("Otsu threshold of the edges.")] = "local"
+    detail: Annotated[
+        float, Range(0, 1), Doc("Regions that a person sees and numbers: 0 is one, 1 is all that edges part.")
+    ] = 0.5
+    tracker: Annotated[
+        Literal["appearance", "overlap"],
+        Doc(
+            "appearance: objects keep what they look like and how they move, and --foreground is what moves by itself; "
+            "overlap: DeepGIF as published, every region is an object and takes the one it overlaps most."
+        ),
+    ] = "appearance"
+    edge_side: Annotated[
+        Literal["auto", "1", "2", "3", "4", "5", "fuse"],
+        Doc("HED side output: 1 fine .. 5 coarse, or all five fused; auto: 3, and 2 for components."),
+    ] = "auto"
+    threshold: Annotated[Literal["local", "global"], Doc("Otsu threshold of the edges, for components.")] = "local"
     analysis_size: Annotated[int, Range(64, 1080, "px"), Doc("Short side of the picture that is analysed.")] = 240
     min_area: Annotated[
         float, Range(0, 50, "%"), Doc("Regions smaller than this, in percent of the frame, join the background.")

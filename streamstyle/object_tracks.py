@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from streamstyle.config import AnalysisOptions
 from streamstyle.errors import OptionError
 from streamstyle.look import ObjectStyle
 from streamstyle.segmenter import Segmentation, Segmenter
 from streamstyle.stages.label_overlap import label_overlap
 from streamstyle.stages.optical_flow import OpticalFlow, carry_labels
-from streamstyle.tracker import Tracker
+from streamstyle.tracker import BACKGROUND, Tracker
 
 
 @dataclass(frozen=True)
@@ -31,22 +31,23 @@ class ObjectReport:
 
 
 class ObjectTracks:
-    """Regions found in some frames, carried by optical flow through all, and matched into tracks.
-
-    State between frames is the tracker's table, the last slot map and the last small luma picture: nothing grows.
+    """What every way to follow objects has in common: which frames are looked at, and the person's places.
 
     Args:
         segmenter: finds the regions of a frame.
-        options: how often to look, and by which rule to match.
-        objects: what the person named.
+        tracker: gives slots and identities.
+        objects: what the person named; places with a mask are found in ``drawn``.
         every: look for regions in every Nth frame.
+
+    Attributes:
+        drawn: [H, W] uint8 labels of the first frame's mask, at any size; None without one.
     """
 
     def __init__(
-        self, segmenter: Segmenter, options: AnalysisOptions, objects: tuple[ObjectStyle, ...], every: int
+        self, segmenter: Segmenter, tracker: Tracker, objects: tuple[ObjectStyle, ...], every: int
     ) -> None:
-        self.segmenter, self.every = segmenter, every
-        self.tracker = Tracker(options.segmenter)
+        self.segmenter, self.every, self.tracker = segmenter, every, tracker
+        self.drawn: np.ndarray | None = None
         self._flow = OpticalFlow()
         self._slots: np.ndarray | None = None
         self._pending = sorted(objects, key=lambda thing: thing.at_s)
@@ -88,38 +89,33 @@ class ObjectTracks:
         if cut:
             self._flow.reset()
         flow = self._flow.step(luma)
-        starts = self._slots is None or cut
-        carried = np.zeros(luma.shape, np.int32) if starts else carry_labels(self._slots, flow)  # type: ignore[arg-type]
-        if found is not None:
-            carried = self._match(found, carried, starts, index, time_s, size)
-            self.tracker.observe(np.bincount(carried.ravel(), minlength=self.tracker.slots), index)
-        else:
-            self.tracker.present(carried, index)
+        self._slots = self._advance(flow, found, self._slots is None or cut, index, time_s, size)
         self._frames = index + 1
-        self._slots = carried
-        return carried
+        return self._slots
 
-    def _match(
+    def _advance(
         self,
-        found: Segmentation,
-        carried: np.ndarray,
+        flow: np.ndarray | None,
+        found: Segmentation | None,
         starts: bool,
         index: int,
         time_s: float,
         size: tuple[int, int],
     ) -> np.ndarray:
-        ids = found.ids
-        if starts:
-            table = self.tracker.start(found.regions, index)
-        else:
-            counts = label_overlap(ids[None], torch.from_numpy(carried)[None], found.regions, self.tracker.slots)
-            sums = color_sums(found.rgb.flatten(1).numpy(), ids.numpy(), carried, counts.shape[1:])
-            table = self.tracker.update(counts[0].numpy(), index, sums)
-        slots = table[ids.numpy(), carried]
+        """The map of slots of the next frame; starts: a shot begins with it."""
+        raise NotImplementedError
+
+    def _due(self, time_s: float) -> Iterator[ObjectStyle]:
+        """Places whose moment has come, each once."""
         while self._pending and self._pending[0].at_s <= time_s + 1e-6:
-            thing = self._pending.pop(0)
-            slots[object_mask(thing, ids, found.regions, size)] = self.tracker.claim(thing.name, index)
-        return slots
+            yield self._pending.pop(0)
+
+    def _place(self, thing: ObjectStyle, found: Segmentation, size: tuple[int, int]) -> np.ndarray:
+        """Where a place is, [h, w] bool."""
+        if thing.mask is None:
+            return object_mask(thing, found.ids, found.regions, size)
+        assert self.drawn is not None
+        return drawn_mask(self.drawn, thing.mask, (found.ids.shape[0], found.ids.shape[1]))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything later frames depend on; see load_state_dict."""
@@ -156,6 +152,66 @@ class ObjectTracks:
             ObjectReport(t.track_id, t.name, t.first_frame, t.last_frame, round(t.mean_area_px * self._scale_px, 1))
             for t in tracks
         ]
+
+
+class OverlapTracks(ObjectTracks):
+    """Regions found in some frames, carried by optical flow through all, and matched into tracks by overlap.
+
+    State between frames is the tracker's table, the last slot map and the last small luma picture: nothing grows.
+
+    Args:
+        segmenter: finds the regions of a frame.
+        rule: by which they are matched; see Tracker.
+        objects: what the person named.
+        every: look for regions in every Nth frame.
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        rule: Literal["components", "regions"],
+        objects: tuple[ObjectStyle, ...],
+        every: int,
+    ) -> None:
+        super().__init__(segmenter, Tracker(rule), objects, every)
+
+    def _advance(
+        self,
+        flow: np.ndarray | None,
+        found: Segmentation | None,
+        starts: bool,
+        index: int,
+        time_s: float,
+        size: tuple[int, int],
+    ) -> np.ndarray:
+        if found is None:
+            assert self._slots is not None
+            carried = carry_labels(self._slots, flow)
+            self.tracker.present(carried, index)
+            return carried
+        carried = np.zeros(found.ids.shape, np.int32)
+        if not starts and self._slots is not None:
+            carried = carry_labels(self._slots, flow)
+        slots = self._match(found, carried, starts, index)
+        for thing in self._due(time_s):
+            place = self._place(thing, found, size)
+            slot = self.tracker.claim(thing.name, index)
+            if thing.remove:
+                slots[place & (slots == slot)] = BACKGROUND
+            else:
+                slots[place] = slot
+        self.tracker.observe(np.bincount(slots.ravel(), minlength=self.tracker.slots), index)
+        return slots
+
+    def _match(self, found: Segmentation, carried: np.ndarray, starts: bool, index: int) -> np.ndarray:
+        ids = found.ids
+        if starts:
+            table = self.tracker.start(found.regions, index)
+        else:
+            counts = label_overlap(ids[None], torch.from_numpy(carried)[None], found.regions, self.tracker.slots)
+            sums = color_sums(found.rgb.flatten(1).numpy(), ids.numpy(), carried, counts.shape[1:])
+            table = self.tracker.update(counts[0].numpy(), index, sums)
+        return table[ids.numpy(), carried]
 
 
 def color_sums(rgb: np.ndarray, ids: np.ndarray, carried: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -210,3 +266,9 @@ def _nearest(labels: np.ndarray, row: int, column: int) -> int:
         return 0
     at = int(np.argmin((rows - row) ** 2 + (columns - column) ** 2))
     return int(labels[rows[at], columns[at]])
+
+
+def drawn_mask(drawn: np.ndarray, label: int, shape: tuple[int, int]) -> np.ndarray:
+    """Where a label [H, W] of a mask is in a smaller map, [h, w] bool: pixels at least half covered by it."""
+    covered = cv2.resize((drawn == label).astype(np.float32), shape[::-1], interpolation=cv2.INTER_AREA)
+    return covered >= 0.5

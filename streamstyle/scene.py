@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
+from streamstyle.appearance_tracks import AppearanceTracks
 from streamstyle.config import AnalysisOptions
 from streamstyle.errors import OptionError
 from streamstyle.frames import ColorTags
@@ -15,14 +16,15 @@ from streamstyle.frozen_statistics import CutDetector
 from streamstyle.gpu.memory import Portions
 from streamstyle.gpu.streams import Download
 from streamstyle.gpu.transfer import Planes
-from streamstyle.look import Look
-from streamstyle.object_tracks import ObjectTracks
+from streamstyle.look import Look, ObjectStyle
+from streamstyle.object_tracks import ObjectTracks, OverlapTracks
 from streamstyle.segmenter import MOST_REGIONS, Segmentation, Segmenter
 from streamstyle.stages.color import yuv_to_rgb
 from streamstyle.stages.resize import resize_planes, small_size
 from streamstyle.tracker import BACKGROUND
 
-FLOW_EVERY_CPU = 4
+LOOK_EVERY = {"cpu": 4, "cuda": 1}
+"""Frames of which one is looked at, where nobody says."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,18 @@ class ObjectStyleReport:
     mean_area_px: float
 
 
+def follow(
+    segmenter: Segmenter, options: AnalysisOptions, objects: tuple[ObjectStyle, ...], *, find: bool
+) -> ObjectTracks:
+    """What follows objects as the options say; find: those that are not named too."""
+    every = options.analyse_every
+    every = every if every != "auto" else LOOK_EVERY[segmenter.device.type]
+    if options.tracker == "appearance":
+        return AppearanceTracks(segmenter, objects, every, find=find)
+    rule: Literal["components", "regions"] = "components" if options.segmenter == "components" else "regions"
+    return OverlapTracks(segmenter, rule, objects, every)
+
+
 class SceneReader:
     """Finds cuts and follows objects through a film.
 
@@ -59,7 +73,8 @@ class SceneReader:
     def __init__(self, look: Look, options: AnalysisOptions, device: torch.device) -> None:
         self._options, self._device = options, device
         self.portions = Portions(device, lambda: False)
-        self.segmenter = Segmenter(options, device) if look.needs_objects else None
+        wants = options.tracker == "appearance"
+        self.segmenter = Segmenter(options, device, features=wants) if look.needs_objects else None
         self.restart(look)
 
     def restart(self, look: Look) -> None:
@@ -68,9 +83,8 @@ class SceneReader:
         self.look = look
         self.tracks: ObjectTracks | None = None
         if self.segmenter is not None:
-            every = self._options.analyse_every
-            every = every if every != "auto" else FLOW_EVERY_CPU if self._device.type == "cpu" else 1
-            self.tracks = ObjectTracks(self.segmenter, self._options, look.objects, every)
+            find = look.background_style != look.foreground_style
+            self.tracks = follow(self.segmenter, self._options, look.objects, find=find)
         self._cuts = CutDetector()
 
     def small(self, planes: Planes) -> Planes:
@@ -96,8 +110,8 @@ class SceneReader:
         flow and matching on the host.
         """
         every_frame = self.tracks is not None and self.tracks.every == 1
-        found = self._find(small, color) if every_frame else ()
-        arrived = Download((small[0], *found)).wait()
+        told, features = self._find(small, color) if every_frame else ((), ())
+        arrived = Download((small[0], *told)).wait()
         lumas = arrived[0].numpy()
         cuts = [self._cuts.step(luma) for luma in lumas]
         if self.tracks is None:
@@ -106,11 +120,11 @@ class SceneReader:
         at = [i for i, want in enumerate(wanted) if want]
         regions: dict[int, Segmentation] = {}
         if every_frame:
-            regions = dict(enumerate(self.tracks.segmenter.told(arrived[1:])))
+            regions = dict(enumerate(self.tracks.segmenter.told(arrived[1:], features)))
         elif at:
             y, u, v = (plane[at] for plane in small)
-            arrived = Download(self._find((y, u, v), color)).wait()
-            regions = dict(zip(at, self.tracks.segmenter.told(arrived), strict=True))
+            told, features = self._find((y, u, v), color)
+            regions = dict(zip(at, self.tracks.segmenter.told(Download(told).wait(), features), strict=True))
         looks = []
         for i, luma in enumerate(lumas):
             slots = self.tracks.step(luma, regions.get(i), cuts[i], index + i, times_s[i], size)
@@ -174,13 +188,16 @@ class SceneReader:
             self.tracks.load_state_dict(state["tracks"])
         self._cuts.load_state_dict(state["cuts"])
 
-    def _find(self, small: Planes, color: ColorTags) -> tuple[torch.Tensor, ...]:
+    def _find(self, small: Planes, color: ColorTags) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
         assert self.segmenter is not None
         find, (y, u, v) = self.segmenter.find, small
         found = self.portions.each(
             len(y), y.shape[1:], lambda part: find(yuv_to_rgb((y[part], u[part], v[part]), color))
         )
-        return found[0] if len(found) == 1 else tuple(torch.cat(tensors) for tensors in zip(*found, strict=True))
+        if len(found) == 1:
+            return found[0]
+        told, features = (tuple(torch.cat(parts) for parts in zip(*half, strict=True)) for half in zip(*found, strict=True))
+        return told, features
 
     def _look_table(self) -> np.ndarray:
         """Slot -> index of the style it wears, int32; a part not confirmed as an object wears the background's."""

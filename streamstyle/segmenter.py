@@ -1,32 +1,31 @@
-"""A picture's regions: HED edges, Otsu's threshold, connected components."""
+"""A picture's regions: HED edges, then a hierarchy of regions, or Otsu's threshold and connected components."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from streamstyle.config import AnalysisOptions
+from streamstyle.appearance import BLOCKS
+from streamstyle.config import AnalysisOptions, EdgeSide
 from streamstyle.gpu.streams import Download
 from streamstyle.gpu.transfer import choose_dtype
 from streamstyle.nets.hed import HED
+from streamstyle.plugins import load_segmenter
 from streamstyle.stages.connected_components import label_regions
-from streamstyle.stages.grow_regions import grow_regions
 from streamstyle.stages.otsu_threshold import otsu_threshold
+from streamstyle.stages.region_hierarchy import cut, region_hierarchy
 from streamstyle.stages.region_stats import largest_region, limit_regions, region_areas
 
 EDGE_FLOOR = 20
 """Edge strength (of 255) below which nothing is an edge: Otsu would split the noise of a flat picture in two."""
-
-
-SEED_SHARE = 0.7
-"""Regions are closed by edges above this share of Otsu's threshold: a weak gap then leaks less often. Measured on
-eight DAVIS sequences: the mean IoU of the regions under the true object in the first frame is .60, against .54 at 1."""
-
-
+FEATURE_BLOCKS = BLOCKS[:2]
+"""HED's blocks that the appearance model sees. With the third J is .008 higher on eight DAVIS sequences (.704), and HED
+takes half as long again."""
 MARGIN_PX = 16
 """Width of the border HED sees around a picture; a multiple of its coarsest pooling."""
 MOST_REGIONS = 4096
@@ -35,90 +34,135 @@ MOST_REGIONS = 4096
 
 @dataclass(frozen=True)
 class Segmentation:
-    """Regions of one frame, on the host: ids [h, w] int32, 0 the background, 1 .. regions - 1 in raster order; and the
-    picture they were found in, rgb [3, h, w] uint8."""
+    """Regions of one frame, on the host.
+
+    Attributes:
+        ids: [h, w] int32, 0 the background, 1 .. regions - 1 in raster order: what a person sees and numbers.
+        regions: how many, the background among them.
+        rgb: the picture they were found in, [3, h, w] uint8.
+        finest: [h, w] int32, the smallest parts there are: objects' borders lie on theirs.
+        finest_regions: one more than the largest of finest.
+        features: [C, h', w'] of each of FEATURE_BLOCKS, on the segmenter's device; none if it was not asked for them.
+    """
 
     ids: Tensor
     regions: int
     rgb: Tensor
+    finest: Tensor
+    finest_regions: int
+    features: tuple[Tensor, ...] = ()
 
 
 class Segmenter:
     """Find the regions of pictures.
 
     Args:
-        options: segmenter, edge side, threshold, smallest area.
+        options: segmenter, edge side, detail, threshold, smallest area.
         device: where HED runs, in the precision that is native there, so that a region has one number in a preview
             and in every run.
+        features: whether to give HED's features, for AppearanceTracks.
 
     Attributes:
         left_out: regions so far that were more than MOST_REGIONS a frame.
+
+    Raises:
+        OptionError: the segmenter is another's and cannot be loaded.
     """
 
-    def __init__(self, options: AnalysisOptions, device: torch.device) -> None:
-        self.options = options
+    def __init__(self, options: AnalysisOptions, device: torch.device, *, features: bool = False) -> None:
+        self.options, self.device = options, device
         self.left_out = 0
-        self._hed = HED.load(options.edge_side, device, choose_dtype("auto", device))
+        self._blocks = FEATURE_BLOCKS if features else ()
+        side = options.edge_side
+        if side == "auto":
+            side = "2" if options.segmenter == "components" else "3"
+        self._hed = HED.load(cast(EdgeSide, side), device, choose_dtype("auto", device), blocks=max(self._blocks, default=0))
+        own = options.segmenter in ("regions", "components")
+        self._others = None if own else load_segmenter(options.segmenter, device.type)
 
     def __call__(self, rgb: Tensor) -> list[Segmentation]:
         """Segment pictures [N, 3, h, w], floating, 0..1, one Segmentation each.
 
-        Cost: HED, then about 10 ms a picture at 427x240 on one core; one synchronisation.
+        Cost: HED, then about 15 ms a picture at 427x240 on one core; one synchronisation.
         """
-        return self.told(Download(self.find(rgb)).wait())
+        told, features = self.find(rgb)
+        return self.told(Download(told).wait(), features)
 
     @torch.inference_mode()
-    def find(self, rgb: Tensor) -> tuple[Tensor, ...]:
-        """What told makes Segmentations of, on rgb's device; no synchronisation.
+    def find(self, rgb: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """What told makes Segmentations of, on rgb's device; no synchronisation, unless the segmenter is another's.
 
         Returns:
-            ids [N, h, w] int32, regions [N], left out [N], rgb [N, 3, h, w] uint8.
+            What the host needs: ids [N, h, w] int32, regions [N], left out [N], rgb [N, 3, h, w] uint8, finest
+            [N, h, w] int32, its regions [N]. And what stays: features [N, C, h', w'].
         """
-        edges = (self._strength(rgb) * 255 + 0.5).to(torch.uint8)
-        share = SEED_SHARE if self.options.segmenter == "regions" else 1.0
-        is_edge = otsu_threshold(edges, method=self.options.threshold, share=share) & (edges > EDGE_FLOOR)
-        areas, _ = label_regions(~is_edge, connectivity=4)  # edge-free areas
+        strength, features = self._strength(rgb)
+        edges = (strength * 255 + 0.5).to(torch.uint8)
+        tree = region_hierarchy(edges) if self._blocks or self.options.segmenter == "regions" else None
         pixels = edges.shape[1] * edges.shape[2]
         smallest = max(1.0, self.options.min_area / 100 * pixels)
         bound = min(_most_regions(pixels), int(pixels / smallest) + 1)  # of regions that are large enough, and id 0
-        if self.options.segmenter == "components":
-            ids, regions = self._components(areas, smallest)
+        pictures = (rgb * 255 + 0.5).to(torch.uint8)
+        if self._others is not None:
+            ids, regions = self._asked(pictures)
+        elif self.options.segmenter == "components":
+            ids, regions = self._components(edges, smallest)
         else:
-            ids, regions = self._regions(areas, edges, smallest, bound)
+            assert tree is not None
+            areas, most = cut(tree, (1 - self.options.detail) ** 2)[0], tree.into.shape[1]
+            ids, regions = _renumber(areas, most, smallest, background=_largest(areas, most))
         left_out = torch.zeros_like(regions)
         if bound > MOST_REGIONS:
             ids, left_out = limit_regions(ids, region_areas(ids, bound), MOST_REGIONS)
             regions = regions.clamp_max(MOST_REGIONS)
-        return ids, regions, left_out, (rgb * 255 + 0.5).to(torch.uint8)
+        finest, parts = (ids, regions) if tree is None else (tree.ids, tree.regions + 1)
+        return (ids, regions, left_out, pictures, finest, parts), features
 
-    def told(self, found: Sequence[Tensor]) -> list[Segmentation]:
-        """Segmentations of what find gave, brought to the host; what was left out is counted."""
-        ids, regions, left_out, rgb = found
+    def told(self, found: Sequence[Tensor], features: Sequence[Tensor] = ()) -> list[Segmentation]:
+        """Segmentations of what find gave, the first part brought to the host; what was left out is counted."""
+        ids, regions, left_out, rgb, finest, parts = found
         self.left_out += int(left_out.sum())
-        return [Segmentation(ids[i], count, rgb[i]) for i, count in enumerate(regions.tolist())]
+        counts = zip(regions.tolist(), parts.tolist(), strict=True)
+        return [
+            Segmentation(ids[i], count, rgb[i], finest[i], fine, tuple(block[i] for block in features))
+            for i, (count, fine) in enumerate(counts)
+        ]
 
-    def _strength(self, rgb: Tensor) -> Tensor:
-        """HED's edges of pictures that go on beyond their border: its zero padding would put an edge all round."""
+    def _strength(self, rgb: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """HED's edges of pictures that go on beyond their border: its zero padding would put an edge all round.
+
+        And the blocks' features, without that border.
+        """
         mode = "reflect" if min(rgb.shape[2:]) > MARGIN_PX else "replicate"
         grown = F.pad(rgb, (MARGIN_PX,) * 4, mode=mode)
-        at_once = (
-            1 if rgb.device.type == "cpu" else max(1, len(grown))
-        )  # a CPU gains nothing from more, and pays in memory
-        strength = torch.cat([self._hed(pictures) for pictures in grown.split(at_once)])
-        return strength[:, MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX]
+        # A CPU gains nothing from more at once, and pays in memory.
+        at_once = 1 if rgb.device.type == "cpu" else max(1, len(grown))
+        seen = [self._hed.edges_and_features(pictures, self._blocks) for pictures in grown.split(at_once)]
+        strength = torch.cat([edges for edges, _ in seen]) if seen else rgb.new_zeros((0, *grown.shape[2:]))
+        features = []
+        for number, block in enumerate(self._blocks):
+            stride = 1 << (block - 1)
+            margin, size = MARGIN_PX // stride, (-(-rgb.shape[2] // stride), -(-rgb.shape[3] // stride))
+            maps = torch.cat([blocks[number] for _, blocks in seen])
+            features.append(maps[:, :, margin : margin + size[0], margin : margin + size[1]].contiguous())
+        return strength[:, MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX], tuple(features)
 
-    def _components(self, areas: Tensor, smallest: float) -> tuple[Tensor, Tensor]:
-        """The paper's second pass: all but the largest edge-free region, 8-connected; what it encloses is opaque."""
+    def _asked(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """Regions as another's segmenter sees them."""
+        assert self._others is not None
+        frames = [picture.permute(1, 2, 0).contiguous().cpu().numpy() for picture in pictures]  # synchronises
+        ids = torch.stack([torch.from_numpy(self._others(frame)) for frame in frames]).to(pictures.device)
+        return ids, ids.flatten(1).amax(1).long() + 1
+
+    def _components(self, edges: Tensor, smallest: float) -> tuple[Tensor, Tensor]:
+        """The paper's two passes: the largest edge-free area is the background, what hangs together of the rest, an
+        8-connected component, is an object; what it encloses is opaque."""
+        is_edge = otsu_threshold(edges, method=self.options.threshold) & (edges > EDGE_FLOOR)
+        areas, _ = label_regions(~is_edge, connectivity=4)
         most = _most_regions(areas[0].numel())
         foreground = areas != _largest(areas, most)
         objects, _ = label_regions(foreground, connectivity=8)
         return _renumber(objects, most, smallest, background=None)
-
-    def _regions(self, areas: Tensor, edges: Tensor, smallest: float, bound: int) -> tuple[Tensor, Tensor]:
-        """Every edge-free region that is large enough, grown over the edges around it."""
-        seeds, _ = _renumber(areas, _most_regions(areas[0].numel()), smallest, background=None)
-        grown = grow_regions(seeds, edges)
-        return _renumber(grown, bound, 1.0, background=_largest(grown, bound))
 
 
 def _most_regions(pixels: int) -> int:

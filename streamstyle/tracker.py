@@ -9,6 +9,7 @@ pixel that lies in region r and was carried as slot s is ``table[r, s]``. Pixels
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -177,12 +178,16 @@ class Tracker:
         self.tracks[slot].name = name
         return slot
 
-    def observe(self, areas: np.ndarray, frame: int) -> None:
-        """Note the areas [S] px of all slots in the new map: tracks that are gone end, lasting ones are confirmed."""
+    def observe(self, areas: np.ndarray, frame: int, hidden: Collection[int] = ()) -> None:
+        """Note the areas [S] px of all slots in the new map: tracks that are gone end, lasting ones are confirmed.
+
+        Slots in hidden may be out of sight and come back.
+        """
         for slot, track in list(self.tracks.items()):
             track.area_px = int(areas[slot]) if slot < len(areas) else 0
             if track.area_px == 0:
-                self._end(slot)
+                if slot not in hidden:
+                    self._end(slot)
                 continue
             track.last_frame = frame
             track.seen += 1

@@ -20,9 +20,9 @@ from streamstyle.look import Look, ObjectStyle
 from streamstyle.masks import Mask, object_name, read_mask
 from streamstyle.media.decode import decode, frame_at
 from streamstyle.media.probe import probe
-from streamstyle.naming import check_mask_places, regions_under, taken_out
+from streamstyle.naming import check_mask_places
 from streamstyle.object_tracks import ObjectTracks
-from streamstyle.scene import FLOW_EVERY_CPU
+from streamstyle.scene import follow
 from streamstyle.segmenter import Segmentation, Segmenter
 from streamstyle.stages.color import yuv_to_rgb
 from streamstyle.stages.resize import resize_planes, small_size
@@ -170,7 +170,7 @@ class FilmObjects:
         check_mask_places(look, mask)
         self._info, self._look, self._mask, self._analysis, self._device = info, look, mask, analysis, device
         self._book = LabelBook(look, mask)
-        self._segmenter = Segmenter(analysis, device)
+        self._segmenter = Segmenter(analysis, device, features=analysis.tracker == "appearance")
         self._tracks: ObjectTracks | None = None
         self.names = self._book.names
 
@@ -188,7 +188,7 @@ class FilmObjects:
                 found: Segmentation | None = None
                 if self._tracks is None:
                     found = self._find(small)
-                    self._tracks = self._begin(found)
+                    self._tracks = self._begin()
                 luma = small[0][0].cpu().numpy()
                 time_s = float((frame.pts - info.start_pts) * info.time_base)
                 cut = cuts.step(luma)
@@ -235,21 +235,18 @@ class FilmObjects:
     def _find(self, small: Planes) -> Segmentation:
         return self._segmenter(yuv_to_rgb(small, self._info.color))[0]
 
-    def _begin(self, found: Segmentation) -> ObjectTracks:
-        """Tracks of the objects that are meant, a mask's by the regions of the first frame under them."""
-        every = self._analysis.analyse_every
-        if every == "auto":
-            every = FLOW_EVERY_CPU if self._device.type == "cpu" else 1
-        places = [self._timed(thing) for thing in self._look.objects if thing.mask is None]
+    def _begin(self) -> ObjectTracks:
+        """Tracks of the objects that are meant."""
+        places = [self._timed(thing) for thing in self._look.objects]
         if self._mask is not None:
-            names = {label: self.names[label] for label in self._mask.names}
-            places += regions_under(self._mask.labels, names, found)
-        return ObjectTracks(self._segmenter, self._analysis, tuple(places), every)
+            said = {thing.mask for thing in places}
+            places += [ObjectStyle(self.names[label], mask=label) for label in self._mask.names if label not in said]
+        tracks = follow(self._segmenter, self._analysis, tuple(places), find=not places)
+        tracks.drawn = None if self._mask is None else self._mask.labels
+        return tracks
 
     def _timed(self, thing: ObjectStyle) -> ObjectStyle:
         """The place at the time of the very frame that is on screen at its moment."""
-        if thing.remove:
-            thing = taken_out(thing, NONE)
         if not thing.at_s:
             return thing
         pts = frame_at(self._info, thing.at_s).pts

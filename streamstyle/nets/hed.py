@@ -15,6 +15,7 @@ plain bilinear interpolation instead of a transposed convolution and a crop.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast, get_args
 
 import torch
@@ -34,17 +35,18 @@ class HED(nn.Module):
 
     Args:
         side: "1" (fine) to "5" (coarse), or "fuse".
+        blocks: build at least so many, for their features.
     """
 
-    def __init__(self, side: EdgeSide = "2") -> None:
+    def __init__(self, side: EdgeSide = "2", blocks: int = 0) -> None:
         super().__init__()
         if side not in get_args(EdgeSide):
             raise OptionError(f"side {side!r}: unknown; give one of {', '.join(get_args(EdgeSide))}")
         self.side = side
         depth = len(_BLOCKS) if side == "fuse" else int(side)
         self._sides = range(1, depth + 1) if side == "fuse" else range(depth, depth + 1)
-        channels_in = 3
-        for number, (channels, convolutions) in enumerate(_BLOCKS[:depth], start=1):
+        self._depth, channels_in = max(depth, blocks), 3
+        for number, (channels, convolutions) in enumerate(_BLOCKS[: self._depth], start=1):
             block = nn.ModuleList()
             for _ in range(convolutions):
                 block.append(nn.Conv2d(channels_in, channels, 3, padding=1))
@@ -62,6 +64,7 @@ class HED(nn.Module):
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         *,
+        blocks: int = 0,
         say: weights.Say | None = weights.announce,
     ) -> HED:
         """The trained network, for inference: channels-last, in eval mode, without gradients.
@@ -70,13 +73,14 @@ class HED(nn.Module):
             side: "1" (fine) to "5" (coarse), or "fuse".
             device: where to put it.
             dtype: of its convolutions; float32, bfloat16 or float16.
+            blocks: build at least so many, for their features.
             say: given one line before a download; None is silent.
 
         Raises:
             WeightsError: the weights are not cached and cannot be fetched.
         """
         with torch.device("meta"):  # no memory, no time and no random numbers for values about to be replaced
-            net = cls(side)
+            net = cls(side, blocks)
         trained = weights.load("hed", say)
         net.load_state_dict({key: trained[key] for key in net.state_dict()}, assign=True)
         net.to(device=device, dtype=dtype)
@@ -95,23 +99,40 @@ class HED(nn.Module):
         Raises:
             ShapeError: rgb is not [N, 3, h, w] floating point; the message shows what it is.
         """
+        return self.edges_and_features(rgb, ())[0]
+
+    def edges_and_features(self, rgb: Tensor, blocks: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
+        """Edge strength as forward gives it, and what some blocks saw on the way to it.
+
+        Args:
+            rgb: as of forward.
+            blocks: numbers of blocks, rising, of those the side output needs.
+
+        Returns:
+            The edges, and [N, C, ceil(h / 2**(b - 1)), ceil(w / 2**(b - 1))] of each block b, in the network's dtype.
+
+        Raises:
+            ShapeError: rgb is not [N, 3, h, w] floating point; the message shows what it is.
+        """
         if rgb.ndim != 4 or rgb.shape[1] != 3 or not rgb.is_floating_point():
             raise ShapeError(f"rgb must be [N, 3, h, w] floating point, got {list(rgb.shape)} {rgb.dtype}")
         size = rgb.shape[-2:]
         x = self._centred(rgb)
-        logits = []
-        for number in range(1, self._sides[-1] + 1):
+        logits, features = [], []
+        for number in range(1, self._depth + 1):
             if number > 1:
                 x = F.max_pool2d(x, 2, stride=2, ceil_mode=True)
             for convolution in cast(nn.ModuleList, self.get_submodule(f"block{number}")):
                 x = F.relu_(convolution(x))
+            if number in blocks:
+                features.append(x)
             if number in self._sides:
                 logit = self.get_submodule(f"side{number}")(x).float()
                 logits.append(F.interpolate(logit, size=size, mode="bilinear", align_corners=False))
         if self.side == "fuse":
             bias = cast(Tensor, self.fuse.bias)
             logits = [F.conv2d(torch.cat(logits, dim=1), self.fuse.weight.float(), bias.float())]
-        return torch.sigmoid(logits[0][:, 0])
+        return torch.sigmoid(logits[0][:, 0]), features
 
     def _centred(self, rgb: Tensor) -> Tensor:
         """What the first convolution was trained on: BGR, 0..255, minus the mean, in the network's own dtype.

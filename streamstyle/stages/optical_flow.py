@@ -163,6 +163,21 @@ def carry_labels(labels: np.ndarray, flow: np.ndarray | None) -> np.ndarray:
     return moved.astype(np.int32)
 
 
+def carry(values: np.ndarray, flow: np.ndarray | None) -> np.ndarray:
+    """Each pixel takes the value of where it was, between pixels a mean of four.
+
+    Args:
+        values: [H, W] float32.
+        flow: [H, W, 2] float32 from :meth:`OpticalFlow.step`, or None for no motion.
+
+    Returns:
+        [H, W] float32; what came in over the border takes the value at the border.
+    """
+    if flow is None:
+        return values
+    return cv2.remap(values, *_ahead(flow), interpolation=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
 def _check(what: str, one: Tensor, other: Tensor, axes: int, dtype: torch.dtype, wanted: str) -> None:
     if one.ndim != axes or one.shape != other.shape or {one.dtype, other.dtype} != {dtype}:
         raise ShapeError(

@@ -1,0 +1,290 @@
+"""Follows objects by what they look like, how they move and where edges are; finds what moves by itself unasked.
+
+::
+
+    probabilities of the frame before ─► carried by optical flow ─┐
+    HED's features ─► AppearanceModel.score ──────────────────────┼─► added up as log-odds ─► drawn to the regions
+    flow beside the camera's motion ──────────────────────────────┘            │
+         ▲                                                                     ▼
+         └────────────── learned again ◄── probabilities, one map an object; the likeliest is the pixel's slot
+
+One class of the model is each named object's; one more, FOUND, is all that moves by itself and has no name. Its pieces
+become tracks of their own by overlap.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from streamstyle.appearance import AppearanceModel
+from streamstyle.evidence import (
+    aimed_at,
+    moves_alike,
+    moves_by_itself,
+    near,
+    own_motion,
+    region_means,
+)
+from streamstyle.look import ObjectStyle
+from streamstyle.object_tracks import ObjectTracks
+from streamstyle.segmenter import Segmentation, Segmenter
+from streamstyle.stages.label_overlap import label_overlap
+from streamstyle.stages.optical_flow import carry, carry_labels
+from streamstyle.tracker import BACKGROUND, Tracker
+
+FOUND = -1
+"""In the list of slots that classes have: the class whose pieces are tracks."""
+CARRIED_WEIGHT, LOOK_WEIGHT = 0.5, 0.5
+SNAP = 0.8
+"""Share of a pixel's probability that is its region's mean: of 0.6 and 0.8 on eight DAVIS sequences the latter."""
+SMALLEST_FOUND = 0.003
+"""Share of the frame below which a piece of FOUND is no object."""
+LOST_SHARE = 0.1
+"""An object with less than this share of its mean area is looked for everywhere, by its look, and not learned."""
+LOST_PRIOR = 0.3
+EAGER_FRAMES = 4
+"""Frames of a shot that are all looked at until FOUND is known."""
+
+
+class AppearanceTracks(ObjectTracks):
+    """Named objects, and what moves by itself, followed by a model of how they look.
+
+    State between frames: the tracker's table, a probability map an object, the model, the last small luma picture.
+
+    Args:
+        segmenter: must give features.
+        objects: what the person named.
+        every: look in every Nth frame.
+        find: whether to find what is not named.
+    """
+
+    def __init__(self, segmenter: Segmenter, objects: tuple[ObjectStyle, ...], every: int, *, find: bool) -> None:
+        super().__init__(segmenter, Tracker("components"), objects, every)
+        self._find = find
+        self._model = AppearanceModel(segmenter.device)
+        self._foreseen: dict[str, Any] | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        """A new shot: nobody is known."""
+        self._members = [FOUND] if self._find else []
+        self._shares: np.ndarray | None = None
+        self._eager = EAGER_FRAMES if self._find else 0
+        self._model.reset()
+        for _ in self._members:
+            self._model.add()
+
+    def foresee(self, later: AppearanceTracks) -> None:
+        """Know from the first frame on what later has learned of the frames that follow it."""
+        self._foreseen = later._model.state_dict() if later._eager == 0 else None
+
+    def plan(self, index: int, cuts: list[bool], times_s: list[float]) -> list[bool]:
+        """As ObjectTracks says; and the first frames of a shot while FOUND is not known."""
+        look, eager = super().plan(index, cuts, times_s), self._eager
+        for i, cut in enumerate(cuts):
+            eager = EAGER_FRAMES if cut and self._find else eager
+            look[i] |= eager > 0
+            eager -= eager > 0
+        return look
+
+    def _advance(
+        self,
+        flow: np.ndarray | None,
+        found: Segmentation | None,
+        starts: bool,
+        index: int,
+        time_s: float,
+        size: tuple[int, int],
+    ) -> np.ndarray:
+        if starts:
+            self._start(index)
+        carried = None
+        if self._shares is not None:
+            carried = np.stack([carry(share, flow) for share in self._shares]) if len(self._shares) else self._shares
+        slots = None if starts or self._slots is None else carry_labels(self._slots, flow)
+        if found is None:
+            assert slots is not None
+            self._shares = carried
+            self.tracker.present(slots, index)
+            return slots
+        self._eager -= self._eager > 0
+        self._shares = self._seen(carried, flow, found)
+        self._take_places(found, index, time_s, size)
+        self._learn(found)
+        slots = self._map(found, slots, index)
+        areas = np.bincount(slots.ravel(), minlength=self.tracker.slots)
+        self.tracker.observe(areas, index, hidden={slot for slot in self._members if slot != FOUND})
+        return slots
+
+    def _start(self, index: int) -> None:
+        """A shot begins: every track ends, and what is foreseen of the first one is known."""
+        self.tracker.start(1, index)
+        self._begin()
+        if self._foreseen is not None:
+            self._model.load_state_dict(self._foreseen)
+            self._foreseen = None
+
+    # -- a frame that is looked at ------------------------------------------------------------------------------
+
+    def _seen(self, carried: np.ndarray | None, flow: np.ndarray | None, found: Segmentation) -> np.ndarray:
+        """Each class's share of each pixel, [K, h, w] float32."""
+        shape = (found.ids.shape[0], found.ids.shape[1])
+        look = self._look(found, shape)
+        own = None if flow is None else own_motion(flow)
+        rest = np.zeros(shape) if look is None else LOOK_WEIGHT * np.log(np.clip(look[0], 0.03, 0.97))
+        if carried is not None:
+            rest = rest + CARRIED_WEIGHT * np.log(np.clip(1 - carried.sum(0), 0.03, 0.97))
+        odds, gates = [], []
+        for k, slot in enumerate(self._members):
+            before = None if carried is None else carried[k]
+            seen = None if look is None else look[k + 1]
+            if slot == FOUND:
+                odds.append(self._found_odds(before, seen, own, shape))
+                gates.append(None)
+            else:
+                assert before is not None
+                weighed, gate = self._named_odds(slot, before, seen, own)
+                odds.append(weighed)
+                gates.append(gate)
+        if not odds:
+            return np.zeros((0, *shape), np.float32)
+        return self._agreed(rest, odds, gates, found)
+
+    def _agreed(
+        self, rest: np.ndarray, odds: list[np.ndarray], gates: list[np.ndarray | None], found: Segmentation
+    ) -> np.ndarray:
+        """Shares of the classes from their log-likelihoods and the background's; drawn to the finest regions."""
+        top = np.maximum.reduce([rest, *odds])
+        parts = [np.exp(value - top) for value in odds]
+        total = np.exp(rest - top) + sum(parts)
+        ids, regions = found.finest.numpy(), found.finest_regions
+        shares = []
+        for part, gate in zip(parts, gates, strict=True):
+            share = part / total if gate is None else part / total * gate
+            shares.append((1 - SNAP) * share + SNAP * region_means(share, ids, regions))
+        return np.stack(shares).astype(np.float32)
+
+    def _named_odds(
+        self, slot: int, before: np.ndarray, seen: np.ndarray | None, own: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Log-likelihood of a named object; and where it may be, None for everywhere."""
+        lost = self._lost(slot, before)
+        prior = np.full_like(before, LOST_PRIOR) if lost else before
+        odds = CARRIED_WEIGHT * np.log(np.clip(prior, 0.03, 0.97))
+        if seen is not None:
+            odds = odds + LOOK_WEIGHT * np.log(np.clip(seen, 0.03, 0.97))
+        if lost:
+            return odds, None
+        core = before > 0.5
+        gate = near(core)
+        alike = None if own is None else moves_alike(own, core, (gate > 0) & ~core)
+        return (odds if alike is None else odds + alike), gate
+
+    def _found_odds(
+        self, before: np.ndarray | None, seen: np.ndarray | None, own: np.ndarray | None, shape: tuple[int, int]
+    ) -> np.ndarray:
+        """Log-likelihood, beside the background's, of what moves by itself."""
+        if own is None and before is None and seen is None:
+            return np.full(shape, -4.0)
+        odds = aimed_at(shape)
+        if own is not None:
+            odds = odds + moves_by_itself(own) * (2 if before is None else 1)
+        if before is not None:
+            odds = odds + CARRIED_WEIGHT * np.log(np.clip(before, 0.03, 0.97))
+        if seen is not None:
+            odds = odds + LOOK_WEIGHT * np.log(np.clip(seen, 0.03, 0.97))
+        return odds
+
+    def _look(self, found: Segmentation, shape: tuple[int, int]) -> np.ndarray | None:
+        """The model's probabilities at full size, [K + 1, h, w]; None before it has learned."""
+        self._described, self._grid = self._model.describe(found.features, found.rgb)
+        if not self._model.known:
+            return None
+        scores = self._model.score(self._described).T.unflatten(1, self._grid)
+        return F.interpolate(scores[None], size=shape, mode="bilinear")[0].cpu().numpy()  # synchronises
+
+    def _lost(self, slot: int, share: np.ndarray) -> bool:
+        track = self.tracker.tracks[slot]
+        return track.seen > 0 and float(share.sum()) < LOST_SHARE * track.mean_area_px
+
+    # -- who is who ---------------------------------------------------------------------------------------------
+
+    def _take_places(self, found: Segmentation, index: int, time_s: float, size: tuple[int, int]) -> None:
+        """What a person said of this frame: pixels for their object, or out of it."""
+        assert self._shares is not None
+        for thing in self._due(time_s):
+            place = self._place(thing, found, size)
+            slot = self.tracker.claim(thing.name, index)
+            if slot not in self._members:
+                self._members.append(slot)
+                self._model.add()
+                self._shares = np.concatenate([self._shares, np.zeros((1, *place.shape), np.float32)])
+                self._model.renew(BACKGROUND)  # it took the object for a part of itself
+            k = self._members.index(slot)
+            if thing.remove:
+                self._shares[k][place] = 0
+            else:
+                self._shares[:, place] = 0
+                self._shares[k][place] = 1
+                self._model.renew(k + 1)
+
+    def _learn(self, found: Segmentation) -> None:
+        assert self._shares is not None
+        rest = 1 - self._shares.sum(0, keepdims=True)
+        shares = torch.from_numpy(np.concatenate([rest, self._shares]))[None].to(self._described.device)
+        small = F.interpolate(shares, size=self._grid, mode="area")[0].flatten(1)
+        areas = (self._shares > 0.5).sum((1, 2))
+        pause = [k + 1 for k, slot in enumerate(self._members) if areas[k] < 16 or self._hides(slot, k)]
+        if (rest > 0.5).sum() < 16:
+            pause.append(BACKGROUND)
+        self._model.learn(self._described, small, pause)
+
+    def _hides(self, slot: int, k: int) -> bool:
+        assert self._shares is not None
+        return slot != FOUND and self._lost(slot, self._shares[k])
+
+    def _map(self, found: Segmentation, carried: np.ndarray | None, index: int) -> np.ndarray:
+        """[h, w] int32 slots: each pixel the likeliest of those that have at least half of it."""
+        assert self._shares is not None
+        if not len(self._members):
+            return np.zeros(found.ids.shape, np.int32)
+        best = self._shares.argmax(0)
+        slots = np.array(self._members, np.int32)[best]
+        slots[self._shares.max(0) <= 0.5] = BACKGROUND
+        if FOUND in self._members:
+            pieces = self._pieces(slots == FOUND, carried, index)
+            slots = np.where(slots == FOUND, pieces, slots)
+        return slots
+
+    def _pieces(self, mask: np.ndarray, carried: np.ndarray | None, index: int) -> np.ndarray:
+        """Slots of FOUND's pieces: a piece takes the track it overlaps most; small ones are background."""
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+        large = stats[:, cv2.CC_STAT_AREA] >= SMALLEST_FOUND * mask.size
+        large[0] = False
+        table = np.where(large, large.cumsum(), 0).astype(np.int32)
+        ids, regions = table[labels], int(large.sum()) + 1
+        if carried is None:
+            carried = np.zeros(mask.shape, np.int32)
+        named = {slot for slot in self._members if slot != FOUND}
+        mine = np.where(np.isin(carried, list(named)), BACKGROUND, carried).astype(np.int32)
+        overlap = label_overlap(torch.from_numpy(ids)[None], torch.from_numpy(mine)[None], regions, self.tracker.slots)
+        return self.tracker.update(overlap[0].numpy(), index)[:, 0][ids]
+
+    # -- state --------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything later frames depend on; see load_state_dict."""
+        own = {"members": self._members, "shares": self._shares, "eager": self._eager}
+        return super().state_dict() | own | {"model": self._model.state_dict(), "foreseen": self._foreseen}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on as the tracks, of the same objects, whose state_dict this is."""
+        super().load_state_dict(state)
+        self._members, self._shares, self._eager = list(state["members"]), state["shares"], state["eager"]
+        self._model.load_state_dict(state["model"])
+        self._foreseen = state["foreseen"]
