@@ -99,7 +99,8 @@ class FrameBatch:
     """N consecutive frames: y [N, H, W], u and v [N, Hc, Wc], uint8; pts one per frame, in ticks.
 
     index is the number of the first frame, counted from 0 at the start of the job. checkpoint is there where a segment
-    of the film ends with this batch.
+    of the film ends with this batch. packed [N, bytes] is there where y, u and v are views of it: each frame's planes
+    one after another, as an encoder takes them without a copy.
     """
 
     y: np.ndarray
@@ -108,6 +109,7 @@ class FrameBatch:
     pts: tuple[int, ...]
     index: int = 0
     checkpoint: Checkpoint | None = None
+    packed: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.pts)
@@ -125,6 +127,24 @@ class FrameBatch:
 
 def _stacked(planes: list[np.ndarray], empty: Empty | None) -> np.ndarray:
     return np.stack(planes, out=None if empty is None else empty((len(planes), *planes[0].shape)))
+
+
+def packed_bytes(height: int, width: int, *, subsample: bool) -> int:
+    """Bytes of a frame whose planes lie one after another: 4:2:0 where subsample, of even size, else 4:4:4."""
+    return height * width * 3 // (2 if subsample else 1)
+
+
+def packed_planes(packed: Any, height: int, width: int, *, subsample: bool) -> tuple[Any, Any, Any]:
+    """Views y [N, H, W], u and v [N, Hc, Wc] of packed [N, packed_bytes], a NumPy array or a torch tensor."""
+    luma = height * width
+    rows, columns = (height // 2, width // 2) if subsample else (height, width)
+    chroma = rows * columns
+    y, u, v = packed[:, :luma], packed[:, luma : luma + chroma], packed[:, luma + chroma :]
+    return (
+        y.reshape(len(packed), height, width),
+        u.reshape(len(packed), rows, columns),
+        v.reshape(len(packed), rows, columns),
+    )
 
 
 def picture_crc(*planes: np.ndarray) -> int:
