@@ -97,7 +97,9 @@ def stylize(
             stylizer.load_state_dict(work.checkpoint.state)
         # The river. Threads that decode, read, paint (several) and, this one, encode; bounded queues between them.
         film = decode(info, size=out.size, after=work.checkpoint, hwaccel=out.hwaccel, **window)
-        batches = stack(rebatch(film, per_batch, begin=work.frames, edge=per_segment), work.frames, stylizer.device)
+        first = 1 if stylizer.device.type == "cpu" else per_batch  # a CPU's first frame need not wait for others
+        groups = rebatch(film, per_batch, begin=work.frames, edge=per_segment, first=first)
+        batches = stack(groups, work.frames, stylizer.device)
         readings = read(stylizer, river.thread("decode", batches), info, per_segment)
         painted = river.share(functools.partial(paint, stylizer, size), river.thread("read", readings))
         written = encode(
