@@ -262,9 +262,10 @@ def test_an_output_that_must_not_be_touched(capsys: pytest.CaptureFixture[str], 
     ("out", "said"),
     [
         ("out.avi", "cannot write '.avi' files; end the name in one of .mp4"),
-        ("out", "cannot write '' files"),
+        ("out", "cannot write a file without an ending"),
         ("no/out.mp4", "does not exist; make it first"),
         ("folder.mp4", "is a folder; give a file name in it"),
+        ("plain", "is a folder; give a file name in it"),
         (f"{'n' * 300}.mp4", "n.mp4: "),
     ],
 )
@@ -272,8 +273,9 @@ def test_an_output_that_cannot_be(
     capsys: pytest.CaptureFixture[str], clip: Path, tmp_path: Path, out: str, said: str
 ) -> None:
     (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "plain").mkdir()
     assert said in refusal(capsys, "run", clip, tmp_path / out, "--style", "wave")
-    assert [path.name for path in tmp_path.iterdir()] == ["folder.mp4"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.mp4", "plain"]
 
 
 def test_a_folder_that_cannot_be_written(capsys: pytest.CaptureFixture[str], clip: Path, tmp_path: Path) -> None:

@@ -29,11 +29,11 @@ PUBLIC_NAMES = {
 }
 
 # A room is a module or a package right under streamstyle/. What stands left may be imported, never the reverse:
-#   errors -> frames, config, styles, look -> flow | media | gpu | nets -> stages
+#   errors -> frames, arguments, config, styles, look -> flow | media | gpu | nets -> stages
 #          -> tracker, segmenter, frozen_statistics -> object_tracks -> scene -> stylizer -> naming, job
 #          -> pipeline | preview, sheets, doctor -> bench, demo -> cli, web
 #   nets -> train -> cli
-_WORDS = {"errors", "_version", "frames", "config", "styles", "look"}
+_WORDS = {"errors", "_version", "frames", "arguments", "config", "styles", "look"}
 _STAGES = _WORDS | {"gpu", "nets", "stages"}
 _FOLLOWING = _STAGES | {"tracker", "segmenter", "object_tracks", "frozen_statistics"}
 _PATH = _FOLLOWING | {"flow", "media", "scene", "stylizer"}
@@ -41,7 +41,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "_version": set(),
     "frames": {"errors"},
-    "config": {"errors"},
+    "arguments": {"errors"},
+    "process": set(),
+    "config": {"errors", "arguments"},
     "styles": {"errors"},
     "look": {"errors", "config", "frames", "styles"},
     "flow": {"errors"},
@@ -65,7 +67,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "demo": _PATH | {"pipeline", "preview", "sheets"},
     "train": _WORDS | {"gpu", "nets"},
     "web": _PATH | {"pipeline", "preview", "sheets", "doctor"},
-    "cli": _PATH | {"pipeline", "bench", "demo", "preview", "sheets", "doctor", "train", "web"},
+    "cli": _PATH | {"process", "pipeline", "bench", "demo", "preview", "sheets", "doctor", "train", "web"},
     "__main__": {"cli"},
     "__init__": _PATH | {"job", "pipeline"},
 }

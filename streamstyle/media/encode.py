@@ -42,11 +42,11 @@ def check_output(in_path: str | Path, out_path: str | Path, overwrite: bool) -> 
             or not writable, or OUT exists and overwrite is False.
     """
     out = Path(out_path)
-    format_of(out)
     if len(os.fsencode(out.name)) > 255:
         raise OutputError(f"{out.name[:20]}...{out.name[-20:]}: the name is too long; give one of at most 255 bytes")
     if out.is_dir():
         raise OutputError(f"{out}: is a folder; give a file name in it")
+    format_of(out)
     _check_folder(out)
     if not os.path.lexists(out):
         return
@@ -276,8 +276,8 @@ def format_of(path: Path) -> str:
     try:
         return _FORMATS[path.suffix.lower()]
     except KeyError:
-        known = ", ".join(_FORMATS)
-        raise OutputError(f"{path}: cannot write '{path.suffix}' files; end the name in one of {known}") from None
+        what = f"'{path.suffix}' files" if path.suffix else "a file without an ending"
+        raise OutputError(f"{path}: cannot write {what}; end the name in one of {', '.join(_FORMATS)}") from None
 
 
 def _check_folder(path: Path) -> None:

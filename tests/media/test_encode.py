@@ -311,7 +311,7 @@ def test_check_output(tmp_path: Path) -> None:
         ("folder.mp4", True, "is a folder"),
         ("none/out.mp4", False, "does not exist; make it first"),
         ("out.avi", False, "cannot write '.avi' files; end the name in one of .mp4, .m4v, .mov, .mkv"),
-        ("out", False, "cannot write '' files"),
+        ("out", False, "cannot write a file without an ending"),
     ]:
         with pytest.raises(OutputError) as caught:
             check_output(source, tmp_path / name, overwrite)
