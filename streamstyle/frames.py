@@ -70,13 +70,26 @@ class VideoInfo:
 
 
 @dataclass(frozen=True)
+class Faults:
+    """What a reader met from the first frame wanted to a certain one: frames given, packets that did not decode, times
+    that were repaired, and frames of another size, (width, height, how many)."""
+
+    frames: int = 0
+    undecodable: int = 0
+    repaired_pts: int = 0
+    other_sizes: tuple[tuple[int, int, int], ...] = ()
+
+
+@dataclass(frozen=True)
 class Frame:
-    """One decoded frame: y [H, W], u and v [Hc, Wc], uint8, C-contiguous, owned by the frame; pts in ticks."""
+    """One decoded frame: y [H, W], u and v [Hc, Wc], uint8, C-contiguous, owned by the frame; pts in ticks; faults so
+    far."""
 
     y: np.ndarray
     u: np.ndarray
     v: np.ndarray
     pts: int
+    faults: Faults = Faults()
 
 
 @dataclass(frozen=True)
@@ -87,11 +100,13 @@ class Checkpoint:
         pts: of that frame, in ticks, as decoded.
         crc: picture_crc of that frame as decoded: a reader that was sent there by a seek knows whether it arrived.
         state: what the painter carries from frame to frame, nested plain values and NumPy arrays.
+        faults: what the reader had met by then, for the warnings of whoever goes on.
     """
 
     pts: int
     crc: int
     state: dict[str, Any]
+    faults: Faults = Faults()
 
 
 @dataclass(frozen=True)
@@ -100,7 +115,7 @@ class FrameBatch:
 
     index is the number of the first frame, counted from 0 at the start of the job. checkpoint is there where a segment
     of the film ends with this batch. packed [N, bytes] is there where y, u and v are views of it: each frame's planes
-    one after another, as an encoder takes them without a copy.
+    one after another, as an encoder takes them without a copy. faults are the reader's up to the last frame.
     """
 
     y: np.ndarray
@@ -110,6 +125,7 @@ class FrameBatch:
     index: int = 0
     checkpoint: Checkpoint | None = None
     packed: np.ndarray | None = None
+    faults: Faults = Faults()
 
     def __len__(self) -> int:
         return len(self.pts)
@@ -118,7 +134,7 @@ class FrameBatch:
     def stack(cls, frames: Sequence[Frame], index: int = 0, empty: Empty | None = None) -> FrameBatch:
         """Copy frames of one size into one batch, in memory that empty(shape) gives."""
         y, u, v = (_stacked([getattr(frame, plane) for frame in frames], empty) for plane in "yuv")
-        return cls(y, u, v, tuple(frame.pts for frame in frames), index)
+        return cls(y, u, v, tuple(frame.pts for frame in frames), index, faults=frames[-1].faults)
 
     def unstack(self) -> list[Frame]:
         """The frames one by one, as views into the batch."""

@@ -155,9 +155,8 @@ def read(
             times_s = [float((pts - info.start_pts) * info.time_base) for pts in batch.pts]
             reading, checkpoint = stylizer.read_batch(batch, info.color, times_s), None
             if is_last or (batch.index + len(batch)) % per_segment == 0:
-                checkpoint = Checkpoint(
-                    batch.pts[-1], picture_crc(batch.y[-1], batch.u[-1], batch.v[-1]), stylizer.state_dict()
-                )
+                crc = picture_crc(batch.y[-1], batch.u[-1], batch.v[-1])
+                checkpoint = Checkpoint(batch.pts[-1], crc, stylizer.state_dict(), batch.faults)
             yield reading, checkpoint
             del batch, reading
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -20,9 +21,11 @@ from av.video.frame import VideoFrame
 from clips import data, make_clip, video_times
 from conftest import skip_or_fail
 
-from streamstyle import cli
+from streamstyle import cli, pipeline
+from streamstyle.frames import FrameBatch
 from streamstyle.media.probe import probe
 from streamstyle.nets import weights
+from streamstyle.stylizer import Stylizer
 
 pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("cached")]
 FAST = ("--preset", "ultrafast")
@@ -173,6 +176,32 @@ def test_a_film_that_changes_size(capsys: pytest.CaptureFixture[str], tmp_path: 
         said = job(capsys, both, tmp_path / f"{number}.mp4", *look)
         assert (said["frames_out"], said["width"], said["height"]) == (12, 64, 48)
         assert any("6 frames had another size (96x48) and were fitted" in line for line in said["warnings"])  # type: ignore[attr-defined]
+
+
+def test_who_goes_on_with_a_film_is_told_of_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The frames of another size come first, and are painted by the run that is stopped."""
+    first = make_clip(tmp_path / "a.ts", frames=1, audio=False)
+    second = make_clip(tmp_path / "b.ts", frames=4, size=(96, 48), pts=range(1, 5), audio=False)
+    third = make_clip(tmp_path / "c.ts", frames=9, pts=range(5, 14), audio=False)
+    source = _written(tmp_path / "in.ts", first.read_bytes() + second.read_bytes() + third.read_bytes())
+    monkeypatch.setattr(pipeline, "SEGMENT_FRAMES", (6, 6))
+    whole = pipeline.stylize(source, tmp_path / "whole.mp4", look="wave")
+    read, seen = Stylizer.read_batch, []
+
+    def stopped(self: Stylizer, batch: FrameBatch, *rest: Any) -> Any:
+        seen.append(batch.index + len(batch))
+        if seen[-1] > 9:
+            raise KeyboardInterrupt
+        return read(self, batch, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Stylizer, "read_batch", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.stylize(source, tmp_path / "out.mp4", look="wave", overlap=False)
+    report = pipeline.stylize(source, tmp_path / "out.mp4", look="wave")
+    assert report.resumed_frames == 6
+    assert any("4 frames had another size (96x48) and were fitted" in line for line in whole.warnings)
+    assert report.warnings == whole.warnings
 
 
 @pytest.mark.parametrize("size", [(16, 16), (10, 8), (1, 1), (35, 21), (2, 200), (201, 3)])
