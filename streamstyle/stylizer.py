@@ -189,7 +189,7 @@ class Stylizer:
     def read_batch(self, batch: FrameBatch, color: ColorTags, times_s: list[float]) -> Reading:
         """Advance by a batch: its objects, its cuts, its styles. All that is carried from frame to frame changes here.
 
-        Cost: one synchronisation on CUDA (see SceneReader.read), and one a layer where statistics are renewed.
+        Cost: one synchronisation on CUDA (see SceneReader.read).
         """
         lanes, size = self._lanes, batch.y.shape[1:]
         with lanes.on("upload"):
