@@ -1,4 +1,5 @@
-"""No reference makes a float64 tensor: some devices, MPS among them, have none.
+"""No reference makes a float64 tensor, for some devices, MPS among them, have none; and none brings one from the host
+or asks for a number, for that would be to wait for the device.
 
 Run on a CPU, and on torch's meta device, which has shapes and types but no numbers: there a reference takes the way it
 takes on any device that is not a CPU.
@@ -49,6 +50,17 @@ class NoFloat64(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(out):
             assert not (isinstance(leaf, torch.Tensor) and leaf.dtype == torch.float64), f"{func} made float64"
+        return out
+
+
+class NoWaiting(TorchDispatchMode):
+    """Fails where a tensor of the host goes to the device, or a number of the device's to the host."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        given = {leaf.device.type for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)}
+        made = {leaf.device.type for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)}
+        assert not ("cpu" in given and "meta" in given | made), f"{func} waits for a copy"
         return out
 
 
@@ -129,6 +141,28 @@ def test_a_reference_needs_no_float64(name, device):
     given = Given(device)
     with NoFloat64():
         CALLS[name](given)
+
+
+@pytest.mark.parametrize("name", sorted(CALLS.keys() - READ_NUMBERS - {"RegionStylizer"}))
+def test_a_reference_waits_for_nothing(name):
+    given = Given("meta")
+    with NoWaiting():
+        CALLS[name](given)
+
+
+def test_renewing_the_statistics_waits_for_nothing():
+    given = Given("meta")
+    net = RegionStylizer(StyleNet(), given.device, torch.float32, impl="ref")
+    with NoWaiting():
+        blend_table([net.record(given.rgb[:1], style) for style in (0, 1, 25)])
+
+
+def test_waiting_is_seen():
+    on_device = torch.zeros(2, device="meta")
+    with pytest.raises(AssertionError, match="waits for a copy"), NoWaiting():
+        torch.zeros(2).to(on_device)
+    with pytest.raises(RuntimeError, match="cannot be called on meta tensors"), NoWaiting():
+        on_device.sum().item()
 
 
 def test_every_stage_with_a_reference_is_here():
