@@ -20,7 +20,8 @@ if sys.argv[1] == "shared":
 import torch
 def layers():
     parts = [torch.ones(1 << 20) for _ in range(20)]  # 80 MB, all given back
-layers()
+for _ in range(3):  # until the heap has its final size
+    layers()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(5):
     layers()
@@ -29,7 +30,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def faults(how: str, **environment: str) -> int:
-    """Page faults of five rounds of 80 MB each, once they have been asked for before."""
+    """Page faults of five rounds of 80 MB each, once the heap has its size."""
     given = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")}
     given |= {"PYTHONPATH": str(Path(__file__).resolve().parents[1])} | environment
     done = subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True, env=given)
