@@ -29,10 +29,10 @@ import torch
 from torch import Tensor
 
 from streamstyle.errors import OptionError, ShapeError
-from streamstyle.gpu.kernels import chosen
+from streamstyle.gpu.kernels import chosen, launch
 from streamstyle.stages import region_hierarchy_cpu as cpu
 from streamstyle.stages import region_hierarchy_ref as ref
-from streamstyle.stages.connected_components import dense_labels, look_up
+from streamstyle.stages.connected_components import connected_components, dense_labels, look_up
 
 STEM = "region_hierarchy"
 FLOOR = 8
@@ -45,6 +45,8 @@ FULL = 255 * 256
 """The height of an edge of strength 255."""
 NEVER = 2**31 - 1
 """In at: of a region that is absorbed by no other."""
+FAR, NONE = 2**31 - 1, 2**63 - 1
+"""No pixel, no border: the kernels' FAR and NONE."""
 MOST_REGIONS = 4096
 """Finest regions of a frame; where the watershed has more, each joins the neighbour behind its lowest pass first."""
 MOST_PX = 2**31 - 2**13
@@ -103,7 +105,9 @@ def region_hierarchy(edges: Tensor, *, impl: str = "auto") -> RegionHierarchy:
         raise ShapeError(f"pixels are int32 and a frame of {[*edges.shape[1:]]} has more than {MOST_PX}")
     if edges.numel() == 0:
         return _none(edges)
-    if not chosen(impl, edges) and impl == "auto" and edges.device.type == "cpu":
+    if chosen(impl, edges):
+        return _region_hierarchy_cuda(edges.contiguous())
+    if impl == "auto" and edges.device.type == "cpu":
         return _region_hierarchy_cpu(edges)
     return _region_hierarchy_ref(edges)
 
@@ -199,3 +203,58 @@ def _region_hierarchy_ref(edges: Tensor) -> RegionHierarchy:
         frames[i], regions[i] = ref.thinned(frames[i], over, MOST_REGIONS)
         ref.merge(frames[i], over, into[i], at[i])
     return RegionHierarchy(*(part.to(edges.device) for part in (frames, regions, into, at, found - regions)))
+
+
+def _region_hierarchy_cuda(edges: Tensor) -> RegionHierarchy:
+    heights = torch.empty_like(edges, dtype=torch.int32)
+    launch(STEM, "region_hierarchy_smooth", edges.numel(), edges, heights, *edges.shape)
+    labels, found = _basins_cuda(heights)
+    _thin_cuda_(labels, heights, found)
+    ids, regions = dense_labels(labels, impl="cuda")
+    return RegionHierarchy(ids, regions, *_tree_cuda(ids, heights), found - regions)
+
+
+def _basins_cuda(heights: Tensor) -> tuple[Tensor, Tensor]:
+    """1 + the first pixel of each pixel's basin, [N, H, W] int32, and how many basins a frame has, [N] int32."""
+    shape, size = heights.shape, heights.numel()
+    parent, level = torch.empty_like(heights), torch.empty_like(heights, dtype=torch.uint8)
+    launch(STEM, "region_hierarchy_fall", size, heights, parent, level, *shape)
+    plateaus = connected_components(level, impl="cuda")
+    target, first = torch.full_like(heights, FAR), torch.full_like(heights, FAR)
+    launch(STEM, "region_hierarchy_leave", size, heights, plateaus, target, *shape)
+    roots, labels = torch.empty_like(heights), parent  # which is no longer needed when labels are written
+    launch(STEM, "region_hierarchy_follow", size, parent, plateaus, target, roots, first, *shape)
+    found = torch.zeros(len(heights), dtype=torch.int32, device=heights.device)
+    launch(STEM, "region_hierarchy_label", size, roots, first, labels, found, *shape)
+    return labels, found
+
+
+def _thin_cuda_(labels: Tensor, heights: Tensor, found: Tensor) -> None:
+    """Join basins where there are more than MOST_REGIONS: as often as it could take, for each time halves them."""
+    shape, size = labels.shape, labels.numel()
+    most_basins = (shape[1] * shape[2] + 1) // 2
+    if most_basins <= MOST_REGIONS:
+        return
+    best = torch.full(shape, NONE, dtype=torch.int64, device=labels.device)
+    while most_basins > MOST_REGIONS:
+        left = torch.zeros_like(found)
+        launch(STEM, "region_hierarchy_passes", size, heights, labels, found, best, *shape, MOST_REGIONS)
+        launch(STEM, "region_hierarchy_join", size, best, labels, *shape)
+        launch(STEM, "region_hierarchy_flatten", size, found, labels, left, *shape, MOST_REGIONS)
+        found, most_basins = left, most_basins // 2
+
+
+def _tree_cuda(ids: Tensor, heights: Tensor) -> tuple[Tensor, Tensor]:
+    into, at = _no_tree(ids)
+    count, numbers = into.shape
+    most_borders = 3 * numbers  # region graphs are planar
+    slots = 1 << (2 * most_borders - 1).bit_length()
+    code = torch.zeros(count, slots, dtype=torch.int32, device=ids.device)
+    total, length = torch.zeros(2, count, slots, dtype=torch.int64, device=ids.device)
+    table = (code, total, length, torch.full_like(total, NONE))
+    launch(STEM, "region_hierarchy_border", ids.numel(), ids, heights, *table, *ids.shape, numbers, slots)
+    listed = torch.empty(count, most_borders, 4, dtype=torch.int64, device=ids.device)
+    weakest = torch.empty(count, numbers, dtype=torch.int64, device=ids.device)
+    sizes = (count, numbers, slots, most_borders)
+    launch(STEM, "region_hierarchy_merge", count, *table, listed, weakest, into, at, *sizes, by_block=True)
+    return into, at
