@@ -155,7 +155,7 @@ def cut(hierarchy: RegionHierarchy, level: float) -> tuple[Tensor, Tensor]:
     Cost: as table_at, and one look-up a pixel; no synchronisation.
     """
     table, counts = table_at(hierarchy, level)
-    if hierarchy.ids.device.type != "cpu":
+    if hierarchy.ids.device.type != "cpu" or hierarchy.ids.numel() == 0:
         return table.gather(1, hierarchy.ids.flatten(1).long()).view_as(hierarchy.ids), counts
     ids = torch.empty_like(hierarchy.ids)
     for labels, numbers, out in zip(hierarchy.ids.numpy(), table.numpy(), ids.numpy(), strict=True):
