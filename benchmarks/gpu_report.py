@@ -103,12 +103,20 @@ def part_exercise(folder: Path) -> Rows:
     import torch
 
     from streamstyle.frames import ColorTags
-    from streamstyle.stages import color, connected_components, label_overlap, otsu_threshold, region_stats
+    from streamstyle.stages import (
+        color,
+        connected_components,
+        label_overlap,
+        otsu_threshold,
+        region_hierarchy,
+        region_stats,
+    )
     from streamstyle.stages.composite import composite
     from streamstyle.stages.stylize_regions import affine_into
 
     torch.manual_seed(0)
     edges = torch.randint(0, 256, (2, 70, 90), dtype=torch.uint8, device="cuda")
+    noise = torch.randint(0, 256, (1, 700, 900), dtype=torch.uint8, device="cuda")  # more basins than are kept
     planes = (edges, edges[:, :35, :45].contiguous(), edges[:, 35:, 45:].contiguous())
     tags = ColorTags()
     rgb = torch.randint(0, 1025, (2, 3, 70, 90), device="cuda") / 1024
@@ -148,6 +156,10 @@ def part_exercise(folder: Path) -> Rows:
         "few regions": lambda impl: region_stats.limit_regions(
             (edges // 16).int(), region_stats.region_areas((edges // 16).int(), 16), 5, impl=impl
         )[0],
+        "region hierarchy's tree": lambda impl: region_hierarchy.region_hierarchy(edges, impl=impl).at,
+        "regions of a cut": lambda impl: region_hierarchy.cut(region_hierarchy.region_hierarchy(noise, impl=impl), 0.5)[
+            0
+        ],
         "areas": lambda impl: region_stats.region_areas((edges // 16).int(), 16, impl=impl),
         "overlap": lambda impl: label_overlap.label_overlap((edges // 16).int(), (edges % 9).int(), 16, 9, impl=impl),
     }

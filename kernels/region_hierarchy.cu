@@ -38,6 +38,8 @@
 
 #define TAPS 9
 #define FLOOR 8
+#define RING 8
+#define CURVED 2
 #define FAR 0x7fffffff
 #define NONE 0x7fffffffffffffffLL
 #define LOW_BITS 0xffffffffLL
@@ -203,6 +205,49 @@ DEVICE void add(const Borders& borders, int code, i64 total, i64 length, i64 key
     }
 }
 
+// A frame that goes on beyond its border as it ends there.
+struct Frame {
+    const int *ids, *heights;
+    int height, width;
+};
+
+DEVICE int place(const Frame& frame, int x, int y) {
+    return smaller(larger(y, 0), frame.height - 1) * frame.width + smaller(larger(x, 0), frame.width - 1);
+}
+
+// The heights at a step from each of the two pixels of a border, together.
+DEVICE i64 both(const Frame& frame, int x, int y, bool down) {
+    return (i64)frame.heights[place(frame, x, y)] + frame.heights[place(frame, x + !down, y + down)];
+}
+
+// How strong the border between a pixel and that to its right or below is: the higher of the heights where the border
+// runs along a ridge, a quarter of it where it runs across. See Note [Along the ridge] in region_hierarchy_ref.py.
+DEVICE i64 strength_of(const Frame& frame, int x, int y, bool down) {
+    const int ring_x[RING] = {0, 2, 3, 2, 0, -2, -3, -2}, ring_y[RING] = {-3, -2, 0, 2, 3, 2, 0, -2};
+    int one = place(frame, x, y), other = place(frame, x + !down, y + down);
+    int here = frame.ids[one], there = frame.ids[other];
+    i64 normal_x = 0, normal_y = 0;
+#pragma unroll
+    for (int k = 0; k < RING; ++k) {
+        int seen = frame.ids[place(frame, x + ring_x[k], y + ring_y[k])];
+        int side = (seen == there) - (seen == here);
+        normal_x += ring_x[k] * side;
+        normal_y += ring_y[k] * side;
+    }
+    const int k = CURVED;
+    i64 twice = 2 * both(frame, x, y, down);
+    i64 xx = both(frame, x - k, y, down) + both(frame, x + k, y, down) - twice;
+    i64 yy = both(frame, x, y - k, down) + both(frame, x, y + k, down) - twice;
+    i64 four_xy = both(frame, x + k, y + k, down) + both(frame, x - k, y - k, down) -
+                  both(frame, x + k, y - k, down) - both(frame, x - k, y + k, down);
+    i64 mixed = normal_x * normal_y * four_xy;
+    i64 across = 2 * normal_x * normal_x * xx + mixed + 2 * normal_y * normal_y * yy;
+    i64 along = 2 * normal_y * normal_y * xx - mixed + 2 * normal_x * normal_x * yy;
+    i64 size = larger(across, -across) + larger(along, -along);
+    i64 highest = larger(frame.heights[one], frame.heights[other]);
+    return size == 0 ? highest : highest * (5 * size + 3 * (along - across)) / (8 * size);
+}
+
 KERNEL region_hierarchy_border(const int* __restrict__ ids, const int* __restrict__ heights, int* __restrict__ code,
                                i64* __restrict__ total, i64* __restrict__ length, i64* __restrict__ key, i64 count,
                                int height, int width, int regions, int slots) {
@@ -210,13 +255,14 @@ KERNEL region_hierarchy_border(const int* __restrict__ ids, const int* __restric
     FOR_GRID(i, count * pixels) {
         int local = (int)(i % pixels), id = ids[i];
         Borders borders = borders_of(code, total, length, key, i / pixels, slots);
+        Frame frame = {ids + (i - local), heights + (i - local), height, width};
         for (int down = 0; down < 2; ++down) {
             if (down ? local + width >= pixels : local % width + 1 == width) continue;
             i64 beside = i + (down ? width : 1);
             int other = ids[beside];
             if (other == id) continue;
             int pair = smaller(id, other) * regions + larger(id, other);
-            add(borders, pair, larger(heights[i], heights[beside]), 1, pair);
+            add(borders, pair, strength_of(frame, local % width, local / width, down), 1, pair);
         }
     }
 }

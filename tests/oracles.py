@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import cv2
@@ -281,6 +283,34 @@ def _run_down(heights: np.ndarray, pixel: tuple[int, int], basin: dict[tuple[int
     basin.update(dict.fromkeys(wet, basin[pixel]))
 
 
+def _strength(ids: np.ndarray, heights: np.ndarray, one: tuple[int, int], other: tuple[int, int]) -> int:
+    """The higher of two pixels, whole where the border between them runs along a ridge, a quarter where it runs across.
+
+    By vectors and a matrix: the border's normal n and the Hessian H of the heights, (n' H n, t' H t) for t across n.
+    """
+
+    def inside(y: int, x: int) -> tuple[int, int]:
+        return min(max(y, 0), ids.shape[0] - 1), min(max(x, 0), ids.shape[1] - 1)
+
+    normal = np.zeros(2, object)
+    for y, x in ((-3, 0), (-2, 2), (0, 3), (2, 2), (3, 0), (2, -2), (0, -3), (-2, -2)):
+        region = ids[inside(one[0] + y, one[1] + x)]
+        if region in (ids[one], ids[other]):
+            normal = normal + np.array([y, x], object) * (1 if region == ids[other] else -1)
+    hessian = np.zeros((2, 2), object)
+    for y, x in (one, other):
+        near = {(i, j): int(heights[inside(y + 2 * i, x + 2 * j)]) for i in (-1, 0, 1) for j in (-1, 0, 1)}
+        hessian[0, 0] += 4 * (near[-1, 0] + near[1, 0] - 2 * near[0, 0])
+        hessian[1, 1] += 4 * (near[0, -1] + near[0, 1] - 2 * near[0, 0])
+        hessian[0, 1] += near[1, 1] + near[-1, -1] - near[1, -1] - near[-1, 1]
+    hessian[1, 0] = hessian[0, 1]
+    tangent = np.array([-normal[1], normal[0]], object)
+    across, along = normal @ hessian @ normal, tangent @ hessian @ tangent
+    highest = int(max(heights[one], heights[other]))
+    agreement = Fraction(along - across, abs(along) + abs(across)) if along or across else 1
+    return math.floor(highest * (5 + 3 * agreement) / Fraction(8))
+
+
 def _greedy_tree(ids: np.ndarray, heights: np.ndarray) -> dict[int, tuple[int, int]]:
     """The weakest border of all falls, one after the other: a heap whose outdated entries are passed over."""
     borders: dict[frozenset[int], list] = {}  # pair of regions: sum, length, its number
@@ -289,7 +319,7 @@ def _greedy_tree(ids: np.ndarray, heights: np.ndarray) -> dict[int, tuple[int, i
             if beside[0] < ids.shape[0] and beside[1] < ids.shape[1] and ids[pixel] != ids[beside]:
                 pair = frozenset((int(ids[pixel]), int(ids[beside])))
                 border = borders.setdefault(pair, [0, 0, tuple(sorted(pair))])
-                border[0] += int(max(heights[pixel], heights[beside]))
+                border[0] += _strength(ids, heights, pixel, beside)
                 border[1] += 1
     heap = [(total // length, number, pair) for pair, (total, length, number) in borders.items()]
     heapq.heapify(heap)

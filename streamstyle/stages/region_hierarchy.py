@@ -2,7 +2,7 @@
 
 ::
 
-    edges (not smoothed here)   finest regions   absorbed              cut at 4         cut at 7
+    edges (as if not smoothed)  finest regions   absorbed              cut at 4         cut at 7
     . . 9 . . 3 .               1 1 1 2 2 2 3    3 into 2 at 3         1 1 1 2 2 2 2    1 1 1 1 1 1 1
     . . 9 . . 3 .               1 1 1 2 2 2 3    2 into 1 at 7,        1 1 1 2 2 2 2    1 1 1 1 1 1 1
     . . 9 . . 3 .               1 1 1 2 2 2 3    (9 + 9 + 9 + 1) / 4   1 1 1 2 2 2 2    1 1 1 1 1 1 1
@@ -14,9 +14,9 @@ come from one table, and a coarser cut is made of whole regions of a finer one.
 
 Heights are whole numbers, 256 to an edge level (0 .. FULL), and so is all arithmetic: every device gives the same tree.
 
-Source: Arbelaez, Maire, Fowlkes and Malik 2011 (mean border strength on a watershed: an ultrametric contour map);
-Murtagh 1983 (reciprocal nearest neighbours). Differs: borders are not weighed by their direction, which HED's edges,
-thin and without texture, need less than gradients do; the edge map is smoothed a little first.
+Source: Arbelaez, Maire, Fowlkes and Malik 2011 (oriented watershed, mean border strength: an ultrametric contour map);
+Murtagh 1983 (reciprocal nearest neighbours). Differs: the edge map is smoothed a little; a border's direction is taken
+from the regions around each of its pixels, the edge's from the map's second differences, both in whole numbers.
 """
 
 from __future__ import annotations

@@ -13,9 +13,8 @@ import cv2
 import numpy as np
 
 from streamstyle.stages.connected_components import look_up
+from streamstyle.stages.region_hierarchy_ref import BORDER, CURVED_PX, REACH, RING
 
-BORDER = 1 << 16
-"""Above every height."""
 NO_KEY = np.iinfo(np.int64).max
 LOW_BITS = 2**32 - 1
 FALLEN = -1
@@ -94,23 +93,54 @@ def in_raster_order(labels: np.ndarray, count: int) -> np.ndarray:
     return labels
 
 
-def borders(ids: np.ndarray, heights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Each pair of 4-neighbours in different regions: lower region, higher region, the higher of the heights."""
+def borders(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """Each pair of 4-neighbours in different regions: two columns of pixels, first `across` pairs side by side, then
+    pairs one above the other; and how many the first are."""
     width = ids.shape[1]
-    of, over = ids.ravel(), heights.ravel()
+    of = ids.ravel()
     beside = np.zeros(ids.shape, bool)
     beside[:, :-1] = ids[:, 1:] != ids[:, :-1]
     across, down = np.flatnonzero(beside), np.flatnonzero(of[width:] != of[:-width])
-    one = np.concatenate([across, down])
-    other = np.concatenate([across + 1, down + width])
-    a, b = of[one], of[other]
-    return np.minimum(a, b), np.maximum(a, b), np.maximum(over[one], over[other])
+    return np.concatenate([across, down]), np.concatenate([across + 1, down + width]), len(across)
+
+
+def strengths(ids: np.ndarray, heights: np.ndarray, one: np.ndarray, across: int) -> np.ndarray:
+    """[-] int64: how strong the border is at each of these pairs of pixels, by Note [Along the ridge]."""
+    width = ids.shape[1]
+    grown = [cv2.copyMakeBorder(plane, *(REACH,) * 4, cv2.BORDER_REPLICATE) for plane in (ids, heights)]
+    line = grown[0].shape[1]
+    of, over = (plane.ravel() for plane in grown)
+    p = (one // width + REACH) * line + one % width + REACH
+    q = p + 1
+    q[across:] += line - 1
+    here, there = of[p], of[q]
+    normal_x, normal_y = np.zeros((2, len(p)), np.int64)
+    for x, y in RING:
+        seen = of[p + (y * line + x)]
+        side = (seen == there).astype(np.int8) - (seen == here)
+        normal_x += x * side
+        normal_y += y * side
+
+    def around(x: int, y: int) -> np.ndarray:
+        step = y * line + x
+        return over[p + step] + over[q + step]
+
+    twice, k = 2 * around(0, 0), CURVED_PX
+    xx, yy = around(-k, 0) + around(k, 0) - twice, around(0, -k) + around(0, k) - twice
+    xy = around(k, k) + around(-k, -k) - around(k, -k) - around(-k, k)  # four times, and halved where it is used
+    mixed, nn_x, nn_y = normal_x * normal_y * xy, 2 * normal_x**2, 2 * normal_y**2
+    beyond, along = nn_x * xx + mixed + nn_y * yy, nn_y * xx - mixed + nn_x * yy
+    size = np.abs(beyond) + np.abs(along)
+    highest = np.maximum(over[p], over[q]).astype(np.int64)
+    return np.where(size > 0, highest * (5 * size + 3 * (along - beyond)) // np.maximum(8 * size, 1), highest)
 
 
 def thinned(ids: np.ndarray, count: int, heights: np.ndarray, most: int) -> tuple[np.ndarray, int]:
     """Join each region with the neighbour behind its lowest pass, all at once, until at most `most` are left."""
     while count > most:
-        a, b, over = borders(ids, heights)
+        one, other, _ = borders(ids)
+        a, b = ids.ravel()[one], ids.ravel()[other]
+        over = np.maximum(heights.ravel()[one], heights.ravel()[other])
         key = over.astype(np.int64) << 32 | np.arange(len(over))
         best = np.full(count + 1, NO_KEY)
         np.minimum.at(best, a, key)
@@ -131,16 +161,18 @@ def thinned(ids: np.ndarray, count: int, heights: np.ndarray, most: int) -> tupl
 
 def merge(ids: np.ndarray, count: int, heights: np.ndarray, into: np.ndarray, at: np.ndarray) -> None:
     """Fill into and at, [R] int32, for the regions 1 .. count."""
-    a, b, over = borders(ids, heights)
-    code = a.astype(np.int64) * (count + 1) + b
+    one, other, across = borders(ids)
+    strength = strengths(ids, heights, one, across)
+    a, b = ids.ravel()[one].astype(np.int64), ids.ravel()[other]
+    code = np.minimum(a, b) * (count + 1) + np.maximum(a, b)
     order = code.argsort()
     starts = np.flatnonzero(np.diff(code[order], prepend=-1))
     if not len(starts):
         return
-    one, other = np.divmod(code[order[starts]], count + 1)
-    total = np.add.reduceat(over[order].astype(np.int64), starts)
+    a, b = np.divmod(code[order[starts]], count + 1)
+    total = np.add.reduceat(strength[order], starts)
     length = np.diff(starts, append=len(order))
-    absorbed, absorbers, levels = _greedy(count, *(part.tolist() for part in (one, other, total, length)))
+    absorbed, absorbers, levels = _greedy(count, *(part.tolist() for part in (a, b, total, length)))
     into[absorbed], at[absorbed] = absorbers, levels
 
 

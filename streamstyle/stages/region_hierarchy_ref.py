@@ -13,6 +13,11 @@ from streamstyle.stages.connected_components import connected_components
 
 BORDER = 1 << 16
 """Above every height."""
+RING = ((0, -3), (2, -2), (3, 0), (2, 2), (0, 3), (-2, 2), (-3, 0), (-2, -2))
+"""x and y of the pixels around a border that tell its direction."""
+REACH = 3
+CURVED_PX = 2
+"""Between the heights of which second differences are taken."""
 NEIGHBOURS = ((0, 1), (1, 0), (1, 2), (2, 1))
 """Row and column of the 4-neighbours in a 3 x 3 window, in the order of their indices."""
 
@@ -68,24 +73,61 @@ def _neighbours(plane: Tensor, beyond: int) -> Tensor:
     return torch.stack([grown[:, y : y + height, x : x + width] for y, x in NEIGHBOURS], 1)
 
 
-def borders(ids: Tensor, heights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def borders(ids: Tensor) -> tuple[Tensor, Tensor]:
     """Each pair of 4-neighbours of one frame in different regions, first those side by side, then those one above the
-    other: the lower region, the higher region, the higher of both heights."""
+    other: two columns of (row, column), [-, 2]."""
     found = []
-    for axis in (1, 0):
+    for axis, step in ((1, (0, 1)), (0, (1, 0))):
         size = ids.shape[axis] - 1
-        one, other = ids.narrow(axis, 0, size), ids.narrow(axis, 1, size)
-        over = torch.maximum(heights.narrow(axis, 0, size), heights.narrow(axis, 1, size))
-        apart = one != other
-        found.append(torch.stack([torch.minimum(one, other)[apart], torch.maximum(one, other)[apart], over[apart]]))
-    a, b, over = torch.cat(found, 1).long()
-    return a, b, over
+        one = (ids.narrow(axis, 0, size) != ids.narrow(axis, 1, size)).nonzero()
+        found.append((one, one + torch.tensor(step)))
+    (one, other), (above, below) = found
+    return torch.cat([one, above]), torch.cat([other, below])
+
+
+def strengths(ids: Tensor, heights: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    """[-] int64: how strong the border is at each of these pairs of pixels.
+
+    Note [Along the ridge]
+    It is the higher of both heights where the border runs along a ridge, a quarter of it where it runs across one, and
+    5/8 of it where no direction is more curved than another. The border's normal points from the pixels of the one
+    region on a ring around it to those of the other; the second differences of the heights along and across it say
+    which way the ridge runs. Plain borders that close a region over the end of a ridge weigh less so.
+    """
+
+    def at(plane: Tensor, pixels: Tensor, x: int, y: int) -> Tensor:  # the picture goes on beyond its border
+        rows, columns = (pixels[:, 0] + y).clamp(0, plane.shape[0] - 1), (pixels[:, 1] + x).clamp(0, plane.shape[1] - 1)
+        return plane[rows, columns].long()
+
+    def both(x: int, y: int) -> Tensor:
+        return at(heights, one, x, y) + at(heights, other, x, y)
+
+    here, there = at(ids, one, 0, 0), at(ids, other, 0, 0)
+    normal_x = normal_y = torch.zeros_like(here)
+    for x, y in RING:
+        seen = at(ids, one, x, y)
+        side = (seen == there).long() - (seen == here).long()
+        normal_x, normal_y = normal_x + x * side, normal_y + y * side
+    k = CURVED_PX
+    xx, yy = both(-k, 0) + both(k, 0) - 2 * both(0, 0), both(0, -k) + both(0, k) - 2 * both(0, 0)
+    four_xy = both(k, k) + both(-k, -k) - both(k, -k) - both(-k, k)
+    across = 2 * normal_x**2 * xx + normal_x * normal_y * four_xy + 2 * normal_y**2 * yy
+    along = 2 * normal_y**2 * xx - normal_x * normal_y * four_xy + 2 * normal_x**2 * yy
+    size = across.abs() + along.abs()
+    highest = torch.maximum(at(heights, one, 0, 0), at(heights, other, 0, 0))
+    return torch.where(size > 0, highest * (5 * size + 3 * (along - across)) // (8 * size).clamp_min(1), highest)
+
+
+def _values(plane: Tensor, pixels: Tensor) -> Tensor:
+    return plane[pixels[:, 0], pixels[:, 1]].long()
 
 
 def thinned(ids: Tensor, heights: Tensor, most: int) -> tuple[Tensor, int]:
     """Join each region of a frame with the neighbour behind its lowest pass, all at once, while there are too many."""
     while (count := int(ids.max())) > most:
-        a, b, over = borders(ids, heights)
+        pair = borders(ids)
+        a, b = (_values(ids, pixels) for pixels in pair)
+        over = torch.maximum(*(_values(heights, pixels) for pixels in pair))
         passes = over.argsort(stable=True)
         seen, root = [False] * (count + 1), list(range(count + 1))
         for one, other in torch.stack([a, b], 1)[passes].tolist():
@@ -107,11 +149,12 @@ def _root(root: list[int], region: int) -> int:
 
 def merge(ids: Tensor, heights: Tensor, into: Tensor, at: Tensor) -> None:
     """Fill into and at, [R] int32, of a frame by the greedy rule of Note [Reciprocal neighbours]."""
-    a, b, over = borders(ids, heights)
+    pair = borders(ids)
+    a, b = (_values(ids, pixels) for pixels in pair)
     most = len(into)
-    code, border = torch.unique(a * most + b, return_inverse=True)
-    total = torch.zeros_like(code).index_add_(0, border, over)
-    length = torch.zeros_like(code).index_add_(0, border, torch.ones_like(over))
+    code, border = torch.unique(torch.minimum(a, b) * most + torch.maximum(a, b), return_inverse=True)
+    total = torch.zeros_like(code).index_add_(0, border, strengths(ids, heights, *pair))
+    length = torch.zeros_like(code).index_add_(0, border, torch.ones_like(a))
     a, b = code // most, code % most
     key = (total // length << 32) + torch.arange(len(code))
     while len(key):

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from streamstyle.errors import OptionError, ShapeError
 from streamstyle.gpu import kernels
 from streamstyle.stages import region_hierarchy as stage
+from streamstyle.stages import region_hierarchy_cpu as cpu
+from streamstyle.stages import region_hierarchy_ref as ref
 from streamstyle.stages.connected_components import label_regions
 from streamstyle.stages.region_hierarchy import FULL, NEVER, RegionHierarchy, cut, region_hierarchy, table_at
 from tests import oracles, shim
@@ -105,6 +107,20 @@ def test_a_weak_gap_does_not_leak(way):
     assert counts.tolist() == [2]
     assert ids[0, :25, :30].unique().tolist() == [1]
     assert ids[0, :25, 31:].unique().tolist() == [2]
+
+
+def test_a_border_across_a_ridge_counts_a_quarter():
+    ridge = torch.zeros(21, 41, dtype=torch.int32)
+    ridge[9:12] = torch.tensor([200, 400, 200])[:, None]
+    along, across = torch.ones_like(ridge), torch.ones_like(ridge)
+    along[11:] = 2
+    across[:, 20:] = 2
+    for ids, expected in ((along, [400] * 41), (across, [50, 100, 50])):
+        one, other = ref.borders(ids)
+        found = ref.strengths(ids, ridge, one, other)
+        assert found[found > 0].tolist() == expected
+        pixels, _, side_by_side = cpu.borders(ids.numpy())
+        np.testing.assert_array_equal(cpu.strengths(ids.numpy(), ridge.numpy(), pixels, side_by_side), found.numpy())
 
 
 @pytest.mark.parametrize("strength", [0, 7, 8, 100, 255])
@@ -219,10 +235,10 @@ def test_it_is_ultrametric_and_cuts_nest(height, width, top, grain, seed):
 
 @settings(deadline=None, max_examples=25)
 @given(st.integers(2, 50), st.integers(2, 50), st.integers(1, 100), st.integers())
-def test_a_constant_lifts_every_height(height, width, lift, seed):
+def test_a_constant_leaves_the_finest_regions_alone(height, width, lift, seed):
     frame = cells(np.random.default_rng(seed % 2**32), height, width, 3, 120) + stage.FLOOR
-    low, high = region_hierarchy(torch.from_numpy(np.stack([frame, frame + lift]).astype(np.uint8))).at
-    assert torch.equal(torch.where(low == NEVER, NEVER, low + 256 * lift), high)
+    hierarchy = region_hierarchy(torch.from_numpy(np.stack([frame, frame + lift]).astype(np.uint8)))
+    assert torch.equal(*hierarchy.ids)
 
 
 def test_regions_are_connected_and_cover_the_picture():
