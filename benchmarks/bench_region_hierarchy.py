@@ -64,12 +64,13 @@ def measure(device: torch.device) -> Rows:
 def _parts(edges: np.ndarray) -> Rows:
     heights = stage.cpu.smoothed(edges, stage.FLOOR, stage.TAPS, stage.SHIFT)
     ids, count = stage.cpu.watershed(heights)
+    one, _, across = stage.cpu.borders(ids)
     into, at = np.arange(count + 1, dtype=np.int32), np.zeros(count + 1, np.int32)
     parts: tuple[tuple[str, Callable[[], Any]], ...] = (
         ("smoothing", lambda: stage.cpu.smoothed(edges, stage.FLOOR, stage.TAPS, stage.SHIFT)),
         ("watershed", lambda: stage.cpu.watershed(heights)),
-        ("borders", lambda: stage.cpu.borders(ids, heights)),
-        ("borders and merging", lambda: stage.cpu.merge(ids, count, heights, into, at)),
+        ("strength of borders", lambda: stage.cpu.strengths(ids, heights, one, across)),
+        ("borders, their strength and merging", lambda: stage.cpu.merge(ids, count, heights, into, at)),
     )
     for name, call in parts:
         yield figure(f"of which {name}", time_on(torch.device("cpu"), call)["median"], "ms/frame")

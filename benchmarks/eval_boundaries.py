@@ -88,19 +88,19 @@ def non_maximum_suppressed(edges: np.ndarray) -> np.ndarray:
     broad = cv2.GaussianBlur(edges, (0, 0), 2)
     gradient_y, gradient_x = np.gradient(broad)
     (yy, xy), xx = np.gradient(gradient_y), np.gradient(gradient_x, axis=1)
-    # The direction in which the map is most curved: the larger eigenvector of the second derivatives.
-    angle = 0.5 * np.arctan2(2 * xy, xx - yy) + np.pi / 2
-    along_x, along_y = np.cos(angle), np.sin(angle)
-    curved = along_x**2 * xx + 2 * along_x * along_y * xy + along_y**2 * yy
-    turned = xx + yy - curved < curved
-    along_x, along_y = np.where(turned, -along_y, along_x), np.where(turned, along_x, along_y)
+    # Across the edge: where the map is most curved, on its ridge downwards and at its foot upwards.
+    angle = 0.5 * np.arctan2(2 * xy, xx - yy)
+    across_x, across_y = np.cos(angle), np.sin(angle)
+    one = across_x**2 * xx + 2 * across_x * across_y * xy + across_y**2 * yy
+    turned = np.abs(xx + yy - one) > np.abs(one)
+    across_x, across_y = np.where(turned, -across_y, across_x), np.where(turned, across_x, across_y)
     y, x = np.indices(edges.shape, dtype=np.float32)
     stays = np.ones(edges.shape, bool)
     for step in (-1, 1):
         beside = cv2.remap(
             smooth,
-            (x + step * along_x).astype(np.float32),
-            (y + step * along_y).astype(np.float32),
+            (x + step * across_x).astype(np.float32),
+            (y + step * across_y).astype(np.float32),
             cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_REPLICATE,
         )

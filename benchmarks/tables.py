@@ -1,4 +1,4 @@
-"""Write the generated parts of README (options, figures of the whole path) and of benchmarks/README (the stages).
+"""Write the generated parts of README (options, figures of the whole path) and benchmarks/README (stages, boundaries).
 
 python benchmarks/tables.py
 """
@@ -50,12 +50,25 @@ def stages_table() -> str:
     return "\n".join(lines)
 
 
+def boundaries_table() -> str:
+    """Each way to find boundaries, a row with its scores."""
+    result = json.loads((ROOT / "benchmarks" / "results" / "boundaries.json").read_text())
+    scores: dict[str, dict[str, str]] = {}
+    for row in result["figures"]:
+        name, _, score = row["name"].partition(": ")
+        scores.setdefault(name, {})[score] = f"{row['value']:.3f}"
+    columns = list(dict.fromkeys(score for found in scores.values() for score in found))
+    lines = [f"{result['note']}.", "", f"| way | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    lines += [f"| {name} | {' | '.join(found.get(score, '') for score in columns)} |" for name, found in scores.items()]
+    return "\n".join(lines)
+
+
 def generated() -> dict[str, dict[str, str]]:
     """Each file with generated parts: their names, and what they must say."""
     result = json.loads((ROOT / "benchmarks" / "results" / "pipeline.json").read_text())
     return {
         "README.md": {"options": option_table(), "figures": figures_table(result)},
-        "benchmarks/README.md": {"stages": stages_table()},
+        "benchmarks/README.md": {"stages": stages_table(), "boundaries": boundaries_table()},
     }
 
 
