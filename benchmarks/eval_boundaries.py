@@ -145,16 +145,17 @@ def matched(predicted: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, int]:
     """
     reach = SHARE_OF_DIAGONAL * float(np.hypot(*drawn.shape))
     edge = int(reach)
-    free, left = np.pad(drawn, edge), predicted.copy()
-    height, width = drawn.shape
+    free, line = np.pad(drawn, edge).ravel(), drawn.shape[1] + 2 * edge
+    alone = np.flatnonzero(np.pad(predicted, edge))
     around = range(-edge, edge + 1)
     steps = [(y, x) for y in around for x in around if y * y + x * x <= reach * reach]
     for y, x in sorted(steps, key=lambda step: (step[0] ** 2 + step[1] ** 2, step)):
-        beside = free[edge + y : edge + y + height, edge + x : edge + x + width]
-        pairs = left & beside
-        beside ^= pairs
-        left ^= pairs
-    hits = predicted & ~left
+        beside = alone + (y * line + x)
+        found = free[beside]
+        free[beside[found]] = False
+        alone = alone[~found]
+    hits = predicted.copy()
+    hits[alone // line - edge, alone % line - edge] = False
     return hits, int(hits.sum())
 
 

@@ -2,6 +2,7 @@
 //
 // Input   edges     u8  [N, H, W]
 //         plateaus  int [N, H, W], connected_components of level
+//         ids       int [N, H, W], dense_labels of labels: 1 .. R - 1
 // Output  heights   int [N, H, W], smoothed edges, 256 to an edge level
 //         parent    int [N, H, W], the neighbour a pixel's water flows to; of no use where level is set
 //         level     u8  [N, H, W], whether no neighbour is lower
@@ -10,15 +11,15 @@
 //         first     int [N, H, W], at that pixel: the first of the basin. Begins as FAR
 //         labels    int [N, H, W], 1 + the first pixel of the basin; later of what basins were joined to
 //         found     int [N], how many there are. Begins as zeros; counted again, elsewhere, after each time they join
-//         best      i64 [N, H, W], at a basin's first pixel: its lowest pass. Begins as NONE, and is so again after join
+//         best      i64 [N, H, W], at a basin's first pixel: its lowest pass. Begins as NONE, as join leaves it
 //         code      int [N, SLOTS]; total, length, key i64 [N, SLOTS]: a hash table of borders for each frame. They
 //                   begin as zeros, key as NONE, and end so
 //         list      i64 [N, LIST, 4], borders while they are merged
 //         weakest   i64 [N, R], each region's weakest border
 //         into, at  int [N, R], the tree; begin as 0 .. R - 1 and NEVER
 //
-// A border's code is its lower region * R + its higher one, never 0. Its key is its mean height, rounded down, and under
-// that the code of one of the first borders it is made of: the one whose key was least. So keys are all different.
+// A border's code is its lower region * R + its higher one, never 0. Its key is its mean height, rounded down, and in
+// the low bits the code of one of the first borders it is made of: the one whose key was least. No two keys are equal.
 // Region graphs are planar, so a frame has at most 3 R borders; SLOTS is twice that and a power of two.
 //
 // Passes  smooth   each pixel weighs 9 x 9 pixels
@@ -32,8 +33,9 @@
 //         border   (after dense ids) each pair of pixels in different regions adds to its border
 //         merge    one block a frame: regions that are each other's weakest neighbour merge, all at once, until one is
 //                  left
-// Source  Arbelaez et al. 2011 (mean border strength); Murtagh 1983 (reciprocal neighbours); Playne and Hawick 2018.
-// Bytes   About 90 a pixel: 5 smooth, 10 fall, 21 the plateaus, 8 leave, 14 follow, 12 label, 16 ids, 8 border.
+// Source  Arbelaez et al. 2011 (oriented watershed, mean border strength); Murtagh 1983 (reciprocal neighbours); Playne
+//         and Hawick 2018 (forest of indices).
+// Bytes   About 110 a pixel: 5 smooth, 9 fall, 22 the plateaus, 12 leave, 20 follow, 12 label, 20 ids, 8 border.
 #include "common.cuh"
 
 #define TAPS 9

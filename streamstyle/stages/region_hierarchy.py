@@ -49,8 +49,8 @@ FAR, NONE = 2**31 - 1, 2**63 - 1
 """No pixel, no border: the kernels' FAR and NONE."""
 MOST_REGIONS = 4096
 """Finest regions of a frame; where the watershed has more, each joins the neighbour behind its lowest pass first."""
-MOST_PX = 2**31 - 2**13
-"""In a frame: the kernels count its pixels, and a chunk beyond, in int32."""
+MOST_PX = 2**30
+"""In a frame: the kernels count its pixels, and a row beyond, in int32."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class RegionHierarchy:
 # made of, namely that of the lesser key when two borders become one. A merged border's mean lies between the two
 # means, so its key is never below the lesser of both keys (the linkage is reducible), and no two keys are ever equal.
 # Therefore two regions that are each other's weakest neighbour stay so whatever else falls before them, and all such
-# pairs may be merged at once: the same tree in some twenty rounds instead of as many steps as there are regions.
+# pairs may be merged at once: the same tree in a few dozen rounds instead of as many steps as there are regions.
 
 
 def region_hierarchy(edges: Tensor, *, impl: str = "auto") -> RegionHierarchy:
@@ -97,7 +97,8 @@ def region_hierarchy(edges: Tensor, *, impl: str = "auto") -> RegionHierarchy:
     Raises:
         ShapeError: edges is not [N, H, W] uint8, or a frame has more pixels than int32 counts.
 
-    Cost: about 8 ms a picture at 427x240 on one core.
+    Cost: about 8 ms a picture at 427x240 on one core. 13 launches, 3 more for each time the pixels could make twice
+    MOST_REGIONS, and about 110 bytes a pixel; no synchronisation. The reference synchronises often.
     """
     if edges.ndim != 3 or edges.dtype != torch.uint8:
         raise ShapeError(f"edges must be [N, H, W] uint8, got {edges.dtype} {[*edges.shape]}")

@@ -150,7 +150,8 @@ def thinned(ids: np.ndarray, count: int, heights: np.ndarray, most: int) -> tupl
         beyond = np.where(a[crack] == region, b[crack], a[crack])
         root = np.concatenate([[0], beyond])
         # Passes are all different, so the only rings are two regions that chose each other: the lower is the root.
-        root[1:][(root[beyond] == region) & (region < beyond)] = region[(root[beyond] == region) & (region < beyond)]
+        is_root = (root[beyond] == region) & (region < beyond)
+        root[1:][is_root] = region[is_root]
         while not np.array_equal(root[root], root):
             root = root[root]
         survivors, dense = np.unique(root[1:], return_inverse=True)
