@@ -247,7 +247,7 @@ def region_tree(
     for pixel, bottom in basin.items():
         labels[pixel] = 1 + bottom[0] * heights.shape[1] + bottom[1]
     ids, _ = dense(labels)
-    return ids, _greedy_tree(ids, heights), heights
+    return ids, greedy_tree(ids, heights), heights
 
 
 def _around(heights: np.ndarray, pixel: tuple[int, int]) -> list[tuple[int, int]]:
@@ -311,7 +311,7 @@ def _strength(ids: np.ndarray, heights: np.ndarray, one: tuple[int, int], other:
     return math.floor(highest * (5 + 3 * agreement) / Fraction(8))
 
 
-def _greedy_tree(ids: np.ndarray, heights: np.ndarray) -> dict[int, tuple[int, int]]:
+def greedy_tree(ids: np.ndarray, heights: np.ndarray) -> dict[int, tuple[int, int]]:
     """The weakest border of all falls, one after the other: a heap whose outdated entries are passed over."""
     borders: dict[frozenset[int], list] = {}  # pair of regions: sum, length, its number
     for pixel in np.ndindex(ids.shape):

@@ -193,6 +193,23 @@ def test_both_cpu_ways_equal_the_witness(height, width, top, grain, seed):
         assert tree_of(hierarchy) == tree
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_borders_of_equal_height_fall_in_the_order_of_their_keys(way, seed):
+    """Heights so few that means, rounded down, are often equal: each way must take the number of the lesser key."""
+    ids = np.kron(np.arange(1, 64).reshape(7, 9), np.ones((3, 4))).astype(np.int32)
+    heights = np.random.default_rng(seed).integers(0, 9, ids.shape).astype(np.int32)
+    into, at = np.arange(64, dtype=np.int32), np.full(64, NEVER, np.int32)
+    if way.impl == "auto":
+        cpu.merge(ids, 63, heights, into, at)
+    elif way.impl == "ref":
+        ref.merge(torch.from_numpy(ids), torch.from_numpy(heights), torch.from_numpy(into), torch.from_numpy(at))
+    else:
+        frame = [torch.from_numpy(plane)[None].to(way.device) for plane in (ids, heights)]
+        into, at = (part[0, :64].cpu().numpy() for part in stage._tree_cuda(*frame))
+    tree = {region: (int(into[region]), int(at[region])) for region in range(1, 64) if into[region] != region}
+    assert tree == oracles.greedy_tree(ids, heights)
+
+
 def test_a_frame_does_not_depend_on_its_batch(way):
     frames = pictures(31, 44)
     together = region_hierarchy(on(way, *frames), impl=way.impl)
