@@ -30,6 +30,7 @@ from streamstyle.stages.grow_regions import grow_regions
 from streamstyle.stages.label_overlap import best_matches, consecutive_overlaps, label_overlap
 from streamstyle.stages.optical_flow import occlusion, optical_flow
 from streamstyle.stages.otsu_threshold import exact_thresholds, local_thresholds, otsu_threshold
+from streamstyle.stages.region_hierarchy import region_hierarchy
 from streamstyle.stages.region_stats import (
     _fill_holes_ref,
     fill_holes,
@@ -120,6 +121,7 @@ CALLS: dict[str, Callable[[Given], Any]] = {
     "otsu_threshold": lambda g: otsu_threshold(g.edges, method="global", share=0.9, impl="ref"),
     "otsu_threshold, local": lambda g: otsu_threshold(g.edges, method="local", share=0.9, impl="ref"),
     "region_areas": lambda g: region_areas(g.ids, 7, impl="ref"),
+    "region_hierarchy": lambda g: region_hierarchy(g.edges, impl="ref"),
     "region_stats": lambda g: region_stats(g.ids, 7, g.colors, impl="ref"),
     "resize_planes": lambda g: resize_planes(g.edges, (31, 47), impl="ref"),
     "resize_planes, larger": lambda g: resize_planes(g.edges, (99, 120), impl="ref"),
@@ -129,7 +131,7 @@ CALLS: dict[str, Callable[[Given], Any]] = {
     "yuv_to_rgb": lambda g: yuv_to_rgb(g.planes, TAGS, impl="ref"),
     "yuv_to_rgb, 10 bits": lambda g: yuv_to_rgb(g.deep, TAGS, depth=10, impl="ref"),
 }
-READ_NUMBERS = {"connected_components", "label_regions", "fill_holes"}
+READ_NUMBERS = {"connected_components", "label_regions", "fill_holes", "region_hierarchy"}
 """Run until nothing changes, so not without numbers; they ask only one thing of the device's name (see fill_holes)."""
 
 
