@@ -55,7 +55,7 @@ def make_clip(path: Path, frames: int, size: int = 360) -> Path:
 
 def name_objects(clip: Path, styles: list[str]) -> list[str]:
     """Arguments that name the largest objects of the first frame, one in each style."""
-    objects = run_json("preview", str(clip), str(clip.with_suffix(".png")), *ANALYSIS)["objects"]
+    objects = run_json("preview", str(clip), str(clip.with_suffix(".png")), "--overwrite", *ANALYSIS)["objects"]
     named = zip(objects, styles, strict=False)
     places = [f"thing{i}@#{thing['number']}={style}" for i, (thing, style) in enumerate(named)]
     return [*ANALYSIS, *(argument for place in places for argument in ("--object", place))]
@@ -221,9 +221,9 @@ def bench_engine(folder: Path) -> list[dict[str, Any]]:
 
 STALLED = """
 import json, sys
-from streamstyle import cli, config, look, pipeline
+from streamstyle import config, look, pipeline, process
 import time
-cli.share_one_heap()
+process.share_one_heap()
 seen, done = [], 0
 def stalled(frames, expected):
     global done

@@ -109,6 +109,7 @@ def part_exercise(folder: Path) -> Rows:
         label_overlap,
         optical_flow,
         otsu_threshold,
+        region_hierarchy,
         region_stats,
     )
     from streamstyle.stages.composite import composite
@@ -116,6 +117,7 @@ def part_exercise(folder: Path) -> Rows:
 
     torch.manual_seed(0)
     edges = torch.randint(0, 256, (2, 70, 90), dtype=torch.uint8, device="cuda")
+    noise = torch.randint(0, 256, (1, 700, 900), dtype=torch.uint8, device="cuda")  # more basins than are kept
     planes = (edges, edges[:, :35, :45].contiguous(), edges[:, 35:, 45:].contiguous())
     tags = ColorTags()
     rgb = torch.randint(0, 1025, (2, 3, 70, 90), device="cuda") / 1024
@@ -158,6 +160,10 @@ def part_exercise(folder: Path) -> Rows:
         )[0],
         "flow": lambda impl: optical_flow.optical_flow(edges, edges.roll((2, 3), (1, 2)), impl=impl),
         "occlusion": lambda impl: optical_flow.occlusion(flow, -flow, impl=impl),
+        "region hierarchy's tree": lambda impl: region_hierarchy.region_hierarchy(edges, impl=impl).at,
+        "regions of a cut": lambda impl: region_hierarchy.cut(region_hierarchy.region_hierarchy(noise, impl=impl), 0.5)[
+            0
+        ],
         "areas": lambda impl: region_stats.region_areas((edges // 16).int(), 16, impl=impl),
         "overlap": lambda impl: label_overlap.label_overlap((edges // 16).int(), (edges % 9).int(), 16, 9, impl=impl),
     }

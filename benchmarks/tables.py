@@ -1,4 +1,4 @@
-"""Write the generated parts of README (options, figures, objects) and of benchmarks/README (the stages).
+"""Write the generated parts of README (options, figures, objects) and of benchmarks/README (stages, boundaries).
 
 python benchmarks/tables.py
 """
@@ -50,6 +50,19 @@ def stages_table() -> str:
     return "\n".join(lines)
 
 
+def boundaries_table() -> str:
+    """Each way to find boundaries, a row with its scores."""
+    result = json.loads((ROOT / "benchmarks" / "results" / "boundaries.json").read_text())
+    scores: dict[str, dict[str, str]] = {}
+    for row in result["figures"]:
+        name, _, score = row["name"].partition(": ")
+        scores.setdefault(name, {})[score] = f"{row['value']:.3f}"
+    columns = list(dict.fromkeys(score for found in scores.values() for score in found))
+    lines = [f"{result['note']}.", "", f"| way | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    lines += [f"| {name} | {' | '.join(found.get(score, '') for score in columns)} |" for name, found in scores.items()]
+    return "\n".join(lines)
+
+
 def objects_table(result: dict[str, Any]) -> str:
     """How well objects are followed, a line each sequence, and the means."""
     measures = [row["name"] for row in result["figures"]]
@@ -67,7 +80,7 @@ def generated() -> dict[str, dict[str, str]]:
     objects = json.loads((ROOT / "benchmarks" / "results" / "objects.json").read_text())
     return {
         "README.md": {"options": option_table(), "figures": figures_table(result), "objects": objects_table(objects)},
-        "benchmarks/README.md": {"stages": stages_table()},
+        "benchmarks/README.md": {"stages": stages_table(), "boundaries": boundaries_table()},
     }
 
 

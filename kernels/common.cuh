@@ -104,6 +104,34 @@ DEVICE Run warp_run(i64 key, bool breaks) {
     return run;
 }
 
+// A forest over the pixels of a frame: parents[node] - 1 is a node's parent, a root is its own. Parents only ever
+// become smaller, so whatever the order of the threads a root ends as the smallest node of its tree.
+DEVICE int root_of(const int* parents, int node) {
+    for (;;) {
+        int parent = load_fresh(parents + node) - 1;
+        if (parent == node) return node;
+        node = parent;
+    }
+}
+
+// Makes one tree of the trees of two nodes.
+DEVICE void join_trees(int* parents, int a, int b) {
+    for (;;) {
+        a = root_of(parents, a);
+        b = root_of(parents, b);
+        if (a == b) return;
+        if (a < b) {
+            int swapped = a;
+            a = b;
+            b = swapped;
+        }
+        // a was a root a moment ago: if it still is, it hangs under b now; if not, what it hung under must join b.
+        int parent = atomicMin(parents + a, b + 1) - 1;
+        if (parent == a) return;
+        a = parent;
+    }
+}
+
 // bfloat16: the upper half of a float, rounded to nearest even. NaN stays NaN.
 struct bf16 {
     u16 bits;

@@ -21,31 +21,6 @@
 #define CHUNK 1024
 #endif
 
-DEVICE int root_of(const int* labels, int node) {
-    for (;;) {
-        int parent = load_fresh(labels + node) - 1;
-        if (parent == node) return node;
-        node = parent;
-    }
-}
-
-DEVICE void join(int* labels, int a, int b) {
-    for (;;) {
-        a = root_of(labels, a);
-        b = root_of(labels, b);
-        if (a == b) return;
-        if (a < b) {
-            int swapped = a;
-            a = b;
-            b = swapped;
-        }
-        // a was a root a moment ago: if it still is, it hangs under b now; if not, what it hung under must join b.
-        int parent = atomicMin(labels + a, b + 1) - 1;
-        if (parent == a) return;
-        a = parent;
-    }
-}
-
 KERNEL connected_components_init(const u8* __restrict__ mask, int* __restrict__ labels, i64 count, int height,
                                  int width) {
     i64 pixels = (i64)height * width;
@@ -65,20 +40,20 @@ KERNEL connected_components_merge(int* __restrict__ labels, i64 count, int heigh
         int local = (int)(i % pixels), x = local % width;
         int* frame = labels + (i - local);
         bool left = x > 0 && load_fresh(frame + local - 1) != 0;
-        if (left && i % WARP == 0) join(frame, local, local - 1);
+        if (left && i % WARP == 0) join_trees(frame, local, local - 1);
         if (local < width) continue;
         int up = local - width;
         bool above = load_fresh(frame + up) != 0;
         bool above_left = x > 0 && load_fresh(frame + up - 1) != 0;
         if (connectivity == 4) {
-            if (above && !(left && above_left)) join(frame, local, up);
+            if (above && !(left && above_left)) join_trees(frame, local, up);
             continue;
         }
         // The left neighbour, if set, sees the pixels above and above left itself, and its run joins this one.
         bool above_right = x + 1 < width && load_fresh(frame + up + 1) != 0;
-        if (above && !left) join(frame, local, up);
-        if (above_left && !above && !left) join(frame, local, up - 1);
-        if (above_right && !above) join(frame, local, up + 1);
+        if (above && !left) join_trees(frame, local, up);
+        if (above_left && !above && !left) join_trees(frame, local, up - 1);
+        if (above_right && !above) join_trees(frame, local, up + 1);
     }
 }
 

@@ -92,6 +92,11 @@ template <typename T>
 DEVICE T atomicAdd(T* at, typename ShimSame<T>::type value) {
     return __atomic_fetch_add(at, value, __ATOMIC_RELAXED);
 }
+template <typename T>
+DEVICE T atomicCAS(T* at, typename ShimSame<T>::type expected, typename ShimSame<T>::type value) {
+    __atomic_compare_exchange_n(at, &expected, value, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    return expected;  // what was there
+}
 
 struct f16;
 DEVICE float to_float(f16 value);

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import io
-import itertools
 import json as jsonlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -19,9 +16,11 @@ import tyro
 from typing_extensions import Doc
 
 from streamstyle._version import __version__
+from streamstyle.arguments import NUMBERS, SECONDS, default_hint, one_line_usage_errors
 from streamstyle.bench.options import BenchOptions
 from streamstyle.config import AnalysisOptions, Device, LookOptions, Options, Range
 from streamstyle.errors import OptionError, OutputError, StreamstyleError
+from streamstyle.process import share_one_heap, uncollected
 from streamstyle.progress import Progress, say
 from streamstyle.tracks_command import Tracks
 
@@ -62,7 +61,8 @@ class Run:
 
         look = Look.from_options(self.look)
         self._check_save_look()
-        from streamstyle.pipeline import stylize
+        with uncollected():
+            from streamstyle.pipeline import stylize
 
         share_one_heap()
         with Progress(self.quiet) as progress:
@@ -113,18 +113,27 @@ class Preview:
 
     input: Film
     output: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT.png"), Doc("The picture to write.")]
-    at: Annotated[float, Range(0, 1e6, "s"), Doc("Time of the frame, in seconds.")] = 0.0
+    at: Annotated[float, SECONDS, Range(0, 1e6, "s"), Doc("Time of the frame.")] = 0.0
     analysis: Annotated[AnalysisOptions, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="")] = field(
         default_factory=AnalysisOptions
     )
     device: Annotated[Device, Doc("Where to compute.")] = "auto"
+    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff, Doc("Replace OUT.png if it exists.")] = False
     json: Json = False
 
     def __call__(self) -> int:
         """Write the picture; list the objects."""
-        from streamstyle.preview import preview
+        with uncollected():
+            from streamstyle.preview import preview
 
-        found = preview(self.input, self.output, at_s=self.at, analysis=self.analysis, device=self.device)
+        found = preview(
+            self.input,
+            self.output,
+            at_s=self.at,
+            analysis=self.analysis,
+            device=self.device,
+            overwrite=self.overwrite,
+        )
         if self.json:
             print(jsonlib.dumps(found))
         elif not found["objects"]:
@@ -142,28 +151,33 @@ class Preview:
 class Styles:
     """Name the built-in styles; --sheet paints them all on one picture."""
 
-    sheet: Annotated[Path | None, tyro.conf.arg(metavar="OUT.png"), Doc("Write a contact sheet.")] = None
+    sheet: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="OUT.png", help_behavior_hint=default_hint),
+        Doc("Write a contact sheet."),
+    ] = None
     on: Annotated[
         Path | None,
-        tyro.conf.arg(metavar="PHOTO"),
+        tyro.conf.arg(metavar="PHOTO", help_behavior_hint=default_hint),
         Doc("Picture (or film: its first frame) to paint; default: a frame of the demo clip."),
     ] = None
     device: Annotated[Device, Doc("Where to compute.")] = "auto"
+    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff, Doc("Replace OUT.png if it exists.")] = False
 
     def __call__(self) -> int:
-        """Print the names, and paint the sheet if asked."""
+        """Paint the sheet if asked, and print the names."""
         from streamstyle.styles import STYLES
 
-        for number, name in enumerate(STYLES):
-            print(f"{number:2d}  {name}")
-        print(" -  none (keep the picture)")
         if self.sheet is not None:
             from streamstyle.sheets import style_sheet
 
-            style_sheet(self.sheet, self.on, device=self.device)
+            style_sheet(self.sheet, self.on, device=self.device, overwrite=self.overwrite)
             say(f"{self.sheet}: 26 styles")
         elif self.on is not None:
             raise OptionError("--on PHOTO: goes with --sheet OUT.png; add it")
+        for number, name in enumerate(STYLES):
+            print(f"{number:2d}  {name}")
+        print(" -  none (keep the picture)")
         return 0
 
 
@@ -216,7 +230,10 @@ class Bench:
     """
 
     clip: Annotated[
-        Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[CLIP]"), Doc("A film; default: one made for it.")
+        Path | None,
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="[CLIP]", help_behavior_hint=default_hint),
+        Doc("A film; default: one made for it."),
     ] = None
     options: Annotated[BenchOptions, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="")] = field(
         default_factory=BenchOptions
@@ -297,41 +314,20 @@ def parse(arguments: list[str]) -> Callable[[], int]:
         program, rest = f"{PROGRAM} {arguments[0]}", arguments[1:]
         with one_line_usage_errors(program):
             return tyro.cli(
-                COMMANDS[arguments[0]], prog=program, args=rest, config=(tyro.conf.HelptextFromCommentsOff,)
+                COMMANDS[arguments[0]],
+                prog=program,
+                args=rest,
+                config=(tyro.conf.HelptextFromCommentsOff,),
+                registry=NUMBERS,
             )
     if arguments and not arguments[0].startswith("-"):
         near = difflib.get_close_matches(arguments[0], COMMANDS, n=1)
         hint = f"did you mean {near[0]}" if near else f"give one of {', '.join(COMMANDS)}"
         raise OptionError(f"{arguments[0]}: no such command; {hint}, see `{PROGRAM} --help`")
     with one_line_usage_errors(PROGRAM):
-        return tyro.extras.subcommand_cli_from_dict(COMMANDS, prog=PROGRAM, description=DESCRIPTION, args=arguments)
-
-
-@contextlib.contextmanager
-def one_line_usage_errors(program: str) -> Iterator[None]:
-    """Turn tyro's box about a wrong command line into one line with the mend."""
-    told = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(told):
-            yield
-    except SystemExit as stop:
-        if stop.code in (0, None):
-            raise
-        box = [line.strip(" │\n") for line in told.getvalue().splitlines()]
-        words = [line for line in box if line and line[0] not in "╭╰├─"]
-        asides = ("For full", "Perhaps", "Similar", "Argument helptext", "Available")
-        said = " ".join(itertools.takewhile(lambda line: not line.startswith(asides), words))
-        raise OptionError(f"{said.rstrip('.') or 'not understood'}; see `{program} --help`") from None
-
-
-def share_one_heap() -> None:
-    """Keep glibc from giving each thread a heap of its own, which fragment apart (440 MiB became 415)."""
-    if sys.platform == "linux":
-        import ctypes
-
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-        if mallopt is not None and "MALLOC_ARENA_MAX" not in os.environ:
-            mallopt(-8, 1)  # M_ARENA_MAX
+        return tyro.extras.subcommand_cli_from_dict(
+            COMMANDS, prog=PROGRAM, description=DESCRIPTION, args=arguments, registry=NUMBERS
+        )
 
 
 def stop_once(number: int, frame: object) -> None:

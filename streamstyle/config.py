@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 import tyro
 from typing_extensions import Doc
 
+from streamstyle.arguments import SECONDS, default_hint
 from streamstyle.errors import OptionError
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -68,30 +69,46 @@ def _check(name: str, value: Any, hint: Any) -> None:
 class LookOptions(Checked):
     """Which style goes where. STYLE is a built-in style's name or number (see `streamstyle styles`), or `none`."""
 
-    style: Annotated[str | None, tyro.conf.arg(metavar="STYLE"), Doc("Style of everything not otherwise said.")] = None
-    background: Annotated[str | None, tyro.conf.arg(metavar="STYLE"), Doc("Style of the background.")] = None
-    foreground: Annotated[str | None, tyro.conf.arg(metavar="STYLE"), Doc("Style of every object not named.")] = None
+    style: Annotated[
+        str | None,
+        tyro.conf.arg(metavar="STYLE", help_behavior_hint=default_hint),
+        Doc("Style of everything not otherwise said."),
+    ] = None
+    background: Annotated[
+        str | None, tyro.conf.arg(metavar="STYLE", help_behavior_hint=default_hint), Doc("Style of the background.")
+    ] = None
+    foreground: Annotated[
+        str | None,
+        tyro.conf.arg(metavar="STYLE", help_behavior_hint=default_hint),
+        Doc("Style of every object not named."),
+    ] = None
     object: Annotated[
         tuple[str, ...],
         tyro.conf.UseAppendAction,
         tyro.conf.arg(metavar="NAME@X,Y[@SECONDS]=STYLE"),
         Doc(
-            "The object under pixel X,Y of the first frame (or of the frame at SECONDS), called NAME. A region's "
-            "number from `streamstyle preview` may stand for the point: NAME@#3=STYLE. Further places of an object "
-            "need no style: NAME@X,Y@SECONDS; -NAME@X,Y@SECONDS says what is no part of it from then on."
+            "The object under pixel X,Y of the first frame (or of the frame at SECONDS or [HH:]MM:SS), called NAME. "
+            "A region's number from `streamstyle preview` may stand for the point: NAME@#3=STYLE. Further places of an "
+            "object need no style: NAME@X,Y@SECONDS; -NAME@X,Y@SECONDS says what is no part of it from then on."
         ),
     ] = ()
     mask: Annotated[
         Path | None,
-        tyro.conf.arg(metavar="FIRST.png"),
+        tyro.conf.arg(metavar="FIRST.png", help_behavior_hint=default_hint),
         Doc(
             "The first frame's objects, drawn: a palette PNG, black and white, or one colour an object. Its labels are "
             "named so: NAME@mask1=STYLE."
         ),
     ] = None
-    look: Annotated[Path | None, tyro.conf.arg(metavar="LOOK.toml"), Doc("Read these choices from a Look file.")] = None
+    look: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="LOOK.toml", help_behavior_hint=default_hint),
+        Doc("Read these choices from a Look file."),
+    ] = None
     save_look: Annotated[
-        Path | None, tyro.conf.arg(metavar="LOOK.toml"), Doc("Write the choices to a Look file, to use again.")
+        Path | None,
+        tyro.conf.arg(metavar="LOOK.toml", help_behavior_hint=default_hint),
+        Doc("Write the choices to a Look file, to use again."),
     ] = None
 
 
@@ -160,17 +177,23 @@ class StyleOptions(Checked):
 class OutputOptions(Checked):
     """What is read and what is written."""
 
-    size: Annotated[int | None, Range(16, 8192, "px"), Doc("Scale the film to this short side; default: as it is.")] = (
-        None
-    )
-    start: Annotated[
-        float, tyro.conf.arg(metavar="SECONDS"), Range(0, 1e6, "s"), Doc("Start this far into the film.")
-    ] = 0.0
+    size: Annotated[
+        int | None,
+        tyro.conf.arg(metavar="PX", help_behavior_hint=default_hint),
+        Range(16, 8192, "px"),
+        Doc("Scale the film to this short side; default: as it is."),
+    ] = None
+    start: Annotated[float, SECONDS, Range(0, 1e6, "s"), Doc("Start this far into the film.")] = 0.0
     duration: Annotated[
-        float | None, tyro.conf.arg(metavar="SECONDS"), Range(0.001, 1e6, "s"), Doc("Stop after this long.")
+        float | None,
+        SECONDS,
+        tyro.conf.arg(help_behavior_hint=default_hint),
+        Range(0.001, 1e6, "s"),
+        Doc("Stop after this long."),
     ] = None
     fps: Annotated[
         float | None,
+        tyro.conf.arg(metavar="FPS", help_behavior_hint=default_hint),
         Range(0.1, 1000, "1/s"),
         Doc("Frames a second of a folder of pictures; default: 25. A film has its own."),
     ] = None
@@ -188,7 +211,7 @@ class OutputOptions(Checked):
     ] = "auto"
     crf: Annotated[
         int | None,
-        tyro.conf.arg(metavar="N"),
+        tyro.conf.arg(metavar="N", help_behavior_hint=default_hint),
         Range(0, 51),
         Doc("Quality: lower is better and larger; default: 20 for h264, 22 for hevc, 30 for av1; prores has none."),
     ] = None

@@ -47,7 +47,7 @@ def demo(
     output = OutputOptions(size=SIZE_PX, overwrite=True)
 
     say(f"1/5  objects.png: streamstyle preview {clip} {folder}/objects.png --at {START_S:g} --edge-side 3")
-    preview(clip, folder / "objects.png", at_s=START_S, analysis=ANALYSIS)
+    preview(clip, folder / "objects.png", at_s=START_S, analysis=ANALYSIS, overwrite=True)
 
     places = " ".join(f'--object "{o.name}@{o.where}={o.style}"' for o in BUNNY.objects)
     say(
@@ -65,7 +65,7 @@ def demo(
     write_png(folder / "before-after.png", before_after(clip, folder / "bunny.mp4", START_S))
 
     say(f"5/5  styles.png: streamstyle styles --sheet {folder}/styles.png")
-    style_sheet(folder / "styles.png")
+    style_sheet(folder / "styles.png", overwrite=True)
     say(f"done: open {folder}/bunny.mp4 and the pictures beside it")
 
 

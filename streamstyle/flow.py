@@ -120,6 +120,8 @@ def parallel(
 ) -> Generator[R, None, None]:
     """work of each item, done by several threads, given in the order of the items; as many again are taken ahead.
 
+    A result that is there is given before another item is waited for.
+
     An exception in work, or in upstream, arrives after the results before it. Closing this generator early lets the
     work in hand end, drops what waits, closes upstream, and joins.
 
@@ -137,6 +139,8 @@ def parallel(
     try:
         error: BaseException | None = None
         while True:
+            while begun and (len(begun) > workers or begun[0].done()):
+                yield begun.popleft().result()
             try:
                 item = next(iterator)
             except StopIteration:
@@ -146,8 +150,6 @@ def parallel(
                 break
             begun.append(pool.submit(work, item))
             del item
-            if len(begun) > workers:
-                yield begun.popleft().result()
         while begun:
             yield begun.popleft().result()
         if error is not None:
@@ -159,7 +161,9 @@ def parallel(
             close()
 
 
-def rebatch(items: Iterable[T], size: int, *, begin: int = 0, edge: int = 0) -> Iterator[list[T]]:
+def rebatch(
+    items: Iterable[T], size: int, *, begin: int = 0, edge: int = 0, first: int | None = None
+) -> Iterator[list[T]]:
     """Group items into lists of size, shorter at the end and at edges; nothing is read ahead of the list being filled.
 
     Args:
@@ -167,15 +171,18 @@ def rebatch(items: Iterable[T], size: int, *, begin: int = 0, edge: int = 0) -> 
         size: items a list.
         begin: number of the first item.
         edge: no list reaches over an item whose number is a multiple of edge; 0 means no edges.
+        first: items of the first list, each later one as long as all before it until it has size: 1, 1, 2, 4 ... so
+            that whoever waits for the first item need not wait for others. None means size.
     """
     if size < 1:
         raise ValueError(f"size must be at least 1, got {size}")
     group: list[T] = []
+    wanted = size if first is None else min(first, size)
     for number, item in enumerate(items, begin + 1):
         group.append(item)
-        if len(group) == size or (edge and number % edge == 0):
+        if len(group) == wanted or (edge and number % edge == 0):
             yield group
-            group = []
+            group, wanted = [], min(size, max(wanted, number - begin))
     if group:
         yield group
 

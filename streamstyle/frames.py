@@ -70,13 +70,26 @@ class VideoInfo:
 
 
 @dataclass(frozen=True)
+class Faults:
+    """What a reader met from the first frame wanted to a certain one: frames given, packets that did not decode, times
+    that were repaired, and frames of another size, (width, height, how many)."""
+
+    frames: int = 0
+    undecodable: int = 0
+    repaired_pts: int = 0
+    other_sizes: tuple[tuple[int, int, int], ...] = ()
+
+
+@dataclass(frozen=True)
 class Frame:
-    """One decoded frame: y [H, W], u and v [Hc, Wc], uint8, C-contiguous, owned by the frame; pts in ticks."""
+    """One decoded frame: y [H, W], u and v [Hc, Wc], uint8, C-contiguous, owned by the frame; pts in ticks; faults so
+    far."""
 
     y: np.ndarray
     u: np.ndarray
     v: np.ndarray
     pts: int
+    faults: Faults = Faults()
 
 
 @dataclass(frozen=True)
@@ -87,11 +100,13 @@ class Checkpoint:
         pts: of that frame, in ticks, as decoded.
         crc: picture_crc of that frame as decoded: a reader that was sent there by a seek knows whether it arrived.
         state: what the painter carries from frame to frame, nested plain values and NumPy arrays.
+        faults: what the reader had met by then, for the warnings of whoever goes on.
     """
 
     pts: int
     crc: int
     state: dict[str, Any]
+    faults: Faults = Faults()
 
 
 @dataclass(frozen=True)
@@ -99,7 +114,8 @@ class FrameBatch:
     """N consecutive frames: y [N, H, W], u and v [N, Hc, Wc], uint8; pts one per frame, in ticks.
 
     index is the number of the first frame, counted from 0 at the start of the job. checkpoint is there where a segment
-    of the film ends with this batch.
+    of the film ends with this batch. packed [N, bytes] is there where y, u and v are views of it: each frame's planes
+    one after another, as an encoder takes them without a copy. faults are the reader's up to the last frame.
     """
 
     y: np.ndarray
@@ -108,6 +124,8 @@ class FrameBatch:
     pts: tuple[int, ...]
     index: int = 0
     checkpoint: Checkpoint | None = None
+    packed: np.ndarray | None = None
+    faults: Faults = Faults()
 
     def __len__(self) -> int:
         return len(self.pts)
@@ -116,7 +134,7 @@ class FrameBatch:
     def stack(cls, frames: Sequence[Frame], index: int = 0, empty: Empty | None = None) -> FrameBatch:
         """Copy frames of one size into one batch, in memory that empty(shape) gives."""
         y, u, v = (_stacked([getattr(frame, plane) for frame in frames], empty) for plane in "yuv")
-        return cls(y, u, v, tuple(frame.pts for frame in frames), index)
+        return cls(y, u, v, tuple(frame.pts for frame in frames), index, faults=frames[-1].faults)
 
     def unstack(self) -> list[Frame]:
         """The frames one by one, as views into the batch."""
@@ -125,6 +143,24 @@ class FrameBatch:
 
 def _stacked(planes: list[np.ndarray], empty: Empty | None) -> np.ndarray:
     return np.stack(planes, out=None if empty is None else empty((len(planes), *planes[0].shape)))
+
+
+def packed_bytes(height: int, width: int, *, subsample: bool) -> int:
+    """Bytes of a frame whose planes lie one after another: 4:2:0 where subsample, of even size, else 4:4:4."""
+    return height * width * 3 // (2 if subsample else 1)
+
+
+def packed_planes(packed: Any, height: int, width: int, *, subsample: bool) -> tuple[Any, Any, Any]:
+    """Views y [N, H, W], u and v [N, Hc, Wc] of packed [N, packed_bytes], a NumPy array or a torch tensor."""
+    luma = height * width
+    rows, columns = (height // 2, width // 2) if subsample else (height, width)
+    chroma = rows * columns
+    y, u, v = packed[:, :luma], packed[:, luma : luma + chroma], packed[:, luma + chroma :]
+    return (
+        y.reshape(len(packed), height, width),
+        u.reshape(len(packed), rows, columns),
+        v.reshape(len(packed), rows, columns),
+    )
 
 
 def picture_crc(*planes: np.ndarray) -> int:

@@ -39,13 +39,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from streamstyle.arguments import seconds
 from streamstyle.config import LookOptions
 from streamstyle.errors import OptionError, OutputError
 from streamstyle.styles import NONE, style_name
 
 OBJECT_FORM = re.compile(
     r"(?P<name>[^@=]+)@(?:(?P<x>\d+)\s*,\s*(?P<y>\d+)|#(?P<region>\d+)|mask(?P<mask>\d+))"
-    r"(?:@(?P<at_s>\d+(?:\.\d*)?))?(?:=(?P<style>.+))?"
+    r"(?:@(?P<at_s>\d[\d:.]*))?(?:=(?P<style>.+))?"
 )
 REMOVE = "-"
 """Before a name, and without a style: this place is no part of the object."""
@@ -85,7 +86,7 @@ class ObjectStyle:
 
     @classmethod
     def parse(cls, text: str) -> ObjectStyle:
-        """From ``NAME@PLACE[@SECONDS][=STYLE]``, PLACE being ``X,Y``, ``#N`` or ``maskN``; ``-NAME@...`` removes."""
+        """From ``NAME@PLACE[@TIME][=STYLE]``, PLACE being ``X,Y``, ``#N`` or ``maskN``; ``-NAME@...`` removes."""
         match = OBJECT_FORM.fullmatch(text.strip())
         got = {} if match is None else match.groupdict()
         name = (got.get("name") or "").strip()
@@ -96,12 +97,16 @@ class ObjectStyle:
                 f'--object "{text}": not understood; write NAME@X,Y=STYLE or NAME@#N=STYLE, as in swan@320,240=starry; '
                 "for another place of it swan@100,90@4, for one that is not it -swan@50,60@3"
             )
+        try:
+            at_s = seconds(got["at_s"] or "0")
+        except ValueError as error:
+            raise OptionError(f'--object "{text}": {error}') from None
         return cls(
             name,
             "" if got["style"] is None else style_name(got["style"]),
             None if got["x"] is None else (int(got["x"]), int(got["y"])),
             None if got["region"] is None else int(got["region"]),
-            float(got["at_s"] or 0),
+            at_s,
             remove,
             None if got["mask"] is None else int(got["mask"]),
         )

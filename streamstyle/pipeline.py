@@ -99,7 +99,9 @@ def stylize(
             stylizer.load_state_dict(work.checkpoint.state)
         # The river. Threads that decode, read, paint (several) and, this one, encode; bounded queues between them.
         film = decode(info, size=out.size, after=work.checkpoint, hwaccel=out.hwaccel, **window)
-        batches = stack(rebatch(film, per_batch, begin=work.frames, edge=per_segment), work.frames, stylizer.device)
+        first = 1 if stylizer.device.type == "cpu" else per_batch  # a CPU's first frame need not wait for others
+        groups = rebatch(film, per_batch, begin=work.frames, edge=per_segment, first=first)
+        batches = stack(groups, work.frames, stylizer.device)
         readings = read(stylizer, river.thread("decode", batches), info, per_segment)
         painted = river.share(functools.partial(paint, stylizer, size), river.thread("read", readings))
         written = encode(
@@ -155,9 +157,8 @@ def read(
             times_s = [float((pts - info.start_pts) * info.time_base) for pts in batch.pts]
             reading, checkpoint = stylizer.read_batch(batch, info.color, times_s), None
             if is_last or (batch.index + len(batch)) % per_segment == 0:
-                checkpoint = Checkpoint(
-                    batch.pts[-1], picture_crc(batch.y[-1], batch.u[-1], batch.v[-1]), stylizer.state_dict()
-                )
+                crc = picture_crc(batch.y[-1], batch.u[-1], batch.v[-1])
+                checkpoint = Checkpoint(batch.pts[-1], crc, stylizer.state_dict(), batch.faults)
             yield reading, checkpoint
             del batch, reading
 

@@ -17,7 +17,7 @@ from streamstyle.gpu.transfer import choose_device, upload
 from streamstyle.media.decode import frame_at
 from streamstyle.media.probe import probe
 from streamstyle.segmenter import Segmentation, Segmenter
-from streamstyle.sheets import refuse_same_file, write_png
+from streamstyle.sheets import refuse_existing, refuse_same_file, write_png
 from streamstyle.stages.color import yuv_to_rgb
 from streamstyle.stages.region_stats import region_stats
 from streamstyle.stages.resize import resize_planes, small_size
@@ -33,6 +33,7 @@ def preview(
     at_s: float = 0.0,
     analysis: AnalysisOptions | None = None,
     device: Device = "auto",
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Write the picture.
 
@@ -42,17 +43,19 @@ def preview(
         at_s: time of the frame in seconds after the first.
         analysis: how objects are found; the same options make ``run`` find the same regions.
         device: where to compute.
+        overwrite: replace output if it exists.
 
     Returns:
         input, output, at_s, width, height and objects: number, area_px, box_xyxy, and point, a pixel well inside it;
         all in pixels of the film as shown, largest object first.
 
     Raises:
-        InputError: no such film, or no such time. OptionError: output is not a .png.
+        InputError: no such film, or no such time. OptionError: output is not a .png. OutputError: it exists.
     """
     if Path(output).suffix.lower() != ".png":
         raise OptionError(f"{output}: a preview is a picture; give it the ending .png")
     refuse_same_file(input, output)
+    refuse_existing(output, overwrite)
     info = probe(input)
     frame = frame_at(info, at_s)
     rgb, found = segment_frame(info, frame, analysis or AnalysisOptions(), device)

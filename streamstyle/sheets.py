@@ -54,6 +54,12 @@ def refuse_same_file(source: str | Path, target: str | Path) -> None:
         raise OutputError(f"{target}: is the input itself; choose another name")
 
 
+def refuse_existing(target: str | Path, overwrite: bool) -> None:
+    """OutputError where a picture would take the place of a file that nobody said to replace."""
+    if not overwrite and os.path.lexists(target):
+        raise OutputError(f"{target}: exists; add --overwrite")
+
+
 def read_picture(path: str | Path) -> np.ndarray:
     """A photo, or the first frame of a film, as [H, W, 3] uint8 RGB."""
     if not Path(path).is_file():
@@ -73,16 +79,20 @@ def film_frame(path: str | Path, at_s: float) -> np.ndarray:
     return (rgb[0].permute(1, 2, 0) * 255 + 0.5).to(torch.uint8).numpy()
 
 
-def style_sheet(output: str | Path, photo: str | Path | None = None, *, device: Device = "auto") -> None:
+def style_sheet(
+    output: str | Path, photo: str | Path | None = None, *, device: Device = "auto", overwrite: bool = False
+) -> None:
     """Paint a picture in all 26 styles, side by side with their names.
 
     Args:
         output: the .png file.
         photo: a picture or a film; None for a frame of the demo clip.
         device: where to compute.
+        overwrite: replace output if it exists.
 
     Raises:
         OptionError: output is not a .png: a film given by mistake is not overwritten.
+        OutputError: output exists, or is the photo itself.
 
     Cost: 26 passes of the network at 640 px, about 4 s on two cores.
     """
@@ -90,6 +100,7 @@ def style_sheet(output: str | Path, photo: str | Path | None = None, *, device: 
         raise OptionError(f"{output}: a contact sheet is a picture; give it the ending .png")
     if photo is not None:
         refuse_same_file(photo, output)
+    refuse_existing(output, overwrite)
     picture = film_frame(weights.fetch("bigbuckbunny"), DEMO_FRAME_S) if photo is None else read_picture(photo)
     scale = min(1.0, 640 / picture.shape[1])
     size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))

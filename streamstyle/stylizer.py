@@ -17,7 +17,7 @@ from torch import Tensor
 
 from streamstyle.config import Options
 from streamstyle.errors import OptionError, ShapeError
-from streamstyle.frames import ColorTags, FrameBatch
+from streamstyle.frames import ColorTags, FrameBatch, packed_bytes, packed_planes
 from streamstyle.frozen_statistics import FrozenStatistics
 from streamstyle.gpu.memory import FEWEST_BAND_PX, Portions, band_pixels
 from streamstyle.gpu.streams import Download, Lanes, Mark
@@ -27,7 +27,7 @@ from streamstyle.nets.stylenet import StyleNet
 from streamstyle.object_tracks import object_mask
 from streamstyle.scene import ObjectStyleReport, Scene, SceneReader
 from streamstyle.segmenter import Segmentation
-from streamstyle.stages.color import rgb_to_yuv, yuv_to_rgb
+from streamstyle.stages.color import filled, rgb_to_yuv, yuv_to_rgb
 from streamstyle.stages.composite import composite
 from streamstyle.stages.style_map import style_map
 from streamstyle.stages.stylize_regions import Affine, RegionStylizer, blend_index, blend_table
@@ -189,7 +189,7 @@ class Stylizer:
     def read_batch(self, batch: FrameBatch, color: ColorTags, times_s: list[float]) -> Reading:
         """Advance by a batch: its objects, its cuts, its styles. All that is carried from frame to frame changes here.
 
-        Cost: one synchronisation on CUDA (see SceneReader.read), and one a layer where statistics are renewed.
+        Cost: one synchronisation on CUDA (see SceneReader.read).
         """
         lanes, size = self._lanes, batch.y.shape[1:]
         with lanes.on("upload"):
@@ -215,17 +215,19 @@ class Stylizer:
         size = planes[0].shape[1:]
         crossing = [*planes, *(tensor for worn in reading.worn for tensor in worn.tensors())]
         with lanes.on("paint", after=reading.ready, uses=crossing):
+            packed = planes[0].new_empty(len(reading.pts), packed_bytes(*size, subsample=subsample))
+            out = packed_planes(packed, *size, subsample=subsample)
             if reading.scene is None:
                 fits = (planes[1].shape == planes[0].shape) != subsample
-                painted = planes if fits else _relaid(planes, yuv_to_rgb(planes, color), color, subsample)
+                filled(out, planes if fits else _relaid(planes, yuv_to_rgb(planes, color), color, subsample))
             else:
-                portions = self._portions.each(
-                    len(reading.pts), size, lambda part: self._paint_planes(reading, part, subsample)
+                self._portions.each(
+                    len(reading.pts), size, lambda part: self._paint_planes(reading, part, _part(out, part), subsample)
                 )
-                painted = portions[0] if len(portions) == 1 else _joined(portions)
-        with lanes.on("download", after=lanes.mark("paint"), uses=painted):
-            y, u, v = (plane.numpy() for plane in Download(painted).wait())
-        return FrameBatch(y, u, v, reading.pts, reading.index)
+        with lanes.on("download", after=lanes.mark("paint"), uses=(packed,)):
+            painted = Download((packed,)).wait()[0].numpy()
+        y, u, v = packed_planes(painted, *size, subsample=subsample)
+        return FrameBatch(y, u, v, reading.pts, reading.index, packed=painted)
 
     def _wear(self, scene: Scene, rgb_of: Callable[[int], Tensor], size: tuple[int, ...]) -> list[Worn]:
         """What each frame wears; rgb_of(i) is frame i as RGB [1, 3, H, W]."""
@@ -246,8 +248,8 @@ class Stylizer:
             worn.append(self._worn)
         return worn
 
-    def _paint_planes(self, reading: Reading, part: slice, subsample: bool) -> Planes:
-        """Paint the frames of a part of a batch."""
+    def _paint_planes(self, reading: Reading, part: slice, out: Planes, subsample: bool) -> Planes:
+        """Paint the frames of a part of a batch, into out."""
         assert reading.scene is not None
         color, looks = reading.color, reading.scene.looks
         planes = _part(reading.planes, part)
@@ -255,7 +257,7 @@ class Stylizer:
         image, share = self._paint_images(rgb, reading.worn[part], None if looks is None else looks[part])
         fits = (planes[1].shape == planes[0].shape) != subsample
         original = planes if fits or share is None else _relaid(planes, rgb, color, subsample)
-        return composite(image, original, color, share, subsample=subsample)
+        return composite(image, original, color, share, subsample=subsample, out=out)
 
     def _paint_images(self, rgb: Tensor, worn: list[Worn], looks: np.ndarray | None) -> tuple[Tensor, Tensor | None]:
         """Paint RGB frames [N, 3, H, W] with the looks [N, h, w] int32 their pixels wear.
@@ -349,11 +351,6 @@ class Stylizer:
 
 def _part(planes: Planes, part: slice) -> Planes:
     y, u, v = (plane[part] for plane in planes)
-    return y, u, v
-
-
-def _joined(parts: list[Planes]) -> Planes:
-    y, u, v = (torch.cat(planes) for planes in zip(*parts, strict=True))
     return y, u, v
 
 

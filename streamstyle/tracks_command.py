@@ -10,7 +10,9 @@ from typing import Annotated
 import tyro
 from typing_extensions import Doc
 
+from streamstyle.arguments import default_hint
 from streamstyle.config import AnalysisOptions, Device, LookOptions, OutputOptions, Range
+from streamstyle.process import uncollected
 from streamstyle.progress import Progress, say
 
 
@@ -33,7 +35,7 @@ class Tracks:
     ]
     mask: Annotated[
         Path | None,
-        tyro.conf.arg(metavar="FIRST.png"),
+        tyro.conf.arg(metavar="FIRST.png", help_behavior_hint=default_hint),
         Doc("The first frame's objects: a palette PNG, black and white, or one colour an object."),
     ] = None
     object: Annotated[
@@ -43,10 +45,15 @@ class Tracks:
         Doc("An object to follow, as for `streamstyle run`, without a style; default: all that are found."),
     ] = ()
     look: Annotated[
-        Path | None, tyro.conf.arg(metavar="LOOK.toml"), Doc("Read objects and names from a Look file.")
+        Path | None,
+        tyro.conf.arg(metavar="LOOK.toml", help_behavior_hint=default_hint),
+        Doc("Read objects and names from a Look file."),
     ] = None
     fps: Annotated[
-        float | None, Range(0.1, 1000, "1/s"), Doc("Frames a second of a folder of pictures; default: 25.")
+        float | None,
+        tyro.conf.arg(metavar="FPS", help_behavior_hint=default_hint),
+        Range(0.1, 1000, "1/s"),
+        Doc("Frames a second of a folder of pictures; default: 25."),
     ] = None
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff, Doc("Replace OUT if it exists.")] = False
     analysis: Annotated[AnalysisOptions, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="")] = field(
@@ -64,7 +71,8 @@ class Tracks:
 
         output = OutputOptions(fps=self.fps, overwrite=self.overwrite)
         look = Look.from_options(LookOptions(object=self.object, look=self.look), unstyled=NONE)
-        from streamstyle.tracks import tracks
+        with uncollected():
+            from streamstyle.tracks import tracks
 
         with Progress(quiet=False) as progress:
             report = tracks(

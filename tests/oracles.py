@@ -6,7 +6,10 @@ otherwise.
 
 from __future__ import annotations
 
+import heapq
 import itertools
+import math
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import cv2
@@ -223,6 +226,119 @@ def stray_parts(labels: np.ndarray, seeds: np.ndarray) -> int:
 def watershed(seeds: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """scikit-image's watershed by a priority queue."""
     return skimage.segmentation.watershed(edges, seeds, connectivity=1).astype(np.int32)
+
+
+def region_tree(
+    edges: np.ndarray, floor: int, taps: tuple[int, ...]
+) -> tuple[np.ndarray, dict[int, tuple[int, int]], np.ndarray]:
+    """A watershed and the greedy merging of its basins, in plain Python.
+
+    Returns ids [h, w] in raster order, {absorbed: (absorber, height)}, and the heights [h, w] in 1/256 of a level.
+    """
+    heights = np.maximum(edges, floor).astype(np.int64) * 256
+    for axis in (0, 1):
+        heights = scipy.ndimage.correlate1d(heights, np.array(taps), axis, mode="nearest")
+    heights //= sum(taps) ** 2
+    basin: dict[tuple[int, int], tuple[int, int]] = {}
+    for pixel in np.ndindex(heights.shape):
+        if pixel not in basin:
+            _run_down(heights, pixel, basin)
+    labels = np.zeros(heights.shape, np.int32)
+    for pixel, bottom in basin.items():
+        labels[pixel] = 1 + bottom[0] * heights.shape[1] + bottom[1]
+    ids, _ = dense(labels)
+    return ids, greedy_tree(ids, heights), heights
+
+
+def _around(heights: np.ndarray, pixel: tuple[int, int]) -> list[tuple[int, int]]:
+    steps = ((-1, 0), (0, -1), (0, 1), (1, 0))
+    beside = [(pixel[0] + y, pixel[1] + x) for y, x in steps]
+    return [(y, x) for y, x in beside if 0 <= y < heights.shape[0] and 0 <= x < heights.shape[1]]
+
+
+def _run_down(heights: np.ndarray, pixel: tuple[int, int], basin: dict[tuple[int, int], tuple[int, int]]) -> None:
+    """Follow a drop from a pixel and write down, for every pixel it wets, where it stops: a plateau's first pixel."""
+    wet: list[tuple[int, int]] = []
+    while pixel not in basin:
+        below = [beside for beside in _around(heights, pixel) if heights[beside] < heights[pixel]]
+        if below:
+            wet.append(pixel)
+            pixel = min(below, key=lambda beside: (heights[beside], beside))
+            continue
+        flat, leaving, todo = {pixel}, [], [pixel]  # a plateau is flooded, and left at the first pixel that falls
+        while todo:
+            for beside in _around(heights, todo.pop()):
+                if heights[beside] != heights[pixel] or beside in flat:
+                    continue
+                if any(heights[far] < heights[beside] for far in _around(heights, beside)):
+                    leaving.append(beside)
+                else:
+                    flat.add(beside)
+                    todo.append(beside)
+        wet += flat
+        if not leaving:
+            basin[pixel] = min(flat)
+            break
+        pixel = min(leaving)
+    basin.update(dict.fromkeys(wet, basin[pixel]))
+
+
+def _strength(ids: np.ndarray, heights: np.ndarray, one: tuple[int, int], other: tuple[int, int]) -> int:
+    """The higher of two pixels, whole where the border between them runs along a ridge, a quarter where it runs across.
+
+    By vectors and a matrix: the border's normal n and the Hessian H of the heights, (n' H n, t' H t) for t across n.
+    """
+
+    def inside(y: int, x: int) -> tuple[int, int]:
+        return min(max(y, 0), ids.shape[0] - 1), min(max(x, 0), ids.shape[1] - 1)
+
+    normal = np.zeros(2, object)
+    for y, x in ((-3, 0), (-2, 2), (0, 3), (2, 2), (3, 0), (2, -2), (0, -3), (-2, -2)):
+        region = ids[inside(one[0] + y, one[1] + x)]
+        if region in (ids[one], ids[other]):
+            normal = normal + np.array([y, x], object) * (1 if region == ids[other] else -1)
+    hessian = np.zeros((2, 2), object)
+    for y, x in (one, other):
+        near = {(i, j): int(heights[inside(y + 2 * i, x + 2 * j)]) for i in (-1, 0, 1) for j in (-1, 0, 1)}
+        hessian[0, 0] += 4 * (near[-1, 0] + near[1, 0] - 2 * near[0, 0])
+        hessian[1, 1] += 4 * (near[0, -1] + near[0, 1] - 2 * near[0, 0])
+        hessian[0, 1] += near[1, 1] + near[-1, -1] - near[1, -1] - near[-1, 1]
+    hessian[1, 0] = hessian[0, 1]
+    tangent = np.array([-normal[1], normal[0]], object)
+    across, along = normal @ hessian @ normal, tangent @ hessian @ tangent
+    highest = int(max(heights[one], heights[other]))
+    agreement = Fraction(along - across, abs(along) + abs(across)) if along or across else 1
+    return math.floor(highest * (5 + 3 * agreement) / Fraction(8))
+
+
+def greedy_tree(ids: np.ndarray, heights: np.ndarray) -> dict[int, tuple[int, int]]:
+    """The weakest border of all falls, one after the other: a heap whose outdated entries are passed over."""
+    borders: dict[frozenset[int], list] = {}  # pair of regions: sum, length, its number
+    for pixel in np.ndindex(ids.shape):
+        for beside in ((pixel[0], pixel[1] + 1), (pixel[0] + 1, pixel[1])):
+            if beside[0] < ids.shape[0] and beside[1] < ids.shape[1] and ids[pixel] != ids[beside]:
+                pair = frozenset((int(ids[pixel]), int(ids[beside])))
+                border = borders.setdefault(pair, [0, 0, tuple(sorted(pair))])
+                border[0] += _strength(ids, heights, pixel, beside)
+                border[1] += 1
+    heap = [(total // length, number, pair) for pair, (total, length, number) in borders.items()]
+    heapq.heapify(heap)
+    tree: dict[int, tuple[int, int]] = {}
+    while heap:
+        height, number, pair = heapq.heappop(heap)
+        if pair not in borders or (borders[pair][0] // borders[pair][1], borders[pair][2]) != (height, number):
+            continue
+        low, high = sorted(pair)
+        tree[high] = (low, height)
+        del borders[pair]
+        for other in [next(iter(p - {high})) for p in borders if high in p]:
+            moved, there = borders.pop(frozenset((high, other))), borders.get(frozenset((low, other)))
+            if there is not None:
+                least = min((b[0] // b[1], b[2]) for b in (moved, there))
+                moved = [moved[0] + there[0], moved[1] + there[1], least[1]]
+            borders[frozenset((low, other))] = moved
+            heapq.heappush(heap, (moved[0] // moved[1], moved[2], frozenset((low, other))))
+    return tree
 
 
 # -- the painting network ---------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -20,9 +21,11 @@ from av.video.frame import VideoFrame
 from clips import data, make_clip, video_times
 from conftest import skip_or_fail
 
-from streamstyle import cli
+from streamstyle import cli, pipeline
+from streamstyle.frames import FrameBatch
 from streamstyle.media.probe import probe
 from streamstyle.nets import weights
+from streamstyle.stylizer import Stylizer
 
 pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("cached")]
 FAST = ("--preset", "ultrafast")
@@ -175,6 +178,32 @@ def test_a_film_that_changes_size(capsys: pytest.CaptureFixture[str], tmp_path: 
         assert any("6 frames had another size (96x48) and were fitted" in line for line in said["warnings"])  # type: ignore[attr-defined]
 
 
+def test_who_goes_on_with_a_film_is_told_of_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The frames of another size come first, and are painted by the run that is stopped."""
+    first = make_clip(tmp_path / "a.ts", frames=1, audio=False)
+    second = make_clip(tmp_path / "b.ts", frames=4, size=(96, 48), pts=range(1, 5), audio=False)
+    third = make_clip(tmp_path / "c.ts", frames=9, pts=range(5, 14), audio=False)
+    source = _written(tmp_path / "in.ts", first.read_bytes() + second.read_bytes() + third.read_bytes())
+    monkeypatch.setattr(pipeline, "SEGMENT_FRAMES", (6, 6))
+    whole = pipeline.stylize(source, tmp_path / "whole.mp4", look="wave")
+    read, seen = Stylizer.read_batch, []
+
+    def stopped(self: Stylizer, batch: FrameBatch, *rest: Any) -> Any:
+        seen.append(batch.index + len(batch))
+        if seen[-1] > 9:
+            raise KeyboardInterrupt
+        return read(self, batch, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Stylizer, "read_batch", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.stylize(source, tmp_path / "out.mp4", look="wave", overlap=False)
+    report = pipeline.stylize(source, tmp_path / "out.mp4", look="wave")
+    assert report.resumed_frames == 6
+    assert any("4 frames had another size (96x48) and were fitted" in line for line in whole.warnings)
+    assert report.warnings == whole.warnings
+
+
 @pytest.mark.parametrize("size", [(16, 16), (10, 8), (1, 1), (35, 21), (2, 200), (201, 3)])
 @pytest.mark.parametrize("look", [("--style", "wave"), ("--background", "starry", "--foreground", "wave")])
 def test_small_and_odd_films(
@@ -262,9 +291,10 @@ def test_an_output_that_must_not_be_touched(capsys: pytest.CaptureFixture[str], 
     ("out", "said"),
     [
         ("out.avi", "cannot write '.avi' files; end the name in one of .mp4"),
-        ("out", "cannot write '' files"),
+        ("out", "cannot write a file without an ending"),
         ("no/out.mp4", "does not exist; make it first"),
         ("folder.mp4", "is a folder; give a file name in it"),
+        ("plain", "is a folder; give a file name in it"),
         (f"{'n' * 300}.mp4", "n.mp4: "),
     ],
 )
@@ -272,8 +302,9 @@ def test_an_output_that_cannot_be(
     capsys: pytest.CaptureFixture[str], clip: Path, tmp_path: Path, out: str, said: str
 ) -> None:
     (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "plain").mkdir()
     assert said in refusal(capsys, "run", clip, tmp_path / out, "--style", "wave")
-    assert [path.name for path in tmp_path.iterdir()] == ["folder.mp4"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.mp4", "plain"]
 
 
 def test_a_folder_that_cannot_be_written(capsys: pytest.CaptureFixture[str], clip: Path, tmp_path: Path) -> None:

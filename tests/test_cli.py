@@ -141,12 +141,23 @@ def test_nothing_said_is_answered_with_three_examples(capsys: pytest.CaptureFixt
         (("--style", "wave", "--duration", "0"), "--duration 0.0: out of range"),
         (("--style", "wave", "--start", "-1"), "--start -1.0: out of range"),
         (("--style", "wave", "--analyse-every", "0"), "--analyse-every 0: out of range"),
+        (("--style", "wave", "--size", "abc"), "--size abc: not a whole number; see `streamstyle run --help`"),
+        (("--style", "wave", "--crf", "1.5"), "--crf 1.5: not a whole number"),
+        (("--style", "wave", "--feather", "wide"), "--feather wide: not a number"),
+        (("--style", "wave", "--analyse-every", "2.5"), "--analyse-every 2.5: not a whole number or auto"),
+        (("--style", "wave", "--codec", "mpeg2"), "--codec mpeg2: unknown; give one of h264, hevc, av1, prores"),
+        (("--style", "wave", "--start", "soon"), "--start soon: not a time; give seconds or [HH:]MM:SS"),
+        (("--style", "wave", "--duration", "1:60"), "--duration 1:60: not a time"),
+        (("--style", "wave", "--start", "1:60:00"), "--start 1:60:00: not a time"),
+        (("--style", "wave", "--start=-0:30"), "--start -0:30: not a time"),
+        (("--style", "wave", "--start", "0:0:0:1"), "--start 0:0:0:1: not a time"),
         (("--object", "swan"), '--object "swan": not understood; write NAME@X,Y=STYLE'),
         (("--object", "swan@1=wave"), "not understood"),
         (("--object", "swan@-1,4=wave"), "not understood"),
         (("--object", "@1,2=wave"), "not understood"),
         (("--object", "swan@1,2@=wave"), "not understood"),
         (("--object", "swan@1,2@-3=wave"), "not understood"),
+        (("--object", "swan@1,2@1:75=wave"), '--object "swan@1,2@1:75=wave": 1:75: not a time; give seconds or'),
         (("--object", "swan@#x=wave"), "not understood"),
         (("--object", "swan@1,2="), "not understood"),
         (("--object", "swan@1,2=wav"), "unknown style 'wav': did you mean wave"),
@@ -187,6 +198,30 @@ def test_words_that_cannot_be_parsed_leave_with_2_and_point_to_help(
     assert (status, out) == (2, "")
     assert "--help" in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_help_speaks_of_no_default_where_there_is_none(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    assert "None" not in call(capsys, command, "--help")[1]
+
+
+@pytest.mark.parametrize(
+    ("said", "time_s"),
+    [("90.5", 90.5), ("1e1", 10), ("00:01", 1), ("90:00", 5400), ("1:02:03.25", 3723.25), ("2:5", 125)],
+)
+def test_times_are_seconds_or_clock_times(said: str, time_s: float) -> None:
+    run = cli.parse(["run", "in.mp4", "out.mp4", "--start", said, "--duration", f"0{said}" if ":" in said else "1"])
+    assert isinstance(run, cli.Run)
+    assert run.options.output.start == time_s
+    preview = cli.parse(["preview", "in.mp4", "o.png", "--at", said])
+    assert isinstance(preview, cli.Preview)
+    assert preview.at == time_s
+
+
+def test_a_sheet_that_cannot_be_is_refused_before_the_styles_are_listed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert "give it the ending .png" in refusal(capsys, "styles", "--sheet", tmp_path / "s.txt")
 
 
 def test_every_option_reaches_its_place() -> None:

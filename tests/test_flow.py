@@ -229,12 +229,53 @@ def test_groups_end_at_edges(begin, edge, groups):
     assert list(rebatch(range(8), 3, begin=begin, edge=edge)) == groups
 
 
+@pytest.mark.parametrize(
+    ("size", "first", "begin", "edge", "lengths"),
+    [
+        (8, 1, 0, 0, [1, 1, 2, 4, 8, 8, 1]),
+        (4, 1, 0, 0, [1, 1, 2, 4, 4, 4, 4, 4, 1]),
+        (8, 3, 0, 0, [3, 3, 6, 8, 5]),
+        (2, 9, 0, 0, [2] * 12 + [1]),
+        (8, 1, 9, 10, [1, 1, 2, 4, 3, 8, 2, 4]),
+        (1, 1, 0, 0, [1] * 25),
+    ],
+)
+def test_first_groups_may_be_short(size, first, begin, edge, lengths):
+    groups = list(rebatch(range(25), size, first=first, begin=begin, edge=edge))
+    assert [len(group) for group in groups] == lengths
+    assert [item for group in groups for item in group] == list(range(25))
+
+
 @pytest.mark.parametrize("count", [0, 1, 2, 5])
 def test_the_last_item_is_marked(count):
     assert list(marked_last(range(count))) == [(i, i == count - 1) for i in range(count)]
 
 
 # -- several workers ------------------------------------------------------------------------------------------------
+
+
+def test_a_result_is_given_before_another_item_is_waited_for():
+    """The third item comes only once the first one's result was given."""
+    given = threading.Event()
+
+    def items():
+        yield 1
+        done.wait(10)  # the work is done, but has nobody taken it?
+        time.sleep(0.05)
+        yield 2
+        assert given.wait(10)
+        yield 3
+
+    def work(item):
+        done.set()
+        return item
+
+    done = threading.Event()
+    got = []
+    for result in parallel(items(), work, 3):
+        got.append(result)
+        given.set()
+    assert got == [1, 2, 3]
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])

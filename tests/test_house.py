@@ -29,12 +29,12 @@ PUBLIC_NAMES = {
 }
 
 # A room is a module or a package right under streamstyle/. What stands left may be imported, never the reverse:
-#   errors -> frames, config, styles, look -> flow | media | gpu | nets -> stages
+#   errors -> frames, arguments, config, styles, look -> flow | media | gpu | nets -> stages
 #          -> tracker, segmenter, frozen_statistics -> object_tracks -> scene -> stylizer -> naming, job
 #          -> pipeline | preview, sheets, doctor -> bench, demo -> cli, web
 #   media -> masks, label_track -> track_drawing -> track_export -> tracks -> cli
 #   nets -> train -> cli
-_WORDS = {"errors", "_version", "frames", "config", "styles", "look"}
+_WORDS = {"errors", "_version", "frames", "arguments", "config", "styles", "look"}
 _STAGES = _WORDS | {"gpu", "nets", "stages"}
 _FOLLOWING = _STAGES | {"tracker", "segmenter", "object_tracks", "frozen_statistics"}
 _PATH = _FOLLOWING | {"flow", "media", "scene", "stylizer"}
@@ -42,9 +42,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "_version": set(),
     "frames": {"errors"},
-    "config": {"errors"},
+    "arguments": {"errors"},
+    "process": set(),
+    "config": {"errors", "arguments"},
     "styles": {"errors"},
-    "look": {"errors", "config", "frames", "styles"},
+    "look": {"errors", "arguments", "config", "frames", "styles"},
     "flow": {"errors"},
     "media": _WORDS | {"flow"},
     "gpu": _WORDS,
@@ -74,9 +76,21 @@ MAY_IMPORT: dict[str, set[str]] = {
     "progress": set(),
     "plugins": {"errors"},
     "sam2_segmenter": {"errors", "plugins"},
-    "tracks_command": _PATH | {"tracks", "progress"},
+    "tracks_command": _PATH | {"tracks", "progress", "process"},
     "cli": _PATH
-    | {"progress", "tracks_command", "pipeline", "bench", "demo", "preview", "sheets", "doctor", "train", "web"},
+    | {
+        "progress",
+        "process",
+        "tracks_command",
+        "pipeline",
+        "bench",
+        "demo",
+        "preview",
+        "sheets",
+        "doctor",
+        "train",
+        "web",
+    },
     "__main__": {"cli"},
     "__init__": _PATH | {"job", "pipeline"},
 }

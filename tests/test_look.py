@@ -18,6 +18,8 @@ from streamstyle.styles import NONE, STYLES
     [
         ("swan@320,240=starry", ObjectStyle("swan", "starry", (320, 240)), "320,240"),
         ("swan@320,240@2.5=starry", ObjectStyle("swan", "starry", (320, 240), at_s=2.5), "320,240@2.5"),
+        ("swan@320,240@1:02.5=starry", ObjectStyle("swan", "starry", (320, 240), at_s=62.5), "320,240@62.5"),
+        ("-swan@#2@1:00:00", ObjectStyle("swan", "", region=2, at_s=3600.0, remove=True), "#2@3600"),
         ("swan@320,240@2.=starry", ObjectStyle("swan", "starry", (320, 240), at_s=2.0), "320,240@2"),
         ("swan@#3=wave", ObjectStyle("swan", "wave", region=3), "#3"),
         ("swan@#3@12=wave", ObjectStyle("swan", "wave", region=3, at_s=12.0), "#3@12"),

@@ -29,7 +29,7 @@ def test_picture_and_list(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     out = tmp_path / "objects.png"
     assert cli.main(["preview", str(clip), str(out), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert said == preview(clip, out)
+    assert said == preview(clip, out, overwrite=True)
     assert set(said) == {"input", "output", "at_s", "width", "height", "objects"}
     assert (said["width"], said["height"]) == SIZE
     objects = said["objects"]
@@ -51,7 +51,7 @@ def test_picture_and_list(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixt
 
 def test_the_disc_is_an_object(clip: Path, tmp_path: Path) -> None:
     for at_s, index in ((0.0, 0), (0.2, 6), (0.21, 6), (0.366, 10)):
-        found = preview(clip, tmp_path / "objects.png", at_s=at_s, analysis=AnalysisOptions(edge_side="3"))
+        found = preview(clip, tmp_path / f"objects{at_s}.png", at_s=at_s, analysis=AnalysisOptions(edge_side="3"))
         centre = SIZE[0] * (0.2 + 0.6 * index / 24), SIZE[1] / 2
         disc = min(found["objects"], key=lambda o: np.hypot(o["point"][0] - centre[0], o["point"][1] - centre[1]))
         assert np.hypot(disc["point"][0] - centre[0], disc["point"][1] - centre[1]) < 12
@@ -85,6 +85,20 @@ def test_any_size(tmp_path: Path, size: tuple[int, int], segmenter: str) -> None
     assert (found["width"], found["height"]) == size
     assert cv2.imread(str(tmp_path / "o.png")) is not None
     assert all(0 <= o["point"][0] < size[0] and 0 <= o["point"][1] < size[1] for o in found["objects"])
+
+
+def test_a_picture_that_is_there_is_replaced_only_when_told(
+    clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "there.png"
+    for words in (["preview", str(clip), str(out)], ["styles", "--sheet", str(out), "--on", str(clip)]):
+        out.write_text("mine")
+        assert cli.main(words) == 2
+        assert capsys.readouterr() == ("", f"streamstyle: {out}: exists; add --overwrite\n")
+        assert out.read_text() == "mine"
+        assert cli.main([*words, "--overwrite"]) == 0
+        assert read_picture(out).ndim == 3
+        capsys.readouterr()
 
 
 def test_a_turned_film_is_shown_upright(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ PLACES: list[tuple[str, str, int]] = [
     ("streamstyle.media.planes.PlaneConverter", "convert", FRAMES),
     ("streamstyle.media.segments.WorkFolder", "add", 8),
     ("streamstyle.media.segments.WorkFolder", "_append", 9),
-    ("streamstyle.media.encode._SegmentWriter", "_filled", FRAMES),
+    ("streamstyle.media.encode._SegmentWriter", "_taken", FRAMES),
     ("streamstyle.media.encode._SegmentWriter", "finish", 8),
     ("streamstyle.media.join._Joiner", "_mux", FRAMES),
     ("streamstyle.media.segments.WorkFolder", "finish", 1),
@@ -163,7 +163,7 @@ def test_stopped_again_and_again(
     for _ in range(50):
         try:
             with monkeypatch.context() as patch:
-                breaks(patch, Stylizer, "read_batch", 2, Killed())
+                breaks(patch, Stylizer, "read_batch", 6, Killed())  # a segment is read in batches of 1, 1, 2, 2 frames
                 report = paint(clip, tmp_path / "out.mp4")
         except Killed:
             continue
@@ -360,7 +360,7 @@ def test_an_error_says_what_is_kept_and_is_told_once(
 
     threads = threading.active_count()
     with monkeypatch.context() as patch:
-        breaks(patch, Stylizer, "read_batch", 6, ValueError("a worker failed"))
+        breaks(patch, Stylizer, "read_batch", 9, ValueError("a worker failed"))  # 1, 1, 2, 2 and five times 6 frames
         with pytest.raises(ValueError, match="a worker failed") as caught:
             paint(clip, tmp_path / "out.mp4")
     (note,) = caught.value.__notes__
@@ -414,7 +414,7 @@ def test_a_film_that_does_not_fit_while_it_is_joined(clip: Path, whole: tuple[Pa
 
 @pytest.mark.parametrize(
     ("place", "name"),
-    [("streamstyle.media.decode", "_with_pts"), ("streamstyle.media.encode", "_fill")],
+    [("streamstyle.media.decode", "_with_pts"), ("streamstyle.media.encode", "fit_frame")],
 )
 def test_an_error_of_the_decoder_or_the_encoder_is_told_and_the_job_goes_on(
     clip: Path, whole: tuple[Path, Report], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, name: str

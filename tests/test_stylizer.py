@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,6 +50,18 @@ def painted(look: Look, batch: FrameBatch, step: int, *, subsample: bool = True,
         some = FrameBatch(batch.y[part], batch.u[part], batch.v[part], batch.pts[part], first)
         done += stylizer.paint_batch(some, COLOR, [i / 25 for i in some.pts], subsample=subsample).unstack()
     return FrameBatch.stack(done)
+
+
+@pytest.mark.parametrize("look", [Look(style="wave"), Look(background="none", foreground="wave"), Look(style="none")])
+@pytest.mark.parametrize(("size", "subsample"), [((64, 48), True), ((64, 48), False), ((35, 21), False)])
+def test_a_painted_batch_is_packed_in_memory_of_its_own(look: Look, size: tuple[int, int], subsample: bool) -> None:
+    batch, stylizer = planes(3, size), Stylizer(look)
+    first, second = (stylizer.paint_batch(batch, COLOR, [0.0, 0.1, 0.2], subsample=subsample) for _ in range(2))
+    assert first.packed is not None
+    for i, frame in enumerate(first.unstack()):
+        assert first.packed[i].tobytes() == frame.y.tobytes() + frame.u.tobytes() + frame.v.tobytes()
+    assert not np.shares_memory(first.packed, second.packed)
+    assert not any(np.shares_memory(first.packed, plane) for plane in (batch.y, batch.u, batch.v))
 
 
 def same(a: FrameBatch, b: FrameBatch) -> bool:
@@ -198,9 +211,9 @@ def test_planes_outside_every_styled_region_are_the_films_own(
     shares: list[torch.Tensor] = []
     real = stylizer_module.composite
 
-    def spy(rgb: torch.Tensor, original: Planes, color: ColorTags, share: torch.Tensor, *, subsample: bool) -> Planes:
+    def spy(rgb: torch.Tensor, original: Planes, color: ColorTags, share: torch.Tensor, **more: Any) -> Planes:
         shares.append(share.clone())
-        return real(rgb, original, color, share, subsample=subsample)
+        return real(rgb, original, color, share, **more)
 
     monkeypatch.setattr(stylizer_module, "composite", spy)
     batch = planes(size=size, halved=halved)
@@ -301,10 +314,10 @@ def test_out_of_memory_halves_the_batch_with_a_warning_and_the_same_picture(
     look, batch = Look(background="starry", foreground="wave"), planes(6)
     wanted, real = painted(look, batch, 6), Stylizer._paint_planes
 
-    def limited(self: Stylizer, reading: Reading, part: slice, subsample: bool) -> Planes:
+    def limited(self: Stylizer, reading: Reading, part: slice, out: Planes, subsample: bool) -> Planes:
         if part.stop - part.start > fits:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(self, reading, part, subsample)
+        return real(self, reading, part, out, subsample)
 
     monkeypatch.setattr(Stylizer, "_paint_planes", limited)
     stylizer = Stylizer(look)

@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 from typing_extensions import Doc
 
+from streamstyle.arguments import default_hint
 from streamstyle.config import Checked, Options, OutputOptions, Range
 from streamstyle.errors import OptionError, OutputError
 
@@ -49,7 +50,7 @@ class BenchOptions(Checked):
     ] = 4
     resolutions: Annotated[
         str | None,
-        tyro.conf.arg(metavar="PX,PX..."),
+        tyro.conf.arg(metavar="PX,PX...", help_behavior_hint=default_hint),
         Doc(
             "Short sides to measure at, 16 to 8192 px, such as 480,720,1080,2160 (the default on CUDA; 240,360,480 on "
             "a CPU; a CLIP's own)."
@@ -57,13 +58,13 @@ class BenchOptions(Checked):
     ] = None
     frames: Annotated[
         int | None,
-        tyro.conf.arg(metavar="N"),
+        tyro.conf.arg(metavar="N", help_behavior_hint=default_hint),
         Range(2, 1e6),
         Doc("Frames of each measurement; more are steadier. Default: 32 on a CPU, 240 on CUDA."),
     ] = None
     plot: Annotated[
         Path | None,
-        tyro.conf.arg(metavar="OUT.png"),
+        tyro.conf.arg(metavar="OUT.png", help_behavior_hint=default_hint),
         Doc(
             "Also draw time per frame against pixels and against styles: .png, .svg or .pdf. Needs matplotlib: "
             'pip install "streamstyle[bench]".'

@@ -8,7 +8,7 @@ import itertools
 import math
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import av
@@ -16,7 +16,7 @@ from av.codec.hwaccel import HWAccel
 from av.video.frame import VideoFrame
 
 from streamstyle.errors import InputError
-from streamstyle.frames import Checkpoint, Frame, VideoInfo, picture_crc
+from streamstyle.frames import Checkpoint, Faults, Frame, VideoInfo, picture_crc
 from streamstyle.media.hwaccel import choose_device
 from streamstyle.media.images import frames_in, is_folder
 from streamstyle.media.planes import PlaneConverter
@@ -41,12 +41,25 @@ _MISSING_FRAMES_IGNORED = 3
 
 @dataclass
 class _Faults:
-    """What went wrong while reading, to be told once at the end."""
+    """What went wrong while reading, to be told once at the end; before is what an earlier reading met."""
 
     undecodable: list[str] = field(default_factory=list)
     repaired_pts: int = 0
     declared: int | None = None
     declared_end_pts: int = 0
+    before: Faults = field(default_factory=Faults)
+
+    def go_on(self, before: Faults, converter: PlaneConverter) -> None:
+        """Count on from an earlier reading; what was read to meet its last frame again is in its count."""
+        self.before, self.repaired_pts = before, before.repaired_pts
+        self.undecodable.clear()
+        converter.other_sizes.clear()
+        converter.other_sizes.update({(width, height): count for width, height, count in before.other_sizes})
+
+    def so_far(self, frames: int, converter: PlaneConverter) -> Faults:
+        """All of it, by the time so many frames were given."""
+        sizes = tuple((*size, count) for size, count in converter.other_sizes.items())
+        return Faults(frames, self.before.undecodable + len(self.undecodable), self.repaired_pts, sizes)
 
 
 def decode(
@@ -71,7 +84,7 @@ def decode(
         threads: decoder threads; 0 lets FFmpeg choose.
         hwaccel: off, auto or a device's name, as choose_device takes it. From the first packet that a device does
             not decode on, the film is decoded in software.
-        warn: told in one line each, after the last frame, what was skipped, repaired or fitted.
+        warn: told in one line each, after the last frame, what was skipped, repaired or fitted, also before `after`.
 
     Yields:
         Frame: pts in ticks of info.time_base as in the file, strictly increasing. A film in 8-bit 4:2:0 gives
@@ -86,7 +99,7 @@ def decode(
     """
     first, end = _window(info, start_s, duration_s)
     converter, faults = PlaneConverter(info, size), _Faults()
-    count, last = 0, info.start_pts
+    count, last = 0 if after is None else after.faults.frames, info.start_pts
     if after is None:
         read = functools.partial(_frames_from, info, first, threads, faults)
     else:
@@ -101,13 +114,14 @@ def decode(
                 break
             picture = converter.convert(frame, pts)
             del frame  # PyAV frames form reference cycles: one held over the yield would keep its buffer
-            yield picture
             count, last = count + 1, pts
+            yield replace(picture, faults=faults.so_far(count, converter))
     if not count and after is None:
         _refuse_empty(info, start_s, duration_s, last)
     if warn is not None:
-        whole_film = first is None and end is None and after is None
-        for line in _warnings(faults, converter, _shortage(info, faults, count, last) if whole_film else None):
+        whole_film = first is None and end is None
+        shortage = _shortage(info, faults, count, last) if whole_film else None
+        for line in _warnings(faults.so_far(count, converter), shortage):
             warn(line)
 
 
@@ -242,6 +256,7 @@ def _frames_after(
                 if seek_to is not None and faults.repaired_pts:
                     break  # times that are made up here depend on where the reading began
                 del frame, opening
+                faults.go_on(after.faults, converter)
                 yield from frames
                 return
     raise InputError(f"{info.path}: does not decode as it did before it was stopped; start over with --no-resume")
@@ -303,13 +318,14 @@ def _shortage(info: VideoInfo, faults: _Faults, count: int, last_pts: int) -> st
     return f"input is truncated: {count} of {faults.declared} declared frames could be decoded"
 
 
-def _warnings(faults: _Faults, converter: PlaneConverter, shortage: str | None) -> Iterator[str]:
+def _warnings(faults: Faults, shortage: str | None) -> Iterator[str]:
     if faults.undecodable:
-        yield f"{len(faults.undecodable)} packets could not be decoded and were left out"
+        yield f"{faults.undecodable} packets could not be decoded and were left out"
     if shortage is not None:
         yield shortage
     if faults.repaired_pts:
         yield f"{faults.repaired_pts} frames had no timestamp or one out of order; it was repaired"
-    if converter.other_sizes:
-        sizes = ", ".join(f"{width}x{height}" for width, height in converter.other_sizes)
-        yield f"{converter.other_sizes.total()} frames had another size ({sizes}) and were fitted"
+    if faults.other_sizes:
+        sizes = ", ".join(f"{width}x{height}" for width, height, _ in faults.other_sizes)
+        total = sum(count for *_, count in faults.other_sizes)
+        yield f"{total} frames had another size ({sizes}) and were fitted"

@@ -32,7 +32,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from streamstyle.errors import OutputError
-from streamstyle.frames import Checkpoint
+from streamstyle.frames import Checkpoint, Faults
 from streamstyle.media.images import fingerprint_of_folder, is_folder
 
 Say = Callable[[str], None]
@@ -155,7 +155,8 @@ class WorkFolder:
         if checkpoint is not None:
             write_state(self._state(segment.number), checkpoint.state)
             _sync(self._state(segment.number))
-            line["checkpoint"] = {"pts": checkpoint.pts, "crc": checkpoint.crc}
+            faults = dataclasses.asdict(checkpoint.faults)
+            line["checkpoint"] = {"pts": checkpoint.pts, "crc": checkpoint.crc, "faults": faults}
         _sync(self.path)
         self._append(line)
         self.segments.append(segment)
@@ -235,7 +236,7 @@ class WorkFolder:
         whole = all(_size(self.file(segment.number)) == segment.size_bytes for segment in found)
         try:
             checkpoint = self._read_checkpoint(lines, found[-1]) if found else None
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             whole = False
         if not whole:
             self._say(f"{self.path}: starting afresh, for a part of it is missing or damaged")
@@ -248,7 +249,9 @@ class WorkFolder:
 
     def _read_checkpoint(self, lines: list[dict[str, Any]], last: Segment) -> Checkpoint:
         (said,) = (line["checkpoint"] for line in lines if line.get("segment", {}).get("number") == last.number)
-        return Checkpoint(said["pts"], said["crc"], read_state(self._state(last.number)))
+        sizes = tuple((width, height, count) for width, height, count in said["faults"]["other_sizes"])
+        faults = Faults(**{**said["faults"], "other_sizes": sizes})
+        return Checkpoint(said["pts"], said["crc"], read_state(self._state(last.number)), faults)
 
     def _tidy(self, lines: list[dict[str, Any]], found: list[Segment]) -> None:
         """Remove what counts for nothing: a half-written segment or state, a torn last line."""

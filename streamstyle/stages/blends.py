@@ -25,11 +25,11 @@ Affine = tuple[tuple[Tensor, Tensor], ...]
 
 def blend_table(styles: Sequence[Affine]) -> Affine:
     """The table of K styles and of their blends in pairs, [K * K * LEVELS, C] a layer; see :func:`blend_index`."""
-    first = torch.linspace(0.5, 1.0, LEVELS).view(1, 1, LEVELS, 1)
+    like = styles[0][0][0]  # made on its device: a copy from the host would be waited for
+    weight = torch.linspace(0.5, 1.0, LEVELS, dtype=like.dtype, device=like.device).view(1, 1, LEVELS, 1)
     table = []
     for layer in range(len(LAYERS)):
         scale, shift = (torch.stack([style[layer][part] for style in styles]) for part in (0, 1))
-        weight = first.to(scale)
         table.append(
             tuple((weight * x[:, None, None] + (1 - weight) * x[None, :, None]).flatten(0, 2) for x in (scale, shift))
         )

@@ -14,6 +14,8 @@ full range with repeated chroma only, so it is not used.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -68,7 +70,15 @@ def yuv_to_rgb(
     return _yuv_to_rgb_ref(planes, color, depth).to(dtype)
 
 
-def rgb_to_yuv(rgb: Tensor, color: ColorTags, *, subsample: bool, depth: int = 8, impl: str = "auto") -> Planes:
+def rgb_to_yuv(
+    rgb: Tensor,
+    color: ColorTags,
+    *,
+    subsample: bool,
+    depth: int = 8,
+    out: Planes | None = None,
+    impl: str = "auto",
+) -> Planes:
     """Convert RGB to planes.
 
     Args:
@@ -77,13 +87,15 @@ def rgb_to_yuv(rgb: Tensor, color: ColorTags, *, subsample: bool, depth: int = 8
         color: matrix and range wanted.
         subsample: True for 4:2:0, H and W even; False for 4:4:4.
         depth: bits of a sample, 8 or 10 (0..1023).
+        out: planes of the shapes returned, any strides, to write to; None makes them.
         impl: "auto" (the kernels on CUDA, else torch), "ref" or "cuda".
 
     Returns:
         y [N, H, W], u and v [N, H/2, W/2] or [N, H, W], uint8 (depth 10: uint16), rounded to nearest.
 
     Raises:
-        ShapeError: rgb is not floating [N, 3, H, W], an odd size is to be subsampled, or there is no such depth.
+        ShapeError: rgb is not floating [N, 3, H, W], an odd size is to be subsampled, out does not fit, or there is no
+            such depth.
 
     Cost: one launch, as many bytes as the other way; no synchronisation.
     """
@@ -95,8 +107,19 @@ def rgb_to_yuv(rgb: Tensor, color: ColorTags, *, subsample: bool, depth: int = 8
     if chosen(impl, rgb):
         held = rgb if rgb.dtype in SCALARS else rgb.float()
         held = held.contiguous(memory_format=torch.channels_last)
-        return _rgb_to_yuv_cuda(held, color, subsample, depth)
-    return _rgb_to_yuv_ref(rgb, color, subsample, depth)
+        return filled(out, _rgb_to_yuv_cuda(held, color, subsample, depth))
+    return _rgb_to_yuv_ref(rgb, color, subsample, depth, out)
+
+
+def filled(out: Planes | None, planes: Planes) -> Planes:
+    """out, with the planes copied into it, where there is an out; else the planes."""
+    if out is None:
+        return planes
+    for target, plane in zip(out, planes, strict=True):
+        if target.shape != plane.shape:
+            raise ShapeError(f"out must hold planes {[*plane.shape]}, got {[*target.shape]}")
+        target.copy_(plane)
+    return out
 
 
 def _sample_type(depth: int) -> torch.dtype:
@@ -149,7 +172,7 @@ def _yuv_to_rgb_ref(planes: Planes, color: ColorTags, depth: int) -> Tensor:
     return rgb.clamp_(0, 1)
 
 
-def _rgb_to_yuv_ref(rgb: Tensor, color: ColorTags, subsample: bool, depth: int) -> Planes:
+def _rgb_to_yuv_ref(rgb: Tensor, color: ColorTags, subsample: bool, depth: int, out: Planes | None) -> Planes:
     weight_red, weight_blue = LUMA_WEIGHTS[color.matrix]
     low, luma_range, chroma_range = _levels(color.full_range, depth)
     top, middle = 2**depth - 1, 1 << (depth - 1)
@@ -159,10 +182,12 @@ def _rgb_to_yuv_ref(rgb: Tensor, color: ColorTags, subsample: bool, depth: int) 
     cr = (red - luma).mul_(chroma_range / (2 * (1 - weight_red)))
     if subsample:
         cb, cr = _subsample(cb), _subsample(cr)
-    held = _sample_type(depth)
-    y = luma.mul_(luma_range).add_(low + 0.5).clamp_(0, top).to(held)
-    u, v = (x.add_(middle + 0.5).clamp_(0, top).to(held) for x in (cb, cr))
-    return y, u, v
+    luma.mul_(luma_range).add_(low + 0.5)
+    y, u, v = (x.clamp_(0, top) for x in (luma, cb.add_(middle + 0.5), cr.add_(middle + 0.5)))
+    if out is None:
+        held = _sample_type(depth)
+        out = y.new_empty(y.shape, dtype=held), u.new_empty(u.shape, dtype=held), v.new_empty(v.shape, dtype=held)
+    return filled(out, (y, u, v))
 
 
 def _upsample(chroma: Tensor, height: int, width: int) -> Tensor:
@@ -221,12 +246,12 @@ def _defines(dtype: torch.dtype, depth: int) -> dict[str, str]:
     return {"SCALAR": SCALARS[dtype], "SAMPLE": "u8" if depth == 8 else "u16"}
 
 
-def blend_planes_(planes: Planes, original: Planes, share: Tensor) -> None:
+def blend_planes_(planes: Sequence[Tensor], original: Sequence[Tensor], share: Tensor) -> None:
     """Lay painted planes over the original, in place: planes = original + share * (planes - original).
 
     Args:
-        planes: painted y, u, v, uint8, overwritten.
-        original: y, u, v of the same shapes, uint8.
+        planes: painted planes, uint8, each of share's size or halved, overwritten.
+        original: planes of the same shapes, uint8.
         share: [N, H, W] float, 0 (original, kept byte for byte) .. 1 (painted).
 
     Cost: no synchronisation.

@@ -22,7 +22,7 @@ from streamstyle.errors import ShapeError
 from streamstyle.frames import ColorTags
 from streamstyle.gpu.kernels import SCALARS, chosen, launch
 from streamstyle.gpu.transfer import Planes
-from streamstyle.stages.color import LUMA_WEIGHTS, blend_planes_, rgb_to_yuv
+from streamstyle.stages.color import LUMA_WEIGHTS, blend_planes_, filled, rgb_to_yuv
 
 STEM = "stylize_regions"
 
@@ -35,6 +35,7 @@ def composite(
     chroma_strength: Tensor | None = None,
     *,
     subsample: bool,
+    out: Planes | None = None,
     impl: str = "auto",
 ) -> Planes:
     """Convert a painting to planes and lay it over the original.
@@ -47,6 +48,7 @@ def composite(
         strength: [N, H, W] floating, 0 (original) .. 1 (painted); None paints all.
         chroma_strength: the same for chroma; None is strength.
         subsample: True for 4:2:0, H and W even; False for 4:4:4.
+        out: planes of the shapes returned, any strides, to write to; None makes them.
         impl: "auto" (the kernels on CUDA, else torch), "ref" or "cuda".
 
     Returns:
@@ -64,8 +66,8 @@ def composite(
     chroma_strength = strength if chroma_strength is None else chroma_strength
     _check(rgb, original, strength, chroma_strength, subsample)
     if not chosen(impl, rgb):
-        return _composite_ref(rgb, original, color, strength, chroma_strength, subsample)
-    return _composite_cuda(rgb, original, color, strength, chroma_strength, subsample)
+        return _composite_ref(rgb, original, color, strength, chroma_strength, subsample, out)
+    return filled(out, _composite_cuda(rgb, original, color, strength, chroma_strength, subsample))
 
 
 def _check(
@@ -104,17 +106,13 @@ def _composite_ref(
     strength: Tensor | None,
     chroma_strength: Tensor | None,
     subsample: bool,
+    out: Planes | None,
 ) -> Planes:
-    planes = rgb_to_yuv(rgb, color, subsample=subsample, impl="ref")
-    if strength is None or chroma_strength is None or original is None:
-        return planes
-    if chroma_strength is strength:
-        blend_planes_(planes, original, strength)
-        return planes
-    luma = planes[0].clone()
-    blend_planes_(planes, original, chroma_strength)
-    blend_planes_((luma, planes[1].clone(), planes[2].clone()), original, strength)
-    return luma, planes[1], planes[2]
+    planes = rgb_to_yuv(rgb, color, subsample=subsample, out=out, impl="ref")
+    if strength is not None and chroma_strength is not None and original is not None:
+        blend_planes_(planes[:1], original[:1], strength)
+        blend_planes_(planes[1:], original[1:], chroma_strength)
+    return planes
 
 
 def _composite_cuda(

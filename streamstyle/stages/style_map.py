@@ -68,10 +68,15 @@ def style_map(
 
 
 def _gaussian(masks: Tensor, sigma: float) -> Tensor:
-    from kornia.filters import gaussian_blur2d  # here, because importing kornia takes most of a second
+    from kornia.filters import filter2d_separable  # here, because importing kornia takes most of a second
 
     radius = min(round(3 * sigma), min(masks.shape[2:]) - 1)
-    return masks if radius < 1 else gaussian_blur2d(masks, 2 * radius + 1, (sigma, sigma), border_type="reflect")
+    if radius < 1:
+        return masks
+    # Made on the device: kornia's gaussian_blur2d brings sigma from the host, and waits for it.
+    curve = torch.arange(-radius, radius + 1, dtype=masks.dtype, device=masks.device).square_().mul_(-0.5 / sigma**2)
+    curve = (curve.exp_() / curve.sum()).view(1, -1)
+    return filter2d_separable(masks, curve, curve, border_type="reflect")
 
 
 def _strongest_two(

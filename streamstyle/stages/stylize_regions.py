@@ -112,11 +112,10 @@ class RegionStylizer:
         affine: list[tuple[Tensor, Tensor]] = []
 
         def measure(i: int, y: Tensor) -> tuple[Tensor, Tensor]:
-            channels = LAYERS[i].channels
             # An upsampling layer's four phases are channels here, and pixels of one channel to the norm.
-            variance, mean = torch.var_mean(
-                y.float().reshape(-1, y.shape[-1] // channels, channels), (0, 1), correction=0
-            )
+            pixels = y.float().reshape(-1, LAYERS[i].channels)
+            mean = pixels.mean(0)
+            variance = (pixels - mean).square_().mean(0)  # torch.var_mean takes four times as long on a CPU
             # A flat reference (black, a fade) has no contrast to normalise, only rounding to blow up: paint it flat.
             scale = torch.where(variance > FLAT_VARIANCE, self._gamma[i][style] * torch.rsqrt(variance + EPSILON), 0.0)
             affine.append((scale, self._beta[i][style] - mean * scale))

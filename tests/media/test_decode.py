@@ -11,7 +11,7 @@ import pytest
 from clips import VIDEOS, audio_packets, data, draw, make_clip, video_times
 
 from streamstyle.errors import InputError
-from streamstyle.frames import Frame, VideoInfo
+from streamstyle.frames import Checkpoint, Frame, VideoInfo, picture_crc
 from streamstyle.media.decode import decode, frame_at
 from streamstyle.media.planes import scaled_size
 from streamstyle.media.probe import probe
@@ -258,9 +258,10 @@ def _open_files(folder: Path) -> int:
     return sum(str(folder) in str(link.readlink()) for link in descriptors.iterdir() if link.is_symlink())
 
 
-def test_a_cut_file_is_told(tmp_path: Path) -> None:
-    path = make_clip(tmp_path / "a.mp4", frames=60, audio=False)
-    whole = tmp_path / "fast.mp4"
+def _cut(folder: Path) -> Path:
+    """60 frames declared, and something over half of them there."""
+    path = make_clip(folder / "a.mp4", frames=60, audio=False)
+    whole = folder / "fast.mp4"
     with av.open(str(path)) as source, av.open(str(whole), "w", options={"movflags": "+faststart"}) as copy:
         track = copy.add_stream_from_template(source.streams.video[0])
         for packet in source.demux(video=0):
@@ -268,8 +269,12 @@ def test_a_cut_file_is_told(tmp_path: Path) -> None:
                 packet.stream = track
                 copy.mux(packet)
     whole.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
+    return whole
+
+
+def test_a_cut_file_is_told(tmp_path: Path) -> None:
     warnings: list[str] = []
-    count = sum(1 for _ in decode(probe(whole), warn=warnings.append))
+    count = sum(1 for _ in decode(probe(_cut(tmp_path)), warn=warnings.append))
     assert 0 < count < 57
     assert f"input is truncated: {count} of 60 declared frames could be decoded" in warnings
 
@@ -278,6 +283,26 @@ def test_undecodable_packets_are_counted() -> None:
     warnings: list[str] = []
     assert sum(1 for _ in decode(probe(data("videos/decord/corrupted.mp4")), warn=warnings.append)) == 49
     assert warnings == ["1 packets could not be decoded and were left out"]
+
+
+@pytest.mark.parametrize("film", ["cut", "corrupted", "sizes"])
+def test_who_goes_on_is_told_of_all_that_the_first_reader_met(tmp_path: Path, film: str) -> None:
+    if film == "corrupted":
+        path = data("videos/decord/corrupted.mp4")
+    elif film == "sizes":
+        path = _two_sizes(tmp_path / "a.mkv", (64, 48), (48, 64), (64, 48))
+    else:
+        path = _cut(tmp_path)
+    info, said = probe(path), list[str]()
+    frames = list(decode(info, warn=said.append))
+    for i in range(0, len(frames), max(1, len(frames) // 7)):
+        frame, again = frames[i], list[str]()
+        after = Checkpoint(frame.pts, picture_crc(frame.y, frame.u, frame.v), {}, frame.faults)
+        rest = list(decode(info, after=after, warn=again.append))
+        assert [later.pts for later in rest] == [later.pts for later in frames[i + 1 :]]
+        assert again == said
+        assert [later.faults for later in rest] == [later.faults for later in frames[i + 1 :]]
+    assert said
 
 
 def test_a_whole_film_gives_no_warning(tmp_path: Path) -> None:

@@ -3,22 +3,25 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Generator, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import av
 import numpy as np
 import pytest
+from av.video.frame import VideoFrame
 from clips import audio_packets, data, make_clip, video_times
 
 from streamstyle.config import OutputOptions
 from streamstyle.errors import InputError, OutputError, ShapeError
 from streamstyle.flow import prefetch, rebatch
-from streamstyle.frames import ColorTags, Frame, FrameBatch, VideoInfo, output_chroma
+from streamstyle.frames import ColorTags, Frame, FrameBatch, VideoInfo, output_chroma, packed_bytes, packed_planes
 from streamstyle.media.audio import AudioSource
 from streamstyle.media.decode import decode
-from streamstyle.media.encode import EncodeResult, check_output, encode
+from streamstyle.media.encode import EncodeResult, _SegmentWriter, check_output, encode
 from streamstyle.media.planes import scaled_size
 from streamstyle.media.probe import probe
 
@@ -94,6 +97,71 @@ def test_sizes(tmp_path: Path, size: tuple[int, int], suffix: str) -> None:
     for ours, theirs in zip(decode(info), _made(*size, range(5)), strict=True):
         assert np.abs(ours.y.astype(int) - theirs.y).max() < 8
         assert (int(ours.u.mean()), int(ours.v.mean())) == (pytest.approx(90, abs=2), pytest.approx(160, abs=2))
+
+
+def _packed(frames: Iterable[Frame], size: int = 4) -> Iterator[FrameBatch]:
+    """Batches with each frame's planes one after another, as a painter gives them."""
+    for batch in _batches(frames, size):
+        height, width = batch.y.shape[1:]
+        subsample = batch.u.shape != batch.y.shape
+        packed = np.empty((len(batch), packed_bytes(height, width, subsample=subsample)), np.uint8)
+        views = packed_planes(packed, height, width, subsample=subsample)
+        for view, plane in zip(views, (batch.y, batch.u, batch.v), strict=True):
+            view[...] = plane
+        yield FrameBatch(*views, batch.pts, batch.index, packed=packed)
+
+
+@pytest.mark.parametrize("size", [(128, 96), (130, 100), (128, 98), (127, 96), (75, 67)])
+@pytest.mark.parametrize("codec", ["h264", "hevc", "av1", "prores"])
+def test_packed_batches_make_the_same_film(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    size: tuple[int, int],
+    codec: Literal["h264", "hevc", "av1", "prores"],
+) -> None:
+    if codec == "av1" and size[0] % 2:
+        pytest.skip("av1 holds no odd size")
+    copied: list[int] = []
+    copy = _SegmentWriter._filled
+    monkeypatch.setattr(_SegmentWriter, "_filled", lambda *args: copied.append(args[2]) or copy(*args))
+    options, films = OutputOptions(preset="ultrafast", codec=codec, encoder="software"), []
+    for name, batches in (("a.mkv", _batches(_made(*size, range(9)))), ("b.mkv", _packed(_made(*size, range(9))))):
+        copied.clear()
+        encode(batches, tmp_path / name, _info(*size), options, size=size)
+        films.append([(f.pts, f.y.tobytes(), f.u.tobytes(), f.v.tobytes()) for f in decode(probe(tmp_path / name))])
+    assert films[0] == films[1]
+    assert len(films[1]) == 9
+    laid_over = size[0] % 2 == 0 and size[1] % 4 == 0 and codec != "prores"
+    assert len(copied) == (0 if laid_over else 9)
+
+
+def test_memory_that_an_encoder_waits_for_is_kept_and_then_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An encoder that holds on to every frame until it is drained reads what it was given, though the batches went."""
+    waiting: list[VideoFrame] = []
+    memory: list[weakref.ref[np.ndarray]] = []
+    mux = _SegmentWriter._mux
+
+    def late(writer: _SegmentWriter, frame: VideoFrame | None) -> None:
+        if frame is not None:
+            waiting.append(frame)
+            return
+        while waiting:
+            mux(writer, waiting.pop(0))
+        mux(writer, None)
+
+    def watched() -> Iterator[FrameBatch]:
+        for batch in _packed(_made(64, 48, range(40)), 3):
+            assert batch.packed is not None
+            memory.append(weakref.ref(batch.packed))
+            yield batch
+
+    monkeypatch.setattr(_SegmentWriter, "_mux", late)
+    encode(watched(), tmp_path / "out.mp4", _info(), OutputOptions(preset="slow", crf=1), size=(64, 48))
+    for ours, theirs in zip(decode(probe(tmp_path / "out.mp4")), _made(64, 48, range(40)), strict=True):
+        assert np.abs(ours.y.astype(int) - theirs.y).max() < 8
+    assert [batch() for batch in memory] == [None] * 14
 
 
 def test_halved_chroma_of_odd_size_is_widened(tmp_path: Path) -> None:
@@ -243,7 +311,7 @@ def test_check_output(tmp_path: Path) -> None:
         ("folder.mp4", True, "is a folder"),
         ("none/out.mp4", False, "does not exist; make it first"),
         ("out.avi", False, "cannot write '.avi' files; end the name in one of .mp4, .m4v, .mov, .mkv"),
-        ("out", False, "cannot write '' files"),
+        ("out", False, "cannot write a file without an ending"),
     ]:
         with pytest.raises(OutputError) as caught:
             check_output(source, tmp_path / name, overwrite)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from streamstyle.errors import OutputError
-from streamstyle.frames import Checkpoint
+from streamstyle.frames import Checkpoint, Faults
 from streamstyle.media import segments
 from streamstyle.media.segments import Segment, WorkFolder, changes, fingerprint, parts_folder, read_state, write_state
 
@@ -44,7 +44,8 @@ def fill(folder: WorkFolder, count: int, state: dict[str, Any] = STATE) -> None:
     for number in range(len(folder.segments), len(folder.segments) + count):
         folder.file(number).write_bytes(b"pictures" * (number + 1))
         segment = Segment(number, 4, 40 * number, 40 * number + 30, 8 * (number + 1))
-        folder.add(segment, Checkpoint(40 * number + 30, number, state))
+        faults = Faults(4 * number, number, 2, ((64, 48, number),))
+        folder.add(segment, Checkpoint(40 * number + 30, number, state, faults))
 
 
 @contextlib.contextmanager
@@ -87,6 +88,7 @@ def test_segments_and_the_last_state_are_taken_over(tmp_path: Path) -> None:
         assert folder.checkpoint is not None
         assert (folder.checkpoint.pts, folder.checkpoint.crc) == (110, 2)
         assert alike(folder.checkpoint.state, STATE)
+        assert folder.checkpoint.faults == Faults(8, 2, 2, ((64, 48, 2),))
         assert not folder.complete
     assert said == [f"{parts_folder(target)}: going on after frame 12"]
     assert not parts_folder(target).exists()

@@ -165,6 +165,23 @@ def test_regions_are_numbered_in_raster_order(way, grain, connectivity):
         assert count == regions
 
 
+@pytest.mark.parametrize("connectivity", [4, 8])
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_raster_order_does_not_depend_on_opencvs_threads(connectivity, threads):
+    """They label stripes of a large frame and join them; the wide grain makes regions that cross every stripe."""
+    before = cv2.getNumThreads()
+    masks = [oracles.random_mask(np.random.default_rng(g), 600, 801, 0.5, g) for g in (1, 6)]
+    try:
+        cv2.setNumThreads(threads)
+        ids, counts = label_regions(torch.from_numpy(np.stack(masks)), connectivity=connectivity)
+    finally:
+        cv2.setNumThreads(before)
+    for frame, mask, count in zip(ids.numpy(), masks, counts.tolist(), strict=True):
+        expected, regions = oracles.dense(oracles.components(mask, connectivity))
+        np.testing.assert_array_equal(frame, expected)
+        assert count == regions
+
+
 @pytest.mark.parametrize("count", [1, 2, 65536, 65537])
 def test_a_table_is_looked_up_whatever_its_length(count):
     table = np.random.default_rng(0).integers(-9, 9, count).astype(np.int32)

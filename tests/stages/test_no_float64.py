@@ -1,4 +1,5 @@
-"""No reference makes a float64 tensor: some devices, MPS among them, have none.
+"""No reference makes a float64 tensor, for some devices, MPS among them, have none; and none brings one from the host
+or asks for a number, for that would be to wait for the device.
 
 Run on a CPU, and on torch's meta device, which has shapes and types but no numbers: there a reference takes the way it
 takes on any device that is not a CPU.
@@ -29,6 +30,7 @@ from streamstyle.stages.grow_regions import grow_regions
 from streamstyle.stages.label_overlap import best_matches, consecutive_overlaps, label_overlap
 from streamstyle.stages.optical_flow import occlusion, optical_flow
 from streamstyle.stages.otsu_threshold import exact_thresholds, local_thresholds, otsu_threshold
+from streamstyle.stages.region_hierarchy import region_hierarchy
 from streamstyle.stages.region_stats import (
     _fill_holes_ref,
     fill_holes,
@@ -49,6 +51,17 @@ class NoFloat64(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(out):
             assert not (isinstance(leaf, torch.Tensor) and leaf.dtype == torch.float64), f"{func} made float64"
+        return out
+
+
+class NoWaiting(TorchDispatchMode):
+    """Fails where a tensor of the host goes to the device, or a number of the device's to the host."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        given = {leaf.device.type for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)}
+        made = {leaf.device.type for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)}
+        assert not ("cpu" in given and "meta" in given | made), f"{func} waits for a copy"
         return out
 
 
@@ -108,6 +121,7 @@ CALLS: dict[str, Callable[[Given], Any]] = {
     "otsu_threshold": lambda g: otsu_threshold(g.edges, method="global", share=0.9, impl="ref"),
     "otsu_threshold, local": lambda g: otsu_threshold(g.edges, method="local", share=0.9, impl="ref"),
     "region_areas": lambda g: region_areas(g.ids, 7, impl="ref"),
+    "region_hierarchy": lambda g: region_hierarchy(g.edges, impl="ref"),
     "region_stats": lambda g: region_stats(g.ids, 7, g.colors, impl="ref"),
     "resize_planes": lambda g: resize_planes(g.edges, (31, 47), impl="ref"),
     "resize_planes, larger": lambda g: resize_planes(g.edges, (99, 120), impl="ref"),
@@ -117,7 +131,7 @@ CALLS: dict[str, Callable[[Given], Any]] = {
     "yuv_to_rgb": lambda g: yuv_to_rgb(g.planes, TAGS, impl="ref"),
     "yuv_to_rgb, 10 bits": lambda g: yuv_to_rgb(g.deep, TAGS, depth=10, impl="ref"),
 }
-READ_NUMBERS = {"connected_components", "label_regions", "fill_holes"}
+READ_NUMBERS = {"connected_components", "label_regions", "fill_holes", "region_hierarchy"}
 """Run until nothing changes, so not without numbers; they ask only one thing of the device's name (see fill_holes)."""
 
 
@@ -129,6 +143,28 @@ def test_a_reference_needs_no_float64(name, device):
     given = Given(device)
     with NoFloat64():
         CALLS[name](given)
+
+
+@pytest.mark.parametrize("name", sorted(CALLS.keys() - READ_NUMBERS - {"RegionStylizer"}))
+def test_a_reference_waits_for_nothing(name):
+    given = Given("meta")
+    with NoWaiting():
+        CALLS[name](given)
+
+
+def test_renewing_the_statistics_waits_for_nothing():
+    given = Given("meta")
+    net = RegionStylizer(StyleNet(), given.device, torch.float32, impl="ref")
+    with NoWaiting():
+        blend_table([net.record(given.rgb[:1], style) for style in (0, 1, 25)])
+
+
+def test_waiting_is_seen():
+    on_device = torch.zeros(2, device="meta")
+    with pytest.raises(AssertionError, match="waits for a copy"), NoWaiting():
+        torch.zeros(2).to(on_device)
+    with pytest.raises(RuntimeError, match="cannot be called on meta tensors"), NoWaiting():
+        on_device.sum().item()
 
 
 def test_every_stage_with_a_reference_is_here():

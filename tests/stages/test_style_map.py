@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from streamstyle.errors import ShapeError
-from streamstyle.stages.style_map import style_map
+from streamstyle.stages.style_map import _gaussian, style_map
 from tests import oracles
 
 IMPLS = ["auto", "ref"]
@@ -144,3 +144,13 @@ def test_another_shape_or_type_is_refused_and_shown(looks):
     with pytest.raises(ShapeError) as error:
         style_map(looks, 2, (8, 8), 6.0)
     assert f"{looks.dtype} {list(looks.shape)}" in str(error.value)
+
+
+@pytest.mark.parametrize("sigma", [0.8, 2.4, 7.0])
+def test_the_blur_is_kornias(sigma):
+    from kornia.filters import gaussian_blur2d
+
+    masks = (patches(4)[:, None] == torch.arange(4).view(1, 4, 1, 1)).float()
+    window = 2 * min(round(3 * sigma), 39) + 1
+    expected = gaussian_blur2d(masks, window, (sigma, sigma), border_type="reflect")
+    torch.testing.assert_close(_gaussian(masks, sigma), expected, atol=2e-6, rtol=0)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from streamstyle.errors import ShapeError
-from streamstyle.frames import ColorTags
+from streamstyle.frames import ColorTags, packed_bytes, packed_planes
 from streamstyle.gpu import kernels
 from streamstyle.nets.stylenet import LAYERS, STYLES, StyleNet
 from streamstyle.stages.composite import composite
@@ -583,6 +583,22 @@ def test_where_nothing_is_painted_every_byte_is_the_originals(way, subsample):
     assert torch.equal(kept_colors[0], both[0])
     for k in (1, 2):
         assert torch.equal(kept_colors[k], planes[k])
+
+
+@pytest.mark.parametrize("subsample", [True, False], ids=["420", "444"])
+@pytest.mark.parametrize("shared", [True, False], ids=["shares", "painted"])
+def test_composite_into_memory_that_is_given(way, subsample, shared):
+    """Planes one after another, as an encoder takes them."""
+    rgb, planes, *shares = layers_of(3, (8, 12), subsample, way.device)
+    rest = (planes, TAGS[0], *shares) if shared else (None, TAGS[0])
+    expected = composite(rgb, *rest, subsample=subsample, impl=way.impl)
+    packed = rgb.new_full((3, packed_bytes(8, 12, subsample=subsample)), 7, dtype=torch.uint8)
+    out = packed_planes(packed, 8, 12, subsample=subsample)
+    found = composite(rgb, *rest, subsample=subsample, out=out, impl=way.impl)
+    assert torch.equal(torch.cat([plane.flatten(1) for plane in expected], 1), packed)
+    assert all(plane is given for plane, given in zip(found, out, strict=True))
+    with pytest.raises(ShapeError, match=r"out must hold planes \[3, 8, 12\], got \[2, 8, 12\]"):
+        composite(rgb, *rest, subsample=subsample, out=tuple(plane[:2] for plane in out), impl=way.impl)
 
 
 def test_composite_takes_any_layout_and_leaves_its_input(way):

@@ -1,0 +1,255 @@
+"""How well edges and the hierarchy's contours agree with people: BSDS500's boundary benchmark.
+
+    python benchmarks/eval_boundaries.py --images 25
+
+Each contour map is thresholded, thinned, and matched with each person's boundaries, one pixel to one pixel at most
+0.0075 of the diagonal away. ODS is the best F over thresholds common to all pictures, OIS with the best of each
+picture. Covering is the overlap of the people's segments with the regions of a cut: only regions have it.
+
+Two warnings. The published HED weights were most likely trained on the very pictures used here, BSDS train and val: the
+table compares ways to use HED with each other and does not score HED. And pixels are matched nearest pairs first, where
+the original solves an assignment problem: as many or a few less are matched.
+
+Needs the pictures: data/bsds beside the repository's parent's shared/, or STREAMSTYLE_DATA.
+
+Source: Martin, Fowlkes and Malik 2004 (benchmark); Arbelaez et al. 2011 (ODS, OIS, covering); Dollar and Zitnick 2015
+(non-maximum suppression across the edge, with directions of the edge map itself).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from common import figure, machine, save
+from scipy.io import loadmat
+from skimage.morphology import thin
+
+from streamstyle.nets.hed import HED
+from streamstyle.stages.region_hierarchy import FULL, NEVER, RegionHierarchy, cut, region_hierarchy
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = Path(os.environ.get("STREAMSTYLE_DATA", ROOT.parent / "shared" / "data")) / "bsds"
+SHARE_OF_DIAGONAL = 0.0075
+HED_MARGIN_PX = 16
+SIDES = ("1", "2", "3", "4", "5", "fuse")
+SOURCES = ("2", "3", "fuse")
+"""Sides the hierarchy is built on."""
+
+
+@dataclass
+class Tally:
+    """Pixels of one picture, for each threshold: predicted, of them matched, drawn by people, of them matched."""
+
+    rows: list[tuple[int, int, int, int]] = field(default_factory=list)
+    coverings: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture and what people drew in it: boundaries and segments, one each."""
+
+    rgb: np.ndarray
+    boundaries: list[np.ndarray]
+    segments: list[np.ndarray]
+
+
+def pictures(count: int) -> Iterator[Picture]:
+    """The first pictures of BSDS500 val."""
+    for path in sorted((DATA / "images" / "val").glob("*.jpg"))[:count]:
+        people = loadmat(DATA / "groundTruth" / "val" / f"{path.stem}.mat")["groundTruth"][0]
+        yield Picture(
+            cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB),
+            [person["Boundaries"][0, 0].astype(bool) for person in people],
+            [person["Segmentation"][0, 0].astype(np.int64) for person in people],
+        )
+
+
+def hed_edges(net: HED, rgb: np.ndarray) -> np.ndarray:
+    """[H, W] float32, 0..1, of a picture that goes on beyond its border."""
+    margin = HED_MARGIN_PX
+    picture = torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 255
+    with torch.inference_mode():
+        edges = net(F.pad(picture, (margin,) * 4, mode="reflect"))[0, margin:-margin, margin:-margin]
+    return edges.numpy()
+
+
+def non_maximum_suppressed(edges: np.ndarray) -> np.ndarray:
+    """Edge strength where it is not below its neighbours across the edge, else 0."""
+    smooth = cv2.GaussianBlur(edges, (0, 0), 1)
+    broad = cv2.GaussianBlur(edges, (0, 0), 2)
+    gradient_y, gradient_x = np.gradient(broad)
+    (yy, xy), xx = np.gradient(gradient_y), np.gradient(gradient_x, axis=1)
+    # Across the edge: where the map is most curved, on its ridge downwards and at its foot upwards.
+    angle = 0.5 * np.arctan2(2 * xy, xx - yy)
+    across_x, across_y = np.cos(angle), np.sin(angle)
+    one = across_x**2 * xx + 2 * across_x * across_y * xy + across_y**2 * yy
+    turned = np.abs(xx + yy - one) > np.abs(one)
+    across_x, across_y = np.where(turned, -across_y, across_x), np.where(turned, across_x, across_y)
+    y, x = np.indices(edges.shape, dtype=np.float32)
+    stays = np.ones(edges.shape, bool)
+    for step in (-1, 1):
+        beside = cv2.remap(
+            smooth,
+            (x + step * across_x).astype(np.float32),
+            (y + step * across_y).astype(np.float32),
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        stays &= smooth * 1.01 >= beside
+    return np.where(stays, smooth, 0)
+
+
+def canny_edges(rgb: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """For each pixel the highest of the thresholds at which Canny, lower limit 0.4 of the upper, draws it."""
+    gray = cv2.GaussianBlur(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), (0, 0), 2)
+    strength = np.zeros(gray.shape, np.float32)
+    for threshold in thresholds:
+        upper = 400 * float(threshold) ** 2  # more of them where most edges are
+        strength[cv2.Canny(gray, 0.4 * upper, upper, L2gradient=True) > 0] = threshold
+    return strength
+
+
+def contour_map(hierarchy: RegionHierarchy) -> np.ndarray:
+    """[H, W] float32, 0..1: the height at which a pixel's region joins that to the right or below, the higher one."""
+    ids, into, at = (part[0].numpy() for part in (hierarchy.ids, hierarchy.into, hierarchy.at))
+    regions = int(hierarchy.regions[0])
+    join = np.zeros((regions + 1, regions + 1), np.int32)
+    members = {region: [region] for region in range(1, regions + 1)}
+    order = [region for region in np.argsort(at[: regions + 1], kind="stable") if at[region] != NEVER]
+    top = np.arange(regions + 1)
+    for region in order:
+        low, high = top[into[region]], region
+        join[np.ix_(members[low], members[high])] = at[region]
+        join[np.ix_(members[high], members[low])] = at[region]
+        top[members[high]] = low
+        members[low] += members.pop(high)
+    heights = np.zeros(ids.shape, np.int32)
+    heights[:, :-1] = join[ids[:, :-1], ids[:, 1:]]
+    heights[:-1] = np.maximum(heights[:-1], join[ids[:-1], ids[1:]])
+    return heights.astype(np.float32) / FULL
+
+
+def matched(predicted: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, int]:
+    """[H, W] bool, which predicted pixels get a drawn partner of their own, and how many that are.
+
+    Nearest pairs first: all pairs that lie the same step apart are taken at once, for no two of them share a pixel.
+    """
+    reach = SHARE_OF_DIAGONAL * float(np.hypot(*drawn.shape))
+    edge = int(reach)
+    free, line = np.pad(drawn, edge).ravel(), drawn.shape[1] + 2 * edge
+    alone = np.flatnonzero(np.pad(predicted, edge))
+    around = range(-edge, edge + 1)
+    steps = [(y, x) for y in around for x in around if y * y + x * x <= reach * reach]
+    for y, x in sorted(steps, key=lambda step: (step[0] ** 2 + step[1] ** 2, step)):
+        beside = alone + (y * line + x)
+        found = free[beside]
+        free[beside[found]] = False
+        alone = alone[~found]
+    hits = predicted.copy()
+    hits[alone // line - edge, alone % line - edge] = False
+    return hits, int(hits.sum())
+
+
+def tallied(contours: np.ndarray, picture: Picture, thresholds: np.ndarray) -> Tally:
+    """Matches of a contour map at each threshold."""
+    tally = Tally()
+    for threshold in thresholds:
+        predicted = thin(contours >= threshold)
+        hits, recalled = np.zeros_like(predicted), 0
+        for drawn in picture.boundaries:
+            these, count = matched(predicted, drawn)
+            hits |= these
+            recalled += count
+        drawn_px = sum(int(drawn.sum()) for drawn in picture.boundaries)
+        tally.rows.append((int(predicted.sum()), int(hits.sum()), drawn_px, recalled))
+    return tally
+
+
+def covering(regions: np.ndarray, picture: Picture) -> float:
+    """Mean over people of the area-weighted best IoU of each segment with a region."""
+    values = []
+    for segments in picture.segments:
+        table = np.zeros((int(segments.max()) + 1, int(regions.max()) + 1), np.int64)
+        np.add.at(table, (segments.ravel(), regions.ravel()), 1)
+        areas = table.sum(1)
+        union = areas[:, None] + table.sum(0)[None] - table
+        values.append(float((areas * (table / np.maximum(union, 1)).max(1)).sum() / areas.sum()))
+    return float(np.mean(values))
+
+
+def f_measure(rows: np.ndarray) -> np.ndarray:
+    """F of [..., 4] counts."""
+    predicted, hits, drawn, recalled = np.moveaxis(rows.astype(float), -1, 0)
+    precision, recall = hits / np.maximum(predicted, 1), recalled / np.maximum(drawn, 1)
+    return 2 * precision * recall / np.maximum(precision + recall, 1e-9)
+
+
+def scores(tallies: list[Tally]) -> dict[str, float]:
+    """ODS and OIS of boundaries, and of coverings where there are any."""
+    counts = np.array([tally.rows for tally in tallies])  # [pictures, thresholds, 4]
+    best = f_measure(counts).argmax(1)
+    found = {
+        "ODS": float(f_measure(counts.sum(0)).max()),
+        "OIS": float(f_measure(counts[np.arange(len(counts)), best].sum(0))),
+    }
+    if tallies[0].coverings:
+        coverings = np.array([tally.coverings for tally in tallies])
+        found |= {"covering, ODS": float(coverings.mean(0).max()), "covering, OIS": float(coverings.max(1).mean())}
+    return found
+
+
+def measure(picture: Picture, nets: dict[str, HED], thresholds: np.ndarray) -> dict[str, Tally]:
+    """Every method on one picture."""
+    tallies = {"Canny, sigma 2": tallied(canny_edges(picture.rgb, thresholds), picture, thresholds)}
+    for side, net in nets.items():
+        edges = hed_edges(net, picture.rgb)
+        tallies[f"HED {side}, thinned"] = tallied(non_maximum_suppressed(edges), picture, thresholds)
+        if side not in SOURCES:
+            continue
+        hierarchy = region_hierarchy(torch.from_numpy((edges * 255 + 0.5).astype(np.uint8))[None])
+        tally = tallied(contour_map(hierarchy), picture, thresholds)
+        tally.coverings = [covering(cut(hierarchy, float(level))[0][0].numpy(), picture) for level in thresholds]
+        tallies[f"hierarchy on HED {side}"] = tally
+    return tallies
+
+
+def main(say: Callable[[str], None] = print) -> int:
+    """Measure, print the table, save it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=25, help="the first so many of val's 100 (default: 25)")
+    parser.add_argument("--thresholds", type=int, default=15, help="between 0 and 1 (default: 15; the original: 99)")
+    arguments = parser.parse_args()
+    if not DATA.is_dir():
+        print(f"{DATA}: no such folder; put BSDS500 there or set STREAMSTYLE_DATA", file=sys.stderr)
+        return 2
+    say(str(machine()))
+    thresholds = np.linspace(0, 1, arguments.thresholds + 2)[1:-1]
+    nets = {side: HED.load(side, say=None) for side in SIDES}
+    tallies: dict[str, list[Tally]] = {}
+    count = 0
+    for picture in pictures(arguments.images):
+        count += 1
+        for name, tally in measure(picture, nets, thresholds).items():
+            tallies.setdefault(name, []).append(tally)
+        say(f"{count} of {arguments.images}")
+    rows = []
+    for name, found in tallies.items():
+        for score, value in scores(found).items():
+            say(f"{name:<28} {score:<14} {value:.4f}")
+            rows.append(figure(f"{name}: {score}", value, ""))
+    note = f"BSDS500 val, first {count} pictures, {len(thresholds)} thresholds; HED was probably trained on them"
+    say(str(save("boundaries", {"figures": rows, "note": note})))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

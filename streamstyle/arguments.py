@@ -1,0 +1,105 @@
+"""How the command line reads numbers and times, shows defaults, and says in one line what it did not understand."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import re
+from collections.abc import Callable, Iterator
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
+
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+from streamstyle.errors import OptionError
+
+NUMBERS = ConstructorRegistry()
+"""Reads int, float, and either of them or None or a word; tyro's own readers speak of Python."""
+
+_NUMBER_NAMES: dict[type, str] = {int: "whole number", float: "number"}
+_ASIDES = ("For full", "Perhaps", "Similar", "Argument helptext", "Available")
+
+
+def default_hint(label: str) -> str:
+    """What the help says of a default; nothing where there is none."""
+    return "" if label == "None" else f"(default: {label})"
+
+
+def seconds(text: str) -> float:
+    """A time in seconds, from ``90.5`` or ``[HH:]MM:SS[.f]``; ValueError for anything else."""
+    *whole, last = text.split(":")
+    digits = all(part.isascii() and part.isdigit() for part in whole)
+    if len(whole) <= 2 and digits and (not whole or last[:1].isdigit()):
+        with contextlib.suppress(ValueError):
+            time_s = float(last)
+            minutes = int(whole[-1]) if whole else 0
+            if not whole or (time_s < 60 and (len(whole) == 1 or minutes < 60)):
+                return (int(whole[0]) * 3600 if len(whole) == 2 else 0) + minutes * 60 + time_s
+    raise ValueError(f"{text}: not a time; give seconds or [HH:]MM:SS")
+
+
+SECONDS = PrimitiveConstructorSpec[float | None](
+    nargs=1,
+    metavar="SECONDS|[HH:]MM:SS",
+    instance_from_str=lambda words: seconds(words[0]),
+    is_instance=lambda value: value is None or isinstance(value, int | float),
+    str_from_instance=lambda value: [str(value)],
+)
+"""Of options that are times."""
+
+
+@NUMBERS.primitive_rule
+def _number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    members = (info.type,) if info.type in _NUMBER_NAMES else get_args(info.type)
+    kinds = [member for member in members if member in _NUMBER_NAMES]
+    others = [member for member in members if member not in _NUMBER_NAMES and member is not NoneType]
+    if len(kinds) != 1 or any(get_origin(other) is not Literal for other in others):
+        return None
+    kind, words = kinds[0], [word for other in others for word in get_args(other)]
+
+    def read(texts: list[str]) -> Any:
+        if texts[0] in words:
+            return texts[0]
+        with contextlib.suppress(ValueError):
+            return kind(texts[0])
+        raise ValueError(f"{texts[0]}: not {' or '.join(['a ' + _NUMBER_NAMES[kind], *words])}")
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="|".join([*words, kind.__name__.upper()]),
+        instance_from_str=read,
+        is_instance=lambda value: value is None or value in words or isinstance(value, int | kind),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+_REWORDED: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
+    (r"Error parsing (\S+): (.*)", lambda seen: f"{seen[1]} {seen[2]}"),
+    (
+        r"invalid choice '(.*)' for argument '(\S+?)'\. Expected one of \((.*)\)",
+        lambda seen: f"{seen[2]} {seen[1]}: unknown; give one of {seen[3].rstrip(',').replace(chr(39), '')}",
+    ),
+)
+
+
+@contextlib.contextmanager
+def one_line_usage_errors(program: str) -> Iterator[None]:
+    """Turn tyro's box about a wrong command line into one line with the mend."""
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told):
+            yield
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        box = [line.strip(" │\n") for line in told.getvalue().splitlines()]
+        rules = [i for i, line in enumerate(box) if line and set(line) == {"-"}]  # a terminal without Unicode
+        if rules:
+            box = box[rules[0] + 1 : rules[1] if len(rules) > 1 else None]
+        words = [line for line in box if line and line[0] not in "╭╰├─"]
+        said = " ".join(itertools.takewhile(lambda line: not line.startswith(_ASIDES), words)).rstrip(".")
+        for pattern, reworded in _REWORDED:
+            if seen := re.fullmatch(pattern, said):
+                said = reworded(seen)
+        raise OptionError(f"{said or 'not understood'}; see `{program} --help`") from None

@@ -1,0 +1,78 @@
+"""The boundary benchmark's own arithmetic, on pictures whose score one can say aloud."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
+
+import eval_boundaries as boundaries
+
+from streamstyle.stages.region_hierarchy import FULL, cut, region_hierarchy
+
+
+def line(column: int, size: int = 200) -> np.ndarray:
+    picture = np.zeros((size, size), bool)
+    picture[:, column] = True
+    return picture
+
+
+@pytest.mark.parametrize(("apart", "share"), [(0, 1), (2, 1), (3, 0)])
+def test_pixels_match_within_reach(apart, share):
+    hits, count = boundaries.matched(line(50), line(50 + apart))  # 0.0075 of the diagonal: 2.1 px
+    assert count == share * 200
+    assert hits.sum() == count
+
+
+def test_a_drawn_pixel_has_one_partner():
+    hits, count = boundaries.matched(line(50) | line(51), line(50))
+    assert count == 200
+    assert (hits == line(50)).all(), "the nearest"
+
+
+def test_a_perfect_map_scores_one_and_half_a_map_less():
+    drawn = line(50) | line(150)
+    picture = boundaries.Picture(np.zeros((200, 200, 3), np.uint8), [drawn], [])
+    thresholds = np.array([0.25, 0.5, 0.75])
+    strengths = line(50) * 0.9 + line(150) * 0.6 + line(100) * 0.3
+    perfect = boundaries.scores([boundaries.tallied(strengths, picture, thresholds)])
+    assert perfect == {"ODS": pytest.approx(1), "OIS": pytest.approx(1)}  # at 0.5
+    rows = np.array(boundaries.tallied(strengths, picture, thresholds).rows)
+    assert rows[0].tolist() == [600, 400, 400, 400]
+    assert rows[2].tolist() == [200, 200, 400, 200]
+    assert boundaries.f_measure(rows)[2] == pytest.approx(2 / 3)
+
+
+def test_covering_is_one_for_the_same_regions_and_the_largest_share_for_one():
+    regions = np.ones((10, 10), np.int64)
+    regions[:, 6:] = 2
+    picture = boundaries.Picture(np.zeros((10, 10, 3), np.uint8), [], [regions])
+    assert boundaries.covering(regions, picture) == 1
+    assert boundaries.covering(np.ones_like(regions), picture) == pytest.approx(0.6 * 0.6 + 0.4 * 0.4)
+
+
+def test_a_contour_map_cut_at_a_level_is_the_outline_of_the_cut():
+    rng = np.random.default_rng(0)
+    edges = np.kron(rng.integers(0, 256, (8, 9)), np.ones((9, 9))).astype(np.uint8)
+    hierarchy = region_hierarchy(torch.from_numpy(edges)[None])
+    contours = boundaries.contour_map(hierarchy)
+    assert int(hierarchy.regions) > 5
+    for level in (0.1, 0.3, 0.5):
+        ids = cut(hierarchy, level)[0][0].numpy()
+        outline = np.zeros(ids.shape, bool)
+        outline[:, :-1] |= ids[:, 1:] != ids[:, :-1]
+        outline[:-1] |= ids[1:] != ids[:-1]
+        np.testing.assert_array_equal(contours > np.floor(level * FULL) / FULL, outline)
+
+
+def test_suppression_leaves_the_ridge_of_a_blurred_edge():
+    y, x = np.indices((60, 60))
+    edges = np.exp(-(((x + y - 60) / 6.0) ** 2)).astype(np.float32)
+    thinned = boundaries.non_maximum_suppressed(edges)[8:-8, 8:-8]
+    assert (thinned[(x + y == 60)[8:-8, 8:-8]] > 0.5).all()
+    assert not thinned[(abs(x + y - 60) > 2)[8:-8, 8:-8] & (abs(x + y - 60) < 8)[8:-8, 8:-8]].any()
