@@ -5,7 +5,7 @@
     HED's blocks 2, 3 (, 4)  ─► unit length ─► projected ─┐
     colour, its square, its neighbourhood's ──────────────┴─► x, [P, D], a description of each 4 x 4 block of pixels
 
-    learn     per class (0 the background, 1 .. K objects) the mean of x and of x x^T, weighed by how sure its pixels are
+    learn     per class (0 the background, 1 .. K objects) the mean of x and x x^T, weighed by how sure its pixels are
     score     z = x (sum of the classes' x x^T + ridge)^-1 (the classes' mean x)        [P, K + 1], about 1 where it is
 
 Each class counts the same however small it is, and ridge regression has a closed form, so one solve of a D x D system
@@ -137,12 +137,11 @@ class AppearanceModel:
                 continue
             total = sure[k].sum()
             moment = (x * (sure[k] / total.clamp_min(1e-6))[:, None]).T @ x
+            recent = self._recent[k]
             if self._anchor[k] is None:
                 self._anchor[k] = moment
-            elif self._recent[k] is None:
-                self._recent[k] = moment
             else:
-                self._recent[k] = torch.lerp(moment, self._recent[k], FORGET)
+                self._recent[k] = moment if recent is None else torch.lerp(moment, recent, FORGET)
 
     def _moments(self, k: int) -> Tensor:
         anchor, recent = self._anchor[k], self._recent[k]

@@ -139,7 +139,7 @@ class AppearanceTracks(ObjectTracks):
         rest = np.zeros(shape) if look is None else LOOK_WEIGHT * np.log(np.clip(look[0], 0.03, 0.97))
         if carried is not None:
             rest = rest + CARRIED_WEIGHT * np.log(np.clip(1 - carried.sum(0), 0.03, 0.97))
-        odds, gates = [], []
+        odds, gates = list[np.ndarray](), list[np.ndarray | None]()
         for k, slot in enumerate(self._members):
             before = None if carried is None else carried[k]
             seen = None if look is None else look[k + 1]
@@ -263,7 +263,7 @@ class AppearanceTracks(ObjectTracks):
 
     def _pieces(self, mask: np.ndarray, carried: np.ndarray | None, index: int) -> np.ndarray:
         """Slots of FOUND's pieces: a piece takes the track it overlaps most; small ones are background."""
-        count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
         large = stats[:, cv2.CC_STAT_AREA] >= SMALLEST_FOUND * mask.size
         large[0] = False
         table = np.where(large, large.cumsum(), 0).astype(np.int32)

@@ -120,8 +120,9 @@ class AnalysisOptions(Checked):
         str,
         tyro.conf.arg(metavar="regions|components|NAME:ARGUMENT"),
         Doc(
-            "regions: areas behind walls of edges, by --detail; components: DeepGIF as published, the largest edge-free "
-            "area is the background and the connected rest are the objects; or another's, such as sam2:CHECKPOINT."
+            "regions: areas behind walls of edges, by --detail; components: DeepGIF as published, the largest "
+            "edge-free area is the background and the connected rest are the objects; or another's, such as "
+            "sam2:CHECKPOINT."
         ),
     ] = "regions"
     detail: Annotated[

@@ -5,29 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from streamstyle.config import OutputOptions
 from streamstyle.errors import OptionError
 from streamstyle.frames import Frame, FrameBatch, VideoInfo
-from streamstyle.look import REMOVE, Look, ObjectStyle
+from streamstyle.look import Look, ObjectStyle
 from streamstyle.masks import Mask, read_mask
 from streamstyle.media.decode import decode, frame_at
 from streamstyle.media.planes import scaled_size
-from streamstyle.segmenter import Segmentation
-from streamstyle.styles import NONE
 from streamstyle.stylizer import Stylizer
-
-UNDER_MASK_SHARE = 0.5
-"""A region with at least this share of itself under a mask's object is part of that object."""
 
 
 def place_objects(stylizer: Stylizer, info: VideoInfo, mask: str | Path | None = None) -> None:
     """Give every named object the exact time of its frame and its point at the size that is painted.
 
-    A person's numbers and points are those of the film's own size, as ``preview`` shows it. A mask's labels become the
-    regions under them.
+    A person's numbers and points are those of the film's own size, as ``preview`` shows it. What is drawn in a mask is
+    taken as it is.
 
     Args:
         stylizer: whose Look is placed.
@@ -48,21 +42,21 @@ def place_objects(stylizer: Stylizer, info: VideoInfo, mask: str | Path | None =
     objects: list[ObjectStyle] = []
     taken: list[tuple[ObjectStyle, np.ndarray]] = []
     for said in stylizer.look.objects:
-        if said.mask is not None and drawn is not None:
-            objects += _under(stylizer, info, said, drawn)
+        if said.mask is not None:
+            frame = naming_frame(info, said, stylizer.options.output)
+            objects.append(replace(said, at_s=float((frame.pts - info.start_pts) * info.time_base)))
             continue
         thing, covered = _placed(stylizer, info, said, stylizer.options.output)
-        if thing.remove:
-            objects.append(taken_out(thing, stylizer.look.foreground_style))
-            continue
         objects.append(thing)
+        if thing.remove:
+            continue
         for other, region in taken:
             if other.at_s == thing.at_s and other.name != thing.name and np.array_equal(region, covered):
                 raise OptionError(
                     f"object '{said.name}' @{said.where}: that region is object '{other.name}'; name it once"
                 )
         taken.append((thing, covered))
-    stylizer.name_objects(tuple(objects))
+    stylizer.name_objects(tuple(objects), None if drawn is None else drawn.labels)
 
 
 def _placed(
@@ -97,22 +91,6 @@ def _placed(
     return thing, mask
 
 
-def _under(stylizer: Stylizer, info: VideoInfo, said: ObjectStyle, drawn: Mask) -> list[ObjectStyle]:
-    """A mask's object as regions of the first frame that is painted."""
-    frame = naming_frame(info, said, stylizer.options.output)
-    found = stylizer.find_objects(FrameBatch.stack([frame]), info.color)
-    at_s = float((frame.pts - info.start_pts) * info.time_base)
-    regions = regions_under(drawn.labels, {said.mask or 0: said.name}, found)
-    if not regions:
-        raise OptionError(f"object '{said.name}' @{said.where}: no region lies under it; try a larger --analysis-size")
-    return [replace(place, style=said.style, at_s=at_s) for place in regions]
-
-
-def taken_out(thing: ObjectStyle, style: str) -> ObjectStyle:
-    """A place that is no part of an object, as one of its own, ``-NAME``, that wears what those without names do."""
-    return replace(thing, name=REMOVE + thing.name, style=style, remove=False)
-
-
 def shown_frame(info: VideoInfo, thing: ObjectStyle, out: OutputOptions) -> Frame:
     """The frame that ``preview`` shows for an object's time, at the film's own size; of the start, if that is later."""
     return frame_at(info, max(thing.at_s, out.start))
@@ -129,27 +107,6 @@ def naming_frame(info: VideoInfo, thing: ObjectStyle, out: OutputOptions) -> Fra
         return next(film)
     finally:
         film.close()
-
-
-def regions_under(labels: np.ndarray, names: dict[int, str], found: Segmentation) -> list[ObjectStyle]:
-    """The objects of a mask as regions of its frame: all that lie under an object for the most part, or else the best.
-
-    Args:
-        labels: [H, W] of the mask, any size.
-        names: the labels that count, with their names.
-        found: the frame's regions.
-    """
-    ids = found.ids.numpy()
-    under = cv2.resize(labels, ids.shape[::-1], interpolation=cv2.INTER_NEAREST)
-    areas = np.maximum(1, np.bincount(ids.ravel(), minlength=found.regions))
-    places = []
-    for label, name in names.items():
-        share = np.bincount(ids[under == label], minlength=found.regions)[1:] / areas[1:]
-        chosen = np.flatnonzero(share >= UNDER_MASK_SHARE)
-        if not chosen.size and share.size and share.max() > 0:
-            chosen = np.array([share.argmax()])
-        places += [ObjectStyle(name, NONE, region=int(region) + 1) for region in chosen]
-    return places
 
 
 def check_mask_places(look: Look, mask: Mask | None) -> None:

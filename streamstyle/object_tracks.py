@@ -43,9 +43,7 @@ class ObjectTracks:
         drawn: [H, W] uint8 labels of the first frame's mask, at any size; None without one.
     """
 
-    def __init__(
-        self, segmenter: Segmenter, tracker: Tracker, objects: tuple[ObjectStyle, ...], every: int
-    ) -> None:
+    def __init__(self, segmenter: Segmenter, tracker: Tracker, objects: tuple[ObjectStyle, ...], every: int) -> None:
         self.segmenter, self.every, self.tracker = segmenter, every, tracker
         self.drawn: np.ndarray | None = None
         self._flow = OpticalFlow()

@@ -68,6 +68,9 @@ class SceneReader:
         look: which object gets which style.
         options: how objects are found and followed.
         device: where they are looked for.
+
+    Attributes:
+        drawn: [H, W] uint8 labels of a mask of the first frame, for the objects that are its labels.
     """
 
     def __init__(self, look: Look, options: AnalysisOptions, device: torch.device) -> None:
@@ -75,6 +78,7 @@ class SceneReader:
         self.portions = Portions(device, lambda: False)
         wants = options.tracker == "appearance"
         self.segmenter = Segmenter(options, device, features=wants) if look.needs_objects else None
+        self.drawn: np.ndarray | None = None
         self.restart(look)
 
     def restart(self, look: Look) -> None:
@@ -85,6 +89,7 @@ class SceneReader:
         if self.segmenter is not None:
             find = look.background_style != look.foreground_style
             self.tracks = follow(self.segmenter, self._options, look.objects, find=find)
+            self.tracks.drawn = self.drawn
         self._cuts = CutDetector()
 
     def small(self, planes: Planes) -> Planes:
@@ -196,7 +201,8 @@ class SceneReader:
         )
         if len(found) == 1:
             return found[0]
-        told, features = (tuple(torch.cat(parts) for parts in zip(*half, strict=True)) for half in zip(*found, strict=True))
+        halves = zip(*found, strict=True)
+        told, features = (tuple(torch.cat(parts) for parts in zip(*half, strict=True)) for half in halves)
         return told, features
 
     def _look_table(self) -> np.ndarray:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from streamstyle.appearance import BLOCKS
-from streamstyle.config import AnalysisOptions, EdgeSide
+from streamstyle.config import AnalysisOptions
 from streamstyle.gpu.streams import Download
 from streamstyle.gpu.transfer import choose_dtype
 from streamstyle.nets.hed import HED
@@ -76,7 +75,8 @@ class Segmenter:
         side = options.edge_side
         if side == "auto":
             side = "2" if options.segmenter == "components" else "3"
-        self._hed = HED.load(cast(EdgeSide, side), device, choose_dtype("auto", device), blocks=max(self._blocks, default=0))
+        deepest = max(self._blocks, default=0)
+        self._hed = HED.load(side, device, choose_dtype("auto", device), blocks=deepest)
         own = options.segmenter in ("regions", "components")
         self._others = None if own else load_segmenter(options.segmenter, device.type)
 

@@ -333,9 +333,10 @@ class Stylizer:
         height, width = batch.y.shape[1:]
         return int((column - 0.5) * width / mask.shape[1]), int((row - 0.5) * height / mask.shape[0])
 
-    def name_objects(self, objects: tuple[ObjectStyle, ...]) -> None:
-        """Take these places for the Look's named objects, and start another film."""
+    def name_objects(self, objects: tuple[ObjectStyle, ...], drawn: np.ndarray | None = None) -> None:
+        """Take these places for the Look's named objects, and start another film; drawn [H, W] uint8 is their mask."""
         self.look = replace(self.look, objects=objects)
+        self._scene.drawn = drawn
         self.restart()
 
     def warnings(self) -> list[str]:

@@ -30,13 +30,14 @@ PUBLIC_NAMES = {
 
 # A room is a module or a package right under streamstyle/. What stands left may be imported, never the reverse:
 #   errors -> frames, arguments, config, styles, look -> flow | media | gpu | nets -> stages
-#          -> tracker, segmenter, frozen_statistics -> object_tracks -> scene -> stylizer -> naming, job
+#          -> appearance, evidence, plugins -> tracker, segmenter, frozen_statistics
+#          -> object_tracks -> appearance_tracks -> scene -> stylizer -> naming, job
 #          -> pipeline | preview, sheets, doctor -> bench, demo -> cli, web
 #   media -> masks, label_track -> track_drawing -> track_export -> tracks -> cli
 #   nets -> train -> cli
 _WORDS = {"errors", "_version", "frames", "arguments", "config", "styles", "look"}
 _STAGES = _WORDS | {"gpu", "nets", "stages"}
-_FOLLOWING = _STAGES | {"tracker", "segmenter", "object_tracks", "frozen_statistics"}
+_FOLLOWING = _STAGES | {"tracker", "segmenter", "object_tracks", "appearance_tracks", "frozen_statistics"}
 _PATH = _FOLLOWING | {"flow", "media", "scene", "stylizer"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -53,8 +54,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "nets": _WORDS,
     "stages": _STAGES - {"stages"},
     "tracker": _WORDS,
-    "segmenter": _STAGES,
+    "appearance": set(),
+    "evidence": _STAGES,
+    "segmenter": _STAGES | {"appearance", "plugins"},
     "object_tracks": _STAGES | {"tracker", "segmenter"},
+    "appearance_tracks": _STAGES | {"appearance", "evidence", "tracker", "segmenter", "object_tracks"},
     "frozen_statistics": _STAGES,
     "scene": _FOLLOWING,
     "stylizer": _FOLLOWING | {"scene"},

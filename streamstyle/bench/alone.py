@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import statistics
@@ -22,8 +23,8 @@ from streamstyle.look import Look
 from streamstyle.media.encode import encode
 from streamstyle.naming import place_objects
 from streamstyle.nets.stylenet import StyleNet
-from streamstyle.object_tracks import ObjectTracks
 from streamstyle.pipeline import QUEUE_BATCHES, paint, read
+from streamstyle.scene import follow
 from streamstyle.segmenter import Segmenter
 from streamstyle.stages.color import yuv_to_rgb
 from streamstyle.stages.composite import composite
@@ -99,7 +100,7 @@ def _following(
 ) -> tuple[float, float, np.ndarray]:
     """Milliseconds a frame of looking for objects in every Nth frame, and of following them; and their last maps."""
     color, analysis = film.info.color, film.options.analysis
-    segmenter = Segmenter(analysis, device)
+    segmenter = Segmenter(analysis, device, features=analysis.tracker == "appearance")
     planes = upload((batches[0].y, batches[0].u, batches[0].v), device)
     size = small_size(planes[0].shape, analysis.analysis_size)
     shrink_ms = time_ms(device, lambda: _shrunk(planes, size)) / len(batches[0])
@@ -107,9 +108,11 @@ def _following(
     together = (len(batches[0]) - 1) // every + 1  # as many as one batch has to look at
     at_once = yuv_to_rgb((small[0][:together], small[1][:together], small[2][:together]), color)
     look_ms = time_ms(device, lambda: segmenter(at_once)) / together
-    tracks, took_ms, maps = ObjectTracks(segmenter, analysis, (), every), list[float](), list[np.ndarray]()
+    analysis = dataclasses.replace(analysis, analyse_every=every)
+    tracks, took_ms, maps = follow(segmenter, analysis, (), find=True), list[float](), list[np.ndarray]()
     for i, frame in enumerate(itertools.islice(_small_frames(batches, device, size), TRACKED_FRAMES)):
-        found = segmenter(yuv_to_rgb(frame, color))[0] if i % every == 0 else None
+        (look,) = tracks.plan(i, [False], [i / 25])
+        found = segmenter(yuv_to_rgb(frame, color))[0] if look else None
         luma = frame[0][0].cpu().numpy()
         began = time.perf_counter()
         maps.append(tracks.step(luma, found, False, i, i / 25, (film.size[1], film.size[0])))

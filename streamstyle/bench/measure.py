@@ -28,7 +28,7 @@ from streamstyle.look import Look
 from streamstyle.media.codecs import choose_encoder
 from streamstyle.media.encode import encode, format_of
 from streamstyle.media.probe import probe
-from streamstyle.scene import FLOW_EVERY_CPU
+from streamstyle.scene import LOOK_EVERY
 from streamstyle.styles import NONE
 
 SHORT_SIDES = {"cpu": (240, 360, 480), "cuda": (480, 720, 1080, 2160)}
@@ -205,7 +205,7 @@ def _python_work(folder: Path) -> PythonWork:
 def _every(options: JobOptions | Options, device: torch.device) -> int:
     """Frames from one look for objects to the next, as the stylizer takes ``auto``."""
     every = options.analysis.analyse_every
-    return every if every != "auto" else FLOW_EVERY_CPU if device.type == "cpu" else 1
+    return every if every != "auto" else LOOK_EVERY[device.type]
 
 
 def _forget(device: torch.device) -> None:
