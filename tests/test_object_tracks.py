@@ -5,7 +5,7 @@ import torch
 from streamstyle.config import AnalysisOptions
 from streamstyle.errors import OptionError
 from streamstyle.look import ObjectStyle
-from streamstyle.object_tracks import ObjectTracks, object_mask
+from streamstyle.object_tracks import ObjectTracks, OverlapTracks, object_mask
 from streamstyle.segmenter import Segmentation, Segmenter
 from tests.oracles import FRAMES, HEIGHT, WIDTH, disc, disc_centre, disc_luma, disc_picture, iou
 
@@ -13,7 +13,7 @@ SIZE = (HEIGHT, WIDTH)
 
 
 def tracks_of(*things: ObjectStyle, every: int = 1, segmenter=None, kind: str = "regions") -> ObjectTracks:
-    return ObjectTracks(segmenter, AnalysisOptions(segmenter=kind), things, every)
+    return OverlapTracks(segmenter, kind, things, every)
 
 
 def thing(name: str = "swan", at_s: float = 0.0, **place) -> ObjectStyle:
@@ -22,7 +22,8 @@ def thing(name: str = "swan", at_s: float = 0.0, **place) -> ObjectStyle:
 
 def found_in(ids: np.ndarray) -> Segmentation:
     ids = torch.from_numpy(ids.astype(np.int32))
-    return Segmentation(ids, int(ids.max()) + 1, torch.zeros((3, *ids.shape), dtype=torch.uint8))
+    regions = int(ids.max()) + 1
+    return Segmentation(ids, regions, torch.zeros((3, *ids.shape), dtype=torch.uint8), ids, regions)
 
 
 def true_discs(frame: int) -> Segmentation:

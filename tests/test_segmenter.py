@@ -13,7 +13,17 @@ from tests.oracles import COLOURS, HEIGHT, WIDTH, disc, disc_picture, iou
 def constant_edges(edges: np.ndarray):
     """A HED that always sees these edges, uint8 [h, w], in the middle of the margin it is given."""
     grown = torch.from_numpy(np.pad(edges, MARGIN_PX, mode="edge")).float().div(255)
-    return lambda *_: lambda rgb: grown.expand(len(rgb), -1, -1)
+    return lambda *_, **__: Seeing(lambda rgb: grown.expand(len(rgb), -1, -1))
+
+
+class Seeing:
+    """A HED that sees what a function of the picture says."""
+
+    def __init__(self, edges):
+        self.edges = edges
+
+    def edges_and_features(self, rgb, blocks):
+        return self.edges(rgb), [rgb.new_zeros(len(rgb), 1, *rgb.shape[2:]) for _ in blocks]
 
 
 def segmenter_of(monkeypatch, edges: np.ndarray, **options) -> Segmenter:
@@ -67,7 +77,7 @@ def test_regions_below_the_smallest_area_join_the_background(monkeypatch, kind):
 @pytest.mark.parametrize("kind", ["regions", "components"])
 def test_ids_are_dense_and_pictures_of_a_batch_do_not_touch_each_other(monkeypatch, kind):
     pictures = np.stack([oracles.edge_picture(np.random.default_rng(i), 100, 120) for i in range(3)])
-    monkeypatch.setattr(HED, "load", lambda *_: lambda rgb: rgb[:, 0])
+    monkeypatch.setattr(HED, "load", lambda *_, **__: Seeing(lambda rgb: rgb[:, 0]))
     segmenter = Segmenter(AnalysisOptions(segmenter=kind), torch.device("cpu"))
     rgb = torch.from_numpy(pictures).float().div(255)[:, None].expand(-1, 3, -1, -1)
     together = segmenter(rgb)
