@@ -172,8 +172,9 @@ def _halved(features: Tensor) -> Tensor:
 
 def _principal(x: Tensor, most: int) -> Tensor:
     """[most, C] directions in which the columns of x [C, P] are largest, sums of squares and not of differences."""
-    _, directions = torch.linalg.eigh(x @ x.T / x.shape[1])
-    return directions[:, -most:].T.contiguous()
+    products = (x @ x.T / x.shape[1]).cpu().double()  # synchronises; in float32 a flat picture's do not converge
+    _, directions = torch.linalg.eigh(products)
+    return directions[:, -most:].T.to(x).contiguous()
 
 
 def _array(tensor: Tensor | None) -> np.ndarray | None:
