@@ -228,10 +228,11 @@ class AppearanceTracks(ObjectTracks):
             k = self._members.index(slot)
             if thing.remove:
                 self._shares[k][place] = 0
+                self._model.renew(BACKGROUND)  # it must know what has come back to it
             else:
                 self._shares[:, place] = 0
                 self._shares[k][place] = 1
-                self._model.renew(k + 1)
+            self._model.renew(k + 1)
 
     def _learn(self, found: Segmentation) -> None:
         assert self._shares is not None

@@ -84,7 +84,14 @@ def encoded(encoder: VideoEncoder, frames: list[VideoFrame]) -> tuple[bytes | No
 # -- software -------------------------------------------------------------------------------------------------------
 
 
-def test_software_h264_is_as_it_always_was():
+def test_x264_leaves_avx512_alone_where_there_is_some(monkeypatch):
+    """See Note [The same packets]."""
+    monkeypatch.setattr(codecs.cv2, "checkHardwareSupport", lambda feature: feature == 13)
+    assert choose(encoder="software").options["x264-params"] == "asm=avx2"
+
+
+def test_software_h264_is_as_it_always_was(monkeypatch):
+    monkeypatch.setattr(codecs.cv2, "checkHardwareSupport", lambda feature: False)
     assert choose(encoder="software") == VideoEncoder(
         "libx264", "yuv420p", {"crf": "20", "preset": "veryfast"}, codec_tag="avc1"
     )
