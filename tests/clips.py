@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -49,10 +49,12 @@ def make_clip(
     color: dict[str, int] | None = None,
     starts_at_s: float = 0.0,
     options: dict[str, str] | None = None,
+    picture: Callable[[int, tuple[int, int]], np.ndarray] | None = None,
 ) -> Path:
     """Write a clip of a coloured disc moving over a gradient, with a sine tone, and return its path.
 
     Args:
+        picture: what draws frame i instead; see draw.
         pts: time of each frame in ticks of time_base (default: 0, 1, 2, ... of 1/fps).
         color: attributes of the codec context, such as {"colorspace": 1, "color_range": 2}.
         rotation: degrees counter-clockwise by which a player is told to turn the picture.
@@ -77,7 +79,7 @@ def make_clip(
         for sound in sounds:
             sound.codec_context.layout = "stereo"
         for i, ticks in enumerate(pts):
-            rgb = draw(i, size) if ticks * time_base >= starts_at_s else np.zeros((size[1], size[0], 3), np.uint8)
+            rgb = (picture or draw)(i, size) if ticks * time_base >= starts_at_s else np.zeros((size[1], size[0], 3), np.uint8)
             frame = VideoFrame.from_ndarray(rgb, "rgb24").reformat(format=pix_fmt)
             frame.pts, frame.time_base = ticks, time_base
             container.mux(film.encode(frame))
@@ -96,6 +98,26 @@ def draw(i: int, size: tuple[int, int]) -> np.ndarray:
     centre_x, centre_y, radius = width * (0.2 + 0.6 * (i % 24) / 24), height / 2, min(size) / 4
     rgb[(x - centre_x) ** 2 + (y - centre_y) ** 2 < radius**2] = (230, 60, 30)
     return rgb.astype(np.uint8)
+
+
+def draw_mottled(i: int, size: tuple[int, int]) -> np.ndarray:
+    """The same disc, and a ground that lies still, both with something on them that motion can be seen by."""
+    width, height = size
+    rng = np.random.default_rng(7)
+    ground = np.array((70, 110, 80)) + 25 * _grain(rng, height, width)
+    radius = min(size) // 4
+    centre_x, centre_y = round(width * (0.2 + 0.6 * (i % 24) / 24)), height // 2
+    disc = np.array((200, 70, 50)) + 25 * _grain(rng, 2 * radius + 1, 2 * radius + 1)
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+    there = ground[centre_y - radius : centre_y + radius + 1, centre_x - radius : centre_x + radius + 1]
+    np.copyto(there, disc, where=(x**2 + y**2 <= radius**2)[..., None])
+    return ground.clip(0, 255).astype(np.uint8)
+
+
+def _grain(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Noise about two pixels coarse, of variance 1 or so, [height, width, 1]."""
+    fine = rng.normal(0, 1, (height + 1, width + 1))
+    return (fine[1:, 1:] + fine[:-1, 1:] + fine[1:, :-1] + fine[:-1, :-1])[..., None] / 2
 
 
 def _add_tone(

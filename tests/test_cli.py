@@ -13,7 +13,7 @@ from pathlib import Path
 
 import cv2
 import pytest
-from clips import draw, make_clip
+from clips import draw, draw_mottled, make_clip
 
 import streamstyle
 from streamstyle import cli
@@ -250,7 +250,8 @@ def test_every_option_reaches_its_place() -> None:
 
 @pytest.mark.weights
 @pytest.mark.usefixtures("cached")
-def test_json_is_the_last_line_of_stdout(capsys: pytest.CaptureFixture[str], clip: Path, tmp_path: Path) -> None:
+def test_json_is_the_last_line_of_stdout(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mp4", frames=6, picture=draw_mottled)
     out_path = tmp_path / "out.mp4"
     status, out, err = call(
         capsys, "run", clip, out_path, "--background", "wave", "--foreground", "ember", "--json", *FAST

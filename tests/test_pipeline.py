@@ -16,7 +16,7 @@ import av
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
-from clips import audio_packets, draw, make_clip, video_times
+from clips import audio_packets, draw, draw_mottled, make_clip, video_times
 
 import streamstyle
 from streamstyle import cli, pipeline
@@ -39,6 +39,12 @@ LOSSLESS = OutputOptions(preset="ultrafast", crf=0)
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_clip(tmp_path_factory.mktemp("film") / "in.mp4", frames=10)
+
+
+@pytest.fixture(scope="module")
+def mottled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A film in which something is found that moves by itself."""
+    return make_clip(tmp_path_factory.mktemp("film") / "in.mp4", frames=10, picture=draw_mottled)
 
 
 @pytest.fixture(scope="module")
@@ -227,18 +233,20 @@ def test_a_cpus_threads_are_dealt_out(threads: int, workers: int) -> None:
         "--background starry --foreground wave --analyse-every 1",
         "--background starry --foreground wave --analyse-every 3",
         "--background starry --foreground wave --segmenter components",
+        "--background starry --foreground wave --segmenter components --tracker overlap",
+        "--background none --foreground wave --tracker overlap --detail 1",
         "--background starry --foreground wave --segmenter regions --edge-side fuse --threshold global",
         "--background starry --foreground wave --edge-side 5 --feather 0",
         "--background none --foreground wave --feather 200 --min-area 0 --analysis-size 64",
         "--style 25 --background none --device cpu --crf 51",
     ],
 )
-def test_options(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: str) -> None:
+def test_options(mottled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: str) -> None:
     out = tmp_path / "out.mov"
-    assert cli.main(["run", str(clip), str(out), *words.split(), "--preset", "ultrafast", "--json"]) == 0
+    assert cli.main(["run", str(mottled), str(out), *words.split(), "--preset", "ultrafast", "--json"]) == 0
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (said["frames_in"], said["frames_out"], said["warnings"]) == (10, 10, [])
-    assert luma_changed(clip, out) > 1
+    assert luma_changed(mottled, out) > 1
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")

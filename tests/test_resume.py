@@ -19,7 +19,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from clips import audio_packets, draw, make_clip, video_times
+from clips import audio_packets, draw_mottled, make_clip, video_times
 
 from streamstyle import job, pipeline
 from streamstyle.config import AnalysisOptions, Options, OutputOptions
@@ -33,7 +33,15 @@ from streamstyle.pipeline import stylize
 pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("networks")]
 ROOT = Path(__file__).resolve().parent.parent
 FRAMES, SEGMENT = 45, 6
-LOOK = Look(background="starry", foreground="wave", objects=(ObjectStyle("it", "ember", region=1, at_s=0.5),))
+LOOK = Look(
+    background="starry",
+    foreground="wave",
+    objects=(
+        ObjectStyle("it", "ember", (35, 24), at_s=0.5),
+        ObjectStyle("it", "ember", (39, 25), at_s=0.6),
+        ObjectStyle("late", "ember", (18, 24), at_s=0.9),
+    ),
+)
 FAST = Options(analysis=AnalysisOptions(analyse_every=3), output=OutputOptions(preset="ultrafast"))
 POINTS = 20
 
@@ -53,7 +61,7 @@ def segments() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A film with sound, uneven times, a cut and a slow change of light."""
+    """A film with sound, uneven times, a cut, a slow change of light, and a disc that moves by itself in each shot."""
     path, size = tmp_path_factory.mktemp("film") / "in.mp4", (64, 48)
     make_clip(path, frames=FRAMES, pts=[i + i // 7 for i in range(FRAMES)])
     with av.open(str(path)) as film:
@@ -68,7 +76,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
         track.codec_context.gop_size = 11
         sound = container.add_stream_from_template(film.streams.audio[0])
         for i, ticks in enumerate(times):
-            rgb = draw(i, size) if i < 20 else 255 - draw(i, size)[::-1] // (1 + (i - 20) // 8)
+            rgb = draw_mottled(i, size)
+            rgb = rgb if i < 20 else 255 - rgb[::-1] // (1 + (i - 20) // 8)
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), "rgb24").reformat(format="yuv420p")
             frame.pts, frame.time_base = ticks, track.time_base
             container.mux(track.encode(frame))
@@ -84,7 +93,9 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(clip: Path, cached: None, networks: None) -> tuple[Path, Report]:
     """The film and the report of a job that nothing happens to."""
     target = clip.with_name("whole.mp4")
-    return target, paint(clip, target)
+    report = paint(clip, target)
+    assert {thing.name for thing in report.objects} >= {None, "it", "late"}  # there is something to go on with
+    return target, report
 
 
 def planes(path: Path) -> list[np.ndarray]:
