@@ -225,6 +225,8 @@ class AppearanceTracks(ObjectTracks):
                 self._model.add()
                 self._shares = np.concatenate([self._shares, np.zeros((1, *place.shape), np.float32)])
                 self._model.renew(BACKGROUND)  # it took the object for a part of itself
+                if FOUND in self._members:
+                    self._model.renew(self._members.index(FOUND) + 1)  # or it did
             k = self._members.index(slot)
             if thing.remove:
                 self._shares[k][place] = 0
@@ -280,7 +282,7 @@ class AppearanceTracks(ObjectTracks):
 
     def state_dict(self) -> dict[str, Any]:
         """Everything later frames depend on; see load_state_dict."""
-        own = {"members": self._members, "shares": self._shares, "eager": self._eager}
+        own = {"members": list(self._members), "shares": self._shares, "eager": self._eager}
         return super().state_dict() | own | {"model": self._model.state_dict(), "foreseen": self._foreseen}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
