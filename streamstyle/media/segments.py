@@ -306,7 +306,7 @@ def changes(old: dict[str, Any], new: dict[str, Any], name: str = "") -> list[st
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
     """Write nested dicts and lists of plain values and NumPy arrays to a safetensors file."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     arrays: dict[str, np.ndarray] = {}
 
@@ -321,7 +321,7 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
         return value
 
     text = json.dumps(plain(state))
-    save_file(arrays, path, metadata={"state": text})
+    path.write_bytes(save(arrays, metadata={"state": text}))  # unlike its save_file, an OSError where the disk is full
 
 
 def read_state(path: Path) -> dict[str, Any]:

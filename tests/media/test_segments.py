@@ -66,6 +66,13 @@ def test_a_state_survives_its_file(tmp_path: Path) -> None:
     assert alike(read_state(tmp_path / "state"), STATE)
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full here")
+def test_no_space_for_a_state_is_told_as_of_any_file():
+    with pytest.raises(OSError, match="No space left on device"):
+        write_state(Path("/dev/full"), STATE)
+
+
+
 @pytest.mark.parametrize("damage", ["missing", "short", "noise"])
 def test_a_damaged_state_is_an_error(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "state"
