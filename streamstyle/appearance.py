@@ -39,6 +39,8 @@ FORGET = 0.95
 ANCHOR = 0.75
 """Share of the frame a class was named in, in what it remembers. Of .5, .7, .75, .8, .9 and 1 the middle ones follow
 the sequences best; 1 cannot follow a car that turns, .5 takes in trees behind a horse."""
+LOOSE_RATE = 0.03
+"""Weight of a new frame in the mean of all, at least."""
 SHARPNESS = 6.0
 """Scores to probabilities: softmax(SHARPNESS z)."""
 
@@ -59,6 +61,7 @@ class AppearanceModel:
         self._bases: list[Tensor] = []
         self._anchor: list[Tensor | None] = [None]
         self._recent: list[Tensor | None] = [None]
+        self._frames = [0]
 
     @property
     def classes(self) -> int:
@@ -74,11 +77,13 @@ class AppearanceModel:
         """A new class, that nothing is known of yet; its number."""
         self._anchor.append(None)
         self._recent.append(None)
+        self._frames.append(0)
         return self.classes - 1
 
     def renew(self, number: int) -> None:
         """Have a class begin anew with the next frame, for what it learned so far was something else's."""
         self._anchor[number] = self._recent[number] = None
+        self._frames[number] = 0
 
     def describe(self, features: Sequence[Tensor], rgb: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Descriptions of a frame; the first since reset decides the principal directions.
@@ -123,13 +128,14 @@ class AppearanceModel:
         found[:, known] = torch.softmax(SHARPNESS * z, 1)
         return found
 
-    def learn(self, x: Tensor, shares: Tensor, pause: Sequence[int] = ()) -> None:
+    def learn(self, x: Tensor, shares: Tensor, *, pause: Sequence[int] = (), loose: Sequence[int] = ()) -> None:
         """Take in a frame.
 
         Args:
             x: its descriptions.
             shares: [K + 1, P] how much of each block is which class's, 0..1.
             pause: classes that learn nothing from this frame.
+            loose: classes whose first frame was no more than a guess: they remember a mean of all frames.
         """
         sure = (2 * shares.to(x) - 1).clamp_min(0)
         for k in range(self.classes):
@@ -138,8 +144,12 @@ class AppearanceModel:
             total = sure[k].sum()
             moment = (x * (sure[k] / total.clamp_min(1e-6))[:, None]).T @ x
             recent = self._recent[k]
-            if self._anchor[k] is None:
+            anchor = self._anchor[k]
+            self._frames[k] += 1
+            if anchor is None:
                 self._anchor[k] = moment
+            elif k in loose:
+                self._anchor[k] = torch.lerp(anchor, moment, max(LOOSE_RATE, 1 / self._frames[k]))
             else:
                 self._recent[k] = moment if recent is None else torch.lerp(moment, recent, FORGET)
 
@@ -154,6 +164,7 @@ class AppearanceModel:
             "bases": [_array(basis) for basis in self._bases],
             "anchor": [_array(moment) for moment in self._anchor],
             "recent": [_array(moment) for moment in self._recent],
+            "frames": list(self._frames),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -161,6 +172,7 @@ class AppearanceModel:
         self._bases = [torch.from_numpy(basis).to(self._device) for basis in state["bases"]]
         self._anchor = [self._tensor(moment) for moment in state["anchor"]]
         self._recent = [self._tensor(moment) for moment in state["recent"]]
+        self._frames = list(state["frames"])
 
     def _tensor(self, moment: np.ndarray | None) -> Tensor | None:
         return None if moment is None else torch.from_numpy(moment).to(self._device)

@@ -63,6 +63,8 @@ class AppearanceTracks(ObjectTracks):
         find: whether to find what is not named.
     """
 
+    _needs_motion = True
+
     def __init__(self, segmenter: Segmenter, objects: tuple[ObjectStyle, ...], every: int, *, find: bool) -> None:
         super().__init__(segmenter, Tracker("components"), objects, every)
         self._find = find
@@ -245,7 +247,10 @@ class AppearanceTracks(ObjectTracks):
         pause = [k + 1 for k, slot in enumerate(self._members) if areas[k] < 16 or self._hides(slot, k)]
         if (rest > 0.5).sum() < 16:
             pause.append(BACKGROUND)
-        self._model.learn(self._described, small, pause)
+        loose = [k + 1 for k, slot in enumerate(self._members) if slot == FOUND]
+        if loose and len(self._members) == 1:
+            loose.append(BACKGROUND)
+        self._model.learn(self._described, small, pause=pause, loose=loose)
 
     def _hides(self, slot: int, k: int) -> bool:
         assert self._shares is not None
