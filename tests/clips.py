@@ -79,7 +79,11 @@ def make_clip(
         for sound in sounds:
             sound.codec_context.layout = "stereo"
         for i, ticks in enumerate(pts):
-            rgb = (picture or draw)(i, size) if ticks * time_base >= starts_at_s else np.zeros((size[1], size[0], 3), np.uint8)
+            rgb = (
+                (picture or draw)(i, size)
+                if ticks * time_base >= starts_at_s
+                else np.zeros((size[1], size[0], 3), np.uint8)
+            )
             frame = VideoFrame.from_ndarray(rgb, "rgb24").reformat(format=pix_fmt)
             frame.pts, frame.time_base = ticks, time_base
             container.mux(film.encode(frame))

@@ -37,9 +37,9 @@ LOOK = Look(
     background="starry",
     foreground="wave",
     objects=(
-        ObjectStyle("it", "ember", (35, 24), at_s=0.5),
-        ObjectStyle("it", "ember", (39, 25), at_s=0.6),
-        ObjectStyle("late", "ember", (18, 24), at_s=0.9),
+        ObjectStyle("it", "ember", (52, 36), at_s=0.5),
+        ObjectStyle("it", "ember", (59, 37), at_s=0.6),
+        ObjectStyle("late", "ember", (23, 36), at_s=0.9),
     ),
 )
 PLAIN = Look(style="starry")
@@ -64,8 +64,8 @@ def segments() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A film with sound, uneven times, a cut, a slow change of light, and a disc that moves by itself in each shot."""
-    path, size = tmp_path_factory.mktemp("film") / "in.mp4", (64, 48)
-    make_clip(path, frames=FRAMES, pts=[i + i // 7 for i in range(FRAMES)])
+    path, size = tmp_path_factory.mktemp("film") / "in.mp4", (96, 72)
+    make_clip(path, frames=FRAMES, size=size, pts=[i + i // 7 for i in range(FRAMES)])
     with av.open(str(path)) as film:
         times = [frame.pts for frame in film.decode(video=0)]
     assert len(times) == FRAMES

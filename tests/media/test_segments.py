@@ -72,7 +72,6 @@ def test_no_space_for_a_state_is_told_as_of_any_file():
         write_state(Path("/dev/full"), STATE)
 
 
-
 @pytest.mark.parametrize("damage", ["missing", "short", "noise"])
 def test_a_damaged_state_is_an_error(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "state"
