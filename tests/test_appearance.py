@@ -250,9 +250,7 @@ def test_the_first_frame_weighs_as_it_should():
     torch.testing.assert_close(model._moments(1), moment)
     second, _ = model.describe(*blended(1, 1))
     model.learn(second, shares_of(kinds, 2))
-    torch.testing.assert_close(
-        model._moments(1), ANCHOR * moment + (1 - ANCHOR) * (second * sure[:, None]).T @ second
-    )
+    torch.testing.assert_close(model._moments(1), ANCHOR * moment + (1 - ANCHOR) * (second * sure[:, None]).T @ second)
 
 
 def test_unsure_blocks_teach_nothing():

@@ -1,0 +1,194 @@
+"""Evidence of where an object is: motion beside the camera's, nearness, regions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from streamstyle.evidence import (
+    ALIKE_WEIGHT,
+    BORDER,
+    MOTION_WEIGHT,
+    MOVING_PX,
+    NEAR_PX,
+    aimed_at,
+    moves_alike,
+    moves_by_itself,
+    near,
+    own_motion,
+    region_means,
+)
+
+SHAPE = (120, 160)
+
+
+def square(y: int = 40, x: int = 50, side: int = 30, shape: tuple[int, int] = SHAPE) -> np.ndarray:
+    mask = np.zeros(shape, bool)
+    mask[y : y + side, x : x + side] = True
+    return mask
+
+
+def field(
+    rng: np.random.Generator, mask: np.ndarray, camera: tuple[float, float], moves: tuple[float, float], noise: float
+) -> np.ndarray:
+    """Flow [h, w, 2] of a camera that pans, and of a thing that moves beside it."""
+    flow = np.zeros((*mask.shape, 2), np.float32) + np.float32(camera)
+    flow[mask] += np.float32(moves)
+    return flow + rng.normal(0, noise, flow.shape).astype(np.float32)
+
+
+# -- the camera's motion, and the rest ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("camera", [(0.0, 0.0), (4.5, -1.5)])
+def test_a_pan_is_taken_off_and_what_moves_beside_it_stays(camera):
+    mask = square()
+    own = own_motion(field(np.random.default_rng(0), mask, camera, (3.0, 1.0), 0.05))
+    assert own.shape == (*SHAPE, 2)
+    assert own.dtype == np.float32
+    np.testing.assert_allclose(np.median(own[~mask], axis=0), 0, atol=0.05)
+    np.testing.assert_allclose(np.median(own[mask], axis=0), (3, 1), atol=0.1)
+
+
+def test_a_zoom_is_the_cameras():
+    height, width = SHAPE
+    x, y = np.meshgrid(np.arange(width) - 80.0, np.arange(height) - 60.0)
+    flow = (0.04 * np.stack([x, y], -1)).astype(np.float32)
+    assert np.linalg.norm(flow, axis=-1).max() > 3
+    assert np.abs(own_motion(flow)).max() < 0.1
+
+
+def test_a_scene_that_stands_still_has_no_motion_of_its_own():
+    assert np.abs(own_motion(np.zeros((*SHAPE, 2), np.float32))).max() < 1e-4
+
+
+# -- does a pixel move as the object does? --------------------------------------------------------------------------
+
+
+def around(mask: np.ndarray) -> np.ndarray:
+    return (near(mask) > 0) & ~mask
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_motion_tells_an_object_as_it_was_carried_from_its_surroundings(scale):
+    """Whatever the size of the picture: twice the pixels with twice the motion say the same."""
+    shape = (SHAPE[0] * scale, SHAPE[1] * scale)
+    truth = square(40 * scale, 50 * scale, 30 * scale, shape)
+    carried = square(42 * scale, 52 * scale, 30 * scale, shape)  # it was carried here, a little beside the truth
+    own = field(np.random.default_rng(0), truth, (0, 0), (3.0 * scale, 0), 0.02)
+    odds = moves_alike(own, carried, around(carried))
+    assert odds is not None
+    assert odds[~truth].max() < 0 < odds[truth].min()
+    assert odds[carried & ~truth].max() < 0  # and so mends what was carried wrongly
+    # What moves with an object, as its shadow does, speaks less for it than what stands still speaks against it.
+    assert odds[truth].mean() == pytest.approx(-ALIKE_WEIGHT * odds[~truth].mean(), rel=0.1)
+    assert np.abs(odds).max() <= 3 * MOTION_WEIGHT + 1e-6
+
+
+def test_motion_counts_the_less_the_nearer_it_is_to_the_cameras():
+    mask, rng = square(), np.random.default_rng(0)
+    strengths = []
+    for px in (0.5, 0.8, 1.3):  # of 240 lines twice that
+        odds = moves_alike(field(rng, mask, (0, 0), (px, 0), 0.001), mask, around(mask))
+        strengths.append(0.0 if odds is None else float(-odds[~mask].mean()))
+    assert 0 < strengths[0] < strengths[1] < strengths[2]
+
+
+def test_motion_cannot_tell_what_moves_with_the_camera():
+    mask = square()
+    own = field(np.random.default_rng(0), mask, (0, 0), (0.2, 0.1), 0.02)
+    assert moves_alike(own, mask, around(mask)) is None
+
+
+def test_motion_counts_for_nothing_where_it_does_not_tell_the_object_from_what_is_around():
+    mask = square()
+    there = around(mask)
+    own = field(np.random.default_rng(0), mask | there, (0, 0), (3.0, 0), 0.02)  # all around moves along
+    odds = moves_alike(own, mask, there)
+    assert odds is not None
+    assert not odds.any()
+
+
+def test_motion_of_nothing_or_in_nothing_cannot_tell():
+    mask, none = square(), np.zeros(SHAPE, bool)
+    own = field(np.random.default_rng(0), mask, (0, 0), (3.0, 0), 0.02)
+    assert moves_alike(own, none, mask) is None
+    assert moves_alike(own, mask, none) is None
+
+
+# -- does a pixel move by itself? -----------------------------------------------------------------------------------
+
+
+def test_what_moves_by_itself_is_told_unasked():
+    mask = square()
+    odds = moves_by_itself(field(np.random.default_rng(0), mask, (0, 0), (3.0, 0), 0.05))
+    assert odds[mask].min() > 0 > odds[~mask].max()
+
+
+def test_little_motion_is_none():
+    mask = square()
+    enough = MOVING_PX * SHAPE[0] / 240
+    slow, fast = (
+        moves_by_itself(field(np.random.default_rng(0), mask, (0, 0), (px, 0), 0))
+        for px in (0.8 * enough, 1.2 * enough)
+    )
+    assert slow[mask].max() < 0 < fast[mask].min()
+
+
+def test_where_all_is_astir_a_motion_must_stand_out():
+    """Water, leaves: the same motion that is told in a quiet scene is not where the median pixel moves too."""
+    mask, rng = square(), np.random.default_rng(0)
+    quiet, astir = (moves_by_itself(field(rng, mask, (0, 0), (3.0, 0), noise)) for noise in (0.05, 1.0))
+    assert (quiet[mask] > 0).all()
+    assert (astir[mask] > 0).mean() < 0.05
+
+
+# -- place ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_an_object_is_near_where_it_was(scale):
+    mask = square(40 * scale, 60 * scale, 20 * scale, (SHAPE[0] * scale, SHAPE[1] * scale))
+    found = near(mask)
+    assert found.shape == mask.shape
+    assert (found[mask] == 1).all()
+    row, right = 50 * scale, 80 * scale - 1
+    reach = NEAR_PX * SHAPE[0] * scale / 240
+    distances = np.arange(mask.shape[1] - right)
+    expected = np.clip(2 - distances / reach, 0, 1)
+    np.testing.assert_allclose(found[row, right:], expected, atol=0.11)  # OpenCV's distance is a near one
+    assert found[0, -1] == 0
+
+
+def test_nothing_is_near_nothing():
+    assert not near(np.zeros(SHAPE, bool)).any()
+
+
+@pytest.mark.parametrize("shape", [SHAPE, (33, 20), (1, 1)])
+def test_cameras_aim_at_what_matters(shape):
+    odds = aimed_at(shape)
+    assert odds.shape == shape
+    assert odds[0, 0] == pytest.approx(BORDER[0])
+    np.testing.assert_allclose(odds, odds[::-1, ::-1])
+    if min(shape) > 1:
+        assert odds[shape[0] // 2, shape[1] // 2] == pytest.approx(BORDER[1])
+        assert (np.diff(odds[shape[0] // 2, : shape[1] // 2]) >= 0).all()
+
+
+# -- regions --------------------------------------------------------------------------------------------------------
+
+
+def test_each_region_takes_its_mean():
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, 7, SHAPE).astype(np.int32)
+    ids[ids == 4] = 5  # one that is empty
+    values = rng.random(SHAPE)
+    means = region_means(values, ids, 9)
+    assert means.dtype == np.float32
+    for region in np.unique(ids):
+        np.testing.assert_allclose(means[ids == region], values[ids == region].mean(), rtol=1e-5)
+
+
+def test_regions_of_one_pixel_keep_their_values():
+    values = np.arange(12, dtype=np.float32).reshape(3, 4)
+    np.testing.assert_array_equal(region_means(values, np.arange(12, dtype=np.int32).reshape(3, 4), 12), values)
