@@ -127,7 +127,7 @@ class AnalysisOptions(Checked):
     ] = "regions"
     detail: Annotated[
         float, Range(0, 1), Doc("Regions that a person sees and numbers: 0 is one, 1 is all that edges part.")
-    ] = 0.5
+    ] = 0.35
     tracker: Annotated[
         Literal["appearance", "overlap"],
         Doc(

@@ -17,7 +17,7 @@ from streamstyle.pipeline import stylize
 from streamstyle.preview import preview
 from streamstyle.sheets import contact_sheet, film_frame, style_sheet, write_png
 
-ANALYSIS = AnalysisOptions(edge_side="3")
+ANALYSIS = AnalysisOptions()
 BUNNY = Look(
     background="jungle-woodcut",
     foreground="water-lilies",
@@ -46,12 +46,12 @@ def demo(
     shutil.copyfile(weights.fetch("bigbuckbunny"), clip)
     output = OutputOptions(size=SIZE_PX, overwrite=True)
 
-    say(f"1/5  objects.png: streamstyle preview {clip} {folder}/objects.png --at {START_S:g} --edge-side 3")
+    say(f"1/5  objects.png: streamstyle preview {clip} {folder}/objects.png --at {START_S:g}")
     preview(clip, folder / "objects.png", at_s=START_S, analysis=ANALYSIS, overwrite=True)
 
     places = " ".join(f'--object "{o.name}@{o.where}={o.style}"' for o in BUNNY.objects)
     say(
-        f"2/5  bunny.mp4: streamstyle run {clip} {folder}/bunny.mp4 --size {SIZE_PX} --start {START_S:g} --edge-side 3 "
+        f"2/5  bunny.mp4: streamstyle run {clip} {folder}/bunny.mp4 --size {SIZE_PX} --start {START_S:g} "
         f"{places} --background {BUNNY.background} --foreground {BUNNY.foreground}"
     )
     BUNNY.write(folder / "bunny.toml")

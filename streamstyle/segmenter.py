@@ -109,7 +109,7 @@ class Segmenter:
             ids, regions = self._components(edges, smallest)
         else:
             assert tree is not None
-            areas, most = cut(tree, (1 - self.options.detail) ** 2)[0], tree.into.shape[1]
+            areas, most = cut(tree, 1 - self.options.detail)[0], tree.into.shape[1]
             ids, regions = _renumber(areas, most, smallest, background=_largest(areas, most))
         left_out = torch.zeros_like(regions)
         if bound > MOST_REGIONS:
