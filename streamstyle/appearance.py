@@ -71,7 +71,11 @@ class AppearanceModel:
     @property
     def known(self) -> bool:
         """Whether there is a class beside the background that has learned something."""
-        return self._anchor[0] is not None and any(moment is not None for moment in self._anchor[1:])
+        return self.knows(0) and any(self.knows(k) for k in range(1, self.classes))
+
+    def knows(self, number: int) -> bool:
+        """Whether a class has learned something."""
+        return self._anchor[number] is not None
 
     def add(self) -> int:
         """A new class, that nothing is known of yet; its number."""

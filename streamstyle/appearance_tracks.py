@@ -146,7 +146,8 @@ class AppearanceTracks(ObjectTracks):
             before = None if carried is None else carried[k]
             seen = None if look is None else look[k + 1]
             if slot == FOUND:
-                odds.append(self._found_odds(before, seen, own, shape))
+                seen = seen if self._model.knows(k + 1) else None  # what nobody has seen yet may look like anything
+                odds.append(self._found_odds(before, seen, own, shape) + self._unclaimed(carried))
                 gates.append(None)
             else:
                 assert before is not None
@@ -201,6 +202,13 @@ class AppearanceTracks(ObjectTracks):
         if seen is not None:
             odds = odds + LOOK_WEIGHT * np.log(np.clip(seen, 0.03, 0.97))
         return odds
+
+    def _unclaimed(self, carried: np.ndarray | None) -> np.ndarray | float:
+        """Log-likelihood of what named objects leave to be found: what moves where one is, is that one."""
+        named = [k for k, slot in enumerate(self._members) if slot != FOUND]
+        if carried is None or not named:
+            return 0.0
+        return CARRIED_WEIGHT * np.log(np.clip(1 - carried[named].sum(0), 0.03, 0.97))
 
     def _look(self, found: Segmentation, shape: tuple[int, int]) -> np.ndarray | None:
         """The model's probabilities at full size, [K + 1, h, w]; None before it has learned."""
