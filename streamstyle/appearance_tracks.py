@@ -47,6 +47,8 @@ SMALLEST_FOUND = 0.003
 LOST_SHARE = 0.1
 """An object with less than this share of its mean area is looked for everywhere, by its look, and not learned."""
 LOST_PRIOR = 0.3
+NOT_FOUND = -4.0
+"""Log-odds of FOUND where it cannot be."""
 EAGER_FRAMES = 4
 """Frames of a shot that are all looked at until FOUND is known."""
 
@@ -147,7 +149,7 @@ class AppearanceTracks(ObjectTracks):
             seen = None if look is None else look[k + 1]
             if slot == FOUND:
                 seen = seen if self._model.knows(k + 1) else None  # what nobody has seen yet may look like anything
-                odds.append(self._found_odds(before, seen, own, shape) + self._unclaimed(carried))
+                odds.append(np.where(self._taken(carried), NOT_FOUND, self._found_odds(before, seen, own, shape)))
                 gates.append(None)
             else:
                 assert before is not None
@@ -193,7 +195,7 @@ class AppearanceTracks(ObjectTracks):
     ) -> np.ndarray:
         """Log-likelihood, beside the background's, of what moves by itself."""
         if own is None and before is None and seen is None:
-            return np.full(shape, -4.0)
+            return np.full(shape, NOT_FOUND)
         odds = aimed_at(shape)
         if own is not None:
             odds = odds + moves_by_itself(own) * (2 if before is None else 1)
@@ -203,12 +205,12 @@ class AppearanceTracks(ObjectTracks):
             odds = odds + LOOK_WEIGHT * np.log(np.clip(seen, 0.03, 0.97))
         return odds
 
-    def _unclaimed(self, carried: np.ndarray | None) -> np.ndarray | float:
-        """Log-likelihood of what named objects leave to be found: what moves where one is, is that one."""
+    def _taken(self, carried: np.ndarray | None) -> np.ndarray | bool:
+        """Where named objects were carried to rather than what was found: what moves there is one of them."""
         named = [k for k, slot in enumerate(self._members) if slot != FOUND]
         if carried is None or not named:
-            return 0.0
-        return CARRIED_WEIGHT * np.log(np.clip(1 - carried[named].sum(0), 0.03, 0.97))
+            return False
+        return carried[named].sum(0) > np.maximum(0.3, carried[self._members.index(FOUND)])
 
     def _look(self, found: Segmentation, shape: tuple[int, int]) -> np.ndarray | None:
         """The model's probabilities at full size, [K + 1, h, w]; None before it has learned."""
