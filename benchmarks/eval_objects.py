@@ -28,7 +28,7 @@ import numpy as np
 from common import figure, machine, save
 from object_measures import changes, decay, dominant_label, matched_label, per_100_frames, recall
 
-from streamstyle import appearance, appearance_tracks, evidence
+from streamstyle import appearance, appearance_tracks, evidence, segmenter
 from streamstyle.config import AnalysisOptions
 from streamstyle.evidence import region_means
 from streamstyle.frames import VideoInfo
@@ -43,6 +43,7 @@ from streamstyle.tracks import NOBODY, FilmObjects
 
 ROOT = Path(__file__).resolve().parent.parent
 MEASURES = ("J mean", "J recall", "J decay", "F mean", "zero clicks J mean", "region flips", "identity switches")
+GOALS = {"J mean": 0.75, "zero clicks J mean": 0.6}
 BASELINES = ("region flips, each frame's numbering", "identity switches, each frame's numbering")
 
 
@@ -156,7 +157,7 @@ def main() -> None:
     options = AnalysisOptions(analyse_every=said.every)
     print(machine())
     if said.choices:
-        compare_choices(said.sequences or there, said.frames, options, save_it=not (said.sequences or said.frames))
+        compare_choices(said.sequences or there, said.frames, options, save_it=not said.sequences)
         return
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
@@ -171,7 +172,7 @@ def main() -> None:
                 flush=True,
             )
     figures = [
-        figure(measure, float(np.mean([row[measure] for row in rows])), unit_of(measure))
+        figure(measure, float(np.mean([row[measure] for row in rows])), unit_of(measure), goal=GOALS.get(measure))
         for measure in (*MEASURES, *BASELINES)
     ]
     for row in figures:
@@ -190,6 +191,7 @@ CHOICES: dict[str, tuple[dict[str, Any], dict[tuple[Any, str], Any]]] = {
     "all of it": ({}, {}),
     "every 4th frame looked at": ({"analyse_every": 4}, {}),
     "edges of all sides, fused": ({"edge_side": "fuse"}, {}),
+    "HED's fourth block too": ({}, {(segmenter, "FEATURE_BLOCKS"): (2, 3, 4)}),
     "360 lines": ({"analysis_size": 360}, {}),
     "no motion": ({}, {(evidence, "MOTION_WEIGHT"): 0.0}),
     "no look": ({}, {(appearance_tracks, "LOOK_WEIGHT"): 0.0}),
@@ -211,7 +213,7 @@ def compare_choices(sequences: list[str], count: int | None, options: AnalysisOp
         figures.append(figure(name, float(np.mean(each)), "of 1"))
         print(f"{name:<32} {np.mean(each):.4f}   " + " ".join(f"{j:.3f}" for j in each), flush=True)
     if save_it:
-        print(save("object_choices", {"protocol": compare_choices.__doc__, "figures": figures}))
+        print(save("object_choices", {"protocol": compare_choices.__doc__, "frames": count, "figures": figures}))
 
 
 @contextlib.contextmanager

@@ -74,12 +74,26 @@ def objects_table(result: dict[str, Any]) -> str:
     return "\n".join([*lines, f"| mean | {sum(row['frames'] for row in result['sequences'])} | {means} |"])
 
 
+def choices_table(result: dict[str, Any]) -> str:
+    """What each part of the tracker is worth."""
+    part = f", the first {result['frames']} frames of each" if result.get("frames") else ""
+    lines = [f"Measured by `benchmarks/eval_objects.py --choices` on {machine_name(result)}{part}:", ""]
+    lines += ["| choice | J mean |", "|---|---|"]
+    return "\n".join([*lines, *(f"| {row['name']} | {row['value']:.3f} |" for row in result["figures"])])
+
+
 def generated() -> dict[str, dict[str, str]]:
     """Each file with generated parts: their names, and what they must say."""
     result = json.loads((ROOT / "benchmarks" / "results" / "pipeline.json").read_text())
     objects = json.loads((ROOT / "benchmarks" / "results" / "objects.json").read_text())
+    choices = json.loads((ROOT / "benchmarks" / "results" / "object_choices.json").read_text())
     return {
-        "README.md": {"options": option_table(), "figures": figures_table(result), "objects": objects_table(objects)},
+        "README.md": {
+            "options": option_table(),
+            "figures": figures_table(result),
+            "objects": objects_table(objects),
+            "choices": choices_table(choices),
+        },
         "benchmarks/README.md": {"stages": stages_table(), "boundaries": boundaries_table()},
     }
 
