@@ -173,6 +173,7 @@ def test_a_model_is_known_once_the_background_and_an_object_are():
     x, _ = model.describe(*scene(kinds))
     model.learn(x, shares_of(kinds, 2), pause=[1])
     assert not model.known
+    assert [model.knows(k) for k in range(2)] == [True, False]
     model.learn(x, shares_of(kinds, 2))
     assert model.known
     model.renew(1)
@@ -253,6 +254,20 @@ def test_the_first_frame_weighs_as_it_should():
     torch.testing.assert_close(model._moments(1), ANCHOR * moment + (1 - ANCHOR) * (second * sure[:, None]).T @ second)
 
 
+def test_a_guess_is_remembered_as_a_mean_of_all_frames():
+    kinds = layout((2, 2, 6, 6))
+    model, first = model_of(kinds)
+    sure = shares_of(kinds, 2)[1] / 36
+    frames = [first] + [model.describe(*blended(i / 3, i))[0] for i in range(1, 4)]
+    for x in frames[1:]:
+        model.learn(x, shares_of(kinds, 2), loose=[1])
+    mean = torch.stack([(x * sure[:, None]).T @ x for x in frames]).mean(0)
+    torch.testing.assert_close(model._moments(1), mean)
+    for _ in range(120):  # long after, one frame still counts
+        model.learn(frames[0], shares_of(kinds, 2), loose=[1])
+    torch.testing.assert_close(model._moments(1), (frames[0] * sure[:, None]).T @ frames[0], rtol=0.1, atol=0.02)
+
+
 def test_unsure_blocks_teach_nothing():
     kinds = layout((2, 2, 5, 5))
     one, x = model_of(kinds)
@@ -296,7 +311,7 @@ def test_a_state_goes_on_alike_through_a_file(tmp_path):
 
 def test_a_state_is_not_changed_by_what_is_learned_after_it():
     kinds = layout((1, 1, 4, 4))
-    model, x = model_of(kinds)
+    model, _ = model_of(kinds)
     state = model.state_dict()
     before = [moment.copy() for moment in state["anchor"]]
     for seed in range(3):

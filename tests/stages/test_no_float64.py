@@ -26,7 +26,6 @@ from streamstyle.stages.blends import LEVELS, blend_index, blend_table
 from streamstyle.stages.color import blend_planes_, rgb_to_yuv, yuv_to_rgb
 from streamstyle.stages.composite import composite
 from streamstyle.stages.connected_components import connected_components, dense_labels, label_regions
-from streamstyle.stages.grow_regions import grow_regions
 from streamstyle.stages.label_overlap import best_matches, consecutive_overlaps, label_overlap
 from streamstyle.stages.optical_flow import occlusion, optical_flow
 from streamstyle.stages.otsu_threshold import exact_thresholds, local_thresholds, otsu_threshold
@@ -110,7 +109,6 @@ CALLS: dict[str, Callable[[Given], Any]] = {
     "exact_thresholds": lambda g: exact_thresholds(g.edges, impl="ref"),
     "fill_holes": lambda g: fill_holes(g.ids, impl="ref"),
     "fill_holes, labelled": lambda g: _fill_holes_ref(g.ids, g.ids),
-    "grow_regions": lambda g: grow_regions(g.ids, g.edges, impl="ref"),
     "label_overlap": lambda g: label_overlap(g.ids, g.ids, 7, 7, impl="ref"),
     "label_regions": lambda g: label_regions(g.edges > 99, impl="ref"),
     "largest_region": lambda g: largest_region(g.areas),

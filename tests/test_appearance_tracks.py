@@ -1,0 +1,399 @@
+"""Objects followed by all that is known of them, in films with an answer: mottled things over a mottled ground."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from streamstyle.appearance_tracks import EAGER_FRAMES, AppearanceTracks
+from streamstyle.config import AnalysisOptions
+from streamstyle.look import ObjectStyle
+from streamstyle.media.segments import read_state, write_state
+from streamstyle.segmenter import Segmentation, Segmenter
+from tests.oracles import iou
+
+HEIGHT, WIDTH = 144, 192
+SIZE = (HEIGHT, WIDTH)
+
+
+def mottled(seed: int, size: tuple[int, int], colour: tuple[int, int, int]) -> np.ndarray:
+    """A surface of that colour, [H, W, 3] uint8, with something on it that motion can be seen by."""
+    noise = np.random.default_rng(seed).normal(0, 1, (*size, 1)).astype(np.float32)
+    noise = cv2.GaussianBlur(noise, (0, 0), 3)[..., None]
+    return np.clip(np.array(colour) + 22 * noise / noise.std(), 0, 255).astype(np.uint8)
+
+
+@dataclass
+class Thing:
+    """A square, or a disc, and where its upper left corner is in each frame; None while it is not there."""
+
+    colour: tuple[int, int, int]
+    side: int
+    at: Callable[[int], tuple[int, int] | None]
+    round: bool = False
+
+    def mask(self, frame: int) -> np.ndarray:
+        """Where it is, [HEIGHT, WIDTH] bool, were there nothing before it."""
+        place, mask = self.at(frame), np.zeros(SIZE, np.uint8)
+        if place is not None:
+            y, x, side = *place, self.side
+            mask[max(0, y) : max(0, y + side), max(0, x) : max(0, x + side)] = 1
+            if self.round:
+                disc = cv2.circle(np.zeros(SIZE, np.uint8), (x + side // 2, y + side // 2), side // 2, 1, -1)
+                mask &= disc
+        return mask > 0
+
+
+@dataclass
+class Film:
+    """Things over a ground that a camera pans over, pan px a frame; those that come later lie above."""
+
+    things: list[Thing]
+    pan: int = 0
+    ground: tuple[int, int, int] = (70, 105, 80)
+
+    def __post_init__(self) -> None:
+        self._ground = mottled(1, (HEIGHT, WIDTH + 400), self.ground)
+        self._faces = [mottled(10 + k, (thing.side,) * 2, thing.colour) for k, thing in enumerate(self.things)]
+        self._found: dict[int, Segmentation] = {}
+
+    def picture(self, frame: int) -> np.ndarray:
+        """[HEIGHT, WIDTH, 3] uint8."""
+        at = self.pan * frame % 400
+        rgb = self._ground[:, at : at + WIDTH].copy()
+        for thing, face in zip(self.things, self._faces, strict=True):
+            place = thing.at(frame)
+            if place is not None:
+                moved = cv2.warpAffine(face, np.float32([[1, 0, place[1]], [0, 1, place[0]]]), (WIDTH, HEIGHT))
+                rgb = np.where(thing.mask(frame)[..., None], moved, rgb)
+        return rgb
+
+    def seen(self, k: int, frame: int) -> np.ndarray:
+        """What is seen of thing k."""
+        mask = self.things[k].mask(frame)
+        for other in self.things[k + 1 :]:
+            mask &= ~other.mask(frame)
+        return mask
+
+    def luma(self, frame: int) -> np.ndarray:
+        return cv2.cvtColor(self.picture(frame), cv2.COLOR_RGB2GRAY)
+
+    def found(self, segmenter: Segmenter, frame: int) -> Segmentation:
+        """The segmenter's answer, kept between runs."""
+        if frame not in self._found:
+            rgb = torch.from_numpy(self.picture(frame)).permute(2, 0, 1)[None].float() / 255
+            (self._found[frame],) = segmenter(rgb)
+        return self._found[frame]
+
+
+@pytest.fixture(scope="module")
+def segmenter(cached: None) -> Segmenter:
+    return Segmenter(AnalysisOptions(detail=0.5), torch.device("cpu"), features=True)
+
+
+def named(name: str, at_s: float = 0.0, **place: object) -> ObjectStyle:
+    return ObjectStyle(name, "wave", at_s=at_s, **place)  # type: ignore[arg-type]
+
+
+def tracks_of(
+    segmenter: Segmenter, *objects: ObjectStyle, every: int = 1, find: bool = False, drawn: np.ndarray | None = None
+) -> AppearanceTracks:
+    tracks = AppearanceTracks(segmenter, objects, every, find=find)
+    tracks.drawn = drawn
+    return tracks
+
+
+def run(
+    tracks: AppearanceTracks,
+    film: Film,
+    frames: range,
+    *,
+    cut_at: tuple[int, ...] = (),
+    batch: int = 1,
+) -> Iterator[np.ndarray]:
+    """The slot maps of some frames of a film, 25 a second, planned so many at a time."""
+    for first in range(frames.start, frames.stop, batch):
+        part = range(first, min(first + batch, frames.stop))
+        looks = tracks.plan(first, [i in cut_at for i in part], [i / 25 for i in part])
+        for i, look in zip(part, looks, strict=True):
+            found = film.found(tracks.segmenter, i) if look else None
+            yield tracks.step(film.luma(i), found, i in cut_at, i, i / 25, SIZE).copy()
+
+
+def slot_of(tracks: AppearanceTracks, name: str) -> int:
+    (slot,) = (slot for slot, track in tracks.tracker.tracks.items() if track.name == name)
+    return slot
+
+
+def labels(film: Film, frame: int = 0) -> np.ndarray:
+    """A mask of all things, numbered from 1."""
+    drawn = np.zeros(SIZE, np.uint8)
+    for k in range(len(film.things)):
+        drawn[film.seen(k, frame)] = k + 1
+    return drawn
+
+
+def rising(y: int, x: int, dy: float, dx: float) -> Callable[[int], tuple[int, int]]:
+    return lambda i: (round(y + dy * i), round(x + dx * i))
+
+
+def enough(frame: int, every: int) -> float:
+    """The least IoU: of a frame that is looked at, and of one that a map is only carried to."""
+    return 0.85 if frame % every == 0 else 0.55
+
+
+RED, BLUE, GREY = (190, 70, 50), (60, 80, 190), (150, 150, 145)
+
+# -- a named object -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def walk() -> Film:
+    """A square that goes its way over a ground that moves too."""
+    return Film([Thing(RED, 36, rising(30, 20, 1, 3))], pan=1)
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("every", [1, 4])
+@pytest.mark.parametrize("how", ["mask", "point"])
+def test_a_named_object_keeps_its_slot_for_thirty_frames(segmenter, walk, every, how):
+    place = {"mask": 1} if how == "mask" else {"point": (38, 48)}
+    tracks = tracks_of(segmenter, named("it", **place), every=every, drawn=labels(walk))
+    for i, slots in enumerate(run(tracks, walk, range(30))):
+        assert iou(slots == slot_of(tracks, "it"), walk.seen(0, i)) > enough(i, every), f"frame {i}"
+        assert set(np.unique(slots)) <= {0, slot_of(tracks, "it")}
+    (report,) = tracks.report()
+    assert (report.name, report.first_frame, report.last_frame) == ("it", 0, 29)
+    assert report.mean_area_px == pytest.approx(36 * 36, rel=0.1)
+    assert tracks.lost() == []
+
+
+@pytest.mark.weights
+def test_a_mask_is_taken_as_drawn(segmenter, walk):
+    drawn = np.zeros(SIZE, np.uint8)
+    drawn[40:60, 30:50] = 7
+    tracks = tracks_of(segmenter, named("it", mask=7), drawn=drawn)
+    (slots,) = run(tracks, walk, range(1))
+    np.testing.assert_array_equal(slots > 0, drawn > 0)
+
+
+@pytest.fixture(scope="module")
+def hidden() -> Film:
+    """A square that goes behind a post, is not seen at all for five frames, and comes out."""
+    film = Film([Thing(RED, 30, rising(50, 10, 0, 3)), Thing(GREY, 44, lambda _: (43, 70))])
+    assert [i for i in range(40) if not film.seen(0, i).any()] == [20, 21, 22, 23, 24]
+    return film
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("every", [1, 2])
+def test_an_object_is_found_again_after_it_was_hidden(segmenter, hidden, every):
+    tracks = tracks_of(segmenter, named("it", mask=1), every=every, drawn=labels(hidden))
+    found = list(run(tracks, hidden, range(44)))
+    it = slot_of(tracks, "it")
+    for i in range(44):
+        there = hidden.seen(0, i)
+        if there.sum() == 900:
+            assert iou(found[i] == it, there) > 0.8, f"frame {i}"
+        if not there.any():
+            assert (found[i] == it).sum() < 90, f"frame {i}"
+    (report,) = tracks.report()
+    assert (report.name, report.last_frame) == ("it", 43)
+
+
+@pytest.mark.weights
+def test_what_is_taken_out_of_an_object_stays_out(segmenter):
+    film = Film([Thing(RED, 30, rising(60, 20, 0, 2)), Thing(BLUE, 30, rising(30, 20, 0, 2))])
+    drawn = np.uint8(labels(film) > 0)  # both as one
+    at = 8
+    y, x = 45, 20 + 2 * at + 15
+    tracks = tracks_of(segmenter, named("it", mask=1), named("it", at / 25, point=(x, y), remove=True), drawn=drawn)
+    found = list(run(tracks, film, range(24)))
+    it = slot_of(tracks, "it")
+    for i in range(24):
+        both = film.seen(0, i) | film.seen(1, i)
+        assert iou(found[i] == it, both if i < at else film.seen(0, i)) > 0.8, f"frame {i}"
+
+
+@pytest.mark.weights
+def test_an_object_named_later_is_followed_from_then_on(segmenter, walk):
+    tracks = tracks_of(segmenter, named("it", 10 / 25, point=(20 + 30 + 18, 30 + 10 + 18)), every=4)
+    found = list(run(tracks, walk, range(24)))
+    it = slot_of(tracks, "it")
+    assert not any(slots.any() for slots in found[:10])
+    for i in range(10, 24):
+        assert iou(found[i] == it, walk.seen(0, i)) > enough(i, 4), f"frame {i}"
+    assert tracks.pending == ()
+
+
+@pytest.mark.weights
+def test_an_object_named_later_does_not_take_the_first_one(segmenter):
+    film = Film([Thing(RED, 30, rising(20, 20, 0, 2)), Thing(BLUE, 30, rising(90, 140, 0, -2))])
+    one, other = named("one", mask=1), named("other", 8 / 25, point=(140 - 16 + 15, 105))
+    tracks = tracks_of(segmenter, one, other, drawn=labels(film))
+    found = list(run(tracks, film, range(20)))
+    for i in range(20):
+        assert iou(found[i] == slot_of(tracks, "one"), film.seen(0, i)) > 0.8, f"frame {i}"
+        if i >= 8:
+            assert iou(found[i] == slot_of(tracks, "other"), film.seen(1, i)) > 0.8, f"frame {i}"
+
+
+@pytest.mark.weights
+def test_two_objects_that_cross_keep_their_names(segmenter):
+    film = Film([Thing(RED, 32, rising(50, 10, 0, 4)), Thing(BLUE, 32, rising(60, 150, 0, -4))])
+    tracks = tracks_of(segmenter, named("red", mask=1), named("blue", mask=2), drawn=labels(film))
+    found = list(run(tracks, film, range(34)))
+    assert min(film.seen(0, i).sum() for i in range(34)) < 0.4 * 32 * 32  # they do cross
+    for i in range(34):
+        assert iou(found[i] == slot_of(tracks, "blue"), film.seen(1, i)) > 0.75, f"frame {i}"
+        if film.seen(0, i).sum() == 32 * 32:
+            assert iou(found[i] == slot_of(tracks, "red"), film.seen(0, i)) > 0.75, f"frame {i}"
+
+
+@pytest.mark.weights
+def test_an_object_leaves_the_picture_and_is_nowhere_else(segmenter):
+    film = Film([Thing(RED, 30, rising(50, 120, 0, 5))])
+    tracks = tracks_of(segmenter, named("it", mask=1), drawn=labels(film))
+    found = list(run(tracks, film, range(24)))
+    assert not film.seen(0, 15).any()
+    for slots in found[16:]:
+        assert slots.astype(bool).mean() < 0.01
+
+
+# -- without a word -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def rolling() -> Film:
+    return Film([Thing(RED, 40, rising(50, 20, 0, 3), round=True)])
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("every", [1, 4])
+def test_what_moves_by_itself_is_found_and_is_one_track(segmenter, rolling, every):
+    tracks = tracks_of(segmenter, every=every, find=True)
+    found = list(run(tracks, rolling, range(30)))
+    ids = {int(slot) for slots in found for slot in np.unique(slots)} - {0}
+    assert len(ids) == 1
+    for i in range(EAGER_FRAMES, 30):
+        assert iou(found[i] > 0, rolling.seen(0, i)) > enough(i, every), f"frame {i}"
+    (report,) = tracks.report()
+    assert (report.track_id, report.name, report.last_frame) == (1, None, 29)
+    assert report.first_frame < EAGER_FRAMES
+
+
+@pytest.mark.weights
+def test_it_is_found_beside_a_camera_that_pans(segmenter, walk):
+    tracks = tracks_of(segmenter, find=True)
+    found = list(run(tracks, walk, range(16)))
+    for i in range(6, 16):
+        assert iou(found[i] > 0, walk.seen(0, i)) > 0.75, f"frame {i}"
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("pan", [0, 2])
+def test_where_nothing_moves_by_itself_nothing_is_found(segmenter, pan):
+    film = Film([Thing(RED, 40, lambda i: (50, 100 - pan * i))], pan=pan)
+    tracks = tracks_of(segmenter, find=True)
+    assert not any(slots.any() for slots in run(tracks, film, range(12)))
+    assert tracks.report() == []
+
+
+@pytest.mark.weights
+def test_named_and_found_are_two(segmenter):
+    film = Film([Thing(RED, 32, rising(20, 20, 0, 3)), Thing(BLUE, 32, rising(90, 20, 0, 3))])
+    tracks = tracks_of(segmenter, named("it", mask=1), find=True, drawn=labels(film))
+    found = list(run(tracks, film, range(20)))
+    it = slot_of(tracks, "it")
+    for i in range(20):
+        assert iou(found[i] == it, film.seen(0, i)) > 0.8, f"frame {i}"
+        if i >= 6:
+            assert iou((found[i] != it) & (found[i] > 0), film.seen(1, i)) > 0.75, f"frame {i}"
+    assert [thing.name for thing in tracks.report()].count(None) == 1
+
+
+@pytest.mark.weights
+def test_what_was_found_may_be_named_and_is_then_the_persons(segmenter, rolling):
+    tracks = tracks_of(segmenter, named("ball", 10 / 25, point=(20 + 30 + 20, 70)), find=True, every=3)
+    found = list(run(tracks, rolling, range(26)))
+    for i in range(10, 26):
+        assert iou(found[i] == slot_of(tracks, "ball"), rolling.seen(0, i)) > enough(i, 3), f"frame {i}"
+        assert set(np.unique(found[i])) <= {0, slot_of(tracks, "ball")}
+
+
+# -- cuts, batches, states ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.weights
+def test_a_cut_ends_all_tracks_and_begins_anew(segmenter, rolling):
+    tracks = tracks_of(segmenter, find=True, every=100)
+    found = list(run(tracks, rolling, range(8), cut_at=()))
+    found += run(tracks, rolling, range(8, 20), cut_at=(8,))
+    assert not found[8].any()
+    report = tracks.report()
+    assert [thing.track_id for thing in report] == [1, 2]
+    assert report[0].last_frame == 7
+    assert 8 < report[1].first_frame < 8 + EAGER_FRAMES
+    again = list(run(tracks_of(segmenter, find=True, every=100), rolling, range(8, 20)))
+    for a, b in zip(found[8:], again, strict=True):
+        np.testing.assert_array_equal(a > 0, b > 0)
+
+
+@pytest.mark.weights
+def test_a_named_object_does_not_live_through_a_cut(segmenter, walk):
+    tracks = tracks_of(segmenter, named("it", mask=1), drawn=labels(walk))
+    found = list(run(tracks, walk, range(10), cut_at=(5,)))
+    assert found[4].any()
+    assert not any(slots.any() for slots in found[5:])
+    assert tracks.report()[0].last_frame == 4
+
+
+@pytest.mark.weights
+def test_a_shot_is_looked_at_eagerly_until_something_can_be_found(segmenter):
+    still, times = [False] * 8, [i / 25 for i in range(8)]
+    look = [True] * EAGER_FRAMES + [False] * (8 - EAGER_FRAMES)
+    assert tracks_of(segmenter, find=True, every=100).plan(0, still, times) == look
+    assert tracks_of(segmenter, find=False, every=100).plan(0, still, times) == [True] + [False] * 7
+    cut = [i == 2 for i in range(8)]
+    assert tracks_of(segmenter, find=True, every=100).plan(0, cut, times) == [True] * (2 + EAGER_FRAMES) + [False] * 2
+
+
+FINDING = {"find": True, "every": 3}
+
+
+def some_tracks(segmenter: Segmenter) -> AppearanceTracks:
+    """With a name from the start, one for later, and something to find."""
+    return tracks_of(segmenter, named("it", 0.2, point=(20 + 15 + 18, 30 + 5 + 18)), **FINDING)
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("batch", [2, 5, 16])
+def test_the_size_of_a_batch_changes_nothing(segmenter, walk, batch):
+    alone = list(run(some_tracks(segmenter), walk, range(16)))
+    together = list(run(some_tracks(segmenter), walk, range(16), batch=batch))
+    assert all(map(np.array_equal, alone, together))
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("stop", [1, 4, 5, 6, 11])
+def test_a_state_goes_on_alike_through_a_file(segmenter, walk, tmp_path: Path, stop):
+    first, second = some_tracks(segmenter), some_tracks(segmenter)
+    list(run(first, walk, range(stop)))
+    state = first.state_dict()
+    rest = list(run(first, walk, range(stop, 16)))
+    write_state(tmp_path / "state", state)  # later than it was taken, as a job in segments does it
+    second.load_state_dict(read_state(tmp_path / "state"))
+    assert all(map(np.array_equal, rest, run(second, walk, range(stop, 16))))
+    assert first.report() == second.report()
+
+
+@pytest.mark.weights
+def test_it_is_the_same_every_time(segmenter, walk):
+    one, other = (list(run(some_tracks(segmenter), walk, range(12))) for _ in range(2))
+    assert all(map(np.array_equal, one, other))
