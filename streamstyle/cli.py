@@ -75,6 +75,7 @@ class Run:
                 say=None if self.quiet else say,
                 dry_run=self.dry_run,
                 mask=self.look.mask,
+                tracks=self.look.tracks,
             )
         if self.look.save_look is not None and not self.dry_run:
             look.write(self.look.save_look)
