@@ -139,8 +139,8 @@ class AnalysisOptions(Checked):
     tracker: Annotated[
         Literal["appearance", "overlap"],
         Doc(
-            "appearance: objects keep what they look like and how they move, and what moves by itself wears --foreground; "
-            "overlap: DeepGIF as published, every region is an object and takes the one it overlaps most."
+            "appearance: objects keep what they look like and how they move, and what moves by itself wears "
+            "--foreground; overlap: DeepGIF as published, every region is an object and takes the one it overlaps most."
         ),
     ] = "appearance"
     edge_side: Annotated[

@@ -22,7 +22,7 @@ from streamstyle.media.audio import AudioSource
 from streamstyle.media.decode import decode
 from streamstyle.media.encode import encode
 from streamstyle.media.segments import WorkFolder
-from streamstyle.naming import place_objects
+from streamstyle.naming import foresee_objects, place_objects
 from streamstyle.stylizer import Reading, Stylizer
 
 if TYPE_CHECKING:
@@ -106,6 +106,8 @@ def stylize(
     ):
         if work.checkpoint is not None:
             stylizer.load_state_dict(work.checkpoint.state)
+        else:
+            foresee_objects(stylizer, info)
         # The river. Threads that decode, read, paint (several) and, this one, encode; bounded queues between them.
         film = decode(info, size=out.size, after=work.checkpoint, hwaccel=out.hwaccel, **window)
         first = 1 if stylizer.device.type == "cpu" else per_batch  # a CPU's first frame need not wait for others

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -11,11 +12,11 @@ import torch
 from streamstyle.appearance_tracks import AppearanceTracks
 from streamstyle.config import AnalysisOptions
 from streamstyle.errors import OptionError
-from streamstyle.frames import ColorTags
+from streamstyle.frames import ColorTags, Frame, FrameBatch, VideoInfo
 from streamstyle.frozen_statistics import CutDetector
 from streamstyle.gpu.memory import Portions
 from streamstyle.gpu.streams import Download
-from streamstyle.gpu.transfer import Planes
+from streamstyle.gpu.transfer import Planes, upload
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.object_tracks import ObjectReport, ObjectTracks, OverlapTracks
 from streamstyle.segmenter import MOST_REGIONS, Segmentation, Segmenter
@@ -25,6 +26,8 @@ from streamstyle.tracker import BACKGROUND, Tracker
 
 LOOK_EVERY = {"cpu": 4, "cuda": 1}
 """Frames of which one is looked at, where nobody says."""
+FORESIGHT_FRAMES = 6
+"""Frames looked at ahead of the first, so that what moves by itself is known in it; the fourth completes that."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,41 @@ def follow(
     return OverlapTracks(segmenter, rule, objects, every)
 
 
+def small_planes(frame: Frame, options: AnalysisOptions, device: torch.device) -> Planes:
+    """A frame at the analysis size, [1, h, w] each, on the device."""
+    batch = FrameBatch.stack([frame])
+    size = small_size(frame.y.shape, options.analysis_size)
+    y, u, v = (resize_planes(plane, size) for plane in upload((batch.y, batch.u, batch.v), device))
+    return y, u, v
+
+
+@torch.inference_mode()
+def foresee(
+    tracks: Following, segmenter: Segmenter, options: AnalysisOptions, frames: Iterable[Frame], info: VideoInfo
+) -> None:
+    """Let tracks know from their first frame on what moves by itself in the frames that follow it.
+
+    A follower of its own looks at them, up to a cut. Without that motion is found by the second frame, and a style
+    would pop in. Tracks that do not go by motion know from the first frame on.
+
+    Args:
+        tracks: those that are to begin with the first of frames.
+        frames: the first FORESIGHT_FRAMES of what is to be followed; further ones change little.
+    """
+    if not isinstance(tracks, AppearanceTracks):
+        return
+    ahead, cuts, left_out = AppearanceTracks(segmenter, (), 1, find=True), CutDetector(), segmenter.left_out
+    for index, frame in enumerate(frames):
+        small = small_planes(frame, options, segmenter.device)
+        luma = small[0][0].cpu().numpy()  # synchronises
+        if cuts.step(luma) and index:
+            break
+        time_s = float((frame.pts - info.start_pts) * info.time_base)
+        ahead.step(luma, segmenter(yuv_to_rgb(small, info.color))[0], False, index, time_s, frame.y.shape)
+    segmenter.left_out = left_out  # they are counted when they are read
+    tracks.foresee(ahead)
+
+
 class SceneReader:
     """Finds cuts and follows objects through a film.
 
@@ -140,14 +178,14 @@ class SceneReader:
             self._given.restart(look)
             self.tracks = self._given
         elif self.segmenter is not None:
-            self.tracks = self._follow(self.segmenter)
+            tracks = follow(self.segmenter, self._options, look.objects, find=self._finds)
+            self.tracks, tracks.drawn = tracks, self.drawn
         self._cuts = CutDetector()
 
-    def _follow(self, segmenter: Segmenter) -> ObjectTracks:
-        find = self.look.background_style != self.look.foreground_style
-        tracks = follow(segmenter, self._options, self.look.objects, find=find)
-        tracks.drawn = self.drawn
-        return tracks
+    @property
+    def _finds(self) -> bool:
+        """Whether objects that are not named wear a style of their own."""
+        return self.look.background_style != self.look.foreground_style
 
     def small(self, planes: Planes) -> Planes:
         """y, u, v all at the analysis size (never larger than the frame)."""
@@ -194,6 +232,11 @@ class SceneReader:
             slots = self.tracks.step(luma, regions.get(i), cuts[i], index + i, times_s[i], size)
             looks.append(self._look_table()[slots])
         return Scene(lumas, cuts, np.stack(looks))
+
+    def foresee(self, frames: Iterable[Frame], info: VideoInfo) -> None:
+        """Before the first frame is read, look at what follows it; see foresee. Nothing where nothing is found."""
+        if self.tracks is not None and self.segmenter is not None and self._finds:
+            foresee(self.tracks, self.segmenter, self._options, frames, info)
 
     def find_objects(self, planes: Planes, color: ColorTags) -> Segmentation:
         """The regions of the first frame of planes, as they are numbered for ``#N``."""

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from streamstyle.config import Options
 from streamstyle.errors import OptionError, ShapeError
-from streamstyle.frames import ColorTags, FrameBatch, packed_bytes, packed_planes
+from streamstyle.frames import ColorTags, Frame, FrameBatch, VideoInfo, packed_bytes, packed_planes
 from streamstyle.frozen_statistics import FrozenStatistics
 from streamstyle.gpu.memory import FEWEST_BAND_PX, Portions, band_pixels
 from streamstyle.gpu.streams import Download, Lanes, Mark
@@ -314,6 +314,10 @@ class Stylizer:
     def report(self) -> list[ObjectStyleReport]:
         """The objects found so far, with the style each wore."""
         return self._scene.report()
+
+    def foresee(self, frames: Iterable[Frame], info: VideoInfo) -> None:
+        """Before a film is read, look at its first frames: what moves by itself is known from the very first on."""
+        self._scene.foresee(frames, info)
 
     @torch.inference_mode()
     def find_objects(self, batch: FrameBatch, color: ColorTags) -> Segmentation:
