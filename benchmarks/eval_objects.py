@@ -24,14 +24,11 @@ from common import figure, machine, save
 from object_measures import changes, decay, dominant_label, matched_label, per_100_frames, recall
 
 from streamstyle.config import AnalysisOptions
-from streamstyle.frames import Frame, VideoInfo
 from streamstyle.gpu.transfer import choose_device
 from streamstyle.masks import enlarge_labels, read_mask
 from streamstyle.media.probe import probe
 from streamstyle.media.stills import read_still
-from streamstyle.scene import small_planes
-from streamstyle.segmenter import Segmentation, Segmenter
-from streamstyle.stages.color import yuv_to_rgb
+from streamstyle.preview import segment_frame
 from streamstyle.track_export import LabelledFrame, export
 from streamstyle.tracks import NOBODY, FilmObjects
 
@@ -97,11 +94,6 @@ def identity(labels: list[np.ndarray], truth: list[np.ndarray], suffix: str = ""
     }
 
 
-def segment_frame(info: VideoInfo, frame: Frame, segmenter: Segmenter) -> Segmentation:
-    """A frame's regions, as it alone numbers them."""
-    return segmenter(yuv_to_rgb(small_planes(frame, segmenter.options, segmenter.device), info.color))[0]
-
-
 def evaluate(name: str, count: int | None, masks: Path, options: AnalysisOptions) -> dict[str, Any]:
     """Every measure of one sequence; the masks stay in a folder of its name."""
     pictures = first_frames(davis() / "JPEGImages" / "480p" / name, count, masks / f"{name}-frames")
@@ -115,10 +107,10 @@ def evaluate(name: str, count: int | None, masks: Path, options: AnalysisOptions
     followed = [read_still(path).pixels for path in sorted((masks / name).iterdir())]
     j, f = scores(followed, truth)
     size = truth[0].shape
-    found, ordered, segmenter = [], [], Segmenter(options, choose_device("auto"))
+    found, ordered = [], []
     for labelled in track_objects(pictures, None, options):
         found.append(enlarge_labels(labelled.labels, size))
-        regions = segment_frame(info, labelled.frame, segmenter)
+        _, regions = segment_frame(info, labelled.frame, options, "auto")
         ordered.append(enlarge_labels(regions.ids.numpy(), size))
     return {
         "name": name,

@@ -67,7 +67,7 @@ def preview(
     frame = frame_at(info, at_s)
     analysis, where = analysis or AnalysisOptions(), choose_device(device)
     segmenter = Segmenter(analysis, where, features=analysis.tracker == "appearance")
-    found = segmenter(yuv_to_rgb(small_planes(frame, analysis, where), info.color))[0]
+    found = regions_of(info, frame, segmenter)
     foreground = find_foreground(info, frame, found, segmenter, analysis)
     numbers = foreground_regions(found, foreground)
     objects = [
@@ -83,6 +83,19 @@ def preview(
         "height": info.height,
         "objects": objects,
     }
+
+
+def segment_frame(
+    info: VideoInfo, frame: Frame, analysis: AnalysisOptions, device: Device
+) -> tuple[np.ndarray, Segmentation]:
+    """The frame as RGB [H, W, 3] uint8, and its regions (on the host), for those who need no other frame's."""
+    where = choose_device(device)
+    return picture_of(info, frame, where), regions_of(info, frame, Segmenter(analysis, where))
+
+
+def regions_of(info: VideoInfo, frame: Frame, segmenter: Segmenter) -> Segmentation:
+    """The frame's regions."""
+    return segmenter(yuv_to_rgb(small_planes(frame, segmenter.options, segmenter.device), info.color))[0]
 
 
 def picture_of(info: VideoInfo, frame: Frame, device: torch.device) -> np.ndarray:

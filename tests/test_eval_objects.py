@@ -86,8 +86,8 @@ def tracker(shift: int, switch_at: int):
 def run(monkeypatch, *words: str) -> None:
     pytest.importorskip("vos_benchmark", reason="make eval installs vos-benchmark")
 
-    def segment_frame(info, frame, segmenter):
-        return Regions(card(frame.pts // TICKS))
+    def segment_frame(info, frame, options, device):
+        return None, Regions(card(frame.pts // TICKS))
 
     monkeypatch.setattr(eval_objects, "segment_frame", segment_frame)
     monkeypatch.setattr(sys, "argv", ["eval_objects.py", *words])

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from clips import disc_in, make_moving_disc
+from moving_disc import disc_in, make_moving_disc
 
 from streamstyle import naming, pipeline
 from streamstyle.config import AnalysisOptions, Options, OutputOptions

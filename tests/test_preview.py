@@ -8,7 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from clips import disc_in, draw, make_clip, make_moving_disc
+from clips import draw, make_clip
+from moving_disc import disc_in, make_moving_disc
 
 from streamstyle import cli
 from streamstyle.config import AnalysisOptions
