@@ -179,7 +179,9 @@ def test_a_film_of_its_own_tracks_is_the_film_of_the_named_object(tmp_path):
 
 @weights
 @cached
-def test_a_part_wears_the_labels_of_its_own_times(clip, labels, tmp_path, monkeypatch):
+@pytest.mark.parametrize("most_frames", [1, 3, 16])
+def test_a_part_wears_the_labels_of_its_own_times_in_any_batches(clip, labels, tmp_path, monkeypatch, most_frames):
+    monkeypatch.setattr(pipeline, "MOST_FRAMES", most_frames)
     seen: list[np.ndarray] = []
     read = SceneReader.read
 
