@@ -75,6 +75,7 @@ class Run:
                 say=None if self.quiet else say,
                 dry_run=self.dry_run,
                 mask=self.look.mask,
+                tracks=self.look.tracks,
             )
         if self.look.save_look is not None and not self.dry_run:
             look.write(self.look.save_look)
@@ -109,7 +110,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Preview:
-    """Show a frame and, beside it, its objects outlined, numbered and coloured."""
+    """Show a frame and, beside it, its objects outlined, numbered and coloured; thickly what moves by itself."""
 
     input: Film
     output: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT.png"), Doc("The picture to write.")]
@@ -139,7 +140,9 @@ class Preview:
         elif not found["objects"]:
             say(f"{self.output}: no objects; try another --edge-side, a smaller --min-area or another moment (--at)")
         else:
-            say(f"{self.output}: {len(found['objects'])} objects to name by number or by a point inside, e.g.")
+            moving = sum(thing["foreground"] for thing in found["objects"])
+            count = f"{len(found['objects'])} objects, {moving} of them foreground,"
+            say(f"{self.output}: {count} to name by number or by a point inside, e.g.")
             at = f"@{self.at:g}" if self.at else ""
             thing = found["objects"][0]
             x, y = thing["point"]

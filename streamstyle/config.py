@@ -100,6 +100,14 @@ class LookOptions(Checked):
             "named so: NAME@mask1=STYLE."
         ),
     ] = None
+    tracks: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="LABELS.npz", help_behavior_hint=default_hint),
+        Doc(
+            "Where the objects are, from `streamstyle tracks IN --out LABELS.npz`: nothing is analysed again, and an "
+            "object needs no place: NAME=STYLE. Places that are given are not looked at."
+        ),
+    ] = None
     look: Annotated[
         Path | None,
         tyro.conf.arg(metavar="LOOK.toml", help_behavior_hint=default_hint),
@@ -131,8 +139,8 @@ class AnalysisOptions(Checked):
     tracker: Annotated[
         Literal["appearance", "overlap"],
         Doc(
-            "appearance: objects keep what they look like and how they move, and --foreground is what moves by itself; "
-            "overlap: DeepGIF as published, every region is an object and takes the one it overlaps most."
+            "appearance: objects keep what they look like and how they move, and what moves by itself wears "
+            "--foreground; overlap: DeepGIF as published, every region is an object and takes the one it overlaps most."
         ),
     ] = "appearance"
     edge_side: Annotated[

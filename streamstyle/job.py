@@ -17,7 +17,6 @@ from streamstyle.config import Options, OutputOptions
 from streamstyle.errors import OutputError
 from streamstyle.flow import Gauge, parallel, prefetch
 from streamstyle.frames import VideoInfo
-from streamstyle.look import Look
 from streamstyle.media.codecs import VideoEncoder, choose_encoder, versions
 from streamstyle.media.encode import check_output, format_of
 from streamstyle.media.planes import scaled_size
@@ -130,7 +129,14 @@ def frames_expected(info: VideoInfo, out: OutputOptions) -> int | None:
     return round(min(left_s, out.duration if out.duration is not None else left_s) * float(info.fps))
 
 
-def identity(job: Plan, look: Look, options: Options, stylizer: Stylizer, per_segment: int) -> dict[str, Any]:
+def identity(
+    job: Plan,
+    options: Options,
+    stylizer: Stylizer,
+    per_segment: int,
+    mask: str | Path | None,
+    tracks: str | Path | None,
+) -> dict[str, Any]:
     """All that the pictures of a job depend on: another run may go on with it only if nothing of this has changed."""
     import cv2
     import numpy as np
@@ -150,7 +156,9 @@ def identity(job: Plan, look: Look, options: Options, stylizer: Stylizer, per_se
             **versions(),
         },
         "input": fingerprint(job.info.path),
-        "look": asdict(look),
+        "mask": None if mask is None else fingerprint(mask),
+        "tracks": None if tracks is None else fingerprint(tracks),
+        "look": asdict(stylizer.look),
         "options": said,
         "encoder": job.encoder.name,
         "device": describe_device(stylizer),

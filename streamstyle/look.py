@@ -4,7 +4,7 @@
 
     background = "wave"
 
-    [[object]]                                  # where an object is: point, points, region or mask
+    [[object]]                                  # where an object is: point, points, region or mask; none with --tracks
     name = "swan"
     style = "starry"                            # once for each name is enough
     points = [[320, 240], [100, 90, 4.0]]       # x, y and, where not the first frame, seconds
@@ -45,8 +45,8 @@ from streamstyle.errors import OptionError, OutputError
 from streamstyle.styles import NONE, style_name
 
 OBJECT_FORM = re.compile(
-    r"(?P<name>[^@=]+)@(?:(?P<x>\d+)\s*,\s*(?P<y>\d+)|#(?P<region>\d+)|mask(?P<mask>\d+))"
-    r"(?:@(?P<at_s>\d[\d:.]*))?(?:=(?P<style>.+))?"
+    r"(?P<name>[^@=]+)(?:@(?:(?P<x>\d+)\s*,\s*(?P<y>\d+)|#(?P<region>\d+)|mask(?P<mask>\d+))"
+    r"(?:@(?P<at_s>\d[\d:.]*))?|(?==[^@=]+$))(?:=(?P<style>.+))?"
 )
 REMOVE = "-"
 """Before a name, and without a style: this place is no part of the object."""
@@ -59,6 +59,8 @@ NOTHING_SAID = (
 @dataclass(frozen=True)
 class ObjectStyle:
     """One place of a named object, in the frame at at_s seconds; an object may have several.
+
+    Without point, region and mask it has none: a label track says where it is (``--tracks``).
 
     Attributes:
         style: a style's slug or number; empty where another place of the same name says it.
@@ -77,6 +79,11 @@ class ObjectStyle:
     mask: int | None = None
 
     @property
+    def has_place(self) -> bool:
+        """Whether it says where the object is, or is not."""
+        return not (self.point is None and self.region is None and self.mask is None)
+
+    @property
     def where(self) -> str:
         """The place as a person typed it: ``320,240@2.5``, ``#3`` or ``mask2``."""
         if self.mask is not None:
@@ -86,7 +93,10 @@ class ObjectStyle:
 
     @classmethod
     def parse(cls, text: str) -> ObjectStyle:
-        """From ``NAME@PLACE[@TIME][=STYLE]``, PLACE being ``X,Y``, ``#N`` or ``maskN``; ``-NAME@...`` removes."""
+        """From ``NAME@PLACE[@TIME][=STYLE]``, PLACE being ``X,Y``, ``#N`` or ``maskN``; ``-NAME@...`` removes.
+
+        Or, without a place, ``NAME=STYLE``.
+        """
         match = OBJECT_FORM.fullmatch(text.strip())
         got = {} if match is None else match.groupdict()
         name = (got.get("name") or "").strip()
@@ -170,7 +180,8 @@ class Look:
     def from_options(cls, options: LookOptions, *, unstyled: str | None = None) -> Look:
         """From the command line; what is said there overrides the Look file it names.
 
-        A name given a style there is given all its places anew; a place without a style is added to the file's.
+        A name given a place and a style there is given all its places anew; a place without a style is added to the
+        file's, a style without a place takes its style's.
 
         Args:
             options: what was said.
@@ -183,8 +194,11 @@ class Look:
             if getattr(options, part) is not None:
                 base[part] = getattr(options, part)
         typed = tuple(ObjectStyle.parse(text) for text in options.object)
-        anew = {_final(thing.name, dict(base.get("called", ()))) for thing in typed if thing.style}
-        base["objects"] = tuple(o for o in base.get("objects", ()) if o.name not in anew) + typed
+        called = dict(base.get("called", ()))
+        anew = {_final(thing.name, called) for thing in typed if thing.style and thing.has_place}
+        worn = {_final(thing.name, called) for thing in typed if thing.style}
+        kept = (o for o in base.get("objects", ()) if o.name not in anew)
+        base["objects"] = tuple(replace(o, style="") if o.name in worn else o for o in kept) + typed
         return cls(**_styled(base, unstyled))
 
     @classmethod
@@ -275,7 +289,7 @@ def _styled(parts: dict[str, Any], unstyled: str | None) -> dict[str, Any]:
 
 
 def _dressed(places: Iterable[ObjectStyle]) -> tuple[ObjectStyle, ...]:
-    """The places, each with its object's style."""
+    """The places, each with its object's style; of an object that has places, only those."""
     places = [replace(place, style=style_name(str(place.style)) if place.style != "" else "") for place in places]
     worn: dict[str, str] = {}
     for place in places:
@@ -283,12 +297,15 @@ def _dressed(places: Iterable[ObjectStyle]) -> tuple[ObjectStyle, ...]:
             raise OptionError(
                 f"object '{place.name}' has two styles, {worn[place.name]} and {place.style}; give it one"
             )
+    placed = {place.name for place in places if place.has_place}
+    places = list(dict.fromkeys(place for place in places if place.has_place or place.name not in placed))
     there = {place.name for place in places if not place.remove}
     for place in places:
         if place.name not in there:
             raise OptionError(f"object '{place.name}' has places to remove but none where it is; give one")
         if place.name not in worn:
-            raise OptionError(f"object '{place.name}' has no style; give it one, as in {place.name}@{place.where}=wave")
+            at = f"@{place.where}" if place.has_place else ""
+            raise OptionError(f"object '{place.name}' has no style; give it one, as in {place.name}{at}=wave")
     return tuple(replace(place, style=worn[place.name]) for place in places)
 
 
@@ -298,8 +315,8 @@ def _place_to(thing: ObjectStyle) -> dict[str, Any]:
         table["mask"] = thing.mask
     elif thing.region is not None:
         table["region"] = thing.region
-    else:
-        table["point"] = list(thing.point or (0, 0))
+    elif thing.point is not None:
+        table["point"] = list(thing.point)
     if thing.at_s:
         table["at_s"] = thing.at_s
     if thing.remove:
@@ -315,13 +332,16 @@ def _tables(said: Any) -> list[Any]:
 def _places_from(path: str | Path, table: Any) -> list[ObjectStyle]:
     try:
         unknown = set(table) - {"name", "style", "point", "points", "region", "mask", "at_s", "remove"}
-        (kind,) = {"point", "points", "region", "mask"} & set(table)
-        said, remove = table[kind], table.get("remove", False)
-        if unknown or not isinstance(remove, bool) or (kind == "mask" and (remove or "at_s" in table)):
+        kind, *more = sorted({"point", "points", "region", "mask"} & set(table)) or [""]
+        said, remove = table.get(kind), table.get("remove", False)
+        no_moment = kind in ("mask", "") and (remove or "at_s" in table)
+        if unknown or more or not isinstance(remove, bool) or no_moment:
             raise ValueError
         place = ObjectStyle(
             str(table["name"]), str(table.get("style", "")), at_s=float(table.get("at_s", 0)), remove=remove
         )
+        if not kind:
+            return [place]
         if kind in ("region", "mask"):
             return [replace(place, region=int(said)) if kind == "region" else replace(place, mask=int(said))]
         places = []
@@ -334,7 +354,8 @@ def _places_from(path: str | Path, table: Any) -> list[ObjectStyle]:
     except (TypeError, ValueError, KeyError, AttributeError):
         raise OptionError(
             f"Look '{path}': an [[object]] needs name, and one of point = [x, y], points = [[x, y, seconds], ...], "
-            "region = N, mask = N; it may have style, at_s, remove = true (a mask has no at_s and no remove)"
+            "region = N, mask = N, or none with --tracks; it may have style, and where it has a point or region at_s, "
+            "remove = true"
         ) from None
 
 

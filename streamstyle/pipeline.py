@@ -5,14 +5,16 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamstyle.config import Options
+from streamstyle.errors import OptionError
 from streamstyle.flow import marked_last, rebatch
 from streamstyle.frames import Checkpoint, Frame, FrameBatch, VideoInfo, output_chroma, picture_crc
+from streamstyle.given_tracks import GivenTracks
 from streamstyle.gpu.transfer import empty_pinned
 from streamstyle.job import OnFrames, Report, River, describe_device, identity, peak_memory_bytes, plan
 from streamstyle.look import Look
@@ -20,7 +22,7 @@ from streamstyle.media.audio import AudioSource
 from streamstyle.media.decode import decode
 from streamstyle.media.encode import encode
 from streamstyle.media.segments import WorkFolder
-from streamstyle.naming import place_objects
+from streamstyle.naming import foresee_objects, place_objects
 from streamstyle.stylizer import Reading, Stylizer
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ def stylize(
     dry_run: bool = False,
     overlap: bool = True,
     mask: str | Path | None = None,
+    tracks: str | Path | None = None,
 ) -> Report:
     """Paint a film.
 
@@ -63,6 +66,7 @@ def stylize(
         dry_run: check everything, also the named objects, but write nothing.
         overlap: False decodes, paints and encodes in turn, on one thread, to measure what overlapping gains.
         mask: a picture of the objects in the first frame, for those that the look takes from one.
+        tracks: a label track of the film: its objects, by name, wear what the look gives them, and none is looked for.
 
     Raises:
         StreamstyleError: one line that says what, where, and the mend; the work folder is left where a segment is done.
@@ -75,8 +79,12 @@ def stylize(
     look, out = Look(style=look) if isinstance(look, str) else look, options.output
     job = plan(input, output, out)
     info, size = job.info, (job.width, job.height)
-    stylizer = Stylizer(look, options, frames_expected=job.frames)
-    place_objects(stylizer, info, mask)
+    if tracks is not None and mask is not None:
+        raise OptionError("--mask: does not go with --tracks, which says where objects are; leave one of them out")
+    given = None if tracks is None else GivenTracks(tracks, info, look)
+    stylizer = Stylizer(look, options, frames_expected=job.frames, given=given)
+    if given is None:
+        place_objects(stylizer, info, mask)
     report = Report(
         str(input),
         str(output),
@@ -89,14 +97,17 @@ def stylize(
         return replace(report, seconds=round(time.perf_counter() - began, 3))
 
     per_batch, per_segment = frames_of(size, stylizer.device.type)
-    same = identity(job, stylizer.look, options, stylizer, per_segment)
+    same = identity(job, options, stylizer, per_segment, mask, tracks)
     window: dict[str, Any] = {"start_s": out.start, "duration_s": out.duration, "warn": warnings.append}
     with (
+        given or nullcontext(),
         WorkFolder(job.target, same, resume=not out.no_resume, suffix=job.encoder.segment_suffix, say=say) as work,
         River(QUEUE_BATCHES if overlap else 0, stylizer.device, on_frames, work.resumed_frames, job.frames) as river,
     ):
         if work.checkpoint is not None:
             stylizer.load_state_dict(work.checkpoint.state)
+        else:
+            foresee_objects(stylizer, info)
         # The river. Threads that decode, read, paint (several) and, this one, encode; bounded queues between them.
         film = decode(info, size=out.size, after=work.checkpoint, hwaccel=out.hwaccel, **window)
         first = 1 if stylizer.device.type == "cpu" else per_batch  # a CPU's first frame need not wait for others
@@ -129,7 +140,7 @@ def stylize(
         first_frame_s=round((river.first_frame_at or began) - began, 3),
         fps=round((written.frames - work.resumed_frames) / seconds, 3),
         objects=tuple(stylizer.report()),
-        warnings=(*warnings, *stylizer.warnings()),
+        warnings=(*warnings, *stylizer.warnings(), *(given.warnings() if given else ())),
         peak_memory_bytes=peak_memory_bytes(),
         busy=river.busy(),
         queues={gauge.name: round(gauge.occupancy, 3) for gauge in river.gauges},

@@ -1,8 +1,10 @@
-"""A frame and, beside it, its objects outlined, numbered and coloured."""
+"""A frame and, beside it, its objects outlined, numbered and coloured; thickly those that move by themselves."""
 
 from __future__ import annotations
 
 import colorsys
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +16,19 @@ from streamstyle.config import AnalysisOptions, Device
 from streamstyle.errors import OptionError
 from streamstyle.frames import Frame, FrameBatch, VideoInfo
 from streamstyle.gpu.transfer import choose_device, upload
-from streamstyle.media.decode import frame_at
+from streamstyle.media.decode import decode, frame_at
 from streamstyle.media.probe import probe
+from streamstyle.scene import FORESIGHT_FRAMES, follow, foresee, small_planes
 from streamstyle.segmenter import Segmentation, Segmenter
 from streamstyle.sheets import refuse_existing, refuse_same_file, write_png
 from streamstyle.stages.color import yuv_to_rgb
 from streamstyle.stages.region_stats import region_stats
-from streamstyle.stages.resize import resize_planes, small_size
+from streamstyle.tracker import BACKGROUND
 
 LABELLED_SHARE = 0.002
 """Regions smaller than this share of the frame are coloured but not numbered in the picture: numbers would overlap."""
+FOUND_COLOR = (255, 230, 0)
+"""Of the outline of what is foreground."""
 
 
 def preview(
@@ -46,8 +51,10 @@ def preview(
         overwrite: replace output if it exists.
 
     Returns:
-        input, output, at_s, width, height and objects: number, area_px, box_xyxy, and point, a pixel well inside it;
-        all in pixels of the film as shown, largest object first.
+        input, output, at_s, width, height and objects: number, area_px, box_xyxy, point, a pixel well inside it, and
+        foreground, whether at least half of it is what ``--foreground`` paints without a word: what moves by itself in
+        this and the next frames, and every object where objects are followed by overlap. All in pixels of the film as
+        shown, largest object first.
 
     Raises:
         InputError: no such film, or no such time. OptionError: output is not a .png. OutputError: it exists.
@@ -58,9 +65,16 @@ def preview(
     refuse_existing(output, overwrite)
     info = probe(input)
     frame = frame_at(info, at_s)
-    rgb, found = segment_frame(info, frame, analysis or AnalysisOptions(), device)
-    objects = describe_objects(found, (info.height, info.width))
-    write_png(output, draw(rgb, found.ids.numpy(), objects))
+    analysis, where = analysis or AnalysisOptions(), choose_device(device)
+    segmenter = Segmenter(analysis, where, features=analysis.tracker == "appearance")
+    found = regions_of(info, frame, segmenter)
+    foreground = find_foreground(info, frame, found, segmenter, analysis)
+    numbers = foreground_regions(found, foreground)
+    objects = [
+        {**thing, "foreground": thing["number"] in numbers}
+        for thing in describe_objects(found, (info.height, info.width))
+    ]
+    write_png(output, draw(picture_of(info, frame, where), found.ids.numpy(), objects, foreground))
     return {
         "input": str(input),
         "output": str(output),
@@ -74,15 +88,44 @@ def preview(
 def segment_frame(
     info: VideoInfo, frame: Frame, analysis: AnalysisOptions, device: Device
 ) -> tuple[np.ndarray, Segmentation]:
-    """The frame as RGB [H, W, 3] uint8, and its regions (on the host)."""
+    """The frame as RGB [H, W, 3] uint8, and its regions (on the host), for those who need no other frame's."""
     where = choose_device(device)
-    segmenter = Segmenter(analysis, where)
+    return picture_of(info, frame, where), regions_of(info, frame, Segmenter(analysis, where))
+
+
+def regions_of(info: VideoInfo, frame: Frame, segmenter: Segmenter) -> Segmentation:
+    """The frame's regions."""
+    return segmenter(yuv_to_rgb(small_planes(frame, segmenter.options, segmenter.device), info.color))[0]
+
+
+def picture_of(info: VideoInfo, frame: Frame, device: torch.device) -> np.ndarray:
+    """The frame as RGB, [H, W, 3] uint8."""
     batch = FrameBatch.stack([frame])
-    planes = upload((batch.y, batch.u, batch.v), where)
-    rgb = (yuv_to_rgb(planes, info.color)[0].permute(1, 2, 0) * 255 + 0.5).to(torch.uint8).cpu().numpy()
-    size = small_size(frame.y.shape, analysis.analysis_size)
-    y, u, v = (resize_planes(plane, size) for plane in planes)
-    return rgb, segmenter(yuv_to_rgb((y, u, v), info.color))[0]
+    planes = upload((batch.y, batch.u, batch.v), device)
+    return (yuv_to_rgb(planes, info.color)[0].permute(1, 2, 0) * 255 + 0.5).to(torch.uint8).cpu().numpy()
+
+
+@torch.inference_mode()
+def find_foreground(
+    info: VideoInfo, frame: Frame, found: Segmentation, segmenter: Segmenter, analysis: AnalysisOptions
+) -> np.ndarray:
+    """What would wear --foreground in a frame, were it a film's first, [h, w] bool: what moves by itself from here on.
+
+    Cost: FORESIGHT_FRAMES are segmented and followed.
+    """
+    tracks = follow(segmenter, analysis, (), find=True)
+    at_s = float((frame.pts - info.start_pts) * info.time_base)
+    with closing(decode(info, start_s=at_s)) as film:
+        foresee(tracks, segmenter, analysis, islice(film, FORESIGHT_FRAMES), info)
+    luma = small_planes(frame, analysis, segmenter.device)[0][0].cpu().numpy()
+    return tracks.step(luma, found, False, 0, at_s, frame.y.shape) != BACKGROUND
+
+
+def foreground_regions(found: Segmentation, foreground: np.ndarray) -> set[int]:
+    """Numbers of the regions at least half of which is foreground ([h, w] bool)."""
+    ids = found.ids.numpy()
+    areas, covered = (np.bincount(ids[where], minlength=found.regions) for where in (ids >= 0, foreground))
+    return {number for number in range(1, found.regions) if 2 * covered[number] >= areas[number] > 0}
 
 
 def describe_objects(found: Segmentation, size: tuple[int, int]) -> list[dict[str, Any]]:
@@ -107,8 +150,11 @@ def describe_objects(found: Segmentation, size: tuple[int, int]) -> list[dict[st
     return sorted(objects, key=lambda thing: -thing["area_px"])
 
 
-def draw(rgb: np.ndarray, ids: np.ndarray, objects: list[dict[str, Any]]) -> np.ndarray:
-    """The frame on the left; on the right greyed, its regions tinted, outlined in white and numbered."""
+def draw(rgb: np.ndarray, ids: np.ndarray, objects: list[dict[str, Any]], foreground: np.ndarray) -> np.ndarray:
+    """The frame on the left; on the right greyed, its regions tinted, outlined in white and numbered.
+
+    What is foreground ([h, w] bool) has a thick bright outline.
+    """
     height, width = rgb.shape[:2]
     scale = max(1, round(360 / height)) if height < 360 else 1
     left = cv2.resize(rgb, (width * scale, height * scale), interpolation=cv2.INTER_CUBIC)
@@ -118,6 +164,9 @@ def draw(rgb: np.ndarray, ids: np.ndarray, objects: list[dict[str, Any]]) -> np.
     right = np.where((labels > 0)[..., None], 0.45 * grey + 0.55 * tint, grey * 0.6).astype(np.uint8)
     border = cv2.morphologyEx(labels, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
     right[border] = 255
+    covered = cv2.resize(foreground.astype(np.float32), labels.shape[::-1]) >= 0.5
+    outlines, _ = cv2.findContours(covered.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(right, outlines, -1, FOUND_COLOR, max(3, left.shape[0] // 120))
     size = max(0.4, left.shape[0] / 900)
     for thing in objects:
         if thing["area_px"] >= LABELLED_SHARE * height * width:

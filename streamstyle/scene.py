@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -11,20 +12,22 @@ import torch
 from streamstyle.appearance_tracks import AppearanceTracks
 from streamstyle.config import AnalysisOptions
 from streamstyle.errors import OptionError
-from streamstyle.frames import ColorTags
+from streamstyle.frames import ColorTags, Frame, FrameBatch, VideoInfo
 from streamstyle.frozen_statistics import CutDetector
 from streamstyle.gpu.memory import Portions
 from streamstyle.gpu.streams import Download
-from streamstyle.gpu.transfer import Planes
+from streamstyle.gpu.transfer import Planes, upload
 from streamstyle.look import Look, ObjectStyle
-from streamstyle.object_tracks import ObjectTracks, OverlapTracks
+from streamstyle.object_tracks import ObjectReport, ObjectTracks, OverlapTracks
 from streamstyle.segmenter import MOST_REGIONS, Segmentation, Segmenter
 from streamstyle.stages.color import yuv_to_rgb
 from streamstyle.stages.resize import resize_planes, small_size
-from streamstyle.tracker import BACKGROUND
+from streamstyle.tracker import BACKGROUND, Tracker
 
 LOOK_EVERY = {"cpu": 4, "cuda": 1}
 """Frames of which one is looked at, where nobody says."""
+FORESIGHT_FRAMES = 6
+"""Frames looked at ahead of the first, so that what moves by itself is known in it; the fourth completes that."""
 
 
 @dataclass(frozen=True)
@@ -49,16 +52,99 @@ class ObjectStyleReport:
     mean_area_px: float
 
 
+class Following(Protocol):
+    """What a SceneReader asks of what follows objects; ObjectTracks says more."""
+
+    every: int
+    tracker: Tracker
+
+    @property
+    def pending(self) -> tuple[ObjectStyle, ...]:
+        """Named objects whose moment has not come yet."""
+
+    def plan(self, index: int, cuts: list[bool], times_s: list[float]) -> list[bool]:
+        """Which frames of a batch must be looked at."""
+
+    def step(
+        self, luma: np.ndarray, found: Segmentation | None, cut: bool, index: int, time_s: float, size: tuple[int, int]
+    ) -> np.ndarray:
+        """Advance by one frame: its map of slots, [h, w] int32."""
+
+    def lost(self) -> list[tuple[str, int]]:
+        """Named objects that were gone before the film was, and the last frame of each."""
+
+    def report(self) -> list[ObjectReport]:
+        """Every object so far."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything later frames depend on; see load_state_dict."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on as what this is the state_dict of."""
+
+
+class Given(Following, Protocol):
+    """What knows where objects are without being shown regions."""
+
+    def restart(self, look: Look) -> None:
+        """Forget the film so far; from now on this Look."""
+
+
 def follow(
     segmenter: Segmenter, options: AnalysisOptions, objects: tuple[ObjectStyle, ...], *, find: bool
 ) -> ObjectTracks:
-    """What follows objects as the options say; find: those that are not named too."""
+    """What follows objects as the options say; find: those that are not named too.
+
+    Raises:
+        OptionError: an object has no place.
+    """
+    for thing in objects:
+        if not thing.has_place:
+            raise OptionError(
+                f"object '{thing.name}': where is it? Give a place, as in {thing.name}@320,240, or a label track that "
+                "has it with --tracks"
+            )
     every = options.analyse_every
     every = every if every != "auto" else LOOK_EVERY[segmenter.device.type]
     if options.tracker == "appearance":
         return AppearanceTracks(segmenter, objects, every, find=find)
     rule: Literal["components", "regions"] = "components" if options.segmenter == "components" else "regions"
     return OverlapTracks(segmenter, rule, objects, every)
+
+
+def small_planes(frame: Frame, options: AnalysisOptions, device: torch.device) -> Planes:
+    """A frame at the analysis size, [1, h, w] each, on the device."""
+    batch = FrameBatch.stack([frame])
+    size = small_size(frame.y.shape, options.analysis_size)
+    y, u, v = (resize_planes(plane, size) for plane in upload((batch.y, batch.u, batch.v), device))
+    return y, u, v
+
+
+@torch.inference_mode()
+def foresee(
+    tracks: Following, segmenter: Segmenter, options: AnalysisOptions, frames: Iterable[Frame], info: VideoInfo
+) -> None:
+    """Let tracks know from their first frame on what moves by itself in the frames that follow it.
+
+    A follower of its own looks at them, up to a cut. Without that motion is found by the second frame, and a style
+    would pop in. Tracks that do not go by motion know from the first frame on.
+
+    Args:
+        tracks: those that are to begin with the first of frames.
+        frames: the first FORESIGHT_FRAMES of what is to be followed; further ones change little.
+    """
+    if not isinstance(tracks, AppearanceTracks):
+        return
+    ahead, cuts, left_out = AppearanceTracks(segmenter, (), 1, find=True), CutDetector(), segmenter.left_out
+    for index, frame in enumerate(frames):
+        small = small_planes(frame, options, segmenter.device)
+        luma = small[0][0].cpu().numpy()  # synchronises
+        if cuts.step(luma) and index:
+            break
+        time_s = float((frame.pts - info.start_pts) * info.time_base)
+        ahead.step(luma, segmenter(yuv_to_rgb(small, info.color))[0], False, index, time_s, frame.y.shape)
+    segmenter.left_out = left_out  # they are counted when they are read
+    tracks.foresee(ahead)
 
 
 class SceneReader:
@@ -68,16 +154,18 @@ class SceneReader:
         look: which object gets which style.
         options: how objects are found and followed.
         device: where they are looked for.
+        given: knows the objects already; then no network is loaded.
 
     Attributes:
         drawn: [H, W] uint8 labels of a mask of the first frame, for the objects that are its labels.
     """
 
-    def __init__(self, look: Look, options: AnalysisOptions, device: torch.device) -> None:
-        self._options, self._device = options, device
+    def __init__(self, look: Look, options: AnalysisOptions, device: torch.device, given: Given | None = None) -> None:
+        self._options, self._device, self._given = options, device, given
         self.portions = Portions(device, lambda: False)
         wants = options.tracker == "appearance"
-        self.segmenter = Segmenter(options, device, features=wants) if look.needs_objects else None
+        needed = look.needs_objects and given is None
+        self.segmenter = Segmenter(options, device, features=wants) if needed else None
         self.drawn: np.ndarray | None = None
         self.restart(look)
 
@@ -85,12 +173,19 @@ class SceneReader:
         """Forget the film so far; from now on this Look."""
         self.portions.forget()
         self.look = look
-        self.tracks: ObjectTracks | None = None
-        if self.segmenter is not None:
-            find = look.background_style != look.foreground_style
-            self.tracks = follow(self.segmenter, self._options, look.objects, find=find)
-            self.tracks.drawn = self.drawn
+        self.tracks: Following | None = None
+        if self._given is not None and look.needs_objects:
+            self._given.restart(look)
+            self.tracks = self._given
+        elif self.segmenter is not None:
+            tracks = follow(self.segmenter, self._options, look.objects, find=self._finds)
+            self.tracks, tracks.drawn = tracks, self.drawn
         self._cuts = CutDetector()
+
+    @property
+    def _finds(self) -> bool:
+        """Whether objects that are not named wear a style of their own."""
+        return self.look.background_style != self.look.foreground_style
 
     def small(self, planes: Planes) -> Planes:
         """y, u, v all at the analysis size (never larger than the frame)."""
@@ -125,16 +220,23 @@ class SceneReader:
         at = [i for i, want in enumerate(wanted) if want]
         regions: dict[int, Segmentation] = {}
         if every_frame:
-            regions = dict(enumerate(self.tracks.segmenter.told(arrived[1:], features)))
+            assert self.segmenter is not None
+            regions = dict(enumerate(self.segmenter.told(arrived[1:], features)))
         elif at:
             y, u, v = (plane[at] for plane in small)
             told, features = self._find((y, u, v), color)
-            regions = dict(zip(at, self.tracks.segmenter.told(Download(told).wait(), features), strict=True))
+            assert self.segmenter is not None
+            regions = dict(zip(at, self.segmenter.told(Download(told).wait(), features), strict=True))
         looks = []
         for i, luma in enumerate(lumas):
             slots = self.tracks.step(luma, regions.get(i), cuts[i], index + i, times_s[i], size)
             looks.append(self._look_table()[slots])
         return Scene(lumas, cuts, np.stack(looks))
+
+    def foresee(self, frames: Iterable[Frame], info: VideoInfo) -> None:
+        """Before the first frame is read, look at what follows it; see foresee. Nothing where nothing is found."""
+        if self.tracks is not None and self.segmenter is not None and self._finds:
+            foresee(self.tracks, self.segmenter, self._options, frames, info)
 
     def find_objects(self, planes: Planes, color: ColorTags) -> Segmentation:
         """The regions of the first frame of planes, as they are numbered for ``#N``."""
@@ -151,7 +253,7 @@ class SceneReader:
             ObjectStyleReport(
                 o.track_id,
                 o.name,
-                worn[o.name] if o.name else self.look.foreground_style,
+                worn.get(o.name or "", self.look.foreground_style),
                 o.first_frame,
                 o.last_frame,
                 o.mean_area_px,
@@ -170,9 +272,9 @@ class SceneReader:
             f"object '{name}' was lost after frame {frame}: name it again at a later time with @SECONDS"
             for name, frame in self.tracks.lost()
         ]
-        if self.tracks.segmenter.left_out:
+        if self.segmenter is not None and self.segmenter.left_out:
             lines.append(
-                f"{self.tracks.segmenter.left_out} regions beyond the {MOST_REGIONS} a frame may have went to the "
+                f"{self.segmenter.left_out} regions beyond the {MOST_REGIONS} a frame may have went to the "
                 "background, the smallest first; give a larger --min-area"
             )
         if self.tracks.tracker.forgotten:
@@ -214,5 +316,5 @@ class SceneReader:
         table = np.full(self.tracks.tracker.slots, number[background], np.int32)
         for slot, track in self.tracks.tracker.tracks.items():
             if slot != BACKGROUND and (track.confirmed or track.name):
-                table[slot] = number[worn[track.name] if track.name else foreground]
+                table[slot] = number[worn.get(track.name or "", foreground)]
         return table

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from streamstyle.config import Options
 from streamstyle.errors import OptionError, ShapeError
-from streamstyle.frames import ColorTags, FrameBatch, packed_bytes, packed_planes
+from streamstyle.frames import ColorTags, Frame, FrameBatch, VideoInfo, packed_bytes, packed_planes
 from streamstyle.frozen_statistics import FrozenStatistics
 from streamstyle.gpu.memory import FEWEST_BAND_PX, Portions, band_pixels
 from streamstyle.gpu.streams import Download, Lanes, Mark
@@ -25,7 +25,7 @@ from streamstyle.gpu.transfer import Planes, choose_device, choose_dtype, to_dev
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.nets.stylenet import StyleNet
 from streamstyle.object_tracks import object_mask
-from streamstyle.scene import ObjectStyleReport, Scene, SceneReader
+from streamstyle.scene import Given, ObjectStyleReport, Scene, SceneReader
 from streamstyle.segmenter import Segmentation
 from streamstyle.stages.color import filled, rgb_to_yuv, yuv_to_rgb
 from streamstyle.stages.composite import composite
@@ -74,6 +74,7 @@ class Stylizer:
         look: which object gets which style.
         options: analysis, painting, device.
         frames_expected: how long the film is, where known; decides whether compiling pays.
+        given: knows where the objects are, such as GivenTracks; then none is looked for.
 
     Raises:
         DeviceError: the device asked for is not there.
@@ -85,7 +86,14 @@ class Stylizer:
         >>> painted = list(stylizer.paint(frames))        # frames: [H, W, 3] uint8 RGB, any source
     """
 
-    def __init__(self, look: Look, options: Options | None = None, *, frames_expected: int | None = None) -> None:
+    def __init__(
+        self,
+        look: Look,
+        options: Options | None = None,
+        *,
+        frames_expected: int | None = None,
+        given: Given | None = None,
+    ) -> None:
         self.look, self.options = look, options or Options()
         self.device = choose_device(self.options.device)
         self.dtype = choose_dtype(self.options.painting.precision, self.device)
@@ -99,7 +107,7 @@ class Stylizer:
         self._net.band_px = band_pixels(self.device, self._net.band_px)
         self._styles = look.styles
         self._paints = torch.tensor([float(style != NONE) for style in self._styles], device=self.device)
-        self._scene = SceneReader(look, self.options.analysis, self.device)
+        self._scene = SceneReader(look, self.options.analysis, self.device, given)
         self._lanes = Lanes(self.device)
         self._portions = Portions(self.device, self._shrink)
         self.restart()
@@ -306,6 +314,10 @@ class Stylizer:
     def report(self) -> list[ObjectStyleReport]:
         """The objects found so far, with the style each wore."""
         return self._scene.report()
+
+    def foresee(self, frames: Iterable[Frame], info: VideoInfo) -> None:
+        """Before a film is read, look at its first frames: what moves by itself is known from the very first on."""
+        self._scene.foresee(frames, info)
 
     @torch.inference_mode()
     def find_objects(self, batch: FrameBatch, color: ColorTags) -> Segmentation:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,18 @@ import numpy as np
 import torch
 
 from streamstyle.config import AnalysisOptions, Device, OutputOptions
-from streamstyle.frames import Frame, FrameBatch, VideoInfo
+from streamstyle.frames import VideoInfo
 from streamstyle.frozen_statistics import CutDetector
-from streamstyle.gpu.transfer import Planes, choose_device, upload
+from streamstyle.gpu.transfer import Planes, choose_device
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.masks import Mask, object_name, read_mask
 from streamstyle.media.decode import decode, frame_at
 from streamstyle.media.probe import probe
 from streamstyle.naming import check_mask_places
 from streamstyle.object_tracks import ObjectTracks
-from streamstyle.scene import follow
+from streamstyle.scene import FORESIGHT_FRAMES, follow, foresee, small_planes
 from streamstyle.segmenter import Segmentation, Segmenter
 from streamstyle.stages.color import yuv_to_rgb
-from streamstyle.stages.resize import resize_planes, small_size
 from streamstyle.styles import NONE
 from streamstyle.track_export import LabelledFrame, check_target, export, kind_of
 
@@ -184,11 +184,13 @@ class FilmObjects:
         info, cuts = self._info, CutDetector()
         with closing(decode(info, warn=warn)) as film:
             for index, frame in enumerate(film):
-                small = self._small(frame)
+                small = small_planes(frame, self._analysis, self._device)
                 found: Segmentation | None = None
                 if self._tracks is None:
                     found = self._find(small)
                     self._tracks = self._begin()
+                    if not self._book.only_named:
+                        self._foresee(self._tracks)
                 luma = small[0][0].cpu().numpy()
                 time_s = float((frame.pts - info.start_pts) * info.time_base)
                 cut = cuts.step(luma)
@@ -226,11 +228,9 @@ class FilmObjects:
             if self._book.label_of(name)
         ]
 
-    def _small(self, frame: Frame) -> Planes:
-        batch = FrameBatch.stack([frame])
-        size = small_size(frame.y.shape, self._analysis.analysis_size)
-        y, u, v = (resize_planes(plane, size) for plane in upload((batch.y, batch.u, batch.v), self._device))
-        return y, u, v
+    def _foresee(self, tracks: ObjectTracks) -> None:
+        with closing(decode(self._info)) as film:
+            foresee(tracks, self._segmenter, self._analysis, islice(film, FORESIGHT_FRAMES), self._info)
 
     def _find(self, small: Planes) -> Segmentation:
         return self._segmenter(yuv_to_rgb(small, self._info.color))[0]

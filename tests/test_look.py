@@ -46,7 +46,7 @@ def test_parse(text, expected, where):
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "swan", "swan=starry", "swan@=starry", "swan@3=starry", "@3,4=starry", " @3,4=starry", "swan@"),
+        *("", "swan", "=starry", "swan@=starry", "swan@3=starry", "@3,4=starry", " @3,4=starry", "swan@"),
         *("-@3,4", "- @3,4", "swan@mask=starry", "swan@mask3@2=starry", "-swan@mask3", "swan@mask-1=starry"),
         *("swan@3,4=", "swan@-3,4=starry", "swan@3,-4=starry", "swan@3.5,4=starry", "swan@3,4,5=starry"),
         *("swan@3,4@-1=starry", "swan@3,4@soon=starry", "swan@3,4@=starry", "swan@#=starry", "swan@#-1=starry"),
@@ -341,7 +341,8 @@ def refused(tmp_path, text: str | bytes) -> str:
 @pytest.mark.parametrize(
     "table",
     [
-        'name = "swan"\nstyle = "wave"',
+        'name = "swan"\nstyle = "wave"\nat_s = 1.0',
+        'name = "swan"\nstyle = "wave"\nremove = true',
         'name = "swan"\nstyle = "wave"\npoint = [3, 4, 5]',
         'name = "swan"\nstyle = "wave"\npoints = [3, 4]',
         'name = "swan"\nstyle = "wave"\npoints = [[3, 4, 5, 6]]',
@@ -406,3 +407,27 @@ def test_a_file_that_cannot_be_written_is_an_output_error(tmp_path):
 def test_a_look_does_not_change():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Look("wave").style = "starry"
+
+
+# -- objects without a place, of a label track ------------------------------------------------------------------------
+
+
+def test_an_object_of_a_label_track_needs_no_place(tmp_path):
+    thing = ObjectStyle.parse(" the swan = starry")
+    assert thing == ObjectStyle("the swan", "starry")
+    assert not thing.has_place
+    assert all(ObjectStyle.parse(f"a@{place}=wave").has_place for place in ("0,0", "#0", "mask0"))
+    look = Look(objects=(thing, ObjectStyle("dog", "wave", (1, 2))))
+    look.write(tmp_path / "look.toml")
+    assert Look.read(tmp_path / "look.toml") == look
+
+
+def test_a_style_without_a_place_is_one_of_the_places_there_are(tmp_path):
+    places = (ObjectStyle("swan", "", (3, 4)), ObjectStyle("swan", "", (5, 6), at_s=2.0))
+    worn = tuple(dataclasses.replace(place, style="starry") for place in places)
+    assert Look(objects=(ObjectStyle("swan", "starry"), *places)).objects == worn
+    Look(objects=tuple(dataclasses.replace(place, style="wave") for place in places)).write(tmp_path / "look.toml")
+    said = LookOptions(look=tmp_path / "look.toml", object=("swan=starry",))
+    assert Look.from_options(said).objects == worn
+    with pytest.raises(OptionError, match="none where it is"):
+        Look(objects=(ObjectStyle("swan", "starry"), dataclasses.replace(places[0], remove=True)))

@@ -9,11 +9,12 @@ import cv2
 import numpy as np
 import pytest
 from clips import draw, make_clip
+from moving_disc import disc_in, make_moving_disc
 
 from streamstyle import cli
 from streamstyle.config import AnalysisOptions
 from streamstyle.errors import InputError, OptionError, OutputError
-from streamstyle.preview import preview
+from streamstyle.preview import FOUND_COLOR, preview
 from streamstyle.sheets import contact_sheet, read_picture, write_png
 
 pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("cached")]
@@ -134,3 +135,41 @@ def test_contact_sheet() -> None:
     tiles = [(str(i), draw(i, (64, 48))) for i in range(7)]
     assert contact_sheet(tiles, columns=3, width_px=64).shape == (3 * (48 + 26 + 8) + 8, 3 * (64 + 8) + 8, 3)
     assert contact_sheet(tiles[:1], width_px=64).shape == (48 + 26 + 8 + 8, 64 + 8 + 8, 3)
+
+
+# -- what moves by itself ---------------------------------------------------------------------------------------------
+
+
+def share(picture: np.ndarray, where: np.ndarray) -> float:
+    """Share of the right half's pixels there, of the film's [H, W] bool, that have the outline's colour."""
+    right = picture[:, -SIZE[0] * 3 :, ::-1]
+    large = cv2.resize(where.astype(np.uint8), (SIZE[0] * 3, SIZE[1] * 3), interpolation=cv2.INTER_NEAREST) > 0
+    return float((right == FOUND_COLOR).all(-1)[large].mean())
+
+
+@pytest.mark.parametrize("at_s", [0.0, 0.12])
+def test_a_disc_that_moves_is_foreground_and_outlined(tmp_path: Path, at_s: float) -> None:
+    film, i = make_moving_disc(tmp_path / "film", 10), round(at_s * 25)
+    found = preview(film, tmp_path / "o.png", at_s=at_s)["objects"]
+    inside = [thing for thing in found if disc_in(i)[thing["point"][1], thing["point"][0]]]
+    assert inside
+    assert [thing for thing in found if thing["foreground"]] == inside
+    edge = cv2.morphologyEx(disc_in(i).astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((5, 5), np.uint8)) > 0
+    assert share(cv2.imread(str(tmp_path / "o.png")), edge) > 0.15
+    assert share(cv2.imread(str(tmp_path / "o.png")), ~edge) < 0.02
+
+
+@pytest.mark.parametrize(("step_px", "frames"), [(0, 10), (3, 1)])
+def test_nothing_is_foreground_where_nothing_moves(tmp_path: Path, step_px: int, frames: int) -> None:
+    film = make_moving_disc(tmp_path / "film", frames, step_px=step_px)
+    found = preview(film, tmp_path / "o.png")["objects"]
+    assert found
+    assert not any(thing["foreground"] for thing in found)
+    assert share(cv2.imread(str(tmp_path / "o.png")), np.ones(SIZE[::-1], bool)) == 0
+
+
+def test_where_objects_are_followed_by_overlap_all_are_foreground(tmp_path: Path) -> None:
+    film = make_moving_disc(tmp_path / "film", 2)
+    found = preview(film, tmp_path / "o.png", analysis=AnalysisOptions(tracker="overlap"))["objects"]
+    assert found
+    assert all(thing["foreground"] for thing in found)

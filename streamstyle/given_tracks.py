@@ -1,0 +1,132 @@
+"""Objects that were followed before: their labels come from a label track, and nothing is looked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from streamstyle.errors import InputError, OptionError
+from streamstyle.frames import VideoInfo
+from streamstyle.label_track import LabelTrack
+from streamstyle.look import Look, ObjectStyle
+from streamstyle.masks import object_name
+from streamstyle.object_tracks import ObjectReport
+from streamstyle.tracker import Track, Tracker
+
+
+class GivenTracks:
+    """The objects of a label track, in place of ObjectTracks: a label is its object's slot and identity.
+
+    A frame wears the labels of the frame of the track nearest in time; after the last of those, all is background.
+    A context manager, for the file is open while frames are read.
+
+    Args:
+        path: a file of ``streamstyle tracks``.
+        info: the film.
+        look: its objects are those the track names so; their places are not looked at.
+
+    Raises:
+        InputError: no label track, or one of a film of another size.
+        OptionError: the Look names an object that the track does not.
+    """
+
+    every = 0
+    """Frames of which one is looked at: never."""
+    pending: tuple[ObjectStyle, ...] = ()
+    """Objects whose moment has not come: none, for none is looked for."""
+
+    def __init__(self, path: str | Path, info: VideoInfo, look: Look) -> None:
+        self._path = path
+        self._track: LabelTrack | None = None
+        with LabelTrack(path) as track:
+            self._doubts = track.check(info)
+            self._said = track.names
+            times = (track.pts - track.pts[:1]) * float(track.time_base)
+        if not len(times):
+            raise InputError(f"{path}: has no frames; make it again with `streamstyle tracks`")
+        self._times_s = times
+        self._end_s = float(times[-1] + (np.median(np.diff(times)) / 2 if len(times) > 1 else 0.0))
+        self._refuse_unknown(look)
+        if any(thing.has_place for thing in look.objects):
+            self._doubts.append(
+                f"{path}: says where objects are; the Look's points, regions and masks are not looked at"
+            )
+        self.restart(look)
+
+    def _refuse_unknown(self, look: Look) -> None:
+        there = {look.name_of(name) for name in self._said.values()}
+        for thing in look.objects:
+            if thing.name not in there:
+                known = f"it has {', '.join(sorted(there))}" if there else "it names none"
+                raise OptionError(f"object '{thing.name}': {self._path} has no such object; {known}")
+
+    def __enter__(self) -> GivenTracks:
+        self._track = LabelTrack(self._path)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._track is not None:
+            self._track.close()
+
+    def restart(self, look: Look) -> None:
+        """Forget the film so far; from now on objects are called as this Look says."""
+        self._names = {label: look.name_of(name) for label, name in self._said.items()}
+        self.tracker = Tracker()
+        self._scale_px = 1.0
+        self._unlabelled = 0
+
+    def plan(self, index: int, cuts: list[bool], times_s: list[float]) -> list[bool]:
+        """Which frames of a batch must be looked at: none."""
+        return [False] * len(cuts)
+
+    def step(
+        self, luma: np.ndarray, found: object, cut: bool, index: int, time_s: float, size: tuple[int, int]
+    ) -> np.ndarray:
+        """The labels of a frame, [h, w] int32 at the track's size; see ObjectTracks.step."""
+        labels = self._labels_at(time_s)
+        self._scale_px = size[0] * size[1] / labels.size
+        areas = np.bincount(labels.ravel())
+        for label in np.flatnonzero(areas[1:]) + 1:
+            if label not in self.tracker.tracks:
+                name = self._names.get(int(label), object_name(int(label)))
+                self.tracker.tracks[int(label)] = Track(int(label), index, name)
+        self.tracker.observe(areas, index, hidden=self.tracker.tracks)  # a label may come back
+        return labels
+
+    def _labels_at(self, time_s: float) -> np.ndarray:
+        assert self._track is not None
+        if time_s > self._end_s:
+            self._unlabelled += 1
+            return np.zeros(self._track.size, np.int32)
+        after = int(np.searchsorted(self._times_s, time_s).clip(1, len(self._times_s) - 1)) if time_s > 0 else 0
+        before = max(0, after - 1)
+        nearer = time_s - self._times_s[before] <= self._times_s[after] - time_s
+        return self._track[before if nearer else after].astype(np.int32)
+
+    def lost(self) -> list[tuple[str, int]]:
+        """Named objects that were gone before the film was, for a person to name again: none, all is said."""
+        return []
+
+    def report(self) -> list[ObjectReport]:
+        """Every object seen so far, in the order of the labels."""
+        return [
+            ObjectReport(t.track_id, t.name, t.first_frame, t.last_frame, round(t.mean_area_px * self._scale_px, 1))
+            for _, t in sorted(self.tracker.tracks.items())
+        ]
+
+    def warnings(self) -> list[str]:
+        """What a person should know of the track, a line each."""
+        if not self._unlabelled:
+            return self._doubts
+        return [*self._doubts, f"{self._path}: ends before the film; {self._unlabelled} frames were all background"]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything later frames depend on, and the report; see load_state_dict."""
+        return {"tracker": self.tracker.state_dict(), "scale_px": self._scale_px, "unlabelled": self._unlabelled}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on as the tracks, of the same file and Look, whose state_dict this is."""
+        self.tracker.load_state_dict(state["tracker"])
+        self._scale_px, self._unlabelled = state["scale_px"], state["unlabelled"]

@@ -1,0 +1,31 @@
+"""A film in which one thing moves by itself, and motion can be seen: both it and what lies behind have a texture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+
+def make_moving_disc(folder: Path, frames: int, size: tuple[int, int] = (160, 120), step_px: int = 3) -> Path:
+    """A folder of pictures, a film of a bright textured disc that moves by itself over a dark texture that does not."""
+    folder.mkdir()
+    ground, disc = _texture(size, 6, (40, 110)), _texture(size, 4, (150, 255))
+    for i in range(frames):
+        where = disc_in(i, size, step_px)[..., None]
+        picture = np.where(where, np.roll(disc, step_px * i, 1), ground).clip(0, 255)
+        cv2.imwrite(str(folder / f"{i:03d}.png"), picture.astype(np.uint8))
+    return folder
+
+
+def disc_in(i: int, size: tuple[int, int] = (160, 120), step_px: int = 3) -> np.ndarray:
+    """Where the disc of make_moving_disc is in frame i, [H, W] bool."""
+    y, x = np.mgrid[: size[1], : size[0]]
+    return (x - size[0] * 0.35 - step_px * i) ** 2 + (y - size[1] / 2) ** 2 < (size[1] / 5) ** 2
+
+
+def _texture(size: tuple[int, int], cell_px: int, levels: tuple[int, int]) -> np.ndarray:
+    width, height = size
+    cells = np.random.default_rng(cell_px).uniform(*levels, (height // cell_px + 2, width // cell_px + 2, 3))
+    return cv2.resize(cells.astype(np.float32), size, interpolation=cv2.INTER_CUBIC)
