@@ -17,7 +17,6 @@ import numpy as np
 import scipy.ndimage
 import skimage.filters
 import skimage.measure
-import skimage.segmentation
 import torch
 
 if TYPE_CHECKING:
@@ -212,20 +211,6 @@ def _swscale(planes: list[np.ndarray], source: str, target: str, options: str) -
 
 
 # -- regions ----------------------------------------------------------------------------------------------------------
-
-
-def stray_parts(labels: np.ndarray, seeds: np.ndarray) -> int:
-    """How many 4-connected parts of a flooded map hold no seed of their own label; 0 for any flooding."""
-    stray = 0
-    for label in np.unique(labels[labels > 0]):
-        parts, count = scipy.ndimage.label(labels == label)
-        stray += count - np.unique(parts[(seeds == label) & (parts > 0)]).size
-    return stray
-
-
-def watershed(seeds: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """scikit-image's watershed by a priority queue."""
-    return skimage.segmentation.watershed(edges, seeds, connectivity=1).astype(np.int32)
 
 
 def region_tree(

@@ -5,7 +5,7 @@ import torch
 from streamstyle import segmenter
 from streamstyle.config import AnalysisOptions
 from streamstyle.nets.hed import HED
-from streamstyle.segmenter import MARGIN_PX, Segmenter
+from streamstyle.segmenter import FEATURE_BLOCKS, MARGIN_PX, Segmenter
 from tests import oracles
 from tests.oracles import COLOURS, HEIGHT, WIDTH, disc, disc_picture, iou
 
@@ -126,10 +126,71 @@ def test_regions_beyond_the_most_go_to_the_background_smallest_first_and_are_cou
         edges[4 : 12 + 4 * k, 4 + 21 * k : 20 + 21 * k] = 220
         edges[6 : 10 + 4 * k, 6 + 21 * k : 18 + 21 * k] = 4
     monkeypatch.setattr(segmenter, "MOST_REGIONS", most)
-    find = segmenter_of(monkeypatch, edges)
+    find = segmenter_of(monkeypatch, edges, detail=0.75)
     (found,) = find(torch.zeros(1, 3, *edges.shape))
     assert found.regions == most
     assert find.left_out == 10 - most
     kept = [int(found.ids[8, 12 + 21 * k]) > 0 for k in range(9)]
     assert kept == [k >= 10 - most for k in range(9)]
     assert sorted(found.ids.unique().tolist()) == list(range(most))
+
+
+def test_more_detail_parts_regions_and_moves_no_border(monkeypatch):
+    """Three boxes behind walls of different strength: each appears from some detail on, and stays."""
+    edges, counts = np.full((60, 200), 4, np.uint8), []
+    for k, strength in enumerate((90, 150, 240)):
+        edges[10:50, 20 + 60 * k : 60 + 60 * k] = strength
+        edges[16:44, 26 + 60 * k : 54 + 60 * k] = 4
+    before = None
+    for detail in (0.0, 0.2, 0.5, 0.75, 0.95):
+        (found,) = segmenter_of(monkeypatch, edges, detail=detail)(torch.zeros(1, 3, *edges.shape))
+        counts.append(found.regions - 1)
+        if before is not None:  # every region there was is now one or several whole ones
+            now, then = found.ids.flatten(), before.flatten()
+            pairs = torch.stack([now, then])[:, now > 0].unique(dim=1)
+            assert len(pairs[0].unique()) == pairs.shape[1]
+        before = found.ids
+    assert counts == sorted(counts)
+    assert counts[0] == 0
+    assert counts[-1] >= 3
+
+
+def test_regions_are_made_of_the_finest_parts(monkeypatch):
+    edges = oracles.edge_picture(np.random.default_rng(0), 100, 120)
+    (found,) = segmenter_of(monkeypatch, edges, min_area=0)(torch.zeros(1, 3, *edges.shape))
+    assert found.finest.shape == found.ids.shape
+    assert 1 <= int(found.finest.min()) <= int(found.finest.max()) < found.finest_regions
+    pairs = torch.stack([found.finest.flatten(), found.ids.flatten()]).unique(dim=1)
+    assert len(pairs[0].unique()) == pairs.shape[1]  # no part lies in two regions
+    assert found.finest_regions > found.regions
+
+
+@pytest.mark.parametrize(("kind", "side"), [("regions", "3"), ("components", "2")])
+def test_the_side_output_suits_the_segmenter_unless_one_is_said(monkeypatch, kind, side):
+    asked = []
+    monkeypatch.setattr(HED, "load", lambda side, *_, **__: asked.append(side))
+    for options in (AnalysisOptions(segmenter=kind), AnalysisOptions(segmenter=kind, edge_side="fuse")):
+        Segmenter(options, torch.device("cpu"))
+    assert asked == [side, "fuse"]
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("size", [(96, 160), (75, 101), (5, 9)])
+@pytest.mark.parametrize("kind", ["regions", "components"])
+def test_features_lie_over_the_picture_and_change_no_region(asset, kind, size):
+    asset("hed")
+    rgb = torch.rand(2, 3, *size)
+    plain, more = (
+        Segmenter(AnalysisOptions(segmenter=kind), torch.device("cpu"), features=features)(rgb)
+        for features in (False, True)
+    )
+    for without, found in zip(plain, more, strict=True):
+        assert without.features == ()
+        assert torch.equal(without.ids, found.ids)
+        assert [tuple(block.shape) for block in found.features] == [
+            (channels, -(-size[0] // stride), -(-size[1] // stride))
+            for channels, stride in zip((128, 256, 512), (2, 4, 8), strict=False)
+        ][: len(FEATURE_BLOCKS)]
+    one = Segmenter(AnalysisOptions(segmenter=kind), torch.device("cpu"), features=True)(rgb[1:])[0]
+    for alone, together in zip(one.features, more[1].features, strict=True):
+        assert torch.equal(alone, together)

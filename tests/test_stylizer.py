@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from clips import draw
+from clips import draw, draw_mottled
 
 import streamstyle
 from streamstyle import scene as scene_module
@@ -163,15 +163,17 @@ def test_a_cut_starts_statistics_and_tracks_anew() -> None:
 
 
 def test_objects_do_not_live_through_a_cut() -> None:
-    dark = [(frame // 6).astype(np.uint8) for frame in film(4)]
-    bright = [255 - np.ascontiguousarray(frame[::-1]) // 6 for frame in film(4)]
+    mottled = [draw_mottled(i, (96, 72)) for i in range(8)]
+    bright = [255 - np.ascontiguousarray(frame[::-1]) // 2 for frame in mottled]
     options = Options(analysis=AnalysisOptions(analyse_every=1))
-    stylizer = Stylizer(Look(background="none", objects=(ObjectStyle("it", "wave", region=1),)), options)
-    list(stylizer.paint([*dark, *bright]))
+    look = Look(background="none", foreground="ember", objects=(ObjectStyle("it", "wave", point=(20, 36)),))
+    stylizer = Stylizer(look, options)
+    list(stylizer.paint([*mottled[:4], *bright]))
     report = stylizer.report()
     (named,) = (thing for thing in report if thing.name == "it")
     assert (named.first_frame, named.last_frame, named.style) == (0, 3, "wave")
     after = [thing for thing in report if thing.first_frame >= 4]
+    assert after  # what moves by itself in the second shot
     assert not {thing.track_id for thing in report if thing.first_frame < 4} & {thing.track_id for thing in after}
     assert len({thing.track_id for thing in report}) == len(report)
     assert all(thing.last_frame <= 3 for thing in report if thing.first_frame < 4)
