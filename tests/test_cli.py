@@ -251,7 +251,7 @@ def test_every_option_reaches_its_place() -> None:
 @pytest.mark.weights
 @pytest.mark.usefixtures("cached")
 def test_json_is_the_last_line_of_stdout(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    clip = make_clip(tmp_path / "in.mp4", frames=6, picture=draw_mottled)
+    clip = make_clip(tmp_path / "in.mp4", frames=6, size=(96, 72), picture=draw_mottled)
     out_path = tmp_path / "out.mp4"
     status, out, err = call(
         capsys, "run", clip, out_path, "--background", "wave", "--foreground", "ember", "--json", *FAST
@@ -260,7 +260,7 @@ def test_json_is_the_last_line_of_stdout(capsys: pytest.CaptureFixture[str], tmp
     said = json.loads(out.splitlines()[-1])
     assert set(said) == JSON_KEYS
     assert (said["input"], said["output"]) == (str(clip), str(out_path))
-    assert (said["frames_in"], said["frames_out"], said["width"], said["height"]) == (6, 6, 64, 48)
+    assert (said["frames_in"], said["frames_out"], said["width"], said["height"]) == (6, 6, 96, 72)
     assert (said["audio"], said["warnings"], said["duration_s"]) == ("copied", [], 0.2)
     assert said["device"].startswith(("cpu", "cuda"))
     assert said["seconds"] > 0

@@ -50,8 +50,8 @@ def mottled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One black frame, five dark ones, a hard cut, six bright ones."""
-    frames = [np.zeros((48, 64, 3), np.uint8), *((draw(i, (64, 48)) // 5) for i in range(5))]
-    frames += [255 - draw(i, (64, 48))[::-1] // 6 for i in range(6)]
+    frames = [np.zeros((48, 64, 3), np.uint8), *((draw_mottled(i, (64, 48)) // 2) for i in range(5))]
+    frames += [255 - draw_mottled(i, (64, 48))[::-1] // 2 for i in range(6)]
     return write(tmp_path_factory.mktemp("film") / "scenes.mp4", frames)
 
 
