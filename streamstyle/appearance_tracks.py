@@ -34,7 +34,7 @@ from streamstyle.look import ObjectStyle
 from streamstyle.object_tracks import ObjectTracks
 from streamstyle.segmenter import Segmentation, Segmenter
 from streamstyle.stages.label_overlap import label_overlap
-from streamstyle.stages.optical_flow import carry, carry_labels
+from streamstyle.stages.optical_flow import OpticalFlow, carry, carry_labels
 from streamstyle.tracker import BACKGROUND, Tracker
 
 FOUND = -1
@@ -65,10 +65,9 @@ class AppearanceTracks(ObjectTracks):
         find: whether to find what is not named.
     """
 
-    _needs_motion = True
-
     def __init__(self, segmenter: Segmenter, objects: tuple[ObjectStyle, ...], every: int, *, find: bool) -> None:
         super().__init__(segmenter, Tracker("components"), objects, every)
+        self._flow = OpticalFlow(careful=True)
         self._find = find
         self._model = AppearanceModel(segmenter.device)
         self._foreseen: dict[str, Any] | None = None

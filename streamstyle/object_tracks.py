@@ -43,8 +43,6 @@ class ObjectTracks:
         drawn: [H, W] uint8 labels of the first frame's mask, at any size; None without one.
     """
 
-    _needs_motion = False
-
     def __init__(self, segmenter: Segmenter, tracker: Tracker, objects: tuple[ObjectStyle, ...], every: int) -> None:
         self.segmenter, self.every, self.tracker = segmenter, every, tracker
         self.drawn: np.ndarray | None = None
@@ -88,7 +86,7 @@ class ObjectTracks:
         self._scale_px = size[0] * size[1] / luma.size
         if cut:
             self._flow.reset()
-        flow = self._flow.step(luma, careful=self._needs_motion and found is not None)
+        flow = self._flow.step(luma)
         self._slots = self._advance(flow, found, self._slots is None or cut, index, time_s, size)
         self._frames = index + 1
         return self._slots

@@ -115,22 +115,23 @@ class OpticalFlow:
     """Flow from each new frame back to the one before it (DIS, coarse to fine).
 
     Source: Kroeger et al. 2016, "Fast Optical Flow using Dense Inverse Search"; OpenCV's implementation.
+    Args:
+        careful: for telling what moves, and not only for carrying: on eight DAVIS sequences the median motion of the
+            object beside the camera's is then 9.0 px and not 7.8, that of the rest 0.37 and not 0.64.
+
     Cost: 2 to 5 ms a frame at 427x240 on one core, 11 ms where it is careful.
     """
 
-    def __init__(self) -> None:
-        self._dis = _opencv_search()
-        self._careful = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    def __init__(self, *, careful: bool = False) -> None:
+        self._dis = _opencv_search(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM) if careful else _opencv_search()
         self.previous: np.ndarray | None = None
         """The last luma seen: all that is carried from frame to frame."""
 
-    def step(self, luma: np.ndarray, *, careful: bool = False) -> np.ndarray | None:
+    def step(self, luma: np.ndarray) -> np.ndarray | None:
         """Flow to the previous luma.
 
         Args:
             luma: [H, W] uint8.
-            careful: for telling what moves, and not only for carrying: on eight DAVIS sequences the median motion of
-                the object beside the camera's is then 9.0 px and not 7.8, that of the rest 0.37 and not 0.64.
 
         Returns:
             [H, W, 2] float32 (dx, dy) px: where in the previous frame each pixel was; None for the first frame,
@@ -141,8 +142,7 @@ class OpticalFlow:
         previous, self.previous = self.previous, luma
         if previous is None or previous.shape != luma.shape or min(luma.shape) < SMALLEST_PX:
             return None
-        search = self._careful if careful else self._dis
-        return search.calc(luma, previous, None)  # type: ignore[call-overload]  # None is allowed
+        return self._dis.calc(luma, previous, None)  # type: ignore[call-overload]  # None is allowed
 
     def reset(self) -> None:
         """Forget the previous frame (at a cut)."""
@@ -191,8 +191,8 @@ def _check(what: str, one: Tensor, other: Tensor, axes: int, dtype: torch.dtype,
         raise ShapeError(f"{what} must be on one device, got {one.device} and {other.device}")
 
 
-def _opencv_search() -> cv2.DISOpticalFlow:
-    return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+def _opencv_search(preset: int = cv2.DISOPTICAL_FLOW_PRESET_FAST) -> cv2.DISOpticalFlow:
+    return cv2.DISOpticalFlow.create(preset)
 
 
 def _ahead(flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
