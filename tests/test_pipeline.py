@@ -16,7 +16,7 @@ import av
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
-from clips import audio_packets, draw, draw_mottled, make_clip, video_times
+from clips import audio_packets, draw_mottled, make_clip, video_times
 
 import streamstyle
 from streamstyle import cli, pipeline
