@@ -191,7 +191,10 @@ CHOICES: dict[str, tuple[dict[str, Any], dict[tuple[Any, str], Any]]] = {
     "all of it": ({}, {}),
     "every 4th frame looked at": ({"analyse_every": 4}, {}),
     "edges of all sides, fused": ({"edge_side": "fuse"}, {}),
-    "HED's fourth block too": ({}, {(segmenter, "FEATURE_BLOCKS"): (2, 3, 4)}),
+    "HED's fourth block too": (
+        {},
+        {(segmenter, "FEATURE_BLOCKS"): (2, 3, 4), (appearance, "DIMENSIONS"): (32, 64, 64)},
+    ),
     "360 lines": ({"analysis_size": 360}, {}),
     "no motion": ({}, {(evidence, "MOTION_WEIGHT"): 0.0}),
     "no look": ({}, {(appearance_tracks, "LOOK_WEIGHT"): 0.0}),

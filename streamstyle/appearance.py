@@ -2,7 +2,7 @@
 
 ::
 
-    HED's blocks 2, 3 (, 4)  ─► unit length ─► projected ─┐
+    HED's blocks 2 and 3 ─► unit length ─► projected ─────┐
     colour, its square, its neighbourhood's ──────────────┴─► x, [P, D], a description of each 4 x 4 block of pixels
 
     learn     per class (0 the background, 1 .. K objects) the mean of x and x x^T, weighed by how sure its pixels are
@@ -25,13 +25,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-BLOCKS = (2, 3, 4)
-"""HED's blocks whose features are looked at, as far as its side output needs them."""
+BLOCKS = (2, 3)
+"""HED's blocks whose features are looked at. With the fourth J is .008 higher on eight DAVIS sequences (.704), and HED
+takes half as long again."""
 STRIDE = 4
 """Pixels of the small picture, each way, that share a description."""
-DIMENSIONS = {2: 32, 3: 64, 4: 64}
-"""What is kept of each block's 128, 256 and 512 channels: the first principal directions of the shot's first frame. On
-eight DAVIS sequences twice as many gain nothing, half as many lose .03 of J."""
+DIMENSIONS = (32, 64)
+"""What is kept of each block's 128 and 256 channels: the first principal directions of the shot's first frame. On eight
+DAVIS sequences twice as many gain nothing, half as many lose .03 of J."""
 RIDGE = 1.5e-4
 """For each class."""
 FORGET = 0.95
@@ -104,7 +105,7 @@ class AppearanceModel:
         size = (features[1].shape[1], features[1].shape[2])
         unit = [F.normalize(block.float().flatten(1), dim=0) for block in (_halved(features[0]), *features[1:])]
         if not self._bases:
-            self._bases = [_principal(block, DIMENSIONS[b]) for b, block in zip(BLOCKS, unit, strict=False)]
+            self._bases = [_principal(block, most) for block, most in zip(unit, DIMENSIONS, strict=True)]
         parts = []
         for basis, block, source in zip(self._bases, unit, (None, *features[1:]), strict=True):
             seen = (basis @ block)[None]
@@ -127,7 +128,7 @@ class AppearanceModel:
         total = torch.stack(moments).sum(0)
         total = total + RIDGE * len(known) * torch.eye(len(total), device=total.device)
         means = torch.stack([moment[-1] for moment in moments], 1)  # x ends in a 1, so its mean is the last row
-        z = x @ torch.linalg.solve(total, means)
+        z = x @ torch.linalg.solve_ex(total, means)[0]
         found = z.new_zeros(len(z), self.classes)
         found[:, known] = torch.softmax(SHARPNESS * z, 1)
         return found

@@ -47,6 +47,8 @@ SMALLEST_FOUND = 0.003
 LOST_SHARE = 0.1
 """An object with less than this share of its mean area is looked for everywhere, by its look, and not learned."""
 LOST_PRIOR = 0.3
+LEARNABLE_SHARE = 1.5e-4
+"""Share of the frame below which a class shows too little of itself to learn from: 15 px of 427x240."""
 NOT_FOUND = -4.0
 """Log-odds of FOUND where it cannot be."""
 EAGER_FRAMES = 4
@@ -67,7 +69,7 @@ class AppearanceTracks(ObjectTracks):
 
     def __init__(self, segmenter: Segmenter, objects: tuple[ObjectStyle, ...], every: int, *, find: bool) -> None:
         super().__init__(segmenter, Tracker("components"), objects, every)
-        self._flow = OpticalFlow(careful=True)
+        self._flow = OpticalFlow(careful=True, device=segmenter.device)
         self._find = find
         self._model = AppearanceModel(segmenter.device)
         self._foreseen: dict[str, Any] | None = None
@@ -115,11 +117,11 @@ class AppearanceTracks(ObjectTracks):
             self._shares = carried
             self.tracker.present(slots, index)
             return slots
-        self._eager -= self._eager > 0
         self._shares = self._seen(carried, flow, found)
         self._take_places(found, index, time_s, size)
         self._learn(found)
         slots = self._map(found, slots, index)
+        self._eager -= self._eager > 0
         areas = np.bincount(slots.ravel(), minlength=self.tracker.slots)
         self.tracker.observe(areas, index, hidden={slot for slot in self._members if slot != FOUND})
         return slots
@@ -145,9 +147,9 @@ class AppearanceTracks(ObjectTracks):
         odds, gates = list[np.ndarray](), list[np.ndarray | None]()
         for k, slot in enumerate(self._members):
             before = None if carried is None else carried[k]
-            seen = None if look is None else look[k + 1]
+            # What nobody has seen yet may look like anything.
+            seen = look[k + 1] if look is not None and self._model.knows(k + 1) else None
             if slot == FOUND:
-                seen = seen if self._model.knows(k + 1) else None  # what nobody has seen yet may look like anything
                 odds.append(np.where(self._taken(carried), NOT_FOUND, self._found_odds(before, seen, own, shape)))
                 gates.append(None)
             else:
@@ -230,22 +232,25 @@ class AppearanceTracks(ObjectTracks):
         assert self._shares is not None
         for thing in self._due(time_s):
             place = self._place(thing, found, size)
+            known = {self.tracker.tracks[slot].name for slot in self._members if slot != FOUND}
+            if thing.remove and thing.name not in known:
+                continue
             slot = self.tracker.claim(thing.name, index)
             if slot not in self._members:
                 self._members.append(slot)
                 self._model.add()
                 self._shares = np.concatenate([self._shares, np.zeros((1, *place.shape), np.float32)])
-                self._model.renew(BACKGROUND)  # it took the object for a part of itself
-                if FOUND in self._members:
-                    self._model.renew(self._members.index(FOUND) + 1)  # or it did
             k = self._members.index(slot)
             if thing.remove:
                 self._shares[k][place] = 0
-                self._model.renew(BACKGROUND)  # it must know what has come back to it
             else:
                 self._shares[:, place] = 0
                 self._shares[k][place] = 1
+                if FOUND in self._members:
+                    self._model.renew(self._members.index(FOUND) + 1)  # it took the object for a part of itself
+            self._model.renew(BACKGROUND)  # or it did; or it must know what has come back to it
             self._model.renew(k + 1)
+            self.tracker.forget_area(slot)
 
     def _learn(self, found: Segmentation) -> None:
         assert self._shares is not None
@@ -253,8 +258,9 @@ class AppearanceTracks(ObjectTracks):
         shares = torch.from_numpy(np.concatenate([rest, self._shares]))[None].to(self._described.device)
         small = F.interpolate(shares, size=self._grid, mode="area")[0].flatten(1)
         areas = (self._shares > 0.5).sum((1, 2))
-        pause = [k + 1 for k, slot in enumerate(self._members) if areas[k] < 16 or self._hides(slot, k)]
-        if (rest > 0.5).sum() < 16:
+        fewest = LEARNABLE_SHARE * rest.size
+        pause = [k + 1 for k, slot in enumerate(self._members) if areas[k] < fewest or self._hides(slot, k)]
+        if (rest > 0.5).sum() < fewest:
             pause.append(BACKGROUND)
         loose = [k + 1 for k, slot in enumerate(self._members) if slot == FOUND]
         if loose and len(self._members) == 1:
@@ -290,7 +296,7 @@ class AppearanceTracks(ObjectTracks):
         named = {slot for slot in self._members if slot != FOUND}
         mine = np.where(np.isin(carried, list(named)), BACKGROUND, carried).astype(np.int32)
         overlap = label_overlap(torch.from_numpy(ids)[None], torch.from_numpy(mine)[None], regions, self.tracker.slots)
-        return self.tracker.update(overlap[0].numpy(), index)[:, 0][ids]
+        return self.tracker.update(overlap[0].numpy(), index, sure=self._eager > 0)[:, 0][ids]
 
     # -- state --------------------------------------------------------------------------------------------------
 

@@ -128,8 +128,8 @@ class AnalysisOptions(Checked):
         str,
         tyro.conf.arg(metavar="regions|components|NAME:ARGUMENT"),
         Doc(
-            "regions: areas behind walls of edges, by --detail; components: DeepGIF as published, the largest "
-            "edge-free area is the background and the connected rest are the objects; or another's, such as "
+            "regions: areas behind walls of edges, by --detail; components: DeepGIF's, the largest edge-free "
+            "area is the background and the connected rest are the regions; or another's, such as "
             "sam2:CHECKPOINT."
         ),
     ] = "regions"
@@ -140,7 +140,8 @@ class AnalysisOptions(Checked):
         Literal["appearance", "overlap"],
         Doc(
             "appearance: objects keep what they look like and how they move, and what moves by itself wears "
-            "--foreground; overlap: DeepGIF as published, every region is an object and takes the one it overlaps most."
+            "--foreground; overlap: every region is an object and takes the one it overlaps most, with components "
+            "DeepGIF as published."
         ),
     ] = "appearance"
     edge_side: Annotated[

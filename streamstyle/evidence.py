@@ -47,6 +47,8 @@ def own_motion(flow: np.ndarray) -> np.ndarray:
 
 def near(carried: np.ndarray) -> np.ndarray:
     """How far, 0..1, a pixel may be the object for its distance from where that was carried to ([h, w] bool)."""
+    if not carried.any():
+        return np.zeros(carried.shape, np.float32)
     reach = NEAR_PX * min(carried.shape) / 240
     distance = cv2.distanceTransform((~carried).astype(np.uint8), cv2.DIST_L2, 3)
     return np.clip(2 - distance / reach, 0, 1)

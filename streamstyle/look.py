@@ -228,8 +228,11 @@ class Look:
             )
         objects = [place for table in _tables(said.pop("object", [])) for place in _places_from(path, table)]
         called, worn = _called_from(path, _tables(said.pop("merge", [])), said.pop("rename", {}))
-        dressed = tuple(replace(o, style=worn.get(_final(o.name, called), o.style)) for o in objects)
-        return cls(**_styled({**said, "objects": dressed, "called": tuple(called.items())}, unstyled))
+        dressed = [replace(o, style=worn.get(_final(o.name, called), o.style)) for o in objects]
+        there = {_final(o.name, called) for o in objects}
+        # What is merged of objects that are found by themselves has no place, and a style all the same.
+        dressed += [ObjectStyle(name, style) for name, style in worn.items() if name not in there]
+        return cls(**_styled({**said, "objects": tuple(dressed), "called": tuple(called.items())}, unstyled))
 
     def write(self, path: str | Path) -> None:
         """Write a Look file that :meth:`read` reads back equal.
@@ -298,7 +301,7 @@ def _dressed(places: Iterable[ObjectStyle]) -> tuple[ObjectStyle, ...]:
                 f"object '{place.name}' has two styles, {worn[place.name]} and {place.style}; give it one"
             )
     placed = {place.name for place in places if place.has_place}
-    places = list(dict.fromkeys(place for place in places if place.has_place or place.name not in placed))
+    places = [place for place in places if place.has_place or place.name not in placed]
     there = {place.name for place in places if not place.remove}
     for place in places:
         if place.name not in there:
@@ -306,7 +309,7 @@ def _dressed(places: Iterable[ObjectStyle]) -> tuple[ObjectStyle, ...]:
         if place.name not in worn:
             at = f"@{place.where}" if place.has_place else ""
             raise OptionError(f"object '{place.name}' has no style; give it one, as in {place.name}{at}=wave")
-    return tuple(replace(place, style=worn[place.name]) for place in places)
+    return tuple(dict.fromkeys(replace(place, style=worn[place.name]) for place in places))
 
 
 def _place_to(thing: ObjectStyle) -> dict[str, Any]:

@@ -112,7 +112,8 @@ class ObjectTracks:
         """Where a place is, [h, w] bool."""
         if thing.mask is None:
             return object_mask(thing, found.ids, found.regions, size)
-        assert self.drawn is not None
+        if self.drawn is None:
+            raise OptionError(f"object '{thing.name}' @{thing.where}: a label of a mask; give the mask with --mask")
         return drawn_mask(self.drawn, thing.mask, (found.ids.shape[0], found.ids.shape[1]))
 
     def state_dict(self) -> dict[str, Any]:
@@ -267,6 +268,7 @@ def _nearest(labels: np.ndarray, row: int, column: int) -> int:
 
 
 def drawn_mask(drawn: np.ndarray, label: int, shape: tuple[int, int]) -> np.ndarray:
-    """Where a label [H, W] of a mask is in a smaller map, [h, w] bool: pixels at least half covered by it."""
+    """Where a label [H, W] of a mask is in a smaller map, [h, w] bool: pixels at least half covered by it; of what is
+    too thin for that, those that are covered most."""
     covered = cv2.resize((drawn == label).astype(np.float32), shape[::-1], interpolation=cv2.INTER_AREA)
-    return covered >= 0.5
+    return (covered > 0) & (covered >= min(0.5, float(covered.max())))

@@ -207,7 +207,8 @@ class SceneReader:
             size: (height, width) of the film.
 
         Cost: the regions' networks and kernels, one synchronisation (two where not every frame is looked at), and
-        flow and matching on the host.
+        flow and matching on the host. Where objects are followed by their look some more for each frame looked at:
+        what it shows is learned before the next is read.
         """
         every_frame = self.tracks is not None and self.tracks.every == 1
         told, features = self._find(small, color) if every_frame else ((), ())

@@ -127,8 +127,8 @@ class Stylizer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on as the stylizer, of the same Look and options, whose state_dict this is."""
         self.restart()
-        self._scene.load_state_dict(state["scene"])
         with self._lanes.on("analysis"):
+            self._scene.load_state_dict(state["scene"])
             self._statistics.load_state_dict(state["statistics"], self.device)
 
     # -- any source ---------------------------------------------------------------------------------------------
@@ -197,7 +197,7 @@ class Stylizer:
     def read_batch(self, batch: FrameBatch, color: ColorTags, times_s: list[float]) -> Reading:
         """Advance by a batch: its objects, its cuts, its styles. All that is carried from frame to frame changes here.
 
-        Cost: one synchronisation on CUDA (see SceneReader.read).
+        Cost: the synchronisations of SceneReader.read.
         """
         lanes, size = self._lanes, batch.y.shape[1:]
         with lanes.on("upload"):
@@ -317,7 +317,8 @@ class Stylizer:
 
     def foresee(self, frames: Iterable[Frame], info: VideoInfo) -> None:
         """Before a film is read, look at its first frames: what moves by itself is known from the very first on."""
-        self._scene.foresee(frames, info)
+        with self._lanes.on("analysis"):
+            self._scene.foresee(frames, info)
 
     @torch.inference_mode()
     def find_objects(self, batch: FrameBatch, color: ColorTags) -> Segmentation:

@@ -88,7 +88,9 @@ class Tracker:
         self._background = Track(0, frame)
         return np.array([[BACKGROUND], *([self._birth(frame)] for _ in range(1, regions))], np.int32)
 
-    def update(self, overlap: np.ndarray, frame: int, color_sums: np.ndarray | None = None) -> np.ndarray:
+    def update(
+        self, overlap: np.ndarray, frame: int, color_sums: np.ndarray | None = None, *, sure: bool = True
+    ) -> np.ndarray:
         """Match the regions of a frame with the living tracks.
 
         Args:
@@ -96,18 +98,19 @@ class Tracker:
             frame: number of this frame.
             color_sums: [R, S, 3] sums over these pixels of red, green, blue (0..255), for the rule "regions"; without
                 them no pixel changes its track for its colour.
+            sure: by the rule "components", whether those born are objects at once, or after CONFIRM_AFTER frames.
 
         Returns:
             [R, S'] int32 table of new slots; S' is S, columns of slots not living are never looked up.
         """
         if self.rule == "components":
-            return self._components(overlap, frame)
+            return self._components(overlap, frame, sure)
         table = self._regions(overlap, frame)
         if color_sums is not None:
             self._shed(table, overlap, color_sums)
         return table
 
-    def _components(self, overlap: np.ndarray, frame: int) -> np.ndarray:
+    def _components(self, overlap: np.ndarray, frame: int, sure: bool) -> np.ndarray:
         regions, slots = overlap.shape
         owner = np.full(regions, -1, np.int32)
         owner[0] = BACKGROUND
@@ -122,7 +125,7 @@ class Tracker:
                 owner[region] = slot
                 taken.add(slot)
         for unowned in np.flatnonzero(owner < 0):
-            owner[unowned] = self._birth(frame)
+            owner[unowned] = self._birth(frame, confirmed=sure)
         return np.repeat(owner[:, None], slots, axis=1)
 
     def _regions(self, overlap: np.ndarray, frame: int) -> np.ndarray:
@@ -177,6 +180,10 @@ class Tracker:
         slot = self._birth(frame)
         self.tracks[slot].name = name
         return slot
+
+    def forget_area(self, slot: int) -> None:
+        """Measure a track's mean area anew: a person said what is and what is not part of it."""
+        self.tracks[slot].seen = self.tracks[slot].area_sum_px = 0
 
     def observe(self, areas: np.ndarray, frame: int, hidden: Collection[int] = ()) -> None:
         """Note the areas [S] px of all slots in the new map: tracks that are gone end, lasting ones are confirmed.

@@ -16,6 +16,7 @@ from streamstyle.config import AnalysisOptions
 from streamstyle.look import ObjectStyle
 from streamstyle.media.segments import read_state, write_state
 from streamstyle.segmenter import Segmentation, Segmenter
+from streamstyle.tracker import Tracker
 from tests.oracles import iou
 
 HEIGHT, WIDTH = 144, 192
@@ -397,3 +398,20 @@ def test_a_state_goes_on_alike_through_a_file(segmenter, walk, tmp_path: Path, s
 def test_it_is_the_same_every_time(segmenter, walk):
     one, other = (list(run(some_tracks(segmenter), walk, range(12))) for _ in range(2))
     assert all(map(np.array_equal, one, other))
+
+
+# -- a removal that leaves little, and objects of a few pixels ---------------------------------------------------------
+
+
+def test_what_a_removal_leaves_is_followed_though_it_was_a_part_before():
+    """Its mean area from before the removal does not make it lost."""
+    tracks = AppearanceTracks.__new__(AppearanceTracks)
+    tracks.tracker = Tracker("components")
+    slot = tracks.tracker.claim("swan", 0)
+    for frame in range(4):
+        tracks.tracker.observe(np.array([0, 5000]), frame)
+    left = np.zeros((20, 20), np.float32)
+    left[:10] = 1
+    assert tracks._lost(slot, left)
+    tracks.tracker.forget_area(slot)
+    assert not tracks._lost(slot, left)

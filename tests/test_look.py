@@ -431,3 +431,25 @@ def test_a_style_without_a_place_is_one_of_the_places_there_are(tmp_path):
     assert Look.from_options(said).objects == worn
     with pytest.raises(OptionError, match="none where it is"):
         Look(objects=(ObjectStyle("swan", "starry"), dataclasses.replace(places[0], remove=True)))
+
+
+MERGED = 'style = "none"\n[[merge]]\ninto = "herd"\nobjects = ["object 7", "object 8"]\nstyle = "wave"\n'
+
+
+def test_the_style_of_a_merge_of_objects_found_by_themselves_is_kept(tmp_path):
+    file = tmp_path / "look.toml"
+    file.write_text(MERGED)
+    look = Look.read(file)
+    assert look.objects == (ObjectStyle("herd", "wave"),)
+    assert look.needs_objects
+    assert look.styles == (NONE, "wave")
+    look.write(tmp_path / "again.toml")
+    assert Look.read(tmp_path / "again.toml") == look
+    typed = Look.from_options(LookOptions(look=file, object=("herd=ember",)))
+    assert typed.objects == (ObjectStyle("herd", "ember"),)
+
+
+def test_the_style_of_a_merge_that_is_merged_itself_goes_with_it(tmp_path):
+    file = tmp_path / "look.toml"
+    file.write_text(MERGED + '[rename]\nherd = "flock"\n')
+    assert Look.read(file).objects == (ObjectStyle("flock", "wave"),)
