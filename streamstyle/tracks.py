@@ -18,7 +18,7 @@ from streamstyle.frames import VideoInfo
 from streamstyle.frozen_statistics import CutDetector
 from streamstyle.gpu.transfer import Planes, choose_device
 from streamstyle.look import Look, ObjectStyle
-from streamstyle.masks import Mask, object_name, read_mask
+from streamstyle.masks import MOST_OBJECTS, Mask, object_name, read_mask
 from streamstyle.media.decode import decode, frame_at
 from streamstyle.media.probe import probe
 from streamstyle.naming import check_mask_places
@@ -28,7 +28,10 @@ from streamstyle.segmenter import Segmentation, Segmenter
 from streamstyle.stages.color import yuv_to_rgb
 from streamstyle.styles import NONE
 from streamstyle.track_export import LabelledFrame, check_target, export, kind_of
+from streamstyle.tracker import Tracker
 
+MOST_LABELS = 65535
+"""In a label track, of 16 bits a pixel."""
 NOBODY = Look(style=NONE)
 """Names no object: all that are found get a label."""
 
@@ -84,7 +87,8 @@ def tracks(
     info = probe(input, fps=output.fps)
     check_target(input, out, output.overwrite)
     drawn = None if mask is None else read_mask(mask, (info.height, info.width))
-    found = FilmObjects(info, look or NOBODY, drawn, analysis or AnalysisOptions(), choose_device(device))
+    most = MOST_OBJECTS if kind_of(out) == "masks" else MOST_LABELS
+    found = FilmObjects(info, look or NOBODY, drawn, analysis or AnalysisOptions(), choose_device(device), most=most)
     written = export(
         found.labelled(warnings.append),
         out,
@@ -115,28 +119,43 @@ class LabelBook:
 
     Objects of a mask keep its labels, other named ones follow. Objects without a name are numbered after those, in the
     order they are met, and called ``object N``; one that the Look calls by another's name shares that one's number.
+
+    Args:
+        look: the named objects, and what others are called.
+        mask: objects drawn in the first frame.
+        most: the largest number there may be; who would need a larger one gets none.
+
+    Attributes:
+        names: each number's name.
+        left_out: objects that got no number.
     """
 
-    def __init__(self, look: Look, mask: Mask | None) -> None:
+    def __init__(self, look: Look, mask: Mask | None, most: int = MOST_LABELS) -> None:
         self.names: dict[int, str] = {}
-        self._look = look
-        self._labels: dict[str, int] = {}
-        self._of_track: dict[int, int] = {}
-        drawn = {} if mask is None else mask.names
-        of_label = {o.mask: o.name for o in look.objects if o.mask is not None}
-        for label, name in drawn.items():
-            self._enter(of_label.get(label) or look.name_of(name), label)
-        for thing in look.objects:
-            self._enter(thing.name, max(self.names, default=0) + 1)
-        self._met = max(self.names, default=0)
+        self._look, self._mask, self._most = look, mask, most
+        self.restart()
         self.only_named = bool(self.names)
 
+    def restart(self) -> None:
+        """Forget all that were met; names stays the object it is."""
+        self.names.clear()
+        self.left_out = 0
+        self._labels: dict[str, int] = {}
+        self._of_track: dict[int, int] = {}
+        drawn = {} if self._mask is None else self._mask.names
+        of_label = {o.mask: o.name for o in self._look.objects if o.mask is not None}
+        for label, name in drawn.items():
+            self._enter(of_label.get(label) or self._look.name_of(name), label)
+        for thing in self._look.objects:
+            self._enter(thing.name, self._free())
+        self._met = max(self.names, default=0)
+
     def label_of(self, name: str) -> int:
-        """A named object's number; 0 for what was taken out of one."""
+        """A named object's number; 0 for what was taken out of one, or got none."""
         return self._labels.get(name, 0)
 
     def label_of_track(self, track_id: int) -> int:
-        """The number of a track without a name; 0 where only named objects count."""
+        """The number of a track without a name, given when it is first asked for; 0 where only named objects count."""
         if self.only_named:
             return 0
         if track_id not in self._of_track:
@@ -144,10 +163,25 @@ class LabelBook:
             self._of_track[track_id] = self._enter(self._look.name_of(object_name(self._met)), self._met)
         return self._of_track[track_id]
 
+    def keep(self, track_ids: set[int]) -> None:
+        """Forget the tracks without a name but these: they will not be asked for again."""
+        self._of_track = {track: label for track, label in self._of_track.items() if track in track_ids}
+
+    def _free(self) -> int:
+        """A number for one more named object: the next, or else the lowest there is."""
+        following = max(self.names, default=0) + 1
+        if following <= self._most:
+            return following
+        return next(label for label in range(1, len(self.names) + 2) if label not in self.names)
+
     def _enter(self, name: str, label: int) -> int:
-        label = self._labels.setdefault(name, label)
-        self.names[label] = name
-        return label
+        if name not in self._labels:
+            if label > self._most:
+                self.left_out += 1
+                return 0
+            self._labels[name] = label
+            self.names[label] = name
+        return self._labels[name]
 
 
 class FilmObjects:
@@ -159,29 +193,41 @@ class FilmObjects:
         mask: objects drawn in the first frame.
         analysis: how objects are found and followed.
         device: where.
+        most: the largest label there may be; objects met beyond are left out, and warnings tells.
 
     Attributes:
         names: each label's name; grows as the film is read.
     """
 
     def __init__(
-        self, info: VideoInfo, look: Look, mask: Mask | None, analysis: AnalysisOptions, device: torch.device
+        self,
+        info: VideoInfo,
+        look: Look,
+        mask: Mask | None,
+        analysis: AnalysisOptions,
+        device: torch.device,
+        *,
+        most: int = MOST_LABELS,
     ) -> None:
         check_mask_places(look, mask)
+        look = _without_found(look, mask)
         self._info, self._look, self._mask, self._analysis, self._device = info, look, mask, analysis, device
-        self._book = LabelBook(look, mask)
+        self._most, self._forgotten = most, 0
+        self._book = LabelBook(look, mask, most)
         self._segmenter = Segmenter(analysis, device, features=analysis.tracker == "appearance")
         self._tracks: ObjectTracks | None = None
         self.names = self._book.names
 
     @torch.inference_mode()
     def labelled(self, warn: Callable[[str], None] | None = None) -> Iterator[LabelledFrame]:
-        """Every frame with its labels [h, w] int32 at the analysis size; one reading at a time.
+        """Every frame with its labels [h, w] int32 at the analysis size; each call begins anew, one at a time.
 
         Raises:
             OptionError: a place outside the frame or on no object.
         """
         info, cuts = self._info, CutDetector()
+        self._tracks, self._forgotten = None, 0
+        self._book.restart()
         with closing(decode(info, warn=warn)) as film:
             for index, frame in enumerate(film):
                 small = small_planes(frame, self._analysis, self._device)
@@ -198,7 +244,7 @@ class FilmObjects:
                 if wanted and found is None:
                     found = self._find(small)
                 slots = self._tracks.step(luma, found if wanted else None, cut, index, time_s, frame.y.shape)
-                yield LabelledFrame(frame, self._label_table(self._tracks)[slots])
+                yield LabelledFrame(frame, self._label_table(self._tracks.tracker)[slots])
 
     def report(self) -> list[dict[str, Any]]:
         """Every object so far: its label, name, first and last frame, and mean area in pixels of the film."""
@@ -221,8 +267,14 @@ class FilmObjects:
         """What a person should know of the objects, a line each."""
         if self._tracks is None:
             return []
-        never = [f"object '{o.name}' was never named: the film ended before its moment" for o in self._tracks.pending]
-        return never + [
+        lines = [f"object '{o.name}' was never named: the film ended before its moment" for o in self._tracks.pending]
+        if self._book.left_out:
+            lines.append(
+                f"{self._book.left_out} objects beyond number {self._most}, the last there is, are left out; "
+                + ("write labels.npz, or " if self._most < MOST_LABELS else "")
+                + "name the objects that matter"
+            )
+        return lines + [
             f"object '{name}' was lost after frame {frame}: name it again at a later time with @SECONDS"
             for name, frame in self._tracks.lost()
             if self._book.label_of(name)
@@ -252,12 +304,25 @@ class FilmObjects:
         pts = frame_at(self._info, thing.at_s).pts
         return replace(thing, at_s=float((pts - self._info.start_pts) * self._info.time_base))
 
-    def _label_table(self, tracks: ObjectTracks) -> np.ndarray:
-        table = np.zeros(tracks.tracker.slots, np.int32)
-        for slot, track in tracks.tracker.tracks.items():
+    def _label_table(self, tracker: Tracker) -> np.ndarray:
+        """Slot -> label, int32; what is not confirmed as an object has none, and uses no number up."""
+        table = np.zeros(tracker.slots, np.int32)
+        for slot, track in tracker.tracks.items():
             if track.confirmed or track.name:
                 table[slot] = self._label(track)
+        if tracker.forgotten != self._forgotten:
+            self._forgotten = tracker.forgotten
+            self._book.keep({track.track_id for track in [*tracker.ended, *tracker.tracks.values()]})
         return table
 
     def _label(self, track: Any) -> int:
         return self._book.label_of(track.name) if track.name else self._book.label_of_track(track.track_id)
+
+
+def _without_found(look: Look, mask: Mask | None) -> Look:
+    """The Look without those objects that need no place, for they are merged of what a mask has or what is found."""
+    drawn = set() if mask is None else {look.name_of(name) for name in mask.names.values()}
+    finds = mask is None and not any(thing.has_place for thing in look.objects)
+    merged = {look.name_of(old) for old, _ in look.called} if finds else set()
+    objects = tuple(o for o in look.objects if o.has_place or o.name not in drawn | merged)
+    return replace(look, objects=objects, style=look.style or NONE)

@@ -9,17 +9,22 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from clips import make_clip
 
 from streamstyle import cli
+from streamstyle import tracks as module
 from streamstyle.config import AnalysisOptions, OutputOptions
 from streamstyle.errors import InputError, OptionError, OutputError
 from streamstyle.label_track import LabelTrack
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.masks import PALETTE, Mask
 from streamstyle.media.images import TICKS
+from streamstyle.media.probe import probe
 from streamstyle.media.stills import encode_indexed_png, read_still
-from streamstyle.tracks import LabelBook, tracks
+from streamstyle.object_tracks import OverlapTracks
+from streamstyle.tracker import Track, Tracker
+from streamstyle.tracks import NOBODY, FilmObjects, LabelBook, tracks
 from tests.oracles import iou
 
 # -- numbers and names ------------------------------------------------------------------------------------------------
@@ -61,6 +66,91 @@ def test_two_labels_of_one_name_are_one_object():
     look = Look(objects=(ObjectStyle("herd", "wave", mask=2), ObjectStyle("herd", "wave", mask=5)))
     book = LabelBook(look, mask(2, 5))
     assert (book.names, book.label_of("herd")) == ({2: "herd"}, 2)
+
+
+def test_objects_beyond_the_largest_number_get_none_and_are_counted():
+    book = LabelBook(Look("none", called=(("object 5", "object 1"),)), None, most=3)
+    assert [book.label_of_track(track) for track in (1, 2, 3, 4, 5, 4, 6, 1)] == [1, 2, 3, 0, 1, 0, 0, 1]
+    assert set(book.names) == {1, 2, 3}
+    assert book.left_out == 2
+
+
+def test_a_named_object_beyond_the_largest_number_takes_one_that_is_free():
+    look = Look(objects=tuple(ObjectStyle(name, "wave", (1, 2)) for name in "abc"))
+    book = LabelBook(look, mask(2, 4), most=4)
+    assert book.names == {2: "object 2", 4: "object 4", 1: "a", 3: "b"}
+    assert (book.label_of("c"), book.left_out) == (0, 1)
+
+
+def test_a_book_begins_again_and_forgets_who_is_not_kept():
+    book = LabelBook(Look("none"), None)
+    names = book.names
+    assert [book.label_of_track(track) for track in (7, 8)] == [1, 2]
+    book.keep({8})
+    assert [book.label_of_track(track) for track in (8, 7)] == [2, 3]
+    book.restart()
+    assert names == {}
+    assert book.label_of_track(8) == 1
+    assert book.names is names
+
+
+class Told(FilmObjects):
+    """Objects of a film that is not read: a tracker is shown in its place."""
+
+    def __init__(self, look, tracker, drawn=None, **how):
+        super().__init__(None, look, drawn, AnalysisOptions(), torch.device("cpu"), **how)
+        self._tracks = OverlapTracks(None, "regions", (), 1)
+        self._tracks.tracker = tracker
+
+    def table(self):
+        return self._label_table(self._tracks.tracker).tolist()
+
+
+@pytest.fixture
+def no_networks(monkeypatch):
+    monkeypatch.setattr(module, "Segmenter", lambda *_, **__: None)
+
+
+def test_what_does_not_last_uses_no_number_up(no_networks):
+    tracker = Tracker()
+    told = Told(NOBODY, tracker, most=2)
+    for frame in range(300):  # one after the other splits off the background, and is gone
+        tracker.tracks[1] = Track(frame + 1, frame, confirmed=False)
+        tracker.observe(np.array([9, 9]), frame)
+        assert told.table() == [0, 0]
+        tracker.observe(np.array([9, 0]), frame)
+    tracker.tracks = {slot: Track(1000 + slot, 600, seen=1) for slot in (1, 2, 3)}
+    assert told.table() == told.table() == [0, 1, 2, 0]
+    assert [row["label"] for row in told.report()] == [1, 2]
+    (line,) = told.warnings()
+    assert line == (
+        "1 objects beyond number 2, the last there is, are left out; write labels.npz, or name the objects that matter"
+    )
+
+
+def test_tracks_the_tracker_forgets_are_forgotten(no_networks, monkeypatch):
+    monkeypatch.setattr("streamstyle.tracker.MOST_ENDED", 5)
+    tracker = Tracker()
+    told = Told(NOBODY, tracker)
+    for number in range(1, 200):
+        tracker.tracks[1] = Track(number, number)
+        tracker.observe(np.array([9, 9 + number]), number)
+        assert told.table() == [0, number]
+        tracker.observe(np.array([9, 0]), number)
+    told.table()
+    assert len(told._book._of_track) <= 12
+    labels = [row["label"] for row in told.report()]
+    assert labels == [track.track_id for track in sorted(tracker.ended, key=lambda track: track.track_id)]
+
+
+def test_a_merge_of_what_is_found_needs_no_place(no_networks):
+    herd = ObjectStyle("herd", "wave")
+    merged = Look(objects=(herd,), called=(("object 1", "herd"), ("object 3", "herd")))
+    tracker = Tracker()
+    tracker.tracks = {slot: Track(slot, 0) for slot in (1, 2, 3)}
+    assert Told(merged, tracker).table() == [0, 1, 2, 1]
+    assert Told(merged, Tracker(), mask(1, 3, 4)).names == {1: "herd", 4: "object 4"}
+    assert Told(Look(objects=(herd,)), Tracker()).names == {1: "herd"}  # nobody's other name: it must have a place
 
 
 # -- end to end -------------------------------------------------------------------------------------------------------
@@ -127,6 +217,17 @@ def test_what_moves_by_itself_is_followed_without_a_word(tmp_path, folder):
         assert (len(track), track.size) == (6, (240, 320))
         assert track.names == {1: "object 1"}
         assert iou(track[5] == 1, where(5)) > 0.85
+
+
+@pytest.mark.weights
+@pytest.mark.usefixtures("cached")
+def test_a_second_reading_begins_the_film_anew(folder):
+    found = FilmObjects(probe(folder), NOBODY, None, AnalysisOptions(), torch.device("cpu"))
+    first, second = ([shown.labels for shown in found.labelled()] for _ in range(2))
+    assert all(np.array_equal(one, other) for one, other in zip(first, second, strict=True))
+    assert max(labels.max() for labels in second) == 1
+    (row,) = found.report()
+    assert (row["label"], row["first_frame"], row["last_frame"]) == (1, 0, 5)
 
 
 @pytest.mark.weights
