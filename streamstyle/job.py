@@ -22,6 +22,7 @@ from streamstyle.media.encode import check_output, format_of
 from streamstyle.media.planes import scaled_size
 from streamstyle.media.probe import probe
 from streamstyle.media.segments import fingerprint
+from streamstyle.plugins import file_of
 from streamstyle.scene import ObjectStyleReport
 from streamstyle.stylizer import Stylizer
 
@@ -158,6 +159,7 @@ def identity(
         "input": fingerprint(job.info.path),
         "mask": None if mask is None else fingerprint(mask),
         "tracks": None if tracks is None else fingerprint(tracks),
+        "segmenter": None if (asked := file_of(options.analysis.segmenter)) is None else fingerprint(asked),
         "look": asdict(stylizer.look),
         "options": said,
         "encoder": job.encoder.name,

@@ -14,6 +14,7 @@ import importlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Protocol, cast
 
 import numpy as np
@@ -21,6 +22,7 @@ import numpy as np
 from streamstyle.errors import OptionError, ShapeError, StreamstyleError
 
 GROUP = "streamstyle.segmenters"
+LARGEST_ID = 2**31 - 1
 OWN = {"sam2": "streamstyle.sam2_segmenter:load"}
 
 
@@ -101,11 +103,23 @@ def ids_of_masks(masks: Iterable[np.ndarray], size: tuple[int, int], *, in_order
         ids[mask] = number
     if in_order:
         return ids
-    present, first = np.unique(ids, return_index=True)
-    table = np.zeros(len(numbered) + 1, np.int32)
-    raster = [int(number) for number in present[np.argsort(first)] if number]
+    return in_raster_order(ids)
+
+
+def in_raster_order(ids: np.ndarray) -> np.ndarray:
+    """Ids [H, W], integers, numbered 1, 2 ... in raster order of their first pixels, [H, W] int32; 0 stays 0."""
+    present, first, index = np.unique(ids, return_index=True, return_inverse=True)
+    table = np.zeros(len(present), np.int32)
+    raster = [k for k in np.argsort(first) if present[k] != 0]
     table[raster] = np.arange(1, len(raster) + 1)
-    return table[ids]
+    return table[index].reshape(ids.shape)
+
+
+def file_of(spec: str) -> Path | None:
+    """The file that a segmenter's argument is, such as a checkpoint, for ``NAME:ARGUMENT``; None where it is none."""
+    argument = spec.partition(":")[2]
+    path = Path(argument).expanduser()
+    return path if argument and path.is_file() else None
 
 
 class _Checked:
@@ -121,6 +135,8 @@ class _Checked:
             raise ShapeError(f"segmenter {self._name}: must give [H, W] integers, {[*rgb.shape[:2]]}, gave {seen}")
         if ids.size and ids.min() < 0:
             raise ShapeError(f"segmenter {self._name}: ids must not be negative, gave {ids.min()}")
+        if ids.size and ids.max() > LARGEST_ID:
+            raise ShapeError(f"segmenter {self._name}: ids must not be above {LARGEST_ID}, gave {ids.max()}")
         return ids.astype(np.int32, copy=False)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,7 +15,7 @@ from streamstyle.config import AnalysisOptions
 from streamstyle.gpu.streams import Download
 from streamstyle.gpu.transfer import choose_dtype
 from streamstyle.nets.hed import HED
-from streamstyle.plugins import load_segmenter
+from streamstyle.plugins import in_raster_order, load_segmenter
 from streamstyle.stages.connected_components import label_regions
 from streamstyle.stages.otsu_threshold import otsu_threshold
 from streamstyle.stages.region_hierarchy import cut, region_hierarchy
@@ -62,7 +63,7 @@ class Segmenter:
         features: whether to give HED's features, for AppearanceTracks.
 
     Attributes:
-        left_out: regions so far that were more than MOST_REGIONS a frame.
+        left_out: regions so far, in what was told, that were more than MOST_REGIONS a frame.
 
     Raises:
         OptionError: the segmenter is another's and cannot be loaded.
@@ -75,18 +76,20 @@ class Segmenter:
         side = options.edge_side
         if side == "auto":
             side = "2" if options.segmenter == "components" else "3"
-        deepest = max(self._blocks, default=0)
-        self._hed = HED.load(side, device, choose_dtype("auto", device), blocks=deepest)
         own = options.segmenter in ("regions", "components")
         self._others = None if own else load_segmenter(options.segmenter, device.type)
+        self._hed: HED | None = None
+        if own or self._blocks:
+            deepest = max(self._blocks, default=0)
+            self._hed = HED.load(side, device, choose_dtype("auto", device), blocks=deepest)
 
     def __call__(self, rgb: Tensor) -> list[Segmentation]:
-        """Segment pictures [N, 3, h, w], floating, 0..1, one Segmentation each.
+        """Segment pictures [N, 3, h, w], floating, 0..1, one Segmentation each; what they leave out is not counted.
 
         Cost: HED, then about 15 ms a picture at 427x240 on one core; one synchronisation.
         """
-        told, features = self.find(rgb)
-        return self.told(Download(told).wait(), features)
+        found, features = self.find(rgb)
+        return _segmentations(Download(found).wait(), features)
 
     @torch.inference_mode()
     def find(self, rgb: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
@@ -96,43 +99,40 @@ class Segmenter:
             What the host needs: ids [N, h, w] int32, regions [N], left out [N], rgb [N, 3, h, w] uint8, finest
             [N, h, w] int32, its regions [N]. And what stays: features [N, C, h', w'].
         """
-        strength, features = self._strength(rgb)
-        edges = (strength * 255 + 0.5).to(torch.uint8)
+        edges, features = self._edges(rgb)
         tree = region_hierarchy(edges) if self._blocks or self.options.segmenter == "regions" else None
-        pixels = edges.shape[1] * edges.shape[2]
+        pixels = rgb.shape[2] * rgb.shape[3]
         smallest = max(1.0, self.options.min_area / 100 * pixels)
-        bound = min(_most_regions(pixels), int(pixels / smallest) + 1)  # of regions that are large enough, and id 0
         pictures = (rgb * 255 + 0.5).to(torch.uint8)
+        most = _most_regions(pixels)
         if self._others is not None:
-            ids, regions = self._asked(pictures)
+            asked, most = self._asked(pictures)
+            ids, regions = _renumber(asked, most, smallest, background=None)
         elif self.options.segmenter == "components":
             ids, regions = self._components(edges, smallest)
         else:
             assert tree is not None
-            areas, most = cut(tree, 1 - self.options.detail)[0], tree.into.shape[1]
-            ids, regions = _renumber(areas, most, smallest, background=_largest(areas, most))
+            areas, parts = cut(tree, 1 - self.options.detail)[0], tree.into.shape[1]
+            ids, regions = _renumber(areas, parts, smallest, background=_largest(areas, parts))
         left_out = torch.zeros_like(regions)
+        bound = min(most, int(pixels / smallest) + 1)  # of regions that are large enough, and id 0
         if bound > MOST_REGIONS:
             ids, left_out = limit_regions(ids, region_areas(ids, bound), MOST_REGIONS)
             regions = regions.clamp_max(MOST_REGIONS)
-        finest, parts = (ids, regions) if tree is None else (tree.ids, tree.regions + 1)
-        return (ids, regions, left_out, pictures, finest, parts), features
+        finest, fine = (ids, regions) if tree is None else (tree.ids, tree.regions + 1)
+        return (ids, regions, left_out, pictures, finest, fine), features
 
     def told(self, found: Sequence[Tensor], features: Sequence[Tensor] = ()) -> list[Segmentation]:
         """Segmentations of what find gave, the first part brought to the host; what was left out is counted."""
-        ids, regions, left_out, rgb, finest, parts = found
-        self.left_out += int(left_out.sum())
-        counts = zip(regions.tolist(), parts.tolist(), strict=True)
-        return [
-            Segmentation(ids[i], count, rgb[i], finest[i], fine, tuple(block[i] for block in features))
-            for i, (count, fine) in enumerate(counts)
-        ]
+        self.left_out += int(found[2].sum())
+        return _segmentations(found, features)
 
-    def _strength(self, rgb: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """HED's edges of pictures that go on beyond their border: its zero padding would put an edge all round.
-
-        And the blocks' features, without that border.
+    def _edges(self, rgb: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """HED's edges [N, h, w] uint8 of pictures that go on beyond their border: its zero padding would put an edge
+        all round. And the blocks' features, without that border. Where HED is not needed, no edge and no features.
         """
+        if self._hed is None:
+            return rgb.new_zeros((len(rgb), *rgb.shape[2:]), dtype=torch.uint8), ()
         mode = "reflect" if min(rgb.shape[2:]) > MARGIN_PX else "replicate"
         grown = F.pad(rgb, (MARGIN_PX,) * 4, mode=mode)
         # A CPU gains nothing from more at once, and pays in memory.
@@ -145,14 +145,15 @@ class Segmenter:
             margin, size = MARGIN_PX // stride, (-(-rgb.shape[2] // stride), -(-rgb.shape[3] // stride))
             maps = torch.cat([blocks[number] for _, blocks in seen])
             features.append(maps[:, :, margin : margin + size[0], margin : margin + size[1]].contiguous())
-        return strength[:, MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX], tuple(features)
+        strength = strength[:, MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX]
+        return (strength * 255 + 0.5).to(torch.uint8), tuple(features)
 
-    def _asked(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Regions as another's segmenter sees them."""
+    def _asked(self, pictures: Tensor) -> tuple[Tensor, int]:
+        """Regions as another's segmenter sees them, numbered as ours are, and the number of ids they may have."""
         assert self._others is not None
         frames = [picture.permute(1, 2, 0).contiguous().cpu().numpy() for picture in pictures]  # synchronises
-        ids = torch.stack([torch.from_numpy(self._others(frame)) for frame in frames]).to(pictures.device)
-        return ids, ids.flatten(1).amax(1).long() + 1
+        ids = np.stack([in_raster_order(self._others(frame)) for frame in frames])
+        return torch.from_numpy(ids).to(pictures.device), int(ids.max()) + 1
 
     def _components(self, edges: Tensor, smallest: float) -> tuple[Tensor, Tensor]:
         """The paper's two passes: the largest edge-free area is the background, what hangs together of the rest, an
@@ -163,6 +164,16 @@ class Segmenter:
         foreground = areas != _largest(areas, most)
         objects, _ = label_regions(foreground, connectivity=8)
         return _renumber(objects, most, smallest, background=None)
+
+
+def _segmentations(found: Sequence[Tensor], features: Sequence[Tensor]) -> list[Segmentation]:
+    """Of what find gave, on the host."""
+    ids, regions, _, rgb, finest, parts = found
+    counts = zip(regions.tolist(), parts.tolist(), strict=True)
+    return [
+        Segmentation(ids[i], count, rgb[i], finest[i], fine, tuple(block[i] for block in features))
+        for i, (count, fine) in enumerate(counts)
+    ]
 
 
 def _most_regions(pixels: int) -> int:

@@ -126,13 +126,63 @@ def test_regions_beyond_the_most_go_to_the_background_smallest_first_and_are_cou
         edges[4 : 12 + 4 * k, 4 + 21 * k : 20 + 21 * k] = 220
         edges[6 : 10 + 4 * k, 6 + 21 * k : 18 + 21 * k] = 4
     monkeypatch.setattr(segmenter, "MOST_REGIONS", most)
-    find = segmenter_of(monkeypatch, edges, detail=0.75)
-    (found,) = find(torch.zeros(1, 3, *edges.shape))
+    seeker = segmenter_of(monkeypatch, edges, detail=0.75)
+    (found,) = seeker(torch.zeros(1, 3, *edges.shape))
     assert found.regions == most
-    assert find.left_out == 10 - most
+    assert seeker.left_out == 0  # it was only looked at
+    (told,) = seeker.told(*seeker.find(torch.zeros(1, 3, *edges.shape)))
+    assert torch.equal(told.ids, found.ids)
+    assert seeker.left_out == 10 - most
     kept = [int(found.ids[8, 12 + 21 * k]) > 0 for k in range(9)]
     assert kept == [k >= 10 - most for k in range(9)]
     assert sorted(found.ids.unique().tolist()) == list(range(most))
+
+
+def asked(monkeypatch, answers, *, features: bool = False, **options) -> Segmenter:
+    """A segmenter that asks another's, which answers with these ids [h, w], one a picture."""
+    monkeypatch.setattr(segmenter, "load_segmenter", lambda spec, device: lambda rgb: next(answers))
+    return Segmenter(AnalysisOptions(segmenter="mine", **options), torch.device("cpu"), features=features)
+
+
+def never(*_, **__):
+    raise AssertionError("HED is not needed")
+
+
+def test_regions_of_anothers_segmenter_are_numbered_as_ours_are(monkeypatch):
+    monkeypatch.setattr(HED, "load", never)
+    first, second = np.zeros((10, 20), np.int32), np.zeros((10, 20), np.int32)
+    first[1:4, 2:9], first[5:9, 0:9], first[6, 12] = 2**31 - 1, 40, 7
+    second[2:5, 3:8] = 9
+    ask = asked(monkeypatch, iter([first, second]), min_area=2)  # of 200 pixels: 4
+    one, two = ask(torch.zeros(2, 3, 10, 20))
+    assert (one.regions, two.regions) == (3, 2)
+    assert torch.equal(one.ids, torch.from_numpy((first == 2**31 - 1) + 2 * (first == 40)).int())
+    assert torch.equal(two.ids, torch.from_numpy(second == 9).int())
+    assert one.ids.dtype == torch.int32
+    assert torch.equal(one.finest, one.ids)
+    assert one.finest_regions == 3
+
+
+def test_regions_of_anothers_segmenter_are_limited_too(monkeypatch):
+    monkeypatch.setattr(HED, "load", never)
+    monkeypatch.setattr(segmenter, "MOST_REGIONS", 6)
+    ids = np.arange(1, 201, dtype=np.int32).reshape(10, 20)  # more of them than any picture of connected regions has
+    ids[:2] = 1
+    ask = asked(monkeypatch, iter([ids]), min_area=0)
+    (found,) = ask.told(*ask.find(torch.zeros(1, 3, 10, 20)))
+    assert (found.regions, ask.left_out) == (6, 161 - 5)
+    assert found.ids.unique().tolist() == list(range(6))
+    assert (found.ids[:2] == 1).all()
+
+
+def test_hed_is_there_for_its_features_beside_anothers_regions(monkeypatch):
+    edges, box = ring(), np.zeros((100, 140), np.int32)
+    box[20:70, 30:90] = 3
+    monkeypatch.setattr(HED, "load", constant_edges(edges))
+    (found,) = asked(monkeypatch, iter([box]), features=True)(torch.zeros(1, 3, *edges.shape))
+    assert torch.equal(found.ids, torch.from_numpy(box // 3))
+    assert len(found.features) == len(FEATURE_BLOCKS)
+    assert found.finest_regions > 2
 
 
 def test_more_detail_parts_regions_and_moves_no_border(monkeypatch):
