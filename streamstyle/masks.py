@@ -50,10 +50,9 @@ class Mask:
     names: dict[int, str]
 
 
-def color_of(label: int) -> tuple[int, int, int]:
-    """The colour (red, green, blue) of a label, the same in every frame and film; labels beyond 254 begin again."""
-    red, green, blue = PALETTE[(label - 1) % MOST_OBJECTS + 1].tolist() if label > 0 else (0, 0, 0)
-    return red, green, blue
+def color_index(labels: np.ndarray) -> np.ndarray:
+    """Which of PALETTE's colours labels have, uint8, the same in every frame and film; those beyond 254 begin again."""
+    return np.where(labels > 0, (labels.astype(np.int64) - 1) % MOST_OBJECTS + 1, 0).astype(np.uint8)
 
 
 def object_name(label: int) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from streamstyle.frames import ColorTags, Frame
-from streamstyle.masks import MOST_OBJECTS, PALETTE, object_name
+from streamstyle.masks import PALETTE, color_index, object_name
 from streamstyle.stages.color import rgb_to_yuv
 
 TINT = 0.5
@@ -40,7 +40,7 @@ class ObjectPainter:
 
     def draw(self, frame: Frame, labels: np.ndarray) -> Frame:
         """The frame with its objects drawn in; labels [H, W] of the frame's size, 0 the background."""
-        index = np.where(labels > 0, (labels.astype(np.int64) - 1) % MOST_OBJECTS + 1, 0).astype(np.uint8)
+        index = color_index(labels)
         halo, letters = self._words(labels)
         outline = (labels > 0) & _border(labels)
         y = self._tinted(frame.y, index, 0)

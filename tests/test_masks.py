@@ -3,7 +3,7 @@ import pytest
 from clips import data
 
 from streamstyle.errors import InputError
-from streamstyle.masks import MOST_OBJECTS, PALETTE, color_of, enlarge_labels, object_name, read_mask
+from streamstyle.masks import MOST_OBJECTS, PALETTE, color_index, enlarge_labels, object_name, read_mask
 from streamstyle.media.stills import encode_indexed_png
 from streamstyle.sheets import write_png
 
@@ -32,10 +32,12 @@ def test_the_palette_is_that_of_davis():
 
 
 def test_a_label_has_one_colour_for_ever():
-    assert color_of(0) == (0, 0, 0)
-    assert color_of(2) == (0, 128, 0)
-    assert color_of(MOST_OBJECTS + 2) == color_of(2)
-    assert all(color_of(label) != (0, 0, 0) for label in range(1, 600))
+    index = color_index(np.arange(600, dtype=np.uint16))
+    assert index.dtype == np.uint8
+    assert index[: MOST_OBJECTS + 1].tolist() == list(range(MOST_OBJECTS + 1))
+    assert index[MOST_OBJECTS + 2] == 2
+    assert 1 <= index[1:].min() <= index.max() == MOST_OBJECTS
+    assert color_index(np.arange(256, dtype=np.uint8))[255] == 1
 
 
 def test_a_palette_png_keeps_its_labels(tmp_path):

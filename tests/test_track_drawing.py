@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from streamstyle.frames import ColorTags, Frame
-from streamstyle.masks import color_of
+from streamstyle.masks import PALETTE, color_index
 from streamstyle.stages.color import yuv_to_rgb
 from streamstyle.track_drawing import ObjectPainter
 
@@ -49,7 +49,7 @@ def test_an_object_has_its_labels_colour(label):
     after = ObjectPainter(COLOR, {}).draw(black, square(size, label))
     planes = tuple(torch.from_numpy(plane)[None] for plane in (after.y, after.u, after.v))
     rgb = (yuv_to_rgb(planes, COLOR)[0].permute(1, 2, 0) * 255).numpy()
-    assert np.abs(rgb[30, 40] - np.array(color_of(label)) / 2).max() < 4
+    assert np.abs(rgb[30, 40] - PALETTE[color_index(np.array(label))] / 2.0).max() < 4
 
 
 def test_objects_are_outlined_inside_and_named():
