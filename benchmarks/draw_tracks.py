@@ -1,6 +1,8 @@
-"""A picture of how objects are followed: a row a sequence, the object tinted, the true one outlined.
+"""A picture of how objects are followed: a row a sequence, shapes alone, for the frames are not ours to publish.
 
-python benchmarks/draw_tracks.py OUT.jpg [--sequences blackswan libby] [--moments 5]
+Dark where the object is and was followed, red what was followed and is not it, blue what was missed.
+
+python benchmarks/draw_tracks.py OUT.png [--sequences blackswan libby] [--moments 5]
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ from streamstyle.config import AnalysisOptions
 from streamstyle.masks import enlarge_labels
 from streamstyle.media.stills import read_still
 
-TINT, OUTLINE = np.array((40, 60, 255)), (255, 255, 255)
-WIDTH_PX = 320
+BOTH, WRONG, MISSED, NEITHER = (70, 60, 60), (70, 70, 230), (240, 160, 90), (244, 244, 244)  # BGR
+WIDTH_PX = 240
 
 
 def row(name: str, moments: int, every: int) -> np.ndarray:
@@ -31,19 +33,16 @@ def row(name: str, moments: int, every: int) -> np.ndarray:
         track_objects(pictures[0].parent, annotations[0], AnalysisOptions(analyse_every=every))
     ):
         if i in at:
-            tiles.append(tile(cv2.imread(str(pictures[i])), labelled.labels, read_still(annotations[i]).pixels >= 128))
+            tiles.append(tile(labelled.labels, read_still(annotations[i]).pixels >= 128))
     return np.hstack(tiles)
 
 
-def tile(picture: np.ndarray, labels: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """One frame, small."""
-    seen = enlarge_labels(labels, picture.shape[:2]) == 1
-    picture[seen] = (0.5 * picture[seen] + 0.5 * TINT).astype(np.uint8)
-    borders, _ = cv2.findContours(true.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(picture, borders, -1, OUTLINE, 3)
-    return cv2.resize(
-        picture, (WIDTH_PX, WIDTH_PX * picture.shape[0] // picture.shape[1]), interpolation=cv2.INTER_AREA
-    )
+def tile(labels: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """One frame, small, with a margin."""
+    seen = enlarge_labels(labels, true.shape) == 1
+    colors = np.array([NEITHER, MISSED, WRONG, BOTH], np.uint8)[true + 2 * seen]
+    small = cv2.resize(colors, (WIDTH_PX, WIDTH_PX * true.shape[0] // true.shape[1]), interpolation=cv2.INTER_AREA)
+    return cv2.copyMakeBorder(small, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=(255, 255, 255))
 
 
 def main() -> None:
@@ -54,7 +53,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="--analyse-every, as of streamstyle run")
     said = parser.parse_args()
     rows = [row(name, said.moments, said.every) for name in said.sequences]
-    cv2.imwrite(str(said.out), np.vstack(rows), [cv2.IMWRITE_JPEG_QUALITY, 88])
+    cv2.imwrite(str(said.out), np.vstack(rows))
 
 
 if __name__ == "__main__":

@@ -5,10 +5,11 @@ python benchmarks/eval_objects.py --choices          what each part of the track
 
 Protocol, the same for every sequence and without tuning: the program gets the frames in order, at 480 lines. In the
 first mode the object is, on frame 0, the regions that lie under the true mask for the most part, and nothing more is
-said; in the second (zero clicks) nothing is said at all. What it gives is written as DAVIS palette PNGs, read back, and
-compared by PyPI's vos-benchmark; first and last frame do not count, as in DAVIS. With zero clicks all that is found
-counts as one object, as in DAVIS's unsupervised task. Region flips count how often the label with most of the true
-object's pixels changes, identity switches how often its best match does, beside the same of each frame's own numbering.
+said; in the second (zero clicks) nothing is said at all, and the first 6 frames are looked at ahead. What it gives is
+written as DAVIS palette PNGs, read back, and compared by PyPI's vos-benchmark; first and last frame do not count, as in
+DAVIS. With zero clicks all that is found counts as one object, as in DAVIS's unsupervised task. Region flips count how
+often the label with most of the true object's pixels changes, identity switches how often its best match does, beside
+the same of each frame's own numbering.
 """
 
 from __future__ import annotations
