@@ -22,8 +22,8 @@ from streamstyle.media.encode import check_output, format_of
 from streamstyle.media.planes import scaled_size
 from streamstyle.media.probe import probe
 from streamstyle.media.segments import fingerprint
-from streamstyle.plugins import file_of
 from streamstyle.scene import ObjectStyleReport
+from streamstyle.segmenter import file_of
 from streamstyle.stylizer import Stylizer
 
 if TYPE_CHECKING:

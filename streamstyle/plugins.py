@@ -14,7 +14,6 @@ import importlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
 from typing import Protocol, cast
 
 import numpy as np
@@ -113,13 +112,6 @@ def in_raster_order(ids: np.ndarray) -> np.ndarray:
     raster = [k for k in np.argsort(first) if present[k] != 0]
     table[raster] = np.arange(1, len(raster) + 1)
     return table[index].reshape(ids.shape)
-
-
-def file_of(spec: str) -> Path | None:
-    """The file that a segmenter's argument is, such as a checkpoint, for ``NAME:ARGUMENT``; None where it is none."""
-    argument = spec.partition(":")[2]
-    path = Path(argument).expanduser()
-    return path if argument and path.is_file() else None
 
 
 class _Checked:

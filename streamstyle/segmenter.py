@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -164,6 +165,13 @@ class Segmenter:
         foreground = areas != _largest(areas, most)
         objects, _ = label_regions(foreground, connectivity=8)
         return _renumber(objects, most, smallest, background=None)
+
+
+def file_of(spec: str) -> Path | None:
+    """The file that a segmenter's argument is, such as a checkpoint, for ``NAME:ARGUMENT``; None where it is none."""
+    argument = spec.partition(":")[2]
+    path = Path(argument).expanduser()
+    return path if argument and path.is_file() else None
 
 
 def _segmentations(found: Sequence[Tensor], features: Sequence[Tensor]) -> list[Segmentation]:

@@ -16,6 +16,7 @@ import torch
 from streamstyle.config import AnalysisOptions, Device, OutputOptions
 from streamstyle.frames import VideoInfo
 from streamstyle.frozen_statistics import CutDetector
+from streamstyle.gpu.streams import Download
 from streamstyle.gpu.transfer import Planes, choose_device
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.masks import MOST_OBJECTS, Mask, object_name, read_mask
@@ -24,7 +25,7 @@ from streamstyle.media.probe import probe
 from streamstyle.naming import check_mask_places
 from streamstyle.object_tracks import ObjectTracks
 from streamstyle.scene import FORESIGHT_FRAMES, follow, foresee, small_planes
-from streamstyle.segmenter import Segmentation, Segmenter
+from streamstyle.segmenter import MOST_REGIONS, Segmentation, Segmenter
 from streamstyle.stages.color import yuv_to_rgb
 from streamstyle.styles import NONE
 from streamstyle.track_export import LabelledFrame, check_target, export, kind_of
@@ -228,6 +229,7 @@ class FilmObjects:
         info, cuts = self._info, CutDetector()
         self._tracks, self._forgotten = None, 0
         self._book.restart()
+        self._segmenter.left_out = 0
         with closing(decode(info, warn=warn)) as film:
             for index, frame in enumerate(film):
                 small = small_planes(frame, self._analysis, self._device)
@@ -274,6 +276,11 @@ class FilmObjects:
                 + ("write labels.npz, or " if self._most < MOST_LABELS else "")
                 + "name the objects that matter"
             )
+        if self._segmenter.left_out:
+            lines.append(
+                f"{self._segmenter.left_out} regions beyond the {MOST_REGIONS} a frame may have went to the "
+                "background, the smallest first; give a larger --min-area"
+            )
         return lines + [
             f"object '{name}' was lost after frame {frame}: name it again at a later time with @SECONDS"
             for name, frame in self._tracks.lost()
@@ -285,7 +292,8 @@ class FilmObjects:
             foresee(tracks, self._segmenter, self._analysis, islice(film, FORESIGHT_FRAMES), self._info)
 
     def _find(self, small: Planes) -> Segmentation:
-        return self._segmenter(yuv_to_rgb(small, self._info.color))[0]
+        found, features = self._segmenter.find(yuv_to_rgb(small, self._info.color))
+        return self._segmenter.told(Download(found).wait(), features)[0]
 
     def _begin(self) -> ObjectTracks:
         """Tracks of the objects that are meant."""

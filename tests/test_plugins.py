@@ -9,14 +9,10 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
 from streamstyle import plugins
-from streamstyle.config import AnalysisOptions, Options
 from streamstyle.errors import OptionError, ShapeError
-from streamstyle.job import identity
-from streamstyle.look import Look
-from streamstyle.plugins import GROUP, Prompt, file_of, ids_of_masks, in_raster_order, known_segmenters, load_segmenter
+from streamstyle.plugins import GROUP, Prompt, ids_of_masks, in_raster_order, known_segmenters, load_segmenter
 from streamstyle.sam2_segmenter import config_of
 
 RGB = np.zeros((6, 8, 3), np.uint8)
@@ -106,31 +102,6 @@ def test_any_ids_are_numbered_in_raster_order():
 def test_masks_of_prompts_keep_their_order():
     ids = ids_of_masks(masks(), (6, 8), in_order=True)
     assert (ids[5, 0], ids[1, 3], ids[0, 2]) == (1, 2, 3)
-
-
-def test_a_file_that_an_argument_names_is_known(tmp_path):
-    (tmp_path / "a:b.pt").touch()
-    assert file_of(f"mine:{tmp_path}/a:b.pt") == tmp_path / "a:b.pt"
-    for none in ("regions", "mine", "mine:", f"mine:{tmp_path}", f"mine:{tmp_path}/gone.pt", "mine:3"):
-        assert file_of(none) is None
-
-
-def test_a_job_is_another_one_when_the_checkpoint_has_changed(tmp_path):
-    film, checkpoint = tmp_path / "in.mp4", tmp_path / "mine.pt"
-    film.write_bytes(b"film")
-    checkpoint.write_bytes(b"one")
-    plan = SimpleNamespace(info=SimpleNamespace(path=film), encoder=SimpleNamespace(name="libx264"))
-    stylizer = SimpleNamespace(look=Look("wave"), device=torch.device("cpu"), dtype=torch.float32)
-
-    def now(segmenter: str) -> dict:
-        options = Options(analysis=AnalysisOptions(segmenter=segmenter))
-        return identity(plan, options, stylizer, 10, None, None)
-
-    before = now(f"mine:{checkpoint}")
-    assert now(f"mine:{checkpoint}") == before
-    checkpoint.write_bytes(b"two")
-    assert now(f"mine:{checkpoint}") != before
-    assert now("regions")["segmenter"] is None
 
 
 # -- SAM 2 ------------------------------------------------------------------------------------------------------------

@@ -1,11 +1,15 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from streamstyle import segmenter
-from streamstyle.config import AnalysisOptions
+from streamstyle.config import AnalysisOptions, Options
+from streamstyle.job import identity
+from streamstyle.look import Look
 from streamstyle.nets.hed import HED
-from streamstyle.segmenter import FEATURE_BLOCKS, MARGIN_PX, Segmenter
+from streamstyle.segmenter import FEATURE_BLOCKS, MARGIN_PX, Segmenter, file_of
 from tests import oracles
 from tests.oracles import COLOURS, HEIGHT, WIDTH, disc, disc_picture, iou
 
@@ -244,3 +248,28 @@ def test_features_lie_over_the_picture_and_change_no_region(asset, kind, size):
     one = Segmenter(AnalysisOptions(segmenter=kind), torch.device("cpu"), features=True)(rgb[1:])[0]
     for alone, together in zip(one.features, more[1].features, strict=True):
         assert torch.equal(alone, together)
+
+
+def test_a_file_that_an_argument_names_is_known(tmp_path):
+    (tmp_path / "a:b.pt").touch()
+    assert file_of(f"mine:{tmp_path}/a:b.pt") == tmp_path / "a:b.pt"
+    for none in ("regions", "mine", "mine:", f"mine:{tmp_path}", f"mine:{tmp_path}/gone.pt", "mine:3"):
+        assert file_of(none) is None
+
+
+def test_a_job_is_another_one_when_the_checkpoint_has_changed(tmp_path):
+    film, checkpoint = tmp_path / "in.mp4", tmp_path / "mine.pt"
+    film.write_bytes(b"film")
+    checkpoint.write_bytes(b"one")
+    plan = SimpleNamespace(info=SimpleNamespace(path=film), encoder=SimpleNamespace(name="libx264"))
+    stylizer = SimpleNamespace(look=Look("wave"), device=torch.device("cpu"), dtype=torch.float32)
+
+    def now(segmenter: str) -> dict:
+        options = Options(analysis=AnalysisOptions(segmenter=segmenter))
+        return identity(plan, options, stylizer, 10, None, None)
+
+    before = now(f"mine:{checkpoint}")
+    assert now(f"mine:{checkpoint}") == before
+    checkpoint.write_bytes(b"two")
+    assert now(f"mine:{checkpoint}") != before
+    assert now("regions")["segmenter"] is None
