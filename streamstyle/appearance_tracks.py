@@ -45,7 +45,7 @@ SNAP = 0.8
 SMALLEST_FOUND = 0.003
 """Share of the frame below which a piece of FOUND is no object."""
 LOST_SHARE = 0.1
-"""An object with less than this share of its mean area is looked for everywhere, by its look, and not learned."""
+"""An object with less than this share of its usual area is looked for everywhere, by its look, and not learned."""
 LOST_PRIOR = 0.3
 LEARNABLE_SHARE = 1.5e-4
 """Share of the frame below which a class shows too little of itself to learn from: 15 px of 427x240."""
@@ -222,8 +222,7 @@ class AppearanceTracks(ObjectTracks):
         return F.interpolate(scores[None], size=shape, mode="bilinear")[0].cpu().numpy()  # synchronises
 
     def _lost(self, slot: int, share: np.ndarray) -> bool:
-        track = self.tracker.tracks[slot]
-        return track.seen > 0 and float(share.sum()) < LOST_SHARE * track.mean_area_px
+        return float(share.sum()) < LOST_SHARE * self.tracker.tracks[slot].usual_area_px
 
     # -- who is who ---------------------------------------------------------------------------------------------
 

@@ -135,7 +135,7 @@ def foresee(
     """
     if not isinstance(tracks, AppearanceTracks):
         return
-    ahead, cuts, left_out = AppearanceTracks(segmenter, (), 1, find=True), CutDetector(), segmenter.left_out
+    ahead, cuts = AppearanceTracks(segmenter, (), 1, find=True), CutDetector()
     for index, frame in enumerate(frames):
         small = small_planes(frame, options, segmenter.device)
         luma = small[0][0].cpu().numpy()  # synchronises
@@ -143,7 +143,6 @@ def foresee(
             break
         time_s = float((frame.pts - info.start_pts) * info.time_base)
         ahead.step(luma, segmenter(yuv_to_rgb(small, info.color))[0], False, index, time_s, frame.y.shape)
-    segmenter.left_out = left_out  # they are counted when they are read
     tracks.foresee(ahead)
 
 

@@ -48,6 +48,13 @@ class Track:
     area_px: int = 0
     area_sum_px: int = 0
     color: np.ndarray | None = None
+    measured: int = 0
+    measured_px: int = 0
+
+    @property
+    def usual_area_px(self) -> float:
+        """Mean area since a person last said what is part of it; 0 before it was seen again."""
+        return self.measured_px / max(1, self.measured)
 
     @property
     def mean_area_px(self) -> float:
@@ -182,8 +189,8 @@ class Tracker:
         return slot
 
     def forget_area(self, slot: int) -> None:
-        """Measure a track's mean area anew: a person said what is and what is not part of it."""
-        self.tracks[slot].seen = self.tracks[slot].area_sum_px = 0
+        """Measure a track's usual area anew: a person said what is and what is not part of it."""
+        self.tracks[slot].measured = self.tracks[slot].measured_px = 0
 
     def observe(self, areas: np.ndarray, frame: int, hidden: Collection[int] = ()) -> None:
         """Note the areas [S] px of all slots in the new map: tracks that are gone end, lasting ones are confirmed.
@@ -199,6 +206,8 @@ class Tracker:
             track.last_frame = frame
             track.seen += 1
             track.area_sum_px += track.area_px
+            track.measured += 1
+            track.measured_px += track.area_px
             track.confirmed |= track.seen >= CONFIRM_AFTER
 
     def present(self, slots: np.ndarray, frame: int) -> None:
