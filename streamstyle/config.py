@@ -134,7 +134,9 @@ class AnalysisOptions(Checked):
         ),
     ] = "regions"
     detail: Annotated[
-        float, Range(0, 1), Doc("Regions that a person sees and numbers: 0 is one, 1 is all that edges part.")
+        float,
+        Range(0, 1),
+        Doc("Regions that a person sees and numbers: 0 is none but the background, 1 is all that edges part."),
     ] = 0.35
     tracker: Annotated[
         Literal["appearance", "overlap"],

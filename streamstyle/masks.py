@@ -19,6 +19,7 @@ import numpy as np
 from streamstyle.errors import InputError
 from streamstyle.media.stills import Still, read_still
 
+LOSSY = {".jpg", ".jpeg", ".jpe", ".jfif"}
 MOST_OBJECTS = 254
 """In a mask of 8 bits a pixel: 0 is the background and 255 means "no matter"."""
 SOFT_LEVELS = 64
@@ -64,15 +65,17 @@ def read_mask(path: str | Path, size: tuple[int, int] | None = None) -> Mask:
     """Read the objects of a frame from a picture; see the table above.
 
     Args:
-        path: a PNG, or any picture without loss; colours that JPEG smears count as many objects.
+        path: a PNG, or any picture without loss.
         size: (height, width) the mask must have; None takes any.
 
     Returns:
         Mask; objects are called ``object 1`` and so on, by their labels.
 
     Raises:
-        InputError: no picture, another size, no object in it, or more than 254 colours.
+        InputError: no picture, a JPEG, another size, no object in it, or more than 254 colours.
     """
+    if Path(path).suffix.lower() in LOSSY:
+        raise InputError(f"{path}: a JPEG smears colours, and each would be an object; save the mask as .png")
     still = read_still(path)
     height, width = still.pixels.shape[:2]
     if size is not None and (height, width) != tuple(size):

@@ -270,6 +270,8 @@ class FilmObjects:
         if self._tracks is None:
             return []
         lines = [f"object '{o.name}' was never named: the film ended before its moment" for o in self._tracks.pending]
+        if not self._tracks.tracker.tracks and not self._tracks.tracker.ended:
+            lines.append("nothing moves by itself here; name an object with --object, or give --tracker overlap")
         if self._book.left_out:
             lines.append(
                 f"{self._book.left_out} objects beyond number {self._most}, the last there is, are left out; "
@@ -300,7 +302,8 @@ class FilmObjects:
         places = [self._timed(thing) for thing in self._look.objects]
         if self._mask is not None:
             said = {thing.mask for thing in places}
-            places += [ObjectStyle(self.names[label], mask=label) for label in self._mask.names if label not in said]
+            labels = [label for label in self._mask.names if label not in said and label in self.names]
+            places += [ObjectStyle(self.names[label], mask=label) for label in labels]
         tracks = follow(self._segmenter, self._analysis, tuple(places), find=not places)
         tracks.drawn = None if self._mask is None else self._mask.labels
         return tracks

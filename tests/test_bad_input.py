@@ -380,7 +380,7 @@ def test_what_the_film_does_not_have(
         ("", "no style given"),
         ("object = 3", "an [[object]] needs name, and one of point"),
         ("object = ['wave']", "an [[object]] needs name"),
-        ("[[object]]\nname = 'a'\nstyle = 'wave'", "an [[object]] needs name"),
+        ("[[object]]\nname = 'a'\nstyle = 'wave'", "object 'a': where is it?"),
         ("[[object]]\nname = 'a'\nstyle = 'wave'\npoint = [1, 2]\nregion = 3", "an [[object]] needs name"),
         ("[[object]]\nname = 'a'\nstyle = 'wave'\npoint = [1]", "an [[object]] needs name"),
         ("[[object]]\nname = 'a'\nstyle = 'wave'\npoint = 'here'", "an [[object]] needs name"),

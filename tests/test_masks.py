@@ -151,3 +151,10 @@ def test_permuted_labels_make_permuted_masks():
     assert (
         table[enlarge_labels(labels, (150, 200))] == enlarge_labels(table[labels], (150, 200))
     ).mean() > 0.99  # but for ties
+
+
+def test_a_jpeg_is_refused_for_its_smeared_colours(tmp_path):
+    path = tmp_path / "mask.JPG"
+    path.write_bytes(b"whatever it holds")
+    with pytest.raises(InputError, match=r"smears colours.*save the mask as \.png"):
+        read_mask(path)
