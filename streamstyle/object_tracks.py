@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -30,7 +31,7 @@ class ObjectReport:
     mean_area_px: float
 
 
-class ObjectTracks:
+class ObjectTracks(ABC):
     """What every way to follow objects has in common: which frames are looked at, and the person's places.
 
     Args:
@@ -91,6 +92,7 @@ class ObjectTracks:
         self._frames = index + 1
         return self._slots
 
+    @abstractmethod
     def _advance(
         self,
         flow: np.ndarray | None,
@@ -101,7 +103,6 @@ class ObjectTracks:
         size: tuple[int, int],
     ) -> np.ndarray:
         """The map of slots of the next frame; starts: a shot begins with it."""
-        raise NotImplementedError
 
     def _due(self, time_s: float) -> Iterator[ObjectStyle]:
         """Places whose moment has come, each once."""
