@@ -31,7 +31,7 @@ from streamstyle.evidence import (
     region_means,
 )
 from streamstyle.look import ObjectStyle
-from streamstyle.object_tracks import ObjectTracks
+from streamstyle.object_tracks import Moment, ObjectTracks
 from streamstyle.segmenter import Segmentation, Segmenter
 from streamstyle.stages.label_overlap import label_overlap
 from streamstyle.stages.optical_flow import OpticalFlow, carry, carry_labels
@@ -69,7 +69,7 @@ class AppearanceTracks(ObjectTracks):
 
     def __init__(self, segmenter: Segmenter, objects: tuple[ObjectStyle, ...], every: int, *, find: bool) -> None:
         super().__init__(segmenter, Tracker("components"), objects, every)
-        self._flow = OpticalFlow(careful=True, device=segmenter.device)
+        self._flow = OpticalFlow(careful=True)
         self._find = find
         self._model = AppearanceModel(segmenter.device)
         self._foreseen: dict[str, Any] | None = None
@@ -97,28 +97,24 @@ class AppearanceTracks(ObjectTracks):
             eager -= eager > 0
         return look
 
-    def _advance(
-        self,
-        flow: np.ndarray | None,
-        found: Segmentation | None,
-        starts: bool,
-        index: int,
-        time_s: float,
-        size: tuple[int, int],
-    ) -> np.ndarray:
-        if starts:
+    def _advance(self, moment: Moment) -> np.ndarray:
+        flow, found, index = moment.flow, moment.found, moment.index
+        if moment.starts:
             self._start(index)
         carried = None
         if self._shares is not None:
             carried = np.stack([carry(share, flow) for share in self._shares]) if len(self._shares) else self._shares
-        slots = None if starts or self._slots is None else carry_labels(self._slots, flow)
+        slots = None if moment.starts or self._slots is None else carry_labels(self._slots, flow)
         if found is None:
             assert slots is not None
             self._shares = carried
             self.tracker.present(slots, index)
             return slots
-        self._shares = self._seen(carried, flow, found)
-        self._take_places(found, index, time_s, size)
+        own = moment.own
+        if own is None and flow is not None:
+            own = own_motion(flow)
+        self._shares = self._seen(carried, own, found)
+        self._take_places(moment, found)
         self._learn(found)
         slots = self._map(found, slots, index)
         self._eager -= self._eager > 0
@@ -136,14 +132,13 @@ class AppearanceTracks(ObjectTracks):
 
     # -- a frame that is looked at ------------------------------------------------------------------------------
 
-    def _seen(self, carried: np.ndarray | None, flow: np.ndarray | None, found: Segmentation) -> np.ndarray:
+    def _seen(self, carried: np.ndarray | None, own: np.ndarray | None, found: Segmentation) -> np.ndarray:
         """Each class's share of each pixel, [K, h, w] float32."""
         shape = (found.ids.shape[0], found.ids.shape[1])
         look = self._look(found, shape)
-        own = None if flow is None else own_motion(flow)
-        rest = np.zeros(shape) if look is None else LOOK_WEIGHT * np.log(np.clip(look[0], 0.03, 0.97))
+        rest = np.zeros(shape, np.float32) if look is None else _log(look[0], LOOK_WEIGHT)
         if carried is not None:
-            rest = rest + CARRIED_WEIGHT * np.log(np.clip(1 - carried.sum(0), 0.03, 0.97))
+            rest = rest + _log(1 - carried.sum(0), CARRIED_WEIGHT)
         odds, gates = list[np.ndarray](), list[np.ndarray | None]()
         for k, slot in enumerate(self._members):
             before = None if carried is None else carried[k]
@@ -168,12 +163,13 @@ class AppearanceTracks(ObjectTracks):
         top = np.maximum.reduce([rest, *odds])
         parts = [np.exp(value - top) for value in odds]
         total = np.exp(rest - top) + sum(parts)
-        ids, regions = found.finest.numpy(), found.finest_regions
+        ids = found.finest.numpy()
+        areas = np.bincount(ids.ravel(), minlength=found.finest_regions)
         shares = []
         for part, gate in zip(parts, gates, strict=True):
             share = part / total if gate is None else part / total * gate
-            shares.append((1 - SNAP) * share + SNAP * region_means(share, ids, regions))
-        return np.stack(shares).astype(np.float32)
+            shares.append((1 - SNAP) * share + SNAP * region_means(share, ids, areas))
+        return np.stack(shares)
 
     def _named_odds(
         self, slot: int, before: np.ndarray, seen: np.ndarray | None, own: np.ndarray | None
@@ -181,9 +177,9 @@ class AppearanceTracks(ObjectTracks):
         """Log-likelihood of a named object; and where it may be, None for everywhere."""
         lost = self._lost(slot, before)
         prior = np.full_like(before, LOST_PRIOR) if lost else before
-        odds = CARRIED_WEIGHT * np.log(np.clip(prior, 0.03, 0.97))
+        odds = _log(prior, CARRIED_WEIGHT)
         if seen is not None:
-            odds = odds + LOOK_WEIGHT * np.log(np.clip(seen, 0.03, 0.97))
+            odds = odds + _log(seen, LOOK_WEIGHT)
         if lost:
             return odds, None
         core = before > 0.5
@@ -196,14 +192,14 @@ class AppearanceTracks(ObjectTracks):
     ) -> np.ndarray:
         """Log-likelihood, beside the background's, of what moves by itself."""
         if own is None and before is None and seen is None:
-            return np.full(shape, NOT_FOUND)
+            return np.full(shape, NOT_FOUND, np.float32)
         odds = aimed_at(shape)
         if own is not None:
             odds = odds + moves_by_itself(own) * (2 if before is None else 1)
         if before is not None:
-            odds = odds + CARRIED_WEIGHT * np.log(np.clip(before, 0.03, 0.97))
+            odds = odds + _log(before, CARRIED_WEIGHT)
         if seen is not None:
-            odds = odds + LOOK_WEIGHT * np.log(np.clip(seen, 0.03, 0.97))
+            odds = odds + _log(seen, LOOK_WEIGHT)
         return odds
 
     def _taken(self, carried: np.ndarray | None) -> np.ndarray | bool:
@@ -226,15 +222,15 @@ class AppearanceTracks(ObjectTracks):
 
     # -- who is who ---------------------------------------------------------------------------------------------
 
-    def _take_places(self, found: Segmentation, index: int, time_s: float, size: tuple[int, int]) -> None:
+    def _take_places(self, moment: Moment, found: Segmentation) -> None:
         """What a person said of this frame: pixels for their object, or out of it."""
         assert self._shares is not None
-        for thing in self._due(time_s):
-            place = self._place(thing, found, size)
+        for thing in self._due(moment.time_s):
+            place = self._place(thing, found, moment.size)
             known = {self.tracker.tracks[slot].name for slot in self._members if slot != FOUND}
             if thing.remove and thing.name not in known:
                 continue
-            slot = self.tracker.claim(thing.name, index)
+            slot = self.tracker.claim(thing.name, moment.index)
             if slot not in self._members:
                 self._members.append(slot)
                 self._model.add()
@@ -310,3 +306,11 @@ class AppearanceTracks(ObjectTracks):
         self._members, self._shares, self._eager = list(state["members"]), state["shares"], state["eager"]
         self._model.load_state_dict(state["model"])
         self._foreseen = state["foreseen"]
+
+
+def _log(probability: np.ndarray, weight: float) -> np.ndarray:
+    """weight times the logarithm; what is nearly sure says no more than what is sure."""
+    odds = np.clip(probability, 0.03, 0.97)
+    np.log(odds, out=odds)
+    odds *= weight
+    return odds

@@ -5,11 +5,14 @@ All maps are of the small picture, [h, w]. Log-odds above 0 speak for the object
 
 from __future__ import annotations
 
+import functools
+
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
-from streamstyle.stages.dominant_motion import dominant_motion
+from streamstyle.stages.dominant_motion import beside, dominant_homography
 
 NEAR_PX = 20
 """A pixel this far from where the object was carried to (of 240 lines) may still be it; twice as far it may not."""
@@ -34,15 +37,14 @@ BORDER = (-0.2, 0.1)
 BORDER_SHARE = 0.15
 
 
+def own_motions(flows: Tensor) -> Tensor:
+    """Motion beside the camera's, [N, 2, h, w] float32 px, of flows [N, h, w, 2], on their device."""
+    return beside(flows, dominant_homography(flows))
+
+
 def own_motion(flow: np.ndarray) -> np.ndarray:
-    """Motion beside the camera's, [h, w, 2] float32 px, of a flow of that form."""
-    homography, _ = dominant_motion(torch.from_numpy(np.ascontiguousarray(flow))[None])
-    height, width = flow.shape[:2]
-    m = homography[0].numpy()
-    x, y = np.arange(width, dtype=np.float32)[None], np.arange(height, dtype=np.float32)[:, None]
-    depth = m[2, 0] * x + m[2, 1] * y + m[2, 2]
-    moved_x, moved_y = ((row[0] * x + row[1] * y + row[2]) / depth for row in m[:2])
-    return np.stack([flow[..., 0] - (moved_x - x), flow[..., 1] - (moved_y - y)], axis=-1)
+    """own_motions of one frame, [2, h, w] float32 px of a flow [h, w, 2]."""
+    return own_motions(torch.from_numpy(np.ascontiguousarray(flow))[None])[0].numpy()
 
 
 def near(carried: np.ndarray) -> np.ndarray:
@@ -58,19 +60,19 @@ def moves_alike(own: np.ndarray, carried: np.ndarray, around: np.ndarray) -> np.
     """Log-odds that a pixel moves as the object rather than as the camera; None where motion cannot tell.
 
     Args:
-        own: from own_motion.
+        own: [2, h, w], from own_motion.
         carried: [h, w] bool, the object as it was carried here.
         around: [h, w] bool, where else it might be.
     """
     if not carried.any() or not around.any():
         return None
     scale = min(carried.shape) / 240
-    object_motion = np.median(own[carried], axis=0)
+    object_motion = np.array([np.median(part[carried]) for part in own], np.float32)
     apart = float(np.linalg.norm(object_motion)) / scale
     weight = np.clip((apart - SEPARATE_PX) / (SEPARATE_FULL_PX - SEPARATE_PX), 0, 1)
     if weight == 0:
         return None
-    from_camera, from_object = np.linalg.norm(own, axis=-1), np.linalg.norm(own - object_motion, axis=-1)
+    from_camera, from_object = _lengths(own), _lengths(own - object_motion[:, None, None])
     odds = np.clip((from_camera - from_object) / scale / max(1.0, apart) * STEEPNESS, -3, 3)
     accuracy = (float((odds[carried] > 0).mean()) + float((odds[around] < 0).mean())) / 2
     weight *= np.clip((accuracy - RELIABLE[0]) / (RELIABLE[1] - RELIABLE[0]), 0, 1)
@@ -79,30 +81,39 @@ def moves_alike(own: np.ndarray, carried: np.ndarray, around: np.ndarray) -> np.
 
 def moves_by_itself(own: np.ndarray) -> np.ndarray:
     """Log-odds that a pixel moves by itself, of own_motion."""
-    speed = np.linalg.norm(own, axis=-1)
+    speed = _lengths(own)
     enough = max(MOVING_PX * min(speed.shape) / 240, MOVING_TIMES * float(np.median(speed)))
     return MOTION_WEIGHT * np.clip(MOVING_STEEPNESS * np.log((speed + 0.02) / enough), -3, 3)
 
 
+@functools.lru_cache(maxsize=4)
 def aimed_at(shape: tuple[int, int]) -> np.ndarray:
-    """Log-odds that a pixel matters, for its distance from the border."""
+    """Log-odds that a pixel matters, for its distance from the border; the same read-only array each time."""
     height, width = shape
     across, down = (np.minimum(np.arange(n), np.arange(n)[::-1]) / n for n in (width, height))
     inwards = np.minimum(across[None], down[:, None])
-    return BORDER[0] + (BORDER[1] - BORDER[0]) * np.clip(inwards / BORDER_SHARE, 0, 1)
+    odds = BORDER[0] + (BORDER[1] - BORDER[0]) * np.clip(inwards / BORDER_SHARE, 0, 1)
+    odds = odds.astype(np.float32)
+    odds.flags.writeable = False
+    return odds
 
 
-def region_means(values: np.ndarray, ids: np.ndarray, regions: int) -> np.ndarray:
+def region_means(values: np.ndarray, ids: np.ndarray, areas: np.ndarray) -> np.ndarray:
     """Each pixel the mean over its region.
 
     Args:
         values: [h, w] float.
-        ids: [h, w] int32, below regions.
+        ids: [h, w] int32, below R.
+        areas: [R] pixels of each region, as ``numpy.bincount`` of ids gives them.
 
     Returns:
         [h, w] float32.
     """
-    flat = ids.ravel()
-    sums = np.bincount(flat, weights=values.ravel(), minlength=regions)
-    means = sums / np.maximum(1, np.bincount(flat, minlength=regions))
+    means = np.bincount(ids.ravel(), weights=values.ravel(), minlength=len(areas)) / np.maximum(1, areas)
     return means.astype(np.float32)[ids]
+
+
+def _lengths(vectors: np.ndarray) -> np.ndarray:
+    """[h, w] lengths of vectors [2, h, w]; NumPy's own norm takes five times as long."""
+    x, y = vectors
+    return np.sqrt(x * x + y * y)

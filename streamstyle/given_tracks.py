@@ -81,8 +81,19 @@ class GivenTracks:
         """Which frames of a batch must be looked at: none."""
         return [False] * len(cuts)
 
+    def motions(self, lumas: object) -> tuple[()]:
+        """What step wants to know of motion: nothing."""
+        return ()
+
     def step(
-        self, luma: np.ndarray, found: object, cut: bool, index: int, time_s: float, size: tuple[int, int]
+        self,
+        luma: np.ndarray,
+        found: object,
+        cut: bool,
+        index: int,
+        time_s: float,
+        size: tuple[int, int],
+        motion: object = (),
     ) -> np.ndarray:
         """The labels of a frame, [h, w] int32 at the track's size; see ObjectTracks.step."""
         labels = self._labels_at(time_s)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from streamstyle.errors import OptionError
+from streamstyle.evidence import own_motions
+from streamstyle.gpu.kernels import chosen
 from streamstyle.look import ObjectStyle
 from streamstyle.segmenter import Segmentation, Segmenter
 from streamstyle.stages.label_overlap import label_overlap
-from streamstyle.stages.optical_flow import OpticalFlow, carry_labels
+from streamstyle.stages.optical_flow import SMALLEST_PX, OpticalFlow, carry_labels
 from streamstyle.tracker import BACKGROUND, Tracker
 
 
@@ -29,6 +31,28 @@ class ObjectReport:
     first_frame: int
     last_frame: int
     mean_area_px: float
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A frame as followers meet it.
+
+    Attributes:
+        flow: [h, w, 2] float32 px to the frame before; None where that is none of this shot.
+        own: [2, h, w] float32 px, the flow beside the camera's motion, where somebody has found it.
+        found: its regions, where it is looked at.
+        starts: a shot begins with it.
+        index: its number; time_s: its time in seconds.
+        size: (height, width) of the film.
+    """
+
+    flow: np.ndarray | None
+    own: np.ndarray | None
+    found: Segmentation | None
+    starts: bool
+    index: int
+    time_s: float
+    size: tuple[int, int]
 
 
 class ObjectTracks(ABC):
@@ -69,8 +93,31 @@ class ObjectTracks(ABC):
             look.append(bool(first or cut or due or (index + i) % self.every == 0))
         return look
 
+    def motions(self, lumas: Tensor) -> tuple[Tensor, ...]:
+        """What step may be given of a batch's motion, found on the device: nothing without kernels; step finds it then.
+
+        Args:
+            lumas: [N, h, w] uint8, small pictures of the frames that come next.
+
+        Returns:
+            None, or flows [N, h, w, 2] and own motions [N, 2, h, w], float32 px.
+
+        Cost: no synchronisation; see :meth:`OpticalFlow.together`.
+        """
+        if not chosen("auto", lumas) or min(lumas.shape[1:]) < SMALLEST_PX:
+            return ()
+        flows = self._flow.together(lumas)
+        return flows, own_motions(flows)
+
     def step(
-        self, luma: np.ndarray, found: Segmentation | None, cut: bool, index: int, time_s: float, size: tuple[int, int]
+        self,
+        luma: np.ndarray,
+        found: Segmentation | None,
+        cut: bool,
+        index: int,
+        time_s: float,
+        size: tuple[int, int],
+        motion: Sequence[np.ndarray] = (),
     ) -> np.ndarray:
         """Advance by one frame.
 
@@ -80,6 +127,7 @@ class ObjectTracks(ABC):
             cut: a new shot starts here.
             index: the frame's number; time_s: its time in seconds.
             size: (height, width) of the film, for points and areas.
+            motion: of motions, this frame's.
 
         Returns:
             [h, w] int32 map of slots.
@@ -87,22 +135,20 @@ class ObjectTracks(ABC):
         self._scale_px = size[0] * size[1] / luma.size
         if cut:
             self._flow.reset()
-        flow = self._flow.step(luma)
-        self._slots = self._advance(flow, found, self._slots is None or cut, index, time_s, size)
+        flow, own = (motion[0], motion[1]) if motion else (None, None)
+        if not motion:
+            flow = self._flow.step(luma)
+        elif self._flow.previous is None or self._flow.previous.shape != luma.shape:
+            flow, own = None, None
+        self._flow.previous = luma
+        moment = Moment(flow, own, found, self._slots is None or cut, index, time_s, size)
+        self._slots = self._advance(moment)
         self._frames = index + 1
         return self._slots
 
     @abstractmethod
-    def _advance(
-        self,
-        flow: np.ndarray | None,
-        found: Segmentation | None,
-        starts: bool,
-        index: int,
-        time_s: float,
-        size: tuple[int, int],
-    ) -> np.ndarray:
-        """The map of slots of the next frame; starts: a shot begins with it."""
+    def _advance(self, moment: Moment) -> np.ndarray:
+        """The map of slots of the next frame."""
 
     def _due(self, time_s: float) -> Iterator[ObjectStyle]:
         """Places whose moment has come, each once."""
@@ -175,26 +221,19 @@ class OverlapTracks(ObjectTracks):
     ) -> None:
         super().__init__(segmenter, Tracker(rule), objects, every)
 
-    def _advance(
-        self,
-        flow: np.ndarray | None,
-        found: Segmentation | None,
-        starts: bool,
-        index: int,
-        time_s: float,
-        size: tuple[int, int],
-    ) -> np.ndarray:
+    def _advance(self, moment: Moment) -> np.ndarray:
+        found, index = moment.found, moment.index
         if found is None:
             assert self._slots is not None
-            carried = carry_labels(self._slots, flow)
+            carried = carry_labels(self._slots, moment.flow)
             self.tracker.present(carried, index)
             return carried
         carried = np.zeros(found.ids.shape, np.int32)
-        if not starts and self._slots is not None:
-            carried = carry_labels(self._slots, flow)
-        slots = self._match(found, carried, starts, index)
-        for thing in self._due(time_s):
-            place = self._place(thing, found, size)
+        if not moment.starts and self._slots is not None:
+            carried = carry_labels(self._slots, moment.flow)
+        slots = self._match(found, carried, moment.starts, index)
+        for thing in self._due(moment.time_s):
+            place = self._place(thing, found, moment.size)
             slot = self.tracker.claim(thing.name, index)
             if thing.remove:
                 slots[place & (slots == slot)] = BACKGROUND

@@ -18,7 +18,7 @@ from streamstyle.frames import Frame, FrameBatch, VideoInfo
 from streamstyle.gpu.transfer import choose_device, upload
 from streamstyle.media.decode import decode, frame_at
 from streamstyle.media.probe import probe
-from streamstyle.scene import FORESIGHT_FRAMES, follow, foresee, small_planes
+from streamstyle.scene import FORESIGHT_FRAMES, follow, foresee, seen_alone, small_planes
 from streamstyle.segmenter import Segmentation, Segmenter
 from streamstyle.sheets import refuse_existing, refuse_same_file, write_png
 from streamstyle.stages.color import yuv_to_rgb
@@ -117,8 +117,8 @@ def find_foreground(
     at_s = float((frame.pts - info.start_pts) * info.time_base)
     with closing(decode(info, start_s=at_s)) as film:
         foresee(tracks, segmenter, analysis, islice(film, FORESIGHT_FRAMES), info)
-    luma = small_planes(frame, analysis, segmenter.device)[0][0].cpu().numpy()
-    return tracks.step(luma, found, False, 0, at_s, frame.y.shape) != BACKGROUND
+    luma, motion = seen_alone(tracks, small_planes(frame, analysis, segmenter.device))
+    return tracks.step(luma, found, False, 0, at_s, frame.y.shape, motion) != BACKGROUND
 
 
 def foreground_regions(found: Segmentation, foreground: np.ndarray) -> set[int]:

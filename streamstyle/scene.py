@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -65,8 +65,18 @@ class Following(Protocol):
     def plan(self, index: int, cuts: list[bool], times_s: list[float]) -> list[bool]:
         """Which frames of a batch must be looked at."""
 
+    def motions(self, lumas: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """What step may be given of a batch's motion, found on the device; nothing where step does without."""
+
     def step(
-        self, luma: np.ndarray, found: Segmentation | None, cut: bool, index: int, time_s: float, size: tuple[int, int]
+        self,
+        luma: np.ndarray,
+        found: Segmentation | None,
+        cut: bool,
+        index: int,
+        time_s: float,
+        size: tuple[int, int],
+        motion: Sequence[np.ndarray] = (),
     ) -> np.ndarray:
         """Advance by one frame: its map of slots, [h, w] int32."""
 
@@ -138,12 +148,19 @@ def foresee(
     ahead, cuts = AppearanceTracks(segmenter, (), 1, find=True), CutDetector()
     for index, frame in enumerate(frames):
         small = small_planes(frame, options, segmenter.device)
-        luma = small[0][0].cpu().numpy()  # synchronises
+        luma, motion = seen_alone(ahead, small)
         if cuts.step(luma) and index:
             break
         time_s = float((frame.pts - info.start_pts) * info.time_base)
-        ahead.step(luma, segmenter(yuv_to_rgb(small, info.color))[0], False, index, time_s, frame.y.shape)
+        found = segmenter(yuv_to_rgb(small, info.color))[0]
+        ahead.step(luma, found, False, index, time_s, frame.y.shape, motion)
     tracks.foresee(ahead)
+
+
+def seen_alone(tracks: Following, small: Planes) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The luma [h, w] uint8 of one small frame, and what step may be given of its motion; synchronises."""
+    luma, *motion = Download((small[0], *tracks.motions(small[0]))).wait()
+    return luma[0].numpy(), [part[0].numpy() for part in motion]
 
 
 class SceneReader:
@@ -211,8 +228,9 @@ class SceneReader:
         """
         every_frame = self.tracks is not None and self.tracks.every == 1
         told, features = self._find(small, color) if every_frame else ((), ())
-        arrived = Download((small[0], *told)).wait()
-        lumas = arrived[0].numpy()
+        motions = () if self.tracks is None else self.tracks.motions(small[0])
+        arrived = Download((small[0], *motions, *told)).wait()
+        lumas, moved = arrived[0].numpy(), [part.numpy() for part in arrived[1 : 1 + len(motions)]]
         cuts = [self._cuts.step(luma) for luma in lumas]
         if self.tracks is None:
             return Scene(lumas, cuts, None)
@@ -221,7 +239,7 @@ class SceneReader:
         regions: dict[int, Segmentation] = {}
         if every_frame:
             assert self.segmenter is not None
-            regions = dict(enumerate(self.segmenter.told(arrived[1:], features)))
+            regions = dict(enumerate(self.segmenter.told(arrived[1 + len(motions) :], features)))
         elif at:
             y, u, v = (plane[at] for plane in small)
             told, features = self._find((y, u, v), color)
@@ -229,7 +247,8 @@ class SceneReader:
             regions = dict(zip(at, self.segmenter.told(Download(told).wait(), features), strict=True))
         looks = []
         for i, luma in enumerate(lumas):
-            slots = self.tracks.step(luma, regions.get(i), cuts[i], index + i, times_s[i], size)
+            motion = [part[i] for part in moved]
+            slots = self.tracks.step(luma, regions.get(i), cuts[i], index + i, times_s[i], size, motion)
             looks.append(self._look_table()[slots])
         return Scene(lumas, cuts, np.stack(looks))
 

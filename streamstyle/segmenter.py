@@ -145,7 +145,8 @@ class Segmenter:
             stride = 1 << (block - 1)
             margin, size = MARGIN_PX // stride, (-(-rgb.shape[2] // stride), -(-rgb.shape[3] // stride))
             maps = torch.cat([blocks[number] for _, blocks in seen])
-            features.append(maps[:, :, margin : margin + size[0], margin : margin + size[1]].contiguous())
+            maps = maps[:, :, margin : margin + size[0], margin : margin + size[1]]
+            features.append(maps.contiguous(memory_format=torch.channels_last))  # as the appearance model reads them
         strength = strength[:, MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX]
         return (strength * 255 + 0.5).to(torch.uint8), tuple(features)
 

@@ -24,7 +24,7 @@ from streamstyle.media.decode import decode, frame_at
 from streamstyle.media.probe import probe
 from streamstyle.naming import check_mask_places
 from streamstyle.object_tracks import ObjectTracks
-from streamstyle.scene import FORESIGHT_FRAMES, follow, foresee, small_planes
+from streamstyle.scene import FORESIGHT_FRAMES, follow, foresee, seen_alone, small_planes
 from streamstyle.segmenter import MOST_REGIONS, Segmentation, Segmenter
 from streamstyle.stages.color import yuv_to_rgb
 from streamstyle.styles import NONE
@@ -239,13 +239,14 @@ class FilmObjects:
                     self._tracks = self._begin()
                     if not self._book.only_named:
                         self._foresee(self._tracks)
-                luma = small[0][0].cpu().numpy()
+                luma, motion = seen_alone(self._tracks, small)
                 time_s = float((frame.pts - info.start_pts) * info.time_base)
                 cut = cuts.step(luma)
                 (wanted,) = self._tracks.plan(index, [cut], [time_s])
                 if wanted and found is None:
                     found = self._find(small)
-                slots = self._tracks.step(luma, found if wanted else None, cut, index, time_s, frame.y.shape)
+                found = found if wanted else None
+                slots = self._tracks.step(luma, found, cut, index, time_s, frame.y.shape, motion)
                 yield LabelledFrame(frame, self._label_table(self._tracks.tracker)[slots])
 
     def report(self) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from streamstyle.evidence import (
     ALIKE_WEIGHT,
@@ -16,6 +17,7 @@ from streamstyle.evidence import (
     moves_by_itself,
     near,
     own_motion,
+    own_motions,
     region_means,
 )
 
@@ -31,10 +33,15 @@ def square(y: int = 40, x: int = 50, side: int = 30, shape: tuple[int, int] = SH
 def field(
     rng: np.random.Generator, mask: np.ndarray, camera: tuple[float, float], moves: tuple[float, float], noise: float
 ) -> np.ndarray:
-    """Flow [h, w, 2] of a camera that pans, and of a thing that moves beside it."""
+    """Flow [h, w, 2] of a camera that pans, and of a thing that moves beside it; see planes."""
     flow = np.zeros((*mask.shape, 2), np.float32) + np.float32(camera)
     flow[mask] += np.float32(moves)
     return flow + rng.normal(0, noise, flow.shape).astype(np.float32)
+
+
+def planes(*field_of) -> np.ndarray:
+    """A field as own_motion gives it, [2, h, w]."""
+    return np.ascontiguousarray(np.moveaxis(field(*field_of), -1, 0))
 
 
 # -- the camera's motion, and the rest ------------------------------------------------------------------------------
@@ -44,10 +51,17 @@ def field(
 def test_a_pan_is_taken_off_and_what_moves_beside_it_stays(camera):
     mask = square()
     own = own_motion(field(np.random.default_rng(0), mask, camera, (3.0, 1.0), 0.05))
-    assert own.shape == (*SHAPE, 2)
+    assert own.shape == (2, *SHAPE)
     assert own.dtype == np.float32
-    np.testing.assert_allclose(np.median(own[~mask], axis=0), 0, atol=0.05)
-    np.testing.assert_allclose(np.median(own[mask], axis=0), (3, 1), atol=0.1)
+    np.testing.assert_allclose(np.median(own[:, ~mask], axis=1), 0, atol=0.05)
+    np.testing.assert_allclose(np.median(own[:, mask], axis=1), (3, 1), atol=0.1)
+
+
+def test_own_motions_of_many_frames_are_those_of_each():
+    rng, mask = np.random.default_rng(0), square()
+    flows = np.stack([field(rng, mask, (camera, 1.0), (3.0, 1.0), 0.05) for camera in (0.0, 2.5)])
+    found = own_motions(torch.from_numpy(flows)).numpy()
+    np.testing.assert_array_equal(found, [own_motion(flow) for flow in flows])
 
 
 def test_a_zoom_is_the_cameras():
@@ -75,7 +89,7 @@ def test_motion_tells_an_object_as_it_was_carried_from_its_surroundings(scale):
     shape = (SHAPE[0] * scale, SHAPE[1] * scale)
     truth = square(40 * scale, 50 * scale, 30 * scale, shape)
     carried = square(42 * scale, 52 * scale, 30 * scale, shape)  # it was carried here, a little beside the truth
-    own = field(np.random.default_rng(0), truth, (0, 0), (3.0 * scale, 0), 0.02)
+    own = planes(np.random.default_rng(0), truth, (0, 0), (3.0 * scale, 0), 0.02)
     odds = moves_alike(own, carried, around(carried))
     assert odds is not None
     assert odds[~truth].max() < 0 < odds[truth].min()
@@ -89,21 +103,21 @@ def test_motion_counts_the_less_the_nearer_it_is_to_the_cameras():
     mask, rng = square(), np.random.default_rng(0)
     strengths = []
     for px in (0.5, 0.8, 1.3):  # of 240 lines twice that
-        odds = moves_alike(field(rng, mask, (0, 0), (px, 0), 0.001), mask, around(mask))
+        odds = moves_alike(planes(rng, mask, (0, 0), (px, 0), 0.001), mask, around(mask))
         strengths.append(0.0 if odds is None else float(-odds[~mask].mean()))
     assert 0 < strengths[0] < strengths[1] < strengths[2]
 
 
 def test_motion_cannot_tell_what_moves_with_the_camera():
     mask = square()
-    own = field(np.random.default_rng(0), mask, (0, 0), (0.2, 0.1), 0.02)
+    own = planes(np.random.default_rng(0), mask, (0, 0), (0.2, 0.1), 0.02)
     assert moves_alike(own, mask, around(mask)) is None
 
 
 def test_motion_counts_for_nothing_where_it_does_not_tell_the_object_from_what_is_around():
     mask = square()
     there = around(mask)
-    own = field(np.random.default_rng(0), mask | there, (0, 0), (3.0, 0), 0.02)  # all around moves along
+    own = planes(np.random.default_rng(0), mask | there, (0, 0), (3.0, 0), 0.02)  # all around moves along
     odds = moves_alike(own, mask, there)
     assert odds is not None
     assert not odds.any()
@@ -111,7 +125,7 @@ def test_motion_counts_for_nothing_where_it_does_not_tell_the_object_from_what_i
 
 def test_motion_of_nothing_or_in_nothing_cannot_tell():
     mask, none = square(), np.zeros(SHAPE, bool)
-    own = field(np.random.default_rng(0), mask, (0, 0), (3.0, 0), 0.02)
+    own = planes(np.random.default_rng(0), mask, (0, 0), (3.0, 0), 0.02)
     assert moves_alike(own, none, mask) is None
     assert moves_alike(own, mask, none) is None
 
@@ -121,7 +135,7 @@ def test_motion_of_nothing_or_in_nothing_cannot_tell():
 
 def test_what_moves_by_itself_is_told_unasked():
     mask = square()
-    odds = moves_by_itself(field(np.random.default_rng(0), mask, (0, 0), (3.0, 0), 0.05))
+    odds = moves_by_itself(planes(np.random.default_rng(0), mask, (0, 0), (3.0, 0), 0.05))
     assert odds[mask].min() > 0 > odds[~mask].max()
 
 
@@ -129,7 +143,7 @@ def test_little_motion_is_none():
     mask = square()
     enough = MOVING_PX * SHAPE[0] / 240
     slow, fast = (
-        moves_by_itself(field(np.random.default_rng(0), mask, (0, 0), (px, 0), 0))
+        moves_by_itself(planes(np.random.default_rng(0), mask, (0, 0), (px, 0), 0))
         for px in (0.8 * enough, 1.2 * enough)
     )
     assert slow[mask].max() < 0 < fast[mask].min()
@@ -138,7 +152,7 @@ def test_little_motion_is_none():
 def test_where_all_is_astir_a_motion_must_stand_out():
     """Water, leaves: the same motion that is told in a quiet scene is not where the median pixel moves too."""
     mask, rng = square(), np.random.default_rng(0)
-    quiet, astir = (moves_by_itself(field(rng, mask, (0, 0), (3.0, 0), noise)) for noise in (0.05, 1.0))
+    quiet, astir = (moves_by_itself(planes(rng, mask, (0, 0), (3.0, 0), noise)) for noise in (0.05, 1.0))
     assert (quiet[mask] > 0).all()
     assert (astir[mask] > 0).mean() < 0.05
 
@@ -183,7 +197,7 @@ def test_each_region_takes_its_mean():
     ids = rng.integers(0, 7, SHAPE).astype(np.int32)
     ids[ids == 4] = 5  # one that is empty
     values = rng.random(SHAPE)
-    means = region_means(values, ids, 9)
+    means = region_means(values, ids, np.bincount(ids.ravel(), minlength=9))
     assert means.dtype == np.float32
     for region in np.unique(ids):
         np.testing.assert_allclose(means[ids == region], values[ids == region].mean(), rtol=1e-5)
@@ -191,4 +205,6 @@ def test_each_region_takes_its_mean():
 
 def test_regions_of_one_pixel_keep_their_values():
     values = np.arange(12, dtype=np.float32).reshape(3, 4)
-    np.testing.assert_array_equal(region_means(values, np.arange(12, dtype=np.int32).reshape(3, 4), 12), values)
+    np.testing.assert_array_equal(
+        region_means(values, np.arange(12, dtype=np.int32).reshape(3, 4), np.ones(12, np.int64)), values
+    )

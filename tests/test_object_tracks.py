@@ -193,3 +193,17 @@ def test_a_named_disc_is_followed(segmented, every, k):
     (report,) = (o for o in tracks.report() if o.name == "disc")
     assert report.first_frame == 0
     assert report.mean_area_px == pytest.approx(disc(k, 0).sum(), rel=0.15)
+
+
+@pytest.mark.parametrize("cut_at", [(), (5,)])
+def test_motion_that_was_found_for_a_batch_at_once_gives_the_same_maps(cut_at):
+    expected = run(tracks_of(every=4), true_discs, 12, cut_at)
+    tracks, maps = tracks_of(every=4), []
+    for begin in range(0, 12, 3):
+        batch = range(begin, begin + 3)
+        flows = tracks._flow.together(torch.from_numpy(np.stack([disc_luma(i) for i in batch])))
+        for i in batch:
+            (look,) = tracks.plan(i, [i in cut_at], [i / 25])
+            found, motion = true_discs(i) if look else None, [flows[i - begin].numpy(), np.zeros((2, *SIZE))]
+            maps.append(tracks.step(disc_luma(i), found, i in cut_at, i, i / 25, SIZE, motion))
+    np.testing.assert_array_equal(maps, expected)

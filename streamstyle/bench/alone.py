@@ -24,7 +24,7 @@ from streamstyle.media.encode import encode
 from streamstyle.naming import place_objects
 from streamstyle.nets.stylenet import StyleNet
 from streamstyle.pipeline import QUEUE_BATCHES, paint, read
-from streamstyle.scene import follow
+from streamstyle.scene import follow, seen_alone
 from streamstyle.segmenter import Segmenter
 from streamstyle.stages.color import yuv_to_rgb
 from streamstyle.stages.composite import composite
@@ -113,9 +113,9 @@ def _following(
     for i, frame in enumerate(itertools.islice(_small_frames(batches, device, size), TRACKED_FRAMES)):
         (look,) = tracks.plan(i, [False], [i / 25])
         found = segmenter(yuv_to_rgb(frame, color))[0] if look else None
-        luma = frame[0][0].cpu().numpy()
         began = time.perf_counter()
-        maps.append(tracks.step(luma, found, False, i, i / 25, (film.size[1], film.size[0])))
+        luma, motion = seen_alone(tracks, frame)
+        maps.append(tracks.step(luma, found, False, i, i / 25, (film.size[1], film.size[0]), motion))
         took_ms.append((time.perf_counter() - began) * 1e3)
     rounds = took_ms[1 : 1 + (len(took_ms) - 1) // every * every] or took_ms  # of looking and carrying, whole ones
     return shrink_ms + look_ms / every, statistics.mean(rounds), np.stack(maps[-len(batches[0]) :])

@@ -26,7 +26,8 @@ import torch
 from torch import Tensor
 
 from streamstyle.errors import ShapeError
-from streamstyle.gpu.kernels import available, chosen, launch
+from streamstyle.gpu.kernels import chosen, launch
+from streamstyle.gpu.transfer import to_device
 from streamstyle.stages.optical_flow_ref import PASSES, ROUNDS, first_motions, flow_ref, halvings, occlusion_ref
 
 STEM = "optical_flow"
@@ -118,13 +119,11 @@ class OpticalFlow:
     Args:
         careful: for telling what moves, and not only for carrying: on eight DAVIS sequences the median motion of the
             object beside the camera's is then 9.0 px and not 7.8, that of the rest 0.37 and not 0.64.
-        device: on CUDA the kernels do it, where they run.
 
     Cost: 2 to 5 ms a frame at 427x240 on one core, 11 ms where it is careful.
     """
 
-    def __init__(self, *, careful: bool = False, device: torch.device | str = "cpu") -> None:
-        self._device = torch.device(device)
+    def __init__(self, *, careful: bool = False) -> None:
         self._dis = _opencv_search(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM) if careful else _opencv_search()
         self.previous: np.ndarray | None = None
         """The last luma seen: all that is carried from frame to frame."""
@@ -144,10 +143,24 @@ class OpticalFlow:
         previous, self.previous = self.previous, luma
         if previous is None or previous.shape != luma.shape or min(luma.shape) < SMALLEST_PX:
             return None
-        if self._device.type == "cuda" and available()[0]:
-            pair = torch.from_numpy(np.stack([luma, previous])).to(self._device)
-            return optical_flow(pair[:1], pair[1:])[0].cpu().numpy()  # synchronises
         return self._dis.calc(luma, previous, None)  # type: ignore[call-overload]  # None is allowed
+
+    def together(self, lumas: Tensor) -> Tensor:
+        """The flows that step would find one after another, by the kernels, all at once.
+
+        Args:
+            lumas: [N, H, W] uint8 on a CUDA device.
+
+        Returns:
+            [N, H, W, 2] float32 (dx, dy) px on it; the first is without motion where no previous luma is known, and
+            those after a cut are meaningless. previous stays as it is.
+
+        Cost: as :func:`optical_flow`.
+        """
+        before = lumas[:1]
+        if self.previous is not None and self.previous.shape == lumas.shape[1:]:
+            before = to_device(torch.from_numpy(self.previous), lumas.device)[None]
+        return optical_flow(lumas, torch.cat([before, lumas[:-1]]))
 
     def reset(self) -> None:
         """Forget the previous frame (at a cut)."""

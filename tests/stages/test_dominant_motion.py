@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamstyle.errors import ShapeError
-from streamstyle.stages.dominant_motion import POINTS, _fitted, _grid, dominant_motion
+from streamstyle.stages.dominant_motion import POINTS, _fitted, _grid, beside, dominant_homography, dominant_motion
 from tests.stages.test_no_float64 import NoFloat64
 
 HEIGHT, WIDTH = 240, 427
@@ -145,8 +145,16 @@ def test_a_batch_at_once_is_its_frames_one_by_one():
     flow = torch.cat([flow_of(camera) for camera in CAMERAS.values()]) + 0.3 * torch.randn(4, HEIGHT, WIDTH, 2)
     flow[:, 20:120, 50:250] += 7
     weight = torch.rand(4, HEIGHT, WIDTH)
-    for found, expected in zip(_fitted(flow, weight, 1.0), dominant_motion(flow, weight), strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-2)
+    torch.testing.assert_close(_fitted(flow, weight, 1.0), dominant_homography(flow, weight), rtol=1e-4, atol=1e-3)
+
+
+def test_what_a_homography_leaves_of_a_flow_is_as_long_as_the_residual():
+    flow = flow_of(TILT) + torch.tensor([1.0, -2.0])
+    left = beside(flow, torch.tensor(TILT)[None])
+    assert left.shape == (1, 2, HEIGHT, WIDTH)
+    torch.testing.assert_close(left[0].flatten(1).mean(1), torch.tensor([1.0, -2.0]), rtol=0, atol=1e-3)
+    homography, residual = dominant_motion(flow)
+    torch.testing.assert_close(beside(flow, homography)[0].norm(dim=0), residual[0])
 
 
 @settings(max_examples=25, deadline=None)

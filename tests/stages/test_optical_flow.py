@@ -150,6 +150,20 @@ def off(found: torch.Tensor, truth: np.ndarray, margin: int = MARGIN) -> np.ndar
     return np.linalg.norm(found[0].cpu().numpy() - truth, axis=-1)[margin:-margin, margin:-margin]
 
 
+def test_flows_of_a_batch_are_those_of_its_frames_one_after_another():
+    lumas = [window(4 * i, i) for i in range(4)]
+    one_by_one, at_once = OpticalFlow(), OpticalFlow()
+    expected = [one_by_one.step(luma) for luma in lumas]
+    assert expected[0] is None
+    batches = [at_once.together(torch.from_numpy(np.stack(lumas[:2])))]
+    assert at_once.previous is None
+    at_once.previous = lumas[1]
+    batches.append(at_once.together(torch.from_numpy(np.stack(lumas[2:]))))
+    found = torch.cat(batches).numpy()
+    assert not found[0].any()
+    np.testing.assert_array_equal(found[1:], expected[1:])
+
+
 @pytest.mark.parametrize("name", MOTIONS)
 def test_a_known_motion_is_found(way, name):
     source, target, truth = bent(MOTIONS[name])
