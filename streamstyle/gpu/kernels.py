@@ -10,10 +10,12 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,6 +40,7 @@ _POINTEES: dict[str, tuple[torch.dtype, ...]] = {
     "bf16": (torch.bfloat16,),
     "f16": (torch.float16,),
 }
+_NUMBERS: dict[str, type[np.generic]] = {"int": np.int32, "i64": np.int64, "float": np.float32, "double": np.float64}
 SCALARS = {torch.float32: "float", torch.bfloat16: "bf16", torch.float16: "f16"}
 """Names of floating dtypes in the kernels, for defines such as {"SCALAR": ...}."""
 
@@ -188,11 +191,15 @@ def launch(
         raise ShapeError(f"{entry} takes {len(parameters)} arguments, got {len(values)}")
     if size <= 0:
         return
+    macros = _macros(stem) | defines if defines else _macros(stem)
+    device = None
     for parameter, value in zip(parameters, values, strict=True):
-        _check(entry, parameter, value, _macros(stem) | defines)
-    devices = {str(value.device) for value in values if isinstance(value, Tensor) and value.numel()}
-    if len(devices) > 1:
-        raise ShapeError(f"{entry}: all tensors must be on one device, got {', '.join(sorted(devices))}")
+        _check(entry, parameter, value, macros)
+        if isinstance(value, Tensor) and value.numel():
+            if device is not None and value.device != device:
+                both = ", ".join(sorted((str(device), str(value.device))))
+                raise ShapeError(f"{entry}: all tensors must be on one device, got {both}")
+            device = value.device
     blocks = min(MOST_BLOCKS, size if by_block else -(-size // THREADS))
     _runner(stem, entry, blocks, THREADS, list(values), defines)
 
@@ -216,28 +223,23 @@ def _check(entry: str, parameter: Parameter, value: Tensor | int | float, macros
 def _run_with_cupy(
     stem: str, entry: str, blocks: int, threads: int, values: list[Any], defines: dict[str, str]
 ) -> None:
-    import cupy
-    import numpy as np
-
-    numbers = {"int": np.int32, "i64": np.int64, "float": np.float32, "double": np.float64}
     arguments: list[Any] = []
-    device = None
+    index = -1
     for parameter, value in zip(entries(stem)[entry], values, strict=True):
         if isinstance(value, Tensor):
-            device = value.device
+            index = value.get_device()
             arguments.append(np.uintp(value.data_ptr()))
         else:
-            arguments.append(numbers[parameter.kind](value))
-    assert device is not None
-    with cupy.cuda.Device(device.index), torch.cuda.device(device):
-        cuda_stream = _torch_stream(device)
-        function = _function(stem, entry, device.index, tuple(sorted(defines.items())))
-        with cuda_stream:
-            function((blocks,), (threads,), tuple(arguments))
+            arguments.append(_NUMBERS[parameter.kind](value))
+    build = tuple(sorted(defines.items())) if defines else ()
+    # To change the device and back costs as much as a launch, and it hardly ever needs to be.
+    elsewhere = torch.cuda.device(index) if torch.cuda.current_device() != index else nullcontext()
+    with elsewhere, _torch_stream(index, torch.cuda.current_stream(index).cuda_stream):
+        _function(stem, entry, index, build)((blocks,), (threads,), tuple(arguments))
 
 
 class _TorchStream:
-    """torch's current CUDA stream, by the protocol that CuPy 14 asks for."""
+    """torch's CUDA stream, by the protocol that CuPy 14 asks for."""
 
     def __init__(self, handle: int) -> None:
         self.handle = handle
@@ -246,10 +248,11 @@ class _TorchStream:
         return 0, self.handle
 
 
-def _torch_stream(device: torch.device) -> Any:
+@functools.lru_cache(maxsize=256)
+def _torch_stream(device: int, handle: int) -> Any:
+    """torch's CUDA stream of that handle, as CuPy's; a context manager that any number of threads may be in."""
     import cupy
 
-    handle = torch.cuda.current_stream(device).cuda_stream
     from_external = getattr(cupy.cuda.Stream, "from_external", None)  # CuPy 14; ExternalStream is deprecated there
     return cupy.cuda.ExternalStream(handle) if from_external is None else from_external(_TorchStream(handle))
 

@@ -264,8 +264,9 @@ def test_a_source_that_does_not_compile_is_named(launched, monkeypatch):
     kernels._function.cache_clear()
 
 
+@pytest.mark.parametrize("current", [-1, 5])
 @pytest.mark.parametrize("version", [13, 14])
-def test_cupy_is_given_pointers_and_numbers_of_the_declared_types(launched, monkeypatch, version):
+def test_cupy_is_given_pointers_and_numbers_of_the_declared_types(launched, monkeypatch, version, current):
     """What CuPy gets, seen by a stand-in: types, grid, stream, build options."""
     seen = {}
 
@@ -297,12 +298,13 @@ def test_cupy_is_given_pointers_and_numbers_of_the_declared_types(launched, monk
     else:
         protocol = types.SimpleNamespace(from_external=lambda given: enter(given.__cuda_stream__()[1]))
         stream = {"Stream": protocol, "ExternalStream": None}
-    cupy.cuda = types.SimpleNamespace(Device=entering("device"), **stream)
+    cupy.cuda = types.SimpleNamespace(**stream)
     monkeypatch.setitem(sys.modules, "cupy", cupy)
-    monkeypatch.setattr(torch.cuda, "device", entering("torch device"))
+    monkeypatch.setattr(torch.cuda, "device", entering("device"))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: current)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: types.SimpleNamespace(cuda_stream=1234))
     monkeypatch.setattr(kernels, "_runner", kernels._run_with_cupy)
-    for cached in (kernels._function, kernels._module):
+    for cached in (kernels._function, kernels._module, kernels._torch_stream):
         cached.cache_clear()
     values = arguments(y=torch.zeros(4, dtype=torch.float16))
     kernels.launch("blur", "blur_rows", 600, *values, SCALAR="f16")
@@ -310,8 +312,9 @@ def test_cupy_is_given_pointers_and_numbers_of_the_declared_types(launched, monk
     assert [type(value) for value in seen["values"]] == [np.uintp, np.uintp, np.uintp, np.int64, np.int32, np.float32]
     assert seen["values"][0] == values[0].data_ptr()
     assert seen["inside"]["stream"] == 1234
+    assert seen["inside"].get("device") == (None if current == -1 else -1)  # the tensors', where it is another
     assert "-DSCALAR=f16" in seen["options"]
     assert not any("fast" in option for option in seen["options"])
     assert seen["backend"] == "nvrtc"
-    for cached in (kernels._function, kernels._module):
+    for cached in (kernels._function, kernels._module, kernels._torch_stream):
         cached.cache_clear()
