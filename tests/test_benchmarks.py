@@ -146,6 +146,10 @@ def test_the_generated_clip_is_a_film(tmp_path):
 
 
 def test_tests_of_many_processes_are_counted_too():
-    lines = ["[gw3] [  5%] PASSED tests/a.py::test_one[cuda]\n", "[gw0] [ 10%] FAILED tests/a.py::test_two\n", "other\n"]
+    lines = [
+        "[gw3] [  5%] PASSED tests/a.py::test_one[cuda]\n",
+        "[gw0] [ 10%] FAILED tests/a.py::test_two\n",
+        "other\n",
+    ]
     seen = list(gpu_report.tallied(lines))
     assert [row["value"] for row in seen[-3:]] == [1, 1, 0]
