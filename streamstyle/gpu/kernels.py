@@ -1,6 +1,6 @@
 """The only door to kernels/*.cu, and the only file that imports CuPy (lazily: nothing here needs a GPU to import).
 
->>> launch("connected_components", "connected_components_init", labels.numel(), mask, labels, count, height, width)
+>>> launch("connected_components", "connected_components_number", chunks, labels, ids, count, pixels, by_block=True)
 
 Arguments are checked against the entry's own signature, so a wrong dtype is an error here and not garbage there.
 """

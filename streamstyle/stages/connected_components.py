@@ -26,10 +26,12 @@ from streamstyle.gpu.kernels import chosen, launch
 
 STEM = "connected_components"
 CHUNK_PX = 1024
-"""Pixels whose roots are counted together; the kernels' CHUNK."""
-WARP = 32
-MOST_PX = 2**31 - 2**13
-"""In a frame: the kernels count its pixels, and a chunk beyond, in int32."""
+"""Pixels of a label map whose roots are counted together; the kernels' CHUNK."""
+WARP, WORD_PX, WORD_RUNS = 32, 32, 16
+TILE_ROWS, TILE_WORDS, BLOCK_QUADS = 16, 32, 2048
+"""What a block labels, and how many fours of pixels it writes; the kernels' TILE_ROWS, TILE_WORDS and QUADS."""
+MOST_PX = 2**31 - 2**14
+"""In a frame whose rows are rounded up to words: the kernels count its pixels, and a chunk beyond, in int32."""
 _OPENCV = int(cv2.__version__.partition(".")[0])
 
 
@@ -45,11 +47,11 @@ def connected_components(mask: Tensor, *, connectivity: Literal[4, 8] = 4, impl:
         [N, H, W] int32 on mask's device; 0 is background, else 1 + the smallest row-major index of the region.
 
     Raises:
-        ShapeError: mask is not [N, H, W] uint8 or bool, a frame has more pixels than int32 counts, or connectivity
-            is neither 4 nor 8.
+        ShapeError: mask is not [N, H, W] uint8 or bool, a frame, its rows rounded up to 32 pixels, has more than
+            int32 counts, or connectivity is neither 4 nor 8.
 
-    Cost: 3 launches, about 22 bytes a pixel, no synchronisation. OpenCV about 4 ms at 1080p. The reference runs a few
-    dozen passes and synchronises once each.
+    Cost: 4 launches, about 6 bytes a pixel, no synchronisation; 2 more bytes a pixel of memory meanwhile. OpenCV about
+    4 ms at 1080p. The reference runs a few dozen passes and synchronises once each.
     """
     _check(mask, connectivity)
     if mask.numel() == 0:
@@ -76,9 +78,12 @@ def label_regions(mask: Tensor, *, connectivity: Literal[4, 8] = 4, impl: str = 
     Raises:
         ShapeError: as :func:`connected_components`.
 
-    Cost: 5 launches and a scan of a few numbers, 34 bytes a pixel, no synchronisation. OpenCV about 3 ms at 1080p.
+    Cost: 5 launches and a scan of a few numbers, about 6 bytes a pixel, no synchronisation: labels are not written. OpenCV
+    about 3 ms at 1080p.
     """
     _check(mask, connectivity)
+    if mask.numel() and chosen(impl, mask):
+        return _label_regions_cuda(mask.contiguous(), connectivity)
     if impl != "auto" or mask.device.type != "cpu" or mask.numel() == 0:
         return dense_labels(connected_components(mask, connectivity=connectivity, impl=impl), impl=impl)
     ids = np.empty(mask.shape, np.int32)
@@ -100,7 +105,7 @@ def dense_labels(labels: Tensor, *, impl: str = "auto") -> tuple[Tensor, Tensor]
     Raises:
         ShapeError: labels is not [N, H, W] int32.
 
-    Cost: one scan and one lookup; no synchronisation.
+    Cost: 3 launches and a scan of a few numbers, 16 bytes a pixel, no synchronisation.
     """
     if labels.ndim != 3 or labels.dtype != torch.int32:
         raise ShapeError(f"labels must be [N, H, W] int32, got {labels.dtype} {[*labels.shape]}")
@@ -118,7 +123,7 @@ def dense_labels(labels: Tensor, *, impl: str = "auto") -> tuple[Tensor, Tensor]
 def _check(mask: Tensor, connectivity: int) -> None:
     if mask.ndim != 3 or mask.dtype not in (torch.uint8, torch.bool):
         raise ShapeError(f"mask must be [N, H, W] uint8 or bool, got {mask.dtype} {[*mask.shape]}")
-    if mask.shape[1] * mask.shape[2] > MOST_PX:
+    if mask.shape[1] * -(-mask.shape[2] // WORD_PX) * WORD_PX > MOST_PX:
         raise ShapeError(f"labels are int32 and a frame of {[*mask.shape[1:]]} has more pixels than that")
     if connectivity not in (4, 8):
         raise ShapeError(f"connectivity must be 4 or 8, got {connectivity}")
@@ -197,26 +202,47 @@ def _connected_components_ref(mask: Tensor, connectivity: int) -> Tensor:
 
 
 def _connected_components_cuda(mask: Tensor, connectivity: int) -> Tensor:
-    labels = torch.empty(mask.shape, dtype=torch.int32, device=mask.device)
-    launch(STEM, "connected_components_init", mask.numel(), mask, labels, *mask.shape)
-    launch(STEM, "connected_components_merge", mask.numel(), labels, *mask.shape, connectivity)
-    _flatten(labels)
-    return labels
+    bits, parents, _ = _forest_cuda(mask, connectivity)
+    return _write_cuda(bits, parents, mask.shape)
 
 
-def _flatten(labels: Tensor) -> Tensor:
-    """Point every pixel at its root, in place; returns how many roots each chunk has, [N, chunks] int32."""
-    count, height, width = labels.shape
-    chunks = -(-height * width // CHUNK_PX)
-    roots = torch.empty(count, chunks, dtype=torch.int32, device=labels.device)
-    launch(STEM, "connected_components_flatten", roots.numel(), labels, roots, *labels.shape, by_block=True)
-    return roots
+def _label_regions_cuda(mask: Tensor, connectivity: int) -> tuple[Tensor, Tensor]:
+    bits, parents, roots = _forest_cuda(mask, connectivity)
+    until = roots.cumsum(1, dtype=torch.int32)
+    launch(STEM, "connected_components_rank", roots.numel() * WARP, bits, until, parents, *mask.shape)
+    return _write_cuda(bits, parents, mask.shape), until[:, -1].long()
+
+
+def _forest_cuda(mask: Tensor, connectivity: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Bits [N, words], the flat forest of their runs [N, WORD_RUNS, words], and how many roots a row has, [N, H]."""
+    count, height, width = mask.shape
+    row_words = -(-width // WORD_PX)
+    words, across, down = height * row_words, -(-row_words // TILE_WORDS), -(-height // TILE_ROWS)
+    bits, parents, roots = (
+        torch.empty(count, *size, dtype=torch.int32, device=mask.device)
+        for size in ((words,), (WORD_RUNS, words), (height,))
+    )
+    tiles, borders = count * across * down, count * ((down - 1) * row_words + (across - 1) * height)
+    launch(STEM, "connected_components_tile", tiles, mask, bits, parents, *mask.shape, connectivity, by_block=True)
+    launch(STEM, "connected_components_merge", borders, bits, parents, *mask.shape, connectivity)
+    launch(STEM, "connected_components_flatten", roots.numel() * WARP, bits, parents, roots, *mask.shape)
+    return bits, parents, roots
+
+
+def _write_cuda(bits: Tensor, parents: Tensor, shape: torch.Size) -> Tensor:
+    numbers = torch.empty(shape, dtype=torch.int32, device=bits.device)
+    quads = bits.shape[1] * WORD_PX // 4
+    blocks = len(bits) * -(-quads // BLOCK_QUADS)
+    launch(STEM, "connected_components_write", blocks, bits, parents, numbers, *shape, by_block=True)
+    return numbers
 
 
 def _dense_labels_cuda(labels: Tensor) -> tuple[Tensor, Tensor]:
-    ids, roots = torch.empty_like(labels), _flatten(labels)  # flat already: no value changes
-    until = roots.cumsum(1)
-    before = (until - roots).to(torch.int32)
-    launch(STEM, "connected_components_rank", roots.numel() * WARP, labels, before, ids, *labels.shape)
-    launch(STEM, "connected_components_number", labels.numel(), labels, ids, *labels.shape)
-    return ids, until[:, -1]
+    count, pixels = len(labels), labels[0].numel()
+    ids, chunks = torch.empty_like(labels), -(-pixels // CHUNK_PX)
+    roots = torch.empty(count, chunks, dtype=torch.int32, device=labels.device)
+    launch(STEM, "connected_components_count_roots", roots.numel() * WARP, labels, roots, count, pixels)
+    until = roots.cumsum(1, dtype=torch.int32)
+    launch(STEM, "connected_components_rank_roots", roots.numel() * WARP, labels, until, ids, count, pixels)
+    launch(STEM, "connected_components_number", roots.numel(), labels, ids, count, pixels, by_block=True)
+    return ids, until[:, -1].long()

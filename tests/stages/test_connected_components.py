@@ -69,6 +69,52 @@ def test_a_large_frame(way, connectivity):
     np.testing.assert_array_equal(labels[0].cpu().numpy(), oracles.components(mask, connectivity))
 
 
+@pytest.mark.parametrize("connectivity", [4, 8])
+@pytest.mark.parametrize("width", [1, 31, 32, 33, 64, 100, 1023, 1025, 2050])
+def test_any_width(way, width, connectivity):
+    """Rows that end within a word of 32 pixels, and words and tiles beside one another."""
+    rng = np.random.default_rng(width)
+    masks = np.stack(
+        [oracles.random_mask(rng, 37, width, density, grain) for density in (0.4, 0.7) for grain in (1, 2)]
+    )
+    ids, _ = label_regions(torch.from_numpy(masks).to(way.device), connectivity=connectivity, impl=way.impl)
+    labels = connected_components(torch.from_numpy(masks).to(way.device), connectivity=connectivity, impl=way.impl)
+    for mask, label, frame in zip(masks, labels.cpu().numpy(), ids.cpu().numpy(), strict=True):
+        expected = oracles.components(mask, connectivity)
+        np.testing.assert_array_equal(label, expected)
+        np.testing.assert_array_equal(frame, oracles.dense(expected)[0])
+
+
+@pytest.mark.parametrize("connectivity", [4, 8])
+@pytest.mark.parametrize("x", [3, 31, 32, 1023, 1024])
+@pytest.mark.parametrize("y", [3, 15, 16])
+def test_corners_at_borders_of_words_and_tiles(way, x, y, connectivity):
+    """Every picture of two by two pixels, around a corner where words, tiles of 16 rows and of 1024 pixels meet."""
+    masks = np.zeros((16, 35, 1056), np.uint8)
+    for picture, mask in enumerate(masks):
+        for bit in range(4):
+            mask[y + bit // 2 - 1, x + bit % 2 - 1] = picture >> bit & 1
+    labels = connected_components(torch.from_numpy(masks).to(way.device), connectivity=connectivity, impl=way.impl)
+    expected = np.stack([oracles.components(mask, connectivity) for mask in masks])
+    np.testing.assert_array_equal(labels.cpu().numpy(), expected)
+
+
+def test_a_way_through_every_tile(way):
+    """Spirals and combs over many tiles: the longest paths to a root."""
+    for mask in (oracles.spiral(301), oracles.comb(120, 1300, joined_at_foot=True), 1 - oracles.spiral(301)):
+        labels = connected_components(torch.from_numpy(mask)[None].to(way.device), impl=way.impl)
+        np.testing.assert_array_equal(labels[0].cpu().numpy(), oracles.components(mask, 4))
+
+
+def test_masks_that_begin_anywhere_in_memory(way):
+    """Not at a multiple of the 16 bytes that are read at once."""
+    mask = (torch.rand(2, 20, 96) < 0.5).to(way.device, torch.uint8)
+    expected = connected_components(mask, impl=way.impl)
+    for skipped in (1, 4):
+        shifted = torch.cat([mask.new_zeros(skipped), mask.flatten()])[skipped:].view_as(mask)
+        assert torch.equal(connected_components(shifted, impl=way.impl), expected)
+
+
 def test_frames_of_a_batch_do_not_touch_each_other(way):
     masks = (torch.rand(4, 19, 22) < 0.5).to(way.device, torch.uint8)
     together = connected_components(masks, impl=way.impl)
@@ -105,6 +151,8 @@ def test_another_shape_or_type_is_refused_and_shown(mask):
 def test_a_frame_too_large_for_int32_is_refused_and_shown():
     with pytest.raises(ShapeError, match=r"\[65536, 32768\]"):
         connected_components(torch.zeros(1, 1, 1, dtype=torch.uint8).expand(1, 65536, 32768))
+    with pytest.raises(ShapeError, match=r"\[67108864, 1\]"):  # a row takes 32 at least
+        connected_components(torch.zeros(1, 1, 1, dtype=torch.uint8).expand(1, 2**26, 1))
 
 
 def test_another_connectivity_is_refused_and_shown():
