@@ -22,6 +22,7 @@ def part_exercise(folder: Path) -> Rows:
         otsu_threshold,
         region_hierarchy,
         region_stats,
+        style_map,
     )
     from streamstyle.stages.composite import composite
     from streamstyle.stages.stylize_regions import affine_into
@@ -75,6 +76,11 @@ def part_exercise(folder: Path) -> Rows:
         "regions of a cut": lambda impl: region_hierarchy.cut(region_hierarchy.region_hierarchy(noise, impl=impl), 0.5)[
             0
         ],
+        "styles of a map": lambda impl: style_map.style_map((edges // 37).int(), 7, (211, 333), 6.0, impl=impl)[2],
+        "rows of a map": lambda impl: style_map.blend_map((edges // 37).int(), 7, (212, 332), 6.0, impl=impl)[0],
+        "painted share of a map": lambda impl: style_map.blend_map(
+            (edges // 37).int(), 7, (212, 332), 6.0, [True, False] * 3 + [True], impl=impl
+        )[1],
         "areas": lambda impl: region_stats.region_areas((edges // 16).int(), 16, impl=impl),
         "overlap": lambda impl: label_overlap.label_overlap((edges // 16).int(), (edges % 9).int(), 16, 9, impl=impl),
     }

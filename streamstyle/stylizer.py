@@ -29,8 +29,8 @@ from streamstyle.scene import Given, ObjectStyleReport, Scene, SceneReader
 from streamstyle.segmenter import Segmentation
 from streamstyle.stages.color import filled, rgb_to_yuv, yuv_to_rgb
 from streamstyle.stages.composite import composite
-from streamstyle.stages.style_map import style_map
-from streamstyle.stages.stylize_regions import Affine, RegionStylizer, blend_index, blend_table
+from streamstyle.stages.style_map import blend_map
+from streamstyle.stages.stylize_regions import Affine, RegionStylizer, blend_table
 from streamstyle.styles import NONE, style_number
 
 COMPILE_PAYS_FRAMES = 1500
@@ -106,7 +106,6 @@ class Stylizer:
         self._net = RegionStylizer(StyleNet.load(), self.device, self.dtype, compile_lookup=compiles)
         self._net.band_px = band_pixels(self.device, self._net.band_px)
         self._styles = look.styles
-        self._paints = torch.tensor([float(style != NONE) for style in self._styles], device=self.device)
         self._scene = SceneReader(look, self.options.analysis, self.device, given)
         self._lanes = Lanes(self.device)
         self._portions = Portions(self.device, self._shrink)
@@ -272,23 +271,18 @@ class Stylizer:
 
         Returns the pictures, and where ``none`` is worn the painted share [N, H, W] of each pixel.
         """
-        borders = None
+        index = share = None
         if looks is not None:
             on_device, size = to_device(torch.from_numpy(looks), self.device), (rgb.shape[2], rgb.shape[3])
-            borders = style_map(on_device, len(self._styles), size, self.options.painting.feather)
+            paints = [style != NONE for style in self._styles] if NONE in self._styles else None
+            index, share = blend_map(on_device, len(self._styles), size, self.options.painting.feather, paints)
         images = []
         for run, now in _runs(worn, 1 if self.device.type == "cpu" else len(rgb)):
-            if borders is None or now.table is None:
+            if index is None or now.table is None:
                 images.append(self._net.paint(rgb[run], now.styles[0]))
             else:
-                first, second, weight = (x[run] for x in borders)
-                index = blend_index(first, second, weight, len(now.styles))
-                images.append(self._net.paint(rgb[run], now.table, index))
-        image = images[0] if len(images) == 1 else torch.cat(images)
-        if borders is None or NONE not in self._styles:
-            return image, None
-        first, second, weight = borders
-        return image, torch.lerp(self._paints[second.long()], self._paints[first.long()], weight)
+                images.append(self._net.paint(rgb[run], now.table, index[run]))
+        return images[0] if len(images) == 1 else torch.cat(images), share
 
     def _shrink(self) -> bool:
         """Have the network take half as much at once; False where it is as little as pays."""

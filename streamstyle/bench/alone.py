@@ -29,8 +29,8 @@ from streamstyle.segmenter import Segmenter
 from streamstyle.stages.color import yuv_to_rgb
 from streamstyle.stages.composite import composite
 from streamstyle.stages.resize import resize_planes, small_size
-from streamstyle.stages.style_map import style_map
-from streamstyle.stages.stylize_regions import Affine, RegionStylizer, blend_index, blend_table
+from streamstyle.stages.style_map import blend_map
+from streamstyle.stages.stylize_regions import Affine, RegionStylizer, blend_table
 from streamstyle.stylizer import Stylizer
 
 KEPT_BYTES = 1 << 30
@@ -85,7 +85,7 @@ def painting_parts(
     parts["find"], parts["track"], maps = _following(film, batches, device, every)
     looks = torch.from_numpy(maps % max(2, styles)).to(device)
     size, feather_px = (film.size[1], film.size[0]), film.options.painting.feather
-    parts["map"] = time_ms(device, lambda: style_map(looks, max(2, styles), size, feather_px)) / len(looks)
+    parts["map"] = time_ms(device, lambda: blend_map(looks, max(2, styles), size, feather_px)) / len(looks)
     network, image = _time_network(film, rgb[:1], device, styles)
     parts["network_1"], parts["network_k"] = network["1"], network[str(styles)]
     first: Planes = (planes[0][:1], planes[1][:1], planes[2][:1])
@@ -156,9 +156,9 @@ def _painter(net: RegionStylizer, rgb: Tensor, styles: Sequence[Affine], feather
     size, count = (rgb.shape[2], rgb.shape[3]), len(styles)
     tiles = torch.arange(9 * 16, dtype=torch.int32).view(1, 9, 16) % count
     looks = tiles.repeat_interleave(8, 1).repeat_interleave(8, 2).to(rgb.device)
-    first, second, weight = style_map(looks, count, size, feather_px)
+    index, _ = blend_map(looks, count, size, feather_px)
     table = blend_table(styles)
-    return lambda: net.paint(rgb, table, blend_index(first, second, weight, count))
+    return lambda: net.paint(rgb, table, index)
 
 
 def time_ms(device: torch.device, call: Callable[[], Any]) -> float:

@@ -39,7 +39,7 @@ from streamstyle.stages.region_stats import (
     region_stats,
 )
 from streamstyle.stages.resize import resize_planes
-from streamstyle.stages.style_map import style_map
+from streamstyle.stages.style_map import blend_map, style_map
 from streamstyle.stages.stylize_regions import RegionStylizer, affine_into
 
 
@@ -100,6 +100,7 @@ TAGS = ColorTags()
 CALLS: dict[str, Callable[[Given], Any]] = {
     "affine_into": affine,
     "RegionStylizer": stylize,
+    "blend_map": lambda g: blend_map(g.ids, 7, (99, 120), 6.0, [k > 2 for k in range(7)], impl="ref"),
     "best_matches": lambda g: best_matches(g.areas[None]),
     "blend_planes_": lambda g: blend_planes_(g.planes, g.planes, g.share),
     "composite": lambda g: composite(g.rgb, g.planes, TAGS, g.share, g.share * 0.5, subsample=True, impl="ref"),

@@ -3,8 +3,11 @@ import pytest
 import torch
 
 from streamstyle.errors import ShapeError
-from streamstyle.stages.style_map import _gaussian, style_map
-from tests import oracles
+from streamstyle.gpu import kernels
+from streamstyle.stages import style_map as stage
+from streamstyle.stages.blends import LEVELS, blend_index
+from streamstyle.stages.style_map import MOST_LOOKS, UNIT, blend_map, style_map
+from tests import oracles, shim
 
 IMPLS = ["auto", "ref"]
 SIZE = (160, 240)
@@ -30,11 +33,10 @@ def share_of(look: int, first: torch.Tensor, second: torch.Tensor, weight: torch
     return torch.where(first == look, weight, torch.where(second == look, 1 - weight, 0.0))
 
 
-@pytest.mark.parametrize("impl", IMPLS)
 @pytest.mark.parametrize("count", [2, 5])
 @pytest.mark.parametrize("size", [SIZE, (40, 60), (37, 51), (161, 243)])
-def test_shapes_types_and_bounds(device, count, size, impl):
-    first, second, weight = style_map(patches(count).to(device), count, size, 6.0, impl=impl)
+def test_shapes_types_and_bounds(way, count, size):
+    first, second, weight = style_map(patches(count).to(way.device), count, size, 6.0, impl=way.impl)
     assert first.shape == second.shape == weight.shape == (2, *size)
     assert (first.dtype, second.dtype, weight.dtype) == (torch.uint8, torch.uint8, torch.float32)
     assert first.max() < count
@@ -102,39 +104,44 @@ def test_no_look_jumps_across_a_border(impl, count):
             assert share.diff(dim=axis).abs()[calm].max() < 0.15
 
 
-@pytest.mark.parametrize("impl", IMPLS)
-def test_frames_of_a_batch_do_not_touch_each_other(impl):
-    looks = patches(3, 4)
-    together = style_map(looks, 3, SIZE, 6.0, impl=impl)
+def test_frames_of_a_batch_do_not_touch_each_other(way):
+    looks = patches(3, 4).to(way.device)
+    together = style_map(looks, 3, SIZE, 6.0, impl=way.impl)
     for i in range(4):
-        for whole, alone in zip(together, style_map(looks[i : i + 1], 3, SIZE, 6.0, impl=impl), strict=True):
+        for whole, alone in zip(together, style_map(looks[i : i + 1], 3, SIZE, 6.0, impl=way.impl), strict=True):
             assert torch.equal(whole[i], alone[0])
 
 
-@pytest.mark.parametrize("impl", IMPLS)
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 2)])
-def test_maps_of_few_pixels(impl, shape):
-    looks = torch.ones(1, *shape, dtype=torch.int32)
-    first, _, weight = style_map(looks, 2, (shape[0] * 3, shape[1] * 3), 6.0, impl=impl)
+def test_maps_of_few_pixels(way, shape):
+    looks = torch.ones(1, *shape, dtype=torch.int32, device=way.device)
+    first, _, weight = style_map(looks, 2, (shape[0] * 3, shape[1] * 3), 6.0, impl=way.impl)
     assert (first == 1).all()
     assert (weight == 1).all()
 
 
-@pytest.mark.parametrize("impl", IMPLS)
 @pytest.mark.parametrize("feather_px", [0.0, 6.0])
-def test_a_single_look_is_worn_everywhere(impl, feather_px):
-    first, second, weight = style_map(torch.zeros(2, 8, 9, dtype=torch.int32), 1, (24, 27), feather_px, impl=impl)
+def test_a_single_look_is_worn_everywhere(way, feather_px):
+    first, second, weight = style_map(
+        torch.zeros(2, 8, 9, dtype=torch.int32, device=way.device), 1, (24, 27), feather_px, impl=way.impl
+    )
     assert not first.any()
     assert not second.any()
     assert (weight == 1).all()
 
 
-@pytest.mark.parametrize("impl", IMPLS)
 @pytest.mark.parametrize("feather_px", [0.0, 6.0])
-def test_no_frames(impl, feather_px):
-    found = style_map(torch.zeros(0, 8, 9, dtype=torch.int32), 3, (24, 27), feather_px, impl=impl)
+def test_no_frames(way, feather_px):
+    found = style_map(
+        torch.zeros(0, 8, 9, dtype=torch.int32, device=way.device), 3, (24, 27), feather_px, impl=way.impl
+    )
     assert [x.shape for x in found] == [(0, 24, 27)] * 3
     assert [x.dtype for x in found] == [torch.uint8, torch.uint8, torch.float32]
+    index, share = blend_map(
+        torch.zeros(0, 8, 9, dtype=torch.int32, device=way.device), 3, (24, 27), feather_px, [True] * 3, impl=way.impl
+    )
+    assert (index.shape, index.dtype) == ((0, 24, 27), torch.int32)
+    assert share.shape == (0, 24, 27)
 
 
 @pytest.mark.parametrize(
@@ -146,6 +153,19 @@ def test_another_shape_or_type_is_refused_and_shown(looks):
     assert f"{looks.dtype} {list(looks.shape)}" in str(error.value)
 
 
+def test_what_cannot_be_had_is_refused_and_shown():
+    looks = torch.zeros(1, 4, 4, dtype=torch.int32)
+    for refused, message in (
+        (lambda: style_map(looks, 0, (8, 8), 6.0), "got 0"),
+        (lambda: style_map(looks, MOST_LOOKS + 1, (8, 8), 6.0), f"got {MOST_LOOKS + 1}"),
+        (lambda: style_map(looks[:, :0], 2, (8, 8), 6.0), r"\[0, 4\]"),
+        (lambda: blend_map(looks, 2, (8, 0), 6.0), r"\[8, 0\]"),
+        (lambda: blend_map(looks, 2, (8, 8), 6.0, [True]), "got 1"),
+    ):
+        with pytest.raises(ShapeError, match=message):
+            refused()
+
+
 @pytest.mark.parametrize("sigma", [0.8, 2.4, 7.0])
 def test_the_blur_is_kornias(sigma):
     from kornia.filters import gaussian_blur2d
@@ -153,4 +173,117 @@ def test_the_blur_is_kornias(sigma):
     masks = (patches(4)[:, None] == torch.arange(4).view(1, 4, 1, 1)).float()
     window = 2 * min(round(3 * sigma), 39) + 1
     expected = gaussian_blur2d(masks, window, (sigma, sigma), border_type="reflect")
-    torch.testing.assert_close(_gaussian(masks, sigma), expected, atol=2e-6, rtol=0)
+    found = stage._blurred(patches(4), 4, sigma).float() / (1 << UNIT)
+    torch.testing.assert_close(found, expected, atol=3e-4, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(40, 60), (160, 240), (37, 51), (161, 243), (9, 7), (1, 1)])
+def test_enlarging_is_torchs(size):
+    looks, sigma = patches(3), 1.5
+    masks = torch.nn.functional.interpolate(stage._blurred(looks, 3, sigma).float(), size, mode="bilinear")
+    best = masks.topk(2, dim=1).values / (1 << UNIT)
+    _, _, *found = stage._strongest_two_ref(looks, 3, size, sigma)
+    torch.testing.assert_close(torch.stack(found, 1) / (1 << UNIT), best, atol=1e-4, rtol=0)
+
+
+# -- kernels and reference ---------------------------------------------------------------------------------------------
+
+
+def noise(count: int, shape: tuple[int, int], frames: int = 2) -> torch.Tensor:
+    """Maps of single pixels, where all looks are near each other and many masks are equal."""
+    return torch.randint(0, count, (frames, *shape), dtype=torch.int32)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 27, MOST_LOOKS])
+@pytest.mark.parametrize("feather_px", [0.0, 0.5, 6.0, 40.0])
+def test_equals_the_reference(way, count, feather_px):
+    if way.impl == "auto":
+        pytest.skip("OpenCV counts in 8 bits")
+    paints = [k % 3 != 1 for k in range(count)]
+    for looks in (patches(count), noise(count, (17, 23))):
+        given = looks.to(way.device)
+        for size in ((68, 92), (67, 89), tuple(looks.shape[1:]), (11, 13), (1, 1)):
+            found = style_map(given, count, size, feather_px, impl=way.impl)
+            expected = style_map(given, count, size, feather_px, impl="ref")
+            for got, wanted in zip(found, expected, strict=True):
+                assert torch.equal(got, wanted)
+            index, share = blend_map(given, count, size, feather_px, paints, impl=way.impl)
+            assert torch.equal(index, blend_index(*expected, count))
+            worn = torch.tensor(paints, dtype=torch.float32, device=way.device)
+            assert torch.equal(share, torch.lerp(worn[expected[1].long()], worn[expected[0].long()], expected[2]))
+            alone, nothing = blend_map(given, count, size, feather_px, impl=way.impl)
+            assert torch.equal(alone, index)
+            assert nothing is None
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 2), (3, 5)])
+def test_small_maps_equal_the_reference(way, shape):
+    if way.impl == "auto":
+        pytest.skip("OpenCV counts in 8 bits")
+    looks = noise(4, shape, 5).to(way.device)
+    for size in ((5, 4), (1, 3), (31, 33)):
+        for feather_px in (0.0, 9.0):
+            found = style_map(looks, 4, size, feather_px, impl=way.impl)
+            for got, wanted in zip(found, style_map(looks, 4, size, feather_px, impl="ref"), strict=True):
+                assert torch.equal(got, wanted)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_rows_are_what_blend_index_makes_of_the_map(way, count):
+    looks, paints = patches(count, 3).to(way.device), [k != 1 for k in range(count)]
+    first, second, weight = style_map(looks, count, SIZE, 6.0, impl=way.impl)
+    index, share = blend_map(looks, count, SIZE, 6.0, paints, impl=way.impl)
+    assert torch.equal(index, blend_index(first, second, weight, count))
+    worn = torch.tensor(paints, dtype=torch.float32, device=way.device)
+    assert torch.equal(share, torch.lerp(worn[second.long()], worn[first.long()], weight))
+
+
+def test_any_layout_is_the_same_map(way):
+    looks = patches(3).to(way.device)
+    turned = looks.transpose(1, 2).contiguous().transpose(1, 2)
+    assert not turned.is_contiguous()
+    for got, wanted in zip(
+        blend_map(turned, 3, SIZE, 6.0, [True, False, True], impl=way.impl),
+        blend_map(looks, 3, SIZE, 6.0, [True, False, True], impl=way.impl),
+        strict=True,
+    ):
+        assert torch.equal(got, wanted)
+
+
+def test_of_equals_the_lower_number_is_first(way):
+    if way.impl == "auto":
+        pytest.skip("OpenCV lays the commonest down first")
+    # A map one pixel high is not blurred, and the middle one of three columns is half of each.
+    looks = torch.tensor([[[2, 1]]], dtype=torch.int32, device=way.device)
+    first, second, weight = style_map(looks, 4, (1, 3), 1.0, impl=way.impl)
+    assert first.tolist() == [[[2, 1, 1]]]
+    assert second[0, 0, 1] == 2
+    assert weight[0, 0, 1] == 0.5
+    # All others are 0: the lowest number that is not first.
+    for look, other in ((0, 1), (3, 0)):
+        first, second, _ = style_map(torch.full_like(looks, look), 4, (2, 5), 1.0, impl=way.impl)
+        assert (first == look).all()
+        assert (second == other).all()
+
+
+def test_looks_outside_are_worn_by_nobody_and_read_nothing(way):
+    if way.impl == "auto":
+        pytest.skip("OpenCV counts them")
+    looks = torch.tensor([[[0, 5, -1], [2**31 - 1, -(2**31), 1]]], dtype=torch.int32, device=way.device)
+    for got, wanted in zip(
+        style_map(looks, 3, (6, 9), 3.0, impl=way.impl), style_map(looks, 3, (6, 9), 3.0, impl="ref"), strict=True
+    ):
+        assert torch.equal(got, wanted)
+
+
+def test_three_launches_whatever_is_asked():
+    if shim.compiler() is None:
+        pytest.skip("there is no C++ compiler")
+    with shim.running() as runner:
+        style_map(patches(3), 3, SIZE, 6.0, impl="cuda")
+        blend_map(patches(3), 3, SIZE, 6.0, impl="cuda")
+    blurs = ["style_map_blur_rows", "style_map_blur_columns"]
+    assert runner.launched == [*blurs, "style_map_strongest", *blurs, "style_map_blend_rows"]
+    assert set(kernels.entries(stage.STEM)) == set(runner.launched)
+    assert kernels._macros(stage.STEM)["UNIT"] == str(UNIT)
+    assert 27 * 27 * LEVELS < 2**31
