@@ -187,7 +187,7 @@ def affine_into_cuda(
     scales, shifts = (nothing if x is None else x.float().contiguous() for x in (scale, shift))
     together = _together(y, out, form, pad, scales, shifts)
     defines: dict[str, Any] = {"SCALAR": SCALARS[y.dtype], "VEC": str(together)}
-    if form.up or channels != CHANNELS:  # one build for most layers
+    if form.up or form.folded or channels != CHANNELS:  # one build for most layers
         defines |= {"CHANNELS": str(channels), "UP": str(int(form.up)), "FOLDED": str(int(form.folded))}
     count, height, width = y.shape[:3]
     step = index.shape[1] // height if index.numel() else 1
