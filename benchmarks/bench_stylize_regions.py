@@ -4,15 +4,19 @@
 
 On a GPU: the affine of each kind of layer at 1080p, batch 4, in GB/s against a device copy; the network with three
 styles beside the same layers with nn.InstanceNorm2d, channels-last, and beside torch.compile of the per-pixel
-reference; the composite against a copy. On a CPU: our production path beside nn.InstanceNorm2d, at 640x360.
+reference; its convolutions alone, so that the rest can be told; the composite against a copy. On a CPU: our production
+path beside nn.InstanceNorm2d, at 640x360.
 
-Bytes of the affine, a pixel of y with C channels of B bytes: C * B read and written, 4 of index, C * B more where it
-adds to what is there. The composite: 3 B of RGB, 4 of strength, 1.5 of the original and 1.5 written.
+Bytes of the affine, a pixel of y with C channels of B bytes that count: C * B read and written, 4 of index (of each
+phase that has its own), C * B more where it adds to what is there. The picture into blocks: 3 B read, 4 B written; from
+them: 4 B and 4 of index read, 3 B written. The composite: 3 B of RGB, 4 of strength, 1.5 of the original and 1.5
+written.
 """
 
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
@@ -22,17 +26,24 @@ from streamstyle.frames import ColorTags
 from streamstyle.gpu.transfer import choose_dtype
 from streamstyle.nets.stylenet import LAYERS, StyleNet
 from streamstyle.stages.composite import composite
-from streamstyle.stages.stylize_regions import LEVELS, RegionStylizer, affine_into, blend_table
+from streamstyle.stages.folding import FORMS, TRUNK_OUTPUTS
+from streamstyle.stages.stylize_regions import (
+    LEVELS,
+    RegionStylizer,
+    affine_into,
+    blend_table,
+    picture_from,
+    picture_into,
+)
 
 STYLES = 3
-# Layers by kind: name, channels of y, scale of y, phases, border in px, activation.
+# Layers by kind: their number, channels of y, of the next input, scale of y, border of the next input in px.
 KINDS = (
-    ("contract.0", 32, 1, False, 1, "relu"),
-    ("contract.1", 32, 2, False, 1, "relu"),
-    ("residual", 32, 4, False, 1, "residual"),
-    ("expand.0", 32, 4, True, 1, "relu"),
-    ("expand.1", 16, 2, True, 4, "relu"),
-    ("expand.2", 3, 1, False, None, "sigmoid"),
+    (0, 128, 32, 2, 1),
+    (1, 32, 32, 2, 1),
+    (4, TRUNK_OUTPUTS, 32, 4, 1),
+    (15, TRUNK_OUTPUTS, 8, 4, 1),
+    (16, 16, 4, 2, 4),
 )
 
 
@@ -79,6 +90,7 @@ def measure(device: torch.device) -> Rows:
         copy = copy_gbps(device)
         for kind in KINDS:
             yield from _affine(kind, device, dtype, count, size, copy)
+        yield from _pictures(device, dtype, count, size, copy)
         yield from _composite(device, dtype, count, size, copy)
     yield from _network(device, dtype, count, size)
 
@@ -109,6 +121,9 @@ def _network(device: torch.device, dtype: torch.dtype, count: int, size: tuple[i
     ):
         ms.append(time_on(device, call)["median"] / count)
         yield figure(name, ms[-1], "ms/frame")
+    convolutions = _convolutions(ours, image, table, index)
+    alone_ms = time_on(device, lambda: [F.conv2d(*rest, **named) for rest, named in convolutions])["median"] / count
+    yield figure("convolutions of the network alone", alone_ms, "ms/frame")
     mixed_ms, one_ms, plain_ms = ms
     yield figure(f"nn.InstanceNorm2d / ours ({STYLES} styles)", plain_ms / mixed_ms, "x", goal=2.0)
     yield figure("nn.InstanceNorm2d / ours (1 style)", plain_ms / one_ms, "x", goal=2.0)
@@ -127,44 +142,78 @@ def _network(device: torch.device, dtype: torch.dtype, count: int, size: tuple[i
             yield figure(f"torch.compile / ours ({STYLES} styles)", compiled_ms / mixed_ms, "x", goal=1.2)
 
 
+def _convolutions(net: RegionStylizer, *painted: Any) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """The arguments of each convolution while net paints."""
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    convolve = F.conv2d
+
+    def noted(*rest: Any, **named: Any) -> torch.Tensor:
+        calls.append((rest, named))
+        return convolve(*rest, **named)
+
+    with mock.patch.object(F, "conv2d", noted):
+        net.paint(*painted)
+    return calls
+
+
+def _rows(count: int, height: int, width: int, device: torch.device) -> torch.Tensor:
+    """Table rows of whole styles, 64 pixels each."""
+    rows = torch.randint(0, STYLES * STYLES, (count, 1, -(-width // 64)), device=device).repeat_interleave(64, 2)
+    return (rows[..., :width].expand(count, height, width) * LEVELS + LEVELS - 1).to(torch.int32).contiguous()
+
+
 def _affine(
-    kind: tuple[str, int, int, bool, int | None, Any],
+    kind: tuple[int, int, int, int, int],
     device: torch.device,
     dtype: torch.dtype,
     count: int,
     size: tuple[int, int],
     copy: float,
 ) -> Rows:
-    name, channels, scale_px, up, pad, activation = kind
+    layer, channels, kept, scale_px, pad = kind
+    form, activation, name = FORMS[layer], LAYERS[layer].activation, LAYERS[layer].name
     height, width = size[0] // scale_px, size[1] // scale_px
-    kept, side = (channels // 4, 2) if up else (channels, 1)
+    side, block = 1 + form.up, 1 + form.folded
     y = torch.randn(count, height, width, channels, device=device, dtype=dtype)
-    index = torch.randint(0, STYLES * STYLES, (count, 1, -(-width // 64)), device=device).repeat_interleave(64, 2)
-    index = (index[..., :width].expand(count, height, width) * LEVELS + LEVELS - 1).to(torch.int32).contiguous()
+    index = _rows(count, scale_px * height, scale_px * width, device)
     scale, shift = torch.rand(2, STYLES * STYLES * LEVELS, kept, device=device)
-    padded = None
-    if pad is not None:
-        shape = (count, kept, side * height + 2 * pad, side * width + 2 * pad)
-        padded = torch.zeros(shape, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    shape = (count, kept * block**2, (side * height + 2 * pad) // block, (side * width + 2 * pad) // block)
+    padded = torch.zeros(shape, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last)
 
     def call(impl: str = "auto") -> torch.Tensor:
-        return affine_into(y, index, scale, shift, padded, activation=activation, impl=impl)
+        return affine_into(y, index, scale, shift, padded, activation=activation, form=form, impl=impl)
 
-    if padded is None:
-        kept_y = y.clone()
-        found = call().clone()
-        y.copy_(kept_y)
-        expected = call("ref").clone()
-    else:
-        found = call().clone()
-        padded.zero_()
-        expected = call("ref").clone()
+    found = call().clone()
+    padded.zero_()
+    expected = call("ref").clone()
     torch.testing.assert_close(found.float(), expected.float(), rtol=2**-6, atol=2**-6)
     ms = time_on(device, call)["median"]
-    moved = y.numel() * y.element_size() * (3 if activation == "residual" else 2) + 4 * index.numel()
-    gbps = moved / ms / 1e6
+    pixels = count * height * width
+    moved = pixels * kept * side**2 * y.element_size() * (3 if activation == "residual" else 2)
+    gbps = (moved + 4 * pixels * (4 if form.apart else 1)) / ms / 1e6
     yield figure(f"affine, {name}, [{count}, {height}, {width}, {channels}]", gbps, "GB/s")
     yield figure(f"affine, {name} / copy", gbps / copy, "x", goal=0.7)
+
+
+def _pictures(device: torch.device, dtype: torch.dtype, count: int, size: tuple[int, int], copy: float) -> Rows:
+    """What is before the first convolution and after the last."""
+    height, width = size
+    rgb = torch.rand(count, 3, *size, device=device).to(dtype).contiguous(memory_format=torch.channels_last)
+    padded = torch.empty(count, 16, height // 2 + 4, width // 2 + 4, device=device, dtype=dtype)
+    padded = padded.contiguous(memory_format=torch.channels_last)
+    y = torch.randn(count, height // 2, width // 2, 16, device=device, dtype=dtype)
+    index = _rows(count, height, width, device)
+    scale, shift = torch.rand(2, STYLES * STYLES * LEVELS, 3, device=device)
+    assert torch.equal(picture_into(rgb, padded).clone(), picture_into(rgb, padded, impl="ref"))
+    expected = picture_from(y.clone(), index, scale, shift, impl="ref").float()
+    torch.testing.assert_close(picture_from(y, index, scale, shift).float(), expected, rtol=2**-6, atol=2**-6)
+    for name, call, moved in (
+        ("picture into blocks", lambda: picture_into(rgb, padded), 7 * rgb.element_size()),
+        ("picture from blocks", lambda: picture_from(y, index, scale, shift), 7 * rgb.element_size() + 4),
+    ):
+        gbps = count * height * width * moved / time_on(device, call)["median"] / 1e6
+        yield figure(f"affine, {name}", gbps, "GB/s")
+        yield figure(f"affine, {name} / copy", gbps / copy, "x", goal=0.7)
 
 
 def _composite(device: torch.device, dtype: torch.dtype, count: int, size: tuple[int, int], copy: float) -> Rows:

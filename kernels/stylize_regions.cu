@@ -2,26 +2,34 @@
 //
 // affine: y * scale[row] + shift[row], activated, into the interior of the next layer's padded input, whose border it
 // also fills. Two styles and the weight of a pixel are one row of a table of blends: one 4-byte read instead of three
-// lookups. After an upsampling layer (UP) the channels of y are four phases, and go to 2 x 2 pixels:
+// lookups. Where UP, the channels of y are four phases, and go to 2 x 2 pixels:
 //
 //     y [H, W, 4 c] = | p00 p01 p10 p11 |  ->  out | p00 p01 |      a pack may hold p00 and p01, neighbours in out
 //                                                  | p10 p11 |
 //
-// Input   y                SCALAR [N, H, W, CHANNELS], the convolution
-//         index            int    [N, H, W], rows of the table, not checked; null: row 0 everywhere
+// A buffer is folded where its blocks of 2 x 2 pixels are its pixels, with the same phases as channels: of a border of
+// pad pixels, an even number, pad / 2 are blocks.
+//
+// Input   y                SCALAR [N, H, W, y_channels], the convolution, of which the first CHANNELS count
+//         index            int    [N, step H, step W], rows of the table, not checked; null: row 0 everywhere
 //         scale, shift     float  [R, c], c = CHANNELS, or CHANNELS / 4 where UP; null: already in the convolution
-//         rgb              SCALAR [N, H, W, 3], painted, 0..1
+//         picture          SCALAR [N, H, W, 3], 0..1; rgb the same, painted
 //         strength         float  [N, H, W], the painted share of luma, 0..1; null: all is painted
 //         chroma_strength  float  [N, H, W], that of chroma; where a share is 0 the original's byte is kept
 //         y, u, v          u8     the original, [N, H, W] and [N, H / 2, W / 2], or all [N, H, W]
-// Output  out              SCALAR [N, H + 2 pad, W + 2 pad, c] (2 H, 2 W where UP); may be y itself where nothing moves
+// Output  out              SCALAR [N, H + 2 pad, W + 2 pad, c] (2 H, 2 W where UP); where FOLDED half as high and wide,
+//                          of 4 c; may be y itself where nothing moves
 //         y_out ...        u8     as y, u, v
-// Passes  affine         a thread has VEC channels of a pixel, 16 bytes where they divide; those near the frame's edge
+// Passes  picture_into   the picture to a folded input of 4 channels, the fourth 0: a thread writes a block, border too
+//         affine         a thread has VEC channels of a pixel, 16 bytes where they divide; those near the frame's edge
 //                        also write their mirror images. float inside, rounded once
+//         picture_from   affine and sigmoid of the last layer's phases, 3 of 4 channels each, to a picture; a row of the
+//                        table has 4 floats: a thread has two blocks, and writes 4 x 2 whole pixels
 //         composite      4:2:0: a thread has 4 x 2 (or 2 x 2) pixels
 //         composite_444  4:4:4: a thread has 4 pixels (or 1)
 // Source  Dumoulin et al. 2017 (conditional instance norm); ITU-R BT.601, 709, 2020; H.264 (left-sited chroma, 1 2 1).
 // Bytes   affine: a pixel of 32 bfloat16 channels 64 read, 64 written, 4 of index; 64 more for the residual.
+//         picture_into: 6 read, 8 written. picture_from: 8 and 4 of index read, 6 written.
 //         composite: 6 (bfloat16) + 4 + 1.5 read, 1.5 written, a pixel; 4 more where colours are kept.
 #include "common.cuh"
 
@@ -37,12 +45,18 @@
 #ifndef UP
 #define UP 0
 #endif
+#ifndef FOLDED
+#define FOLDED 0
+#endif
 
+constexpr int SPAN = 256;  // threads' worth of a row: a block's item, so that row and frame cost no 64-bit division
 constexpr int SIDE = UP ? 2 : 1;
 constexpr int OUT = CHANNELS / (SIDE * SIDE);  // channels of a pixel of out
 constexpr int PIECE = VEC < OUT ? VEC : OUT;   // of a pack, what lies in one pixel of out
 static_assert(CHANNELS % VEC == 0 && OUT % PIECE == 0 && VEC % PIECE == 0 && SIDE * OUT % VEC == 0, "VEC");
 enum Activation { NONE, RELU, RESIDUAL, SIGMOID };
+
+DEVICE float sigmoid(float value) { return __fdividef(1.0f, 1.0f + expf(-value)); }
 
 // The images of x, of 0 .. size - 1, in a border of pad: image 0 is x itself, 1 lies before 0, 2 after size - 1.
 // edge: the mirror stands between the pixels (1: the outermost is doubled) or on the outermost (0).
@@ -55,64 +69,145 @@ DEVICE int image_of(int x, int size, int edge, int image) {
     return image == 1 ? -x - edge : 2 * (size - 1) - x + edge;
 }
 
-// Write piece to the images of pixel (x, y) of a frame of height x width in its border; at is the frame's pixel (0, 0).
-DEVICE void write_images(SCALAR* at, const Pack<SCALAR, PIECE>& piece, int x, int y, int width, int height, int pad,
+// Where in a frame of out the pixel of a column and a row lies, both counted with the border; across: pixels of a row.
+DEVICE i64 place(int column, int row, int across) {
+    if (!FOLDED) return ((i64)row * across + column) * OUT;
+    return (((i64)(row >> 1) * (across >> 1) + (column >> 1)) * 4 + 2 * (row & 1) + (column & 1)) * OUT;
+}
+
+// Write piece to the images of pixel (x, y) of a frame of height x width in its border.
+DEVICE void write_images(SCALAR* frame, const Pack<SCALAR, PIECE>& piece, int x, int y, int width, int height, int pad,
                          int edge) {
 #pragma unroll 1
     for (int image = 1; image < 9; ++image) {
         int across = image % 3, down = image / 3;
         if (!has_image(x, width, pad, edge, across) || !has_image(y, height, pad, edge, down)) continue;
-        i64 row = (i64)image_of(y, height, edge, down) * (width + 2 * pad);
-        *(Pack<SCALAR, PIECE>*)(at + (row + image_of(x, width, edge, across)) * OUT) = piece;
+        int column = image_of(x, width, edge, across) + pad, row = image_of(y, height, edge, down) + pad;
+        *(Pack<SCALAR, PIECE>*)(frame + place(column, row, width + 2 * pad)) = piece;
     }
 }
 
-// RESIDUAL adds to what out holds. edge: as above.
+// rows: N * H. RESIDUAL adds to what out holds. edge: as above. apart: each phase has its own row of the table, that of
+// its pixel among the 2 x 2; else all four have that of the first. A pack is then of one phase.
 // Five blocks on a multiprocessor keep enough loads under way; a sixth would spill registers.
 KERNEL __launch_bounds__(256, 5)
 stylize_regions_affine(const SCALAR* y, const int* __restrict__ index, const float* __restrict__ scale,
-                       const float* __restrict__ shift, SCALAR* out, i64 count, int height, int width, int pad,
-                       int edge, int activation) {
+                       const float* __restrict__ shift, SCALAR* out, int rows, int height, int width, int y_channels,
+                       int step, int apart, int pad, int edge, int activation) {
     const int packs = CHANNELS / VEC, out_width = SIDE * width, out_height = SIDE * height;
+    const int row_packs = width * packs, spans = (row_packs + SPAN - 1) / SPAN, across = out_width + 2 * pad;
     const float least = activation == RELU ? 0.0f : -bits_to_float(0x7f800000u);  // or minus infinity
-    const i64 out_row = (i64)(out_width + 2 * pad) * OUT;
-    FOR_GRID(i, count * height * width * packs) {
-        Pack<SCALAR, VEC> values = *(const Pack<SCALAR, VEC>*)(y + i * VEC);
-        i64 pixel = (u64)i / packs, row = (u64)pixel / (u32)width;
-        int channel = (int)(i - pixel * packs) * VEC, phase = channel / OUT;
-        int out_x = SIDE * (int)(pixel - row * width) + phase % SIDE;
-        i64 frame = (u64)row / (u32)height;
-        int out_y = SIDE * (int)(row - frame * height) + phase / SIDE;
-        SCALAR* at = out + (frame * (out_height + 2 * pad) + pad) * out_row + pad * OUT + channel % OUT;
-        Pack<SCALAR, VEC>* to = (Pack<SCALAR, VEC>*)(at + out_y * out_row + out_x * OUT);
-        Pack<SCALAR, VEC> before = {};
-        if (activation == RESIDUAL) before = *to;
-        Pack<float, PIECE> scales, shifts;
-        if (scale) {
-            i64 entry = (index ? (i64)index[pixel] : 0) * OUT + channel % OUT;
-            scales = *(const Pack<float, PIECE>*)(scale + entry);
-            shifts = *(const Pack<float, PIECE>*)(shift + entry);
-        } else {
+    FOR_BLOCKS(item, (i64)rows * spans) {
+        const u32 row = (u32)item / (u32)spans, frame = row / (u32)height;
+        const int first = (int)((u32)item - row * spans) * SPAN;
+        const SCALAR* y_row = y + (i64)row * width * y_channels;
+        SCALAR* frame_out = out + (i64)frame * (out_height + 2 * pad) * across * OUT;
+        FOR_BLOCK(k, SPAN) {
+            if (first + k >= row_packs) break;
+            const int x = (first + k) / packs, channel = (first + k) % packs * VEC, phase = channel / OUT;
+            Pack<SCALAR, VEC> values = *(const Pack<SCALAR, VEC>*)(y_row + (i64)x * y_channels + channel);
+            const int out_x = SIDE * x + phase % SIDE, out_y = SIDE * (int)(row - frame * height) + phase / SIDE;
+            SCALAR* at = frame_out + channel % OUT;
+            Pack<SCALAR, VEC>* to = (Pack<SCALAR, VEC>*)(at + place(out_x + pad, out_y + pad, across));
+            Pack<SCALAR, VEC> before = {};
+            if (activation == RESIDUAL) before = *to;
+            Pack<float, PIECE> scales, shifts;
+            if (scale) {
+                i64 entry = channel % OUT;
+                if (index) {
+                    i64 index_row = (i64)row * step + apart * (phase / SIDE);
+                    entry += (i64)index[index_row * width * step + x * step + apart * (phase % SIDE)] * OUT;
+                }
+                scales = *(const Pack<float, PIECE>*)(scale + entry);
+                shifts = *(const Pack<float, PIECE>*)(shift + entry);
+            } else {
 #pragma unroll
-            for (int k = 0; k < PIECE; ++k) {
-                scales.at[k] = 1.0f;
-                shifts.at[k] = 0.0f;
+                for (int c = 0; c < PIECE; ++c) {
+                    scales.at[c] = 1.0f;
+                    shifts.at[c] = 0.0f;
+                }
+            }
+#pragma unroll
+            for (int c = 0; c < VEC; ++c) {
+                float value = to_float(values.at[c]) * scales.at[c % PIECE] + shifts.at[c % PIECE];
+                if (activation == SIGMOID) value = sigmoid(value);
+                value = value < least ? least : value;
+                from_float(value + to_float(before.at[c]), values.at + c);
+            }
+            *to = values;
+            bool inner_row = out_y > pad && out_y < out_height - 1 - pad;
+            if (inner_row && out_x > pad && out_x + VEC / PIECE < out_width - pad) continue;
+#pragma unroll
+            for (int c = 0; c < VEC / PIECE; ++c) {
+                const Pack<SCALAR, PIECE>& piece = ((const Pack<SCALAR, PIECE>*)&values)[c];
+                write_images(at, piece, out_x + c, out_y, out_width, out_height, pad, edge);
             }
         }
+    }
+}
+
+constexpr int WIDE = 16 / sizeof(SCALAR);  // values in 16 bytes
+
+// x, of -pad .. size - 1 + pad, mirrored about the outermost pixels.
+DEVICE int mirrored(int x, int size) { return x < 0 ? -x : (x < size ? x : 2 * (size - 1) - x); }
+
+// count: frames. The next layer's border is "reflect"; height, width and pad are even.
+KERNEL stylize_regions_picture_into(const SCALAR* __restrict__ picture, SCALAR* __restrict__ out, int count, int height,
+                                    int width, int pad) {
+    const int down = height / 2 + pad, across = width / 2 + pad, spans = (across + SPAN - 1) / SPAN;
+    FOR_BLOCKS(item, (i64)count * down * spans) {
+        const u32 row = (u32)item / (u32)spans, frame = row / (u32)down;
+        const int first = (int)((u32)item - row * spans) * SPAN, top = 2 * (int)(row - frame * down) - pad;
+        FOR_BLOCK(k, SPAN) {
+            if (first + k >= across) break;
+            alignas(16) SCALAR block[16] = {};
 #pragma unroll
-        for (int k = 0; k < VEC; ++k) {
-            float value = to_float(values.at[k]) * scales.at[k % PIECE] + shifts.at[k % PIECE];
-            if (activation == SIGMOID) value = 1.0f / (1.0f + expf(-value));
-            value = value < least ? least : value;
-            from_float(value + to_float(before.at[k]), values.at + k);
+            for (int phase = 0; phase < 4; ++phase) {
+                int from_y = mirrored(top + phase / 2, height);
+                int from_x = mirrored(2 * (first + k) - pad + phase % 2, width);
+                const SCALAR* from = picture + (((i64)frame * height + from_y) * width + from_x) * 3;
+#pragma unroll
+                for (int c = 0; c < 3; ++c) block[4 * phase + c] = from[c];
+            }
+            Pack<SCALAR, WIDE>* to = (Pack<SCALAR, WIDE>*)(out + ((i64)row * across + first + k) * 16);
+#pragma unroll
+            for (int p = 0; p < 16 / WIDE; ++p) to[p] = ((const Pack<SCALAR, WIDE>*)block)[p];
         }
-        *to = values;
-        bool inner_row = out_y > pad && out_y < out_height - 1 - pad;
-        if (inner_row && out_x > pad && out_x + VEC / PIECE < out_width - pad) continue;
+    }
+}
+
+// rows: N * H of blocks; width: blocks, an even number. index has two rows and columns a block.
+KERNEL stylize_regions_picture_from(const SCALAR* __restrict__ y, const int* __restrict__ index,
+                                    const float* __restrict__ scale, const float* __restrict__ shift,
+                                    SCALAR* __restrict__ out, int rows, int width) {
+    const int pairs = width / 2, spans = (pairs + SPAN - 1) / SPAN;
+    FOR_BLOCKS(item, (i64)rows * spans) {
+        const u32 row = (u32)item / (u32)spans;
+        const int first = (int)((u32)item - row * spans) * SPAN;
+        FOR_BLOCK(k, SPAN) {
+            if (first + k >= pairs) break;
+            const SCALAR* from = y + ((i64)row * width + 2 * (first + k)) * 16;
 #pragma unroll
-        for (int k = 0; k < VEC / PIECE; ++k) {
-            const Pack<SCALAR, PIECE>& piece = ((const Pack<SCALAR, PIECE>*)&values)[k];
-            write_images(at, piece, out_x + k, out_y, out_width, out_height, pad, edge);
+            for (int r = 0; r < 2; ++r) {
+                const i64 at = (2 * (i64)row + r) * 2 * width + 4 * (first + k);  // of four pixels
+                Pack<int, 4> entries = {};
+                if (index) entries = *(const Pack<int, 4>*)(index + at);
+                alignas(16) SCALAR colors[12];
+#pragma unroll
+                for (int p = 0; p < 4; ++p) {
+                    Pack<SCALAR, 4> pixel = *(const Pack<SCALAR, 4>*)(from + 16 * (p / 2) + 8 * r + 4 * (p % 2));
+                    Pack<float, 4> scales = *(const Pack<float, 4>*)(scale + 4 * (i64)entries.at[p]);
+                    Pack<float, 4> shifts = *(const Pack<float, 4>*)(shift + 4 * (i64)entries.at[p]);
+#pragma unroll
+                    for (int c = 0; c < 3; ++c) {
+                        float value = to_float(pixel.at[c]) * scales.at[c] + shifts.at[c];
+                        from_float(sigmoid(value), colors + 3 * p + c);
+                    }
+                }
+#pragma unroll
+                for (int p = 0; p < 3; ++p)
+                    *(Pack<SCALAR, 4>*)(out + 3 * at + 4 * p) = ((const Pack<SCALAR, 4>*)colors)[p];
+            }
         }
     }
 }

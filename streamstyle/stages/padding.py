@@ -21,6 +21,7 @@ from torch import Tensor
 
 from streamstyle.errors import ShapeError
 from streamstyle.gpu.kernels import SCALARS
+from streamstyle.stages.folding import SLOT, Form
 
 SMALLEST_PX = 16
 Maybe = Tensor | None
@@ -41,11 +42,18 @@ class Workspace:
     full4: Tensor
 
 
-def workspace(count: int, height: int, width: int, dtype: torch.dtype, device: torch.device) -> Workspace:
-    """Buffers for a batch of pictures, height and width multiples of 4."""
+def workspace(
+    count: int, height: int, width: int, dtype: torch.dtype, device: torch.device, *, folded: bool = False
+) -> Workspace:
+    """Buffers for a batch of pictures, height and width multiples of 4.
+
+    folded: the inputs of the first and last layer are blocks of 2 x 2 pixels, see ``stages.folding``.
+    """
 
     def padded(channels: int, scale: int, pad: int) -> Tensor:
         size = (count, channels, height // scale + 2 * pad, width // scale + 2 * pad)
+        if folded and scale == 1 and pad % 2 == 0:
+            size = (count, 4 * SLOT, size[2] // 2, size[3] // 2)
         return torch.empty(size, dtype=dtype, device=device, memory_format=torch.channels_last)
 
     return Workspace(
@@ -64,35 +72,95 @@ def geometry(y: Tensor, padded: Tensor | None) -> tuple[bool, int]:
     if padded is None:
         return False, 0
     up = padded.shape[1] != y.shape[3]
-    return up, (padded.shape[3] - y.shape[2] * (1 + up)) // 2
+    return up, border_px(y, padded, Form(up=up))
 
 
-def check_layer(y: Tensor, index: Maybe, scale: Maybe, shift: Maybe, padded: Maybe) -> None:
-    """Raise ShapeError where the tensors of a layer (see ``stylize_regions.affine_into``) do not fit together."""
+def border_px(y: Tensor, padded: Tensor, form: Form) -> int:
+    """The border of padded around what y [N, H, W, C] becomes, in pixels."""
+    return (padded.shape[3] * (1 + form.folded) - y.shape[2] * (1 + form.up)) // 2
+
+
+def check_layer(y: Tensor, index: Maybe, scale: Maybe, shift: Maybe, padded: Maybe, form: Form | None = None) -> None:
+    """Raise ShapeError where the tensors of a layer (see ``region_affine.affine_into``) do not fit together."""
     if y.ndim != 4 or y.dtype not in SCALARS:
         raise ShapeError(f"y must be [N, H, W, C] float32, bfloat16 or float16, got {y.dtype} {[*y.shape]}")
-    if index is not None and (index.dtype != torch.int32 or index.shape != y.shape[:3]):
-        raise ShapeError(f"index must be int32 [N, H, W] as y {[*y.shape]}, got {index.dtype} {[*index.shape]}")
     into = y.permute(0, 3, 1, 2) if padded is None else padded
     if into.ndim != 4 or into.dtype != y.dtype:
         raise ShapeError(f"padded must be {y.dtype} [N, C, H, W], got {into.dtype} {[*into.shape]}")
-    up, pad = geometry(y, into)
-    kept, height, width = y.shape[3] // (1 + 3 * up), y.shape[1] * (1 + up), y.shape[2] * (1 + up)
-    if into.shape != (y.shape[0], kept, height + 2 * pad, width + 2 * pad) or (
-        pad and not 0 <= pad < min(height, width)
+    given = form is not None
+    form = form or Form(up=into.shape[1] != y.shape[3])
+    _check_index(y, index, 2 if form.apart else 1)
+    pad, kept, side = border_px(y, into, form), into.shape[1] // (1 + 3 * form.folded), 1 + form.up
+    used, height, width, block = kept * side**2, y.shape[1] * side, y.shape[2] * side, 1 + form.folded
+    shape = (y.shape[0], kept * block**2, (height + 2 * pad) // block, (width + 2 * pad) // block)
+    whole = not any(x % block for x in (height, width, pad))
+    if (
+        into.shape != shape
+        or not whole
+        or (y.shape[3] < used if given else y.shape[3] != used)
+        or (pad and not 0 <= pad < min(height, width))
     ):
         raise ShapeError(f"padded must hold y {[*y.shape]} and a border within it, got {[*into.shape]}")
     if padded is not None and not padded.is_contiguous(memory_format=torch.channels_last):
         raise ShapeError(f"padded must be channels-last, got {[*padded.shape]} with strides {padded.stride()}")
+    check_table(index, scale, shift, kept)
+    check_devices(y, index, scale, shift, padded)
+
+
+def _check_index(y: Tensor, index: Maybe, step: int) -> None:
+    """index must have a whole number of rows a pixel of y, in both directions; a multiple of step."""
+    if index is None:
+        return
+    steps = max(1, index.shape[1] // max(1, y.shape[1])) if index.ndim == 3 else 1
+    shape = (y.shape[0], steps * y.shape[1], steps * y.shape[2])
+    if index.dtype != torch.int32 or index.shape != shape or steps % step:
+        raise ShapeError(f"index must be int32 [N, H, W] as y {[*y.shape]}, got {index.dtype} {[*index.shape]}")
+
+
+def check_table(index: Maybe, scale: Maybe, shift: Maybe, channels: int) -> None:
+    """Raise ShapeError where scale and shift are not alike, not a table (with index) or not a row (without)."""
     if (scale is None) != (shift is None) or (scale is not None and shift is not None and scale.shape != shift.shape):
         shapes = [None if x is None else [*x.shape] for x in (scale, shift)]
         raise ShapeError(f"scale and shift must be alike, got {shapes[0]} and {shapes[1]}")
-    if scale is not None and (scale.ndim != 1 + (index is not None) or scale.shape[-1] != kept):
-        wanted = f"[{kept}]" if index is None else f"[R, {kept}]"
+    if scale is not None and (scale.ndim != 1 + (index is not None) or scale.shape[-1] != channels):
+        wanted = f"[{channels}]" if index is None else f"[R, {channels}]"
         raise ShapeError(f"scale and shift must be {wanted}, got {[*scale.shape]}")
-    for other in (index, scale, shift, padded):
+
+
+def check_devices(y: Tensor, *others: Maybe) -> None:
+    """Raise ShapeError where a tensor is not on y's device."""
+    for other in others:
         if other is not None and other.device != y.device:
             raise ShapeError(f"all tensors must be on y's {y.device}, got {[*other.shape]} on {other.device}")
+
+
+def check_picture_into(rgb: Tensor, padded: Tensor) -> None:
+    """Raise ShapeError where the tensors of ``region_affine.picture_into`` do not fit together."""
+    if rgb.ndim != 4 or rgb.shape[1] != 3 or rgb.dtype not in SCALARS or rgb.shape[2] % 2 or rgb.shape[3] % 2:
+        raise ShapeError(f"rgb must be floating [N, 3, 2 H, 2 W], got {rgb.dtype} {[*rgb.shape]}")
+    count, _, height, width = rgb.shape
+    pad = padded.shape[3] - width // 2 if padded.ndim == 4 else 0
+    shape = (count, 4 * SLOT, height // 2 + pad, width // 2 + pad)
+    if padded.shape != shape or padded.dtype != rgb.dtype or pad % 2 or not 0 <= pad < min(height, width):
+        raise ShapeError(
+            f"padded must be {rgb.dtype} and hold the blocks of rgb {[*rgb.shape]} and a border within it, "
+            f"got {padded.dtype} {[*padded.shape]}"
+        )
+    if not padded.is_contiguous(memory_format=torch.channels_last):
+        raise ShapeError(f"padded must be channels-last, got {[*padded.shape]} with strides {padded.stride()}")
+    check_devices(rgb, padded)
+
+
+def check_picture_from(y: Tensor, index: Maybe, scale: Tensor, shift: Tensor) -> None:
+    """Raise ShapeError where the tensors of ``region_affine.picture_from`` do not fit together."""
+    if y.ndim != 4 or y.dtype not in SCALARS or y.shape[3] != 4 * SLOT or y.shape[2] % 2:
+        raise ShapeError(f"y must be floating [N, H, 2 W, {4 * SLOT}], got {y.dtype} {[*y.shape]}")
+    if index is not None and (
+        index.dtype != torch.int32 or index.shape != (y.shape[0], 2 * y.shape[1], 2 * y.shape[2])
+    ):
+        raise ShapeError(f"index must be int32, two by two for y {[*y.shape]}, got {index.dtype} {[*index.shape]}")
+    check_table(index, scale, shift, 3)
+    check_devices(y, index, scale, shift)
 
 
 def interior(padded: Tensor, pad: int) -> Tensor:

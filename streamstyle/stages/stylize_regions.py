@@ -11,7 +11,8 @@ Only the norms differ between styles, and with frozen statistics a norm is an af
 A row of the table is a style, or a blend of two at one of 16 weights: a feathered border costs nothing more, and a
 pixel reads one row number instead of two styles and a weight. Layers are channels-last; each writes straight into the
 interior of the next one's padded input, and upsampling is folded into the weights (four phases at low resolution). On
-CUDA one launch a layer does all between two convolutions; on a CPU a single row is folded into the convolution.
+CUDA one launch a layer does all between two convolutions (``stages.region_affine``), and the convolutions have the
+shapes of ``stages.folding``; on a CPU a single row is folded into the convolution.
 
 Source: Dumoulin et al. 2017 (conditional instance norm). Differs: per pixel, statistics frozen on a reference frame.
 """
@@ -20,44 +21,39 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from streamstyle.errors import ShapeError
-from streamstyle.gpu.kernels import SCALARS, chosen, launch
+from streamstyle.gpu.kernels import chosen
 from streamstyle.nets.stylenet import EPSILON, LAYERS, StyleNet
+from streamstyle.stages import region_affine as between
 from streamstyle.stages.blends import LEVELS, Affine, blend_index, blend_table
-from streamstyle.stages.padding import (
-    Border,
-    Workspace,
-    by_phase,
-    check_layer,
-    fill_border_,
-    geometry,
-    interior,
-    pad_index,
-    pad_to_four,
-    phase_view,
-    phase_weights,
-    workspace,
-)
+from streamstyle.stages.folding import FORMS, fast_weights, pixels
+from streamstyle.stages.padding import Border, Workspace, pad_index, pad_to_four, phase_weights, workspace
+from streamstyle.stages.region_affine import affine_into, per_phase, picture_from, picture_into, region_affine
 
-__all__ = ["LEVELS", "Affine", "RegionStylizer", "affine_into", "blend_index", "blend_table", "region_affine"]
+__all__ = [
+    "LEVELS",
+    "Affine",
+    "RegionStylizer",
+    "affine_into",
+    "blend_index",
+    "blend_table",
+    "picture_from",
+    "picture_into",
+    "region_affine",
+]
 
-STEM = "stylize_regions"
-CHANNELS = 32
-"""The kernels' CHANNELS, unless said."""
 HALO_PX = 72
 """Rows beyond a band that its pixels can depend on: the receptive field's radius is 65 px; 72 is a multiple of 4."""
 FLAT_VARIANCE = 1e-4
 """Variance of a layer's channel below which a reference frame counts as flat there; pictures have far more."""
 Measure = Callable[[int, Tensor], tuple[Tensor | None, Tensor | None]]
 """A layer's scale and shift, from its number and its convolution; None where they are in the convolution already."""
-Activation = Literal["none", "relu", "residual", "sigmoid"]
-_ACTIVATIONS = ("none", "relu", "residual", "sigmoid")  # as the kernels count them
 Maybe = Tensor | None
 
 
@@ -86,11 +82,12 @@ class RegionStylizer:
         self.device, self.dtype = device, dtype
         self._gamma = [table.float().to(device) for table in net.gamma]
         self._beta = [table.float().to(device) for table in net.beta]
-        weights = [phase_weights(w) if layer.up else w for layer, w in zip(LAYERS, net.convolution, strict=True)]
-        self._weights = [w.detach().float().to(device) for w in weights]
-        self._raw: list[tuple[Tensor, Tensor | None]] = [(self._cast(w), None) for w in self._weights]
         self._own = threading.local()  # each thread that paints has a workspace of its own
-        self._kernels = chosen(impl, self._weights[0])
+        self._kernels = chosen(impl, self._gamma[0])
+        plain = [w.detach().float() for w in net.convolution]
+        weights = [phase_weights(w) if layer.up else w for layer, w in zip(LAYERS, plain, strict=True)]
+        self._weights = [w.to(device) for w in (fast_weights(weights) if self._kernels else weights)]
+        self._raw: list[tuple[Tensor, Tensor | None]] = [(self._cast(w), None) for w in self._weights]
         self.compile_error: str | None = None
         self._compiled = torch.compile(region_affine, dynamic=False) if compile_lookup and not self._kernels else None
         # One band's largest tensor is 64 bytes a pixel in bfloat16; a GPU takes several frames at once.
@@ -112,10 +109,9 @@ class RegionStylizer:
         affine: list[tuple[Tensor, Tensor]] = []
 
         def measure(i: int, y: Tensor) -> tuple[Tensor, Tensor]:
-            # An upsampling layer's four phases are channels here, and pixels of one channel to the norm.
-            pixels = y.float().reshape(-1, LAYERS[i].channels)
-            mean = pixels.mean(0)
-            variance = (pixels - mean).square_().mean(0)  # torch.var_mean takes four times as long on a CPU
+            values = pixels(i, y.float())
+            mean = values.mean(0)
+            variance = (values - mean).square_().mean(0)  # torch.var_mean takes four times as long on a CPU
             # A flat reference (black, a fade) has no contrast to normalise, only rounding to blow up: paint it flat.
             scale = torch.where(variance > FLAT_VARIANCE, self._gamma[i][style] * torch.rsqrt(variance + EPSILON), 0.0)
             affine.append((scale, self._beta[i][style] - mean * scale))
@@ -149,7 +145,7 @@ class RegionStylizer:
         image = self._image(rgb)
         height, width = image.shape[2:]
         padded = pad_to_four(image)
-        rows = None if index is None else pad_index(index, padded.shape[2:])
+        rows = None if index is None else pad_index(index, padded.shape[2:]).contiguous()
         affine: Measure
         if rows is None and not self._kernels:
             weights, affine = self._folded(styles), lambda i, y: (None, None)
@@ -188,7 +184,7 @@ class RegionStylizer:
         """Convolution weights and biases with one style's norm folded in (float32, then rounded once)."""
         folded: list[tuple[Tensor, Tensor | None]] = []
         for weight, (scale, shift) in zip(self._weights, style, strict=True):
-            scale, shift = (_per_phase(x, weight.shape[0]) for x in (scale, shift))
+            scale, shift = (per_phase(x, weight.shape[0]) for x in (scale, shift))
             folded.append((self._cast(weight * scale.view(-1, 1, 1, 1)), shift.to(self.dtype)))
         return folded
 
@@ -217,7 +213,7 @@ class RegionStylizer:
     ) -> Tensor:
         """One pass: each layer's convolution, and its affine into the next layer's input; rows are of its table."""
         space = self._space(image)
-        at = None if rows is None else {s: rows[:, ::s, ::s].contiguous() for s in (1, 2, 4)}
+        at = None if rows is None else self._rows(rows)
 
         def layer(i: int, source: Tensor, target: Tensor | None, border: Border = "reflect") -> Tensor:
             kind = LAYERS[i]
@@ -225,9 +221,9 @@ class RegionStylizer:
             y = F.conv2d(source, weight, bias, stride=kind.step).permute(0, 2, 3, 1)
             scale, shift = affine(i, y)
             index = None if at is None else at[2 * kind.scale if kind.up else kind.scale]
-            return self._into(y, index, scale, shift, target, kind.activation, border)
+            return self._into(i, y, index, scale, shift, target, border)
 
-        self._into(image.permute(0, 2, 3, 1), None, None, None, space.full3, "none", "reflect")
+        self._picture_into(image, space.full3)
         layer(0, space.full3, space.full32)
         layer(1, space.full32, space.half32)
         trunk, branch = space.quarter32
@@ -239,13 +235,28 @@ class RegionStylizer:
         layer(16, space.half8, space.full4)
         return layer(17, space.full4, None)
 
-    def _into(
-        self, y: Tensor, index: Maybe, scale: Maybe, shift: Maybe, padded: Maybe, activation: Activation, border: Border
-    ) -> Tensor:
+    def _rows(self, rows: Tensor) -> dict[int, Tensor]:
+        """Table rows at each resolution: the kernels take their steps in the whole, torch wants copies."""
         if self._kernels:
-            return _affine_into_cuda(y, index, scale, shift, padded, activation, border)
-        affine = region_affine if index is None else self._affine
-        return _affine_into_ref(y, index, scale, shift, padded, activation, border, affine)
+            return dict.fromkeys((1, 2, 4), rows.contiguous())
+        return {s: rows[:, ::s, ::s].contiguous() for s in (1, 2, 4)}
+
+    def _picture_into(self, image: Tensor, padded: Tensor) -> None:
+        if self._kernels:
+            between.picture_into_cuda(image, padded)
+        else:
+            between.affine_into_ref(image.permute(0, 2, 3, 1), None, None, None, padded, "none", "reflect")
+
+    def _into(
+        self, i: int, y: Tensor, index: Maybe, scale: Maybe, shift: Maybe, padded: Maybe, border: Border
+    ) -> Tensor:
+        activation = LAYERS[i].activation
+        if not self._kernels:
+            affine = region_affine if index is None else self._affine
+            return between.affine_into_ref(y, index, scale, shift, padded, activation, border, affine)
+        if padded is None:
+            return between.picture_from_cuda(y, index, scale, shift)
+        return between.affine_into_cuda(y, index, scale, shift, padded, activation, border, FORMS[i])
 
     def _affine(self, y: Tensor, *rest: Any) -> Tensor:
         """region_affine, compiled if wanted and while it can be."""
@@ -262,135 +273,5 @@ class RegionStylizer:
         space: Workspace | None = getattr(self._own, "space", None)
         if space is None or space.shape != (count, height, width):
             self._own.space = space = None  # give the old one back before asking for the new
-            self._own.space = space = workspace(count, height, width, self.dtype, self.device)
+            self._own.space = space = workspace(count, height, width, self.dtype, self.device, folded=self._kernels)
         return space
-
-
-def region_affine(
-    y: Tensor, index: Tensor | None, scale: Tensor | None, shift: Tensor | None, out: Tensor | None, relu: bool
-) -> Tensor:
-    """y * scale[index] + shift[index], then ReLU, into out: the masked transform between two convolutions.
-
-    Args:
-        y: [N, H, W, C] raw convolution; it may be overwritten.
-        index: [N, H, W] int32 rows of scale and shift; None where they are one row.
-        scale, shift: [R, C] with index, [C] without; None where already folded into the convolution.
-        out: [N, H, W, C], any strides, or [N, H, 2, W, 2, C/4] for four phases; None to return a tensor.
-        relu: clamp at zero.
-
-    Returns:
-        out, or the result where out is None.
-    """
-    if scale is not None and shift is not None:
-        if index is None:
-            y = torch.addcmul(shift, y, scale).to(y.dtype)
-        else:
-            y = F.embedding(index, shift).addcmul_(y, F.embedding(index, scale)).to(y.dtype)
-    if out is None:
-        return y.clamp_min_(0) if relu else y
-    if out.ndim == 6:
-        y = by_phase(y)
-    return torch.clamp_min(y, 0, out=out) if relu else out.copy_(y)
-
-
-def affine_into(
-    y: Tensor,
-    index: Maybe,
-    scale: Maybe,
-    shift: Maybe,
-    padded: Maybe,
-    *,
-    activation: Activation = "relu",
-    border: Border = "reflect",
-    impl: str = "auto",
-) -> Tensor:
-    """All between two convolutions: y * scale[index] + shift[index], activated, into the next layer's padded input.
-
-    Args:
-        y: [N, H, W, C] raw convolution; it may be overwritten.
-        index: [N, H, W] int32 rows of scale and shift (the kernels do not check them); None where they are one row.
-        scale, shift: [R, c] with index, [c] without, c the channels of padded; None where the convolution has them.
-        padded: [N, C, H + 2 p, W + 2 p], channels-last; or [N, C/4, 2 H + 2 p, 2 W + 2 p] for four phases. Its
-            interior and its border are written. None for no padding and no phases.
-        activation: "residual" adds to what the interior holds.
-        border: how it mirrors the interior, see :func:`streamstyle.stages.padding.fill_border_`.
-        impl: "auto" (the kernels on CUDA, else torch), "ref" or "cuda".
-
-    Returns:
-        padded; or the result [N, C, H, W], channels-last.
-
-    Raises:
-        ShapeError: the tensors do not fit together in shape, dtype or device, or padded is not channels-last.
-
-    Cost: one launch, 132 bytes a pixel of 32 bfloat16 channels, 64 more for a residual; no synchronisation. Computed in
-    float32 and rounded once; the reference rounds before it adds a residual or takes the sigmoid.
-    """
-    check_layer(y, index, scale, shift, padded)
-    into = _affine_into_cuda if chosen(impl, y) else _affine_into_ref
-    return into(y, index, scale, shift, padded, activation, border)
-
-
-def _affine_into_ref(
-    y: Tensor,
-    index: Maybe,
-    scale: Maybe,
-    shift: Maybe,
-    padded: Maybe,
-    activation: Activation,
-    border: Border,
-    affine: Callable[..., Tensor] = region_affine,
-) -> Tensor:
-    if scale is not None and shift is not None:
-        scale, shift = _per_phase(scale, y.shape[3]), _per_phase(shift, y.shape[3])
-    up, pad = geometry(y, padded)
-    target = None if padded is None else interior(padded, pad)
-    target = phase_view(target) if up and target is not None else target
-    if target is not None and activation in ("none", "relu"):
-        affine(y, index, scale, shift, target, activation == "relu")
-    else:
-        done = affine(y, index, scale, shift, None, activation == "relu")
-        done = done.sigmoid_() if activation == "sigmoid" else done
-        if target is None:
-            return done.permute(0, 3, 1, 2)
-        done = by_phase(done) if up else done
-        target.add_(done) if activation == "residual" else target.copy_(done)
-    assert padded is not None
-    fill_border_(padded, pad, border)
-    return padded
-
-
-def _per_phase(parameter: Tensor, channels: int) -> Tensor:
-    """[..., C] as [..., 4 C] for an upsampling layer, whose convolution gives four phases at once."""
-    return parameter if parameter.shape[-1] == channels else torch.cat([parameter] * 4, -1)
-
-
-def _affine_into_cuda(
-    y: Tensor, index: Maybe, scale: Maybe, shift: Maybe, padded: Maybe, activation: Activation, border: Border
-) -> Tensor:
-    y = y.contiguous()
-    out = y.permute(0, 3, 1, 2) if padded is None else padded
-    up, pad = geometry(y, out)
-    rows = y.new_empty(0, dtype=torch.int32) if index is None else index.contiguous()  # empty: a null pointer
-    nothing = y.new_empty(0, dtype=torch.float32)
-    scales, shifts = (nothing if x is None else x.float().contiguous() for x in (scale, shift))
-    together = _together(y, out, pad, scales, shifts)
-    defines: dict[str, Any] = {"SCALAR": SCALARS[y.dtype], "VEC": str(together)}
-    if up or y.shape[3] != CHANNELS:  # one build for most layers
-        defines |= {"CHANNELS": str(y.shape[3]), "UP": str(int(up))}
-    numbers = (*y.shape[:3], pad, int(border == "replicate"), _ACTIVATIONS.index(activation))
-    packs = y.numel() // together
-    launch(STEM, "stylize_regions_affine", packs, y, rows, scales, shifts, out, *numbers, **defines)
-    return out
-
-
-def _together(y: Tensor, out: Tensor, pad: int, *tables: Tensor) -> int:
-    """How many channels a thread takes: 16 bytes of them, or fewer where a pack would not be whole or aligned."""
-    channels, kept, width = y.shape[3], out.shape[1], out.shape[3]
-    for together in (16 // y.element_size(), 4):
-        piece = min(together, kept)
-        counts = (channels, kept * width, kept * pad, kept if kept == channels else 2 * kept)
-        fits = all(count % together == 0 for count in counts) and kept % piece == 0 and together % piece == 0
-        fits = fits and all(x.data_ptr() % (together * x.element_size()) == 0 for x in (y, out))
-        if fits and all(x.data_ptr() % (piece * 4) == 0 for x in tables):
-            return together
-    return 1

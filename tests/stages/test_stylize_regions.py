@@ -9,12 +9,26 @@ from streamstyle.frames import ColorTags, packed_bytes, packed_planes
 from streamstyle.gpu import kernels
 from streamstyle.nets.stylenet import LAYERS, STYLES, StyleNet
 from streamstyle.stages.composite import composite
+from streamstyle.stages.folding import (
+    FORMS,
+    SLOT,
+    TRUNK_OUTPUTS,
+    Form,
+    fast_weights,
+    fold,
+    fold_weights,
+    pixels,
+    unfold,
+)
+from streamstyle.stages.padding import phase_weights
 from streamstyle.stages.stylize_regions import (
     LEVELS,
     RegionStylizer,
     affine_into,
     blend_index,
     blend_table,
+    picture_from,
+    picture_into,
     region_affine,
 )
 from tests import nvrtc, oracles
@@ -332,7 +346,12 @@ def layer(name: str, dtype: torch.dtype, device: torch.device):
 
 def expected_into(name, y, index, scale, shift, padded, activation):
     """The formula in float64 by NumPy; and the sum of its terms' magnitudes, by which rounding is measured."""
-    _, up, pad, how, _ = LAYERS_INTO[name]
+    return formula(LAYERS_INTO[name][1:4], y, index, scale, shift, padded, activation)
+
+
+def formula(layer, y, index, scale, shift, padded, activation):
+    """As expected_into, of a plain layer (four phases, border in px, how)."""
+    up, pad, how = layer
     y = y.double().cpu().numpy()
     magnitude = np.abs(y)
     if scale is not None:
@@ -451,14 +470,214 @@ def test_a_layer_that_does_not_fit_is_refused_and_shown(change, shown):
 
 
 @pytest.mark.parametrize("architecture", nvrtc.ARCHITECTURES)
-@pytest.mark.parametrize("channels", [("32", "1"), ("16", "1"), ("3", "0")])
-def test_the_networks_builds_compile_without_a_word(channels, architecture):
-    """Those whose CHANNELS and UP are not as the source has them."""
+@pytest.mark.parametrize("build", [(32, 1, 0), (128, 1, 0), (16, 1, 1), (16, 1, 0), (32, 0, 1), (3, 0, 0)])
+def test_the_networks_builds_compile_without_a_word(build, architecture):
+    """Those whose CHANNELS, UP and FOLDED are not as the source has them, and plain ones of fewer channels."""
     pytest.importorskip("cuda.bindings")
-    for scalar, vec in (("float", 4), ("bf16", 8)):
-        defines = (f"SCALAR={scalar}", f"VEC={1 if channels[0] == '3' else vec}", f"CHANNELS={channels[0]}")
-        _, log = nvrtc.compile_cubin(kernels.text("stylize_regions"), architecture, (*defines, f"UP={channels[1]}"))
+    channels, up, folded = build
+    for scalar, vec in (("float", 4), ("bf16", 8), ("f16", 8)):
+        defines = (f"SCALAR={scalar}", f"VEC={1 if channels == 3 else vec}", f"CHANNELS={channels}")
+        defines = (*defines, f"UP={up}", f"FOLDED={folded}")
+        _, log = nvrtc.compile_cubin(kernels.text("stylize_regions"), architecture, defines)
         assert log == ""
+
+
+# -- layers in the forms that cuDNN is fast with ----------------------------------------------------------------------
+
+# channels of the input, of y, form, border in px, how, index rows a pixel of y, size of y
+FORMED = {
+    "first": (32, 128, FORMS[0], 1, "reflect", 2, (3, 5)),
+    "half size": (32, 32, FORMS[1], 1, "reflect", 2, (5, 4)),
+    "trunk": (32, 64, FORMS[3], 1, "reflect", 4, (4, 5)),
+    "up to 8": (8, 64, FORMS[15], 1, "replicate", 4, (4, 6)),
+    "up to 4, folded": (4, 16, FORMS[16], 4, "reflect", 2, (4, 5)),
+    "up to 4, wider": (4, 24, FORMS[16], 2, "replicate", 1, (3, 4)),
+    "folded, not up": (8, 8, Form(folded=True), 2, "reflect", 1, (4, 6)),
+    "apart and folded": (4, 16, Form(up=True, apart=True, folded=True), 4, "reflect", 4, (3, 5)),
+    "apart, three channels": (3, 13, Form(up=True, apart=True), 1, "reflect", 2, (2, 3)),
+    "wide rows": (32, 64, FORMS[3], 1, "reflect", 1, (2, 130)),
+}
+
+
+def unfolded(x: np.ndarray) -> np.ndarray:
+    """[N, 4 C, H, W] phase by phase into [N, C, 2 H, 2 W]."""
+    channels = x.shape[1] // 4
+    out = np.empty((x.shape[0], channels, 2 * x.shape[2], 2 * x.shape[3]), x.dtype)
+    for phase in range(4):
+        out[:, :, phase // 2 :: 2, phase % 2 :: 2] = x[:, channels * phase : channels * (phase + 1)]
+    return out
+
+
+def formed(name: str, dtype: torch.dtype, device: torch.device, count: int = 2):
+    """y, index, scale, shift [6, c], padded (full of numbers); and y, index and padded as a plain layer has them."""
+    kept, channels, form, pad, _, step, (height, width) = FORMED[name]
+    y = torch.randn(count, height, width, channels).to(dtype)
+    index = torch.randint(0, 6, (count, step * height, step * width), dtype=torch.int32)
+    scale, shift = torch.randn(2, 6, kept).to(device)
+    size = ((1 + form.up) * height + 2 * pad, (1 + form.up) * width + 2 * pad)
+    plain = torch.randn(count, kept, *size).to(dtype)
+    padded = (fold(plain) if form.folded else plain).contiguous(memory_format=torch.channels_last)
+    plain_y, plain_index = y[..., : kept * (4 if form.up else 1)], index[:, ::step, ::step]
+    if form.apart:
+        pixels_of_y = unfolded(plain_y.permute(0, 3, 1, 2).double().numpy()).transpose(0, 2, 3, 1)
+        plain_y, plain_index = torch.from_numpy(pixels_of_y), index[:, :: step // 2, :: step // 2]
+    return (y.to(device), index.to(device), scale, shift, padded.to(device)), (plain_y, plain_index, plain)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("name", FORMED)
+def test_a_layer_in_its_form(way, name, dtype):
+    _, _, form, pad, how, _, _ = FORMED[name]
+    for activation in ("none", "relu", "sigmoid", "residual"):
+        for rows in ("table", "one row", "in the convolution"):
+            (y, index, scale, shift, padded), (plain_y, plain_index, plain) = formed(name, dtype, way.device)
+            if rows != "table":
+                plain_index = index = None
+                scale, shift = (scale[2], shift[2]) if rows == "one row" else (None, None)
+            layer_of = (form.up and not form.apart, pad, how)
+            exact, magnitude = formula(layer_of, plain_y, plain_index, scale, shift, plain, activation)
+            found = affine_into(
+                y, index, scale, shift, padded, activation=activation, border=how, form=form, impl=way.impl
+            )
+            assert found is padded
+            values = found.double().cpu().numpy()
+            values = unfolded(values) if form.folded else values
+            twice = way.impl != "cuda" and activation in ("residual", "sigmoid")
+            allowed = 1e-6 * magnitude + 1e-6
+            if dtype in HALF_PLACE:
+                allowed += HALF_PLACE[dtype] * (np.abs(exact) + twice * magnitude)
+            assert (np.abs(values - exact) <= allowed).all(), (activation, rows)
+
+
+def test_formed_layers_of_no_frames(way):
+    for name in FORMED:
+        (y, index, scale, shift, padded), _ = formed(name, torch.float32, way.device, 0)
+        assert affine_into(y, index, scale, shift, padded, form=FORMED[name][2], impl=way.impl) is padded
+
+
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [
+        ({"index": torch.zeros(1, 8, 12, dtype=torch.int32)}, r"\[1, 8, 12\]"),
+        ({"index": torch.zeros(1, 4, 6, dtype=torch.int32)}, r"\[1, 4, 6\]"),
+        ({"y": torch.zeros(1, 4, 4, 12)}, r"\[1, 4, 4, 12\]"),
+        ({"padded": torch.zeros(1, 16, 7, 7).contiguous(memory_format=torch.channels_last)}, r"\[1, 16, 7, 7\]"),
+        ({"padded": torch.zeros(1, 16, 8, 8)}, "strides"),
+    ],
+)
+def test_a_form_that_does_not_fit_is_refused_and_shown(change, shown):
+    given = {
+        "y": torch.zeros(1, 4, 4, 16),
+        "index": torch.zeros(1, 8, 8, dtype=torch.int32),
+        "scale": torch.zeros(6, 4),
+        "shift": torch.zeros(6, 4),
+        "padded": torch.zeros(1, 16, 8, 8).contiguous(memory_format=torch.channels_last),
+        "form": Form(up=True, apart=True, folded=True),
+    }
+    with pytest.raises(ShapeError, match=shown):
+        affine_into(**given | change)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize(("size", "pad"), [((16, 20), 4), ((6, 8), 4), ((8, 6), 2), ((4, 600), 0)])
+def test_a_picture_into_its_blocks(way, size, pad, dtype):
+    rgb = torch.rand(2, 3, *size).to(way.device, dtype)
+    padded = torch.full((2, 16, size[0] // 2 + pad, size[1] // 2 + pad), 7.0).to(way.device, dtype)
+    padded = padded.contiguous(memory_format=torch.channels_last)
+    for given in (rgb, rgb.contiguous(memory_format=torch.channels_last)):
+        assert picture_into(given, padded.fill_(7), impl=way.impl) is padded
+        found = unfolded(padded.double().cpu().numpy())
+        edges = ((0, 0), (0, 0), (pad, pad), (pad, pad))
+        assert (found[:, :3] == np.pad(rgb.double().cpu().numpy(), edges, "reflect")).all()
+        assert (found[:, 3] == 0).all()
+    assert picture_into(rgb[:0], padded[:0], impl=way.impl).shape[0] == 0
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("size", [(1, 2), (3, 6), (5, 520)])
+def test_a_picture_from_its_blocks(way, size, dtype):
+    height, width = size
+    y = torch.randn(2, height, width, 16).to(dtype)
+    index = torch.randint(0, 6, (2, 2 * height, 2 * width), dtype=torch.int32)
+    scale, shift = torch.randn(2, 6, 3)
+    plain = torch.from_numpy(unfolded(y.permute(0, 3, 1, 2).double().numpy())[:, :3].transpose(0, 2, 3, 1).copy())
+    skewed = torch.cat((index.flatten()[:1], index.flatten()))[1:].view_as(index)
+    for rows, table in ((index, (scale, shift)), (skewed, (scale, shift)), (None, (scale[2], shift[2]))):
+        exact, _ = formula((False, 0, "reflect"), plain, rows, *table, None, "sigmoid")
+        rows = None if rows is None else rows.to(way.device)
+        found = picture_from(y.clone().to(way.device), rows, *(x.to(way.device) for x in table), impl=way.impl)
+        assert found.dtype == dtype
+        assert found.shape == (2, 3, 2 * height, 2 * width)
+        assert found.is_contiguous(memory_format=torch.channels_last)
+        at_most = 1e-6 + 8 * HALF_PLACE[dtype] if dtype in HALF_PLACE else 2e-6
+        if way.impl == "cuda" and dtype in HALF_PLACE:
+            at_most = 1e-6 + HALF_PLACE[dtype]  # rounded once
+        assert np.abs(found.double().cpu().numpy() - exact).max() <= at_most
+    assert (
+        picture_from(y[:0].to(way.device), None, *(x[0].to(way.device) for x in (scale, shift)), impl=way.impl).shape[0]
+        == 0
+    )
+
+
+def test_pictures_that_do_not_fit_are_refused_and_shown():
+    padded = torch.zeros(1, 16, 6, 7).contiguous(memory_format=torch.channels_last)
+    for rgb, into, shown in (
+        (torch.zeros(1, 3, 7, 10), padded, r"\[1, 3, 7, 10\]"),
+        (torch.zeros(1, 3, 8, 10, dtype=torch.uint8), padded, "uint8"),
+        (torch.zeros(1, 3, 8, 10), padded.contiguous(), "strides"),
+        (torch.zeros(1, 3, 8, 12), padded, r"\[1, 16, 6, 7\]"),
+        (torch.zeros(1, 3, 8, 12).half(), padded, "float16"),
+    ):
+        with pytest.raises(ShapeError, match=shown):
+            picture_into(rgb, into)
+    y, row = torch.zeros(1, 2, 4, 16), torch.zeros(3)
+    for given, shown in (
+        ((y[..., :12], None, row, row), r"\[1, 2, 4, 12\]"),
+        ((y[:, :, :3], None, row, row), r"\[1, 2, 3, 16\]"),
+        ((y, torch.zeros(1, 2, 4, dtype=torch.int32), row, row), r"\[1, 2, 4\]"),
+        ((y, None, torch.zeros(4), torch.zeros(4)), r"\[3\], got \[4\]"),
+        ((y, None, row, torch.zeros(3, device="meta")), "meta"),
+    ):
+        with pytest.raises(ShapeError, match=shown):
+            picture_from(*given)
+
+
+# -- convolutions in those forms --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(5, 3, 1, 1), (3, 2, 5, 5), (32, 4, 9, 9), (4, 4, 9, 9), (2, 1, 13, 13)])
+def test_folded_weights_are_the_same_convolution(shape):
+    weight, pad = torch.randn(shape, dtype=torch.float64), shape[2] // 2
+    x = torch.randn(2, shape[1], 10 + 2 * pad, 14 + 2 * pad, dtype=torch.float64)
+    folded = torch.nn.functional.conv2d(fold(x), fold_weights(weight))
+    torch.testing.assert_close(unfold(folded), torch.nn.functional.conv2d(x, weight), rtol=1e-12, atol=1e-12)
+    assert (fold_weights(weight) != 0).sum() == 4 * weight.numel()
+
+
+def test_unfold_is_the_inverse_of_fold():
+    x = torch.randn(2, 3, 6, 10)
+    assert (unfolded(fold(x).numpy()) == x.numpy()).all()
+    assert torch.equal(unfold(fold(x)), x)
+
+
+@pytest.mark.parametrize("i", range(len(LAYERS)))
+def test_the_networks_fast_weights_give_the_same_pixels(i):
+    plain = [torch.randn(w.shape, dtype=torch.float64) for w in StyleNet().convolution]
+    weights = [phase_weights(w) if layer.up else w for layer, w in zip(LAYERS, plain, strict=True)]
+    fast, layer = fast_weights(weights)[i], LAYERS[i]
+    x = torch.randn(2, weights[i].shape[1], 24, 28, dtype=torch.float64)
+    y = torch.nn.functional.conv2d(x, weights[i], stride=layer.step)
+    source = fold(torch.nn.functional.pad(x, (0, 0, 0, 0, 0, SLOT - x.shape[1]))) if layer.size == 9 else x
+    fast_y = torch.nn.functional.conv2d(source, fast, stride=layer.step)
+    if 3 <= i <= 15:
+        assert fast.shape[0] == TRUNK_OUTPUTS
+        assert torch.equal(fast_y[:, 32:], torch.zeros_like(fast_y[:, 32:]))
+    found, expected = (pixels(i, part.permute(0, 2, 3, 1)) for part in (fast_y, y))
+    assert found.shape[1] == layer.channels
+    if layer.size == 9:
+        expected = y.permute(0, 2, 3, 1).reshape(2, y.shape[2] // 2, 2, y.shape[3] // 2, 2, -1)
+        expected = expected.transpose(2, 3).reshape(-1, layer.channels)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
 
 
 # -- the network with the kernels -------------------------------------------------------------------------------------
@@ -482,7 +701,7 @@ def test_the_kernels_paint_what_torch_paints(way, asset, size, band_px, dtype):
             memory_format=torch.channels_last
         )
         if dtype == torch.float32:
-            close(found, expected, 1e-4)
+            close(found, expected, 1e-4 if way.device.type == "cuda" else 1e-5)
         else:  # two roundings of the same picture
             true = exact.paint(rgb, *arguments)
             close(found, true, 0.2)
