@@ -22,6 +22,7 @@ def part_exercise(folder: Path) -> Rows:
         otsu_threshold,
         region_hierarchy,
         region_stats,
+        resize,
         style_map,
     )
     from streamstyle.stages.composite import composite
@@ -76,6 +77,7 @@ def part_exercise(folder: Path) -> Rows:
         "regions of a cut": lambda impl: region_hierarchy.cut(region_hierarchy.region_hierarchy(noise, impl=impl), 0.5)[
             0
         ],
+        "shrinking": lambda impl: resize.resize_planes(edges, (31, 47), impl=impl),
         "styles of a map": lambda impl: style_map.style_map((edges // 37).int(), 7, (211, 333), 6.0, impl=impl)[2],
         "rows of a map": lambda impl: style_map.blend_map((edges // 37).int(), 7, (212, 332), 6.0, impl=impl)[0],
         "painted share of a map": lambda impl: style_map.blend_map(

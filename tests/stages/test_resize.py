@@ -6,8 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamstyle.errors import ShapeError
+from streamstyle.gpu import kernels
+from streamstyle.stages import resize as stage
 from streamstyle.stages.resize import resize_planes, small_size
-from tests import oracles
+from tests import oracles, shim
 
 IMPLS = ["auto", "ref"]
 
@@ -74,6 +76,34 @@ def test_flat_stays_flat_at_any_size(sizes, level, impl):
     resized = resize_planes(planes, sizes[2:], impl=impl)
     assert resized.shape == (2, *sizes[2:])
     assert resized.unique().tolist() == [level]
+
+
+@pytest.mark.parametrize("shape", [(60, 80), (1, 1), (1, 90), (70, 1), (53, 301)])
+def test_equals_the_reference(way, shape):
+    planes = torch.randint(0, 256, (3, *shape), dtype=torch.uint8, device=way.device)
+    planes[2] = 255
+    turned = planes.transpose(1, 2).contiguous().transpose(1, 2)
+    sizes = {
+        (1, 1),
+        (shape[0], 1),
+        (1, shape[1]),
+        (-(-shape[0] // 3), -(-shape[1] // 7)),
+        (shape[0], shape[1] // 2 + 1),
+    }
+    for size in sizes:
+        expected = resize_planes(planes, size, impl="ref").int()
+        for same in (planes, turned):
+            found = resize_planes(same, size, impl=way.impl).int()
+            assert (found - expected).abs().max() <= (2 if way.impl == "auto" else 0)
+
+
+def test_one_launch_where_it_shrinks():
+    if shim.compiler() is None:
+        pytest.skip("there is no C++ compiler")
+    with shim.running() as runner:
+        resize_planes(planes_of(2, 60, 80), (31, 17), impl="cuda")
+        resize_planes(planes_of(2, 6, 8), (31, 17), impl="cuda")
+    assert runner.launched == [*kernels.entries(stage.STEM)]
 
 
 @pytest.mark.parametrize("impl", IMPLS)
