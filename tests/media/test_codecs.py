@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +15,7 @@ from streamstyle.config import OutputOptions
 from streamstyle.errors import OptionError, OutputError
 from streamstyle.frames import output_chroma
 from streamstyle.media import codecs
-from streamstyle.media.codecs import VideoEncoder
+from streamstyle.media.codecs import VideoEncoder, choose_encoder, encoder_context
 
 FPS = Fraction(30)
 SOFTWARE = [(codec, suffix) for codec in ("h264", "hevc") for suffix in (".mp4", ".mov", ".mkv")]
@@ -98,6 +99,14 @@ def test_software_h264_is_as_it_always_was(monkeypatch):
     assert choose(".mkv", (35, 21), encoder="software", crf=0, preset="slow") == VideoEncoder(
         "libx264", "yuv444p", {"crf": "0", "preset": "slow"}
     )
+
+
+@pytest.mark.parametrize(("cores", "kind"), [(2, "SLICE"), (16, "FRAME")])
+def test_x264_does_frames_at_once_where_there_are_cores_for_them(monkeypatch, cores, kind):
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    encoder = choose_encoder(OutputOptions(), "out.mp4", size=(64, 48), format_name="mp4", fps=Fraction(25))
+    context = encoder_context(encoder, size=(64, 48), fps=Fraction(25), time_base=Fraction(1, 25))
+    assert context.thread_type.name == kind
 
 
 @pytest.mark.parametrize(("codec", "crf"), [("h264", "20"), ("hevc", "22"), ("av1", "30")])
