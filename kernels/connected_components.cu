@@ -5,7 +5,7 @@
 //         ids     int [N, H, W], 0 or 1, 2, 3 ... in raster order of the regions' first pixels
 //         bits    int [N, H, ceil(W / 32)], 32 pixels of a row, bit i the i-th; 0 beyond the row's end
 //         parents int [N, RUNS, words], words = H * ceil(W / 32): a forest, one tree a region
-//         roots   int [N, H] or [N, CHUNKS], how many regions begin in each row, or chunk of CHUNK pixels of a label map
+//         roots   int [N, H] or [N, CHUNKS], how many regions begin in each row, or chunk of a label map
 //
 // The nodes of the forest are the runs of set bits within a word: run r of word w is node RUNS * w + r, so that nodes
 // are ordered as their first pixels are, and its parent is at parents[r][w], so that the few that there are lie close
@@ -94,7 +94,8 @@ struct Around {
 
 // Joins the runs of a word, of index here, with those of the row above, of index up.
 DEVICE void join_above(Forest forest, const Around& a, int here, int up, int connectivity) {
-    u32 left = a.word << 1 | a.left >> 31, up_left = a.up << 1 | a.up_left >> 31, up_right = a.up >> 1 | a.up_right << 31;
+    u32 left = a.word << 1 | a.left >> 31, up_left = a.up << 1 | a.up_left >> 31;
+    u32 up_right = a.up >> 1 | a.up_right << 31;
     u32 above = 0, before = 0, after = 0;
     if (connectivity == 4) {
         above = a.word & a.up & ~(left & up_left);

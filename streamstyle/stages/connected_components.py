@@ -7,8 +7,8 @@
     # # . .       1 1 . .         1 1 . .
     . . # .       . . 11 .        . . 1 .        a label is 1 + the smallest row-major index in its region
 
-Source: Oliveira and Lotufo 2010; Playne and Hawick 2018 (labels); OpenCV on a CPU: SAUF (Wu et al. 2009),
-Spaghetti (Bolelli et al. 2019).
+Source: Oliveira and Lotufo 2010; Playne and Hawick 2018; He et al. 2008 (labels); OpenCV on a CPU: SAUF
+(Wu et al. 2009), Spaghetti (Bolelli et al. 2019).
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def label_regions(mask: Tensor, *, connectivity: Literal[4, 8] = 4, impl: str = 
     Raises:
         ShapeError: as :func:`connected_components`.
 
-    Cost: 5 launches and a scan of a few numbers, about 6 bytes a pixel, no synchronisation: labels are not written. OpenCV
-    about 3 ms at 1080p.
+    Cost: 5 launches and a scan of a few numbers, about 6 bytes a pixel, for labels are not written; no
+    synchronisation. OpenCV about 3 ms at 1080p.
     """
     _check(mask, connectivity)
     if mask.numel() and chosen(impl, mask):

@@ -89,6 +89,24 @@ def test_mean_colours_equal_scipy(way, size, grain):
     assert same(stats, region_stats(*given, impl=way.impl))
 
 
+@pytest.mark.parametrize("regions", [2, 400, 600, 5000])
+@pytest.mark.parametrize("size", [(35, 1100), (18, 2050), (16, 1030)])
+def test_tables_of_any_size_and_frames_of_several_tiles(way, size, regions):
+    """A block's own table holds few regions; beyond that, areas, shapes and colours go to the batch's one by one."""
+    rng = np.random.default_rng(regions)
+    ids = random_ids(rng, 2, *size, 3, regions)
+    ids[1] = np.repeat(ids[1, :, ::16], 16, 1)[
+        :, : size[1]
+    ]  # rows of four pixels that are alike, and rows that are not
+    rgb = torch.from_numpy(rng.integers(0, 256, (2, 3, *size)).astype(np.uint8)).to(way.device)
+    given = torch.from_numpy(ids).to(way.device)
+    areas = region_areas(given, regions, impl=way.impl).cpu().numpy()
+    np.testing.assert_array_equal(areas, np.stack([np.bincount(frame.ravel(), minlength=regions) for frame in ids]))
+    for colors in (None, rgb):
+        expected = region_stats(given, regions, colors, impl="ref")
+        assert same(region_stats(given, regions, colors, impl=way.impl), expected)
+
+
 def test_boxes_and_centres_equal_scipy(way):
     ids = random_ids(np.random.default_rng(3), 2, 70, 140, 20, 9)
     stats = region_stats(torch.from_numpy(ids).to(way.device), 9, impl=way.impl)
