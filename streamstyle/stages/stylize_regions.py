@@ -30,11 +30,20 @@ from torch import Tensor
 from streamstyle.errors import ShapeError
 from streamstyle.gpu.kernels import chosen
 from streamstyle.nets.stylenet import EPSILON, LAYERS, StyleNet
-from streamstyle.stages import region_affine as between
 from streamstyle.stages.blends import LEVELS, Affine, blend_index, blend_table
 from streamstyle.stages.folding import FORMS, fast_weights, pixels
 from streamstyle.stages.padding import Border, Workspace, pad_index, pad_to_four, phase_weights, workspace
-from streamstyle.stages.region_affine import affine_into, per_phase, picture_from, picture_into, region_affine
+from streamstyle.stages.region_affine import (
+    affine_into,
+    affine_into_cuda,
+    affine_into_ref,
+    per_phase,
+    picture_from,
+    picture_from_cuda,
+    picture_into,
+    picture_into_cuda,
+    region_affine,
+)
 
 __all__ = [
     "LEVELS",
@@ -145,7 +154,7 @@ class RegionStylizer:
         image = self._image(rgb)
         height, width = image.shape[2:]
         padded = pad_to_four(image)
-        rows = None if index is None else pad_index(index, padded.shape[2:]).contiguous()
+        rows = None if index is None else pad_index(index, padded.shape[2:])
         affine: Measure
         if rows is None and not self._kernels:
             weights, affine = self._folded(styles), lambda i, y: (None, None)
@@ -243,9 +252,9 @@ class RegionStylizer:
 
     def _picture_into(self, image: Tensor, padded: Tensor) -> None:
         if self._kernels:
-            between.picture_into_cuda(image, padded)
+            picture_into_cuda(image, padded)
         else:
-            between.affine_into_ref(image.permute(0, 2, 3, 1), None, None, None, padded, "none", "reflect")
+            affine_into_ref(image.permute(0, 2, 3, 1), None, None, None, padded, "none", "reflect")
 
     def _into(
         self, i: int, y: Tensor, index: Maybe, scale: Maybe, shift: Maybe, padded: Maybe, border: Border
@@ -253,10 +262,10 @@ class RegionStylizer:
         activation = LAYERS[i].activation
         if not self._kernels:
             affine = region_affine if index is None else self._affine
-            return between.affine_into_ref(y, index, scale, shift, padded, activation, border, affine)
+            return affine_into_ref(y, index, scale, shift, padded, activation, border, affine)
         if padded is None:
-            return between.picture_from_cuda(y, index, scale, shift)
-        return between.affine_into_cuda(y, index, scale, shift, padded, activation, border, FORMS[i])
+            return picture_from_cuda(y, index, scale, shift)
+        return affine_into_cuda(y, index, scale, shift, padded, activation, border, FORMS[i])
 
     def _affine(self, y: Tensor, *rest: Any) -> Tensor:
         """region_affine, compiled if wanted and while it can be."""

@@ -26,6 +26,7 @@ from streamstyle.stages.blends import LEVELS, blend_index, blend_table
 from streamstyle.stages.color import blend_planes_, rgb_to_yuv, yuv_to_rgb
 from streamstyle.stages.composite import composite
 from streamstyle.stages.connected_components import connected_components, dense_labels, label_regions
+from streamstyle.stages.folding import Form
 from streamstyle.stages.label_overlap import best_matches, consecutive_overlaps, label_overlap
 from streamstyle.stages.optical_flow import occlusion, optical_flow
 from streamstyle.stages.otsu_threshold import exact_thresholds, local_thresholds, otsu_threshold
@@ -40,7 +41,7 @@ from streamstyle.stages.region_stats import (
 )
 from streamstyle.stages.resize import resize_planes
 from streamstyle.stages.style_map import blend_map, style_map
-from streamstyle.stages.stylize_regions import RegionStylizer, affine_into
+from streamstyle.stages.stylize_regions import RegionStylizer, affine_into, picture_from, picture_into
 
 
 class NoFloat64(TorchDispatchMode):
@@ -96,9 +97,28 @@ def affine(given: Given) -> torch.Tensor:
     return affine_into(y, index, table, table, padded, impl="ref")
 
 
+def folded_affine(given: Given) -> torch.Tensor:
+    y, table = torch.rand(2, 8, 8, 16, device=given.device), torch.rand(2 * LEVELS, 4, device=given.device)
+    index = torch.zeros(2, 16, 16, dtype=torch.int32, device=given.device)
+    form = Form(up=True, apart=True, folded=True)
+    return affine_into(y, index, table, table, blocks(given, 12), form=form, impl="ref")
+
+
+def painted(given: Given) -> torch.Tensor:
+    y, table = torch.rand(2, 8, 8, 16, device=given.device), torch.rand(2 * LEVELS, 3, device=given.device)
+    index = torch.zeros(2, 16, 16, dtype=torch.int32, device=given.device)
+    return picture_from(y, index, table, table, impl="ref")
+
+
+def blocks(given: Given, height: int, width: int | None = None) -> torch.Tensor:
+    folded = torch.zeros(2, 16, height, width or height, device=given.device)
+    return folded.to(memory_format=torch.channels_last)
+
+
 TAGS = ColorTags()
 CALLS: dict[str, Callable[[Given], Any]] = {
     "affine_into": affine,
+    "affine_into, folded": folded_affine,
     "RegionStylizer": stylize,
     "blend_map": lambda g: blend_map(g.ids, 7, (99, 120), 6.0, [k > 2 for k in range(7)], impl="ref"),
     "best_matches": lambda g: best_matches(g.areas[None]),
@@ -119,6 +139,8 @@ CALLS: dict[str, Callable[[Given], Any]] = {
     "optical_flow": lambda g: optical_flow(g.edges, g.edges.flip(2), impl="ref"),
     "otsu_threshold": lambda g: otsu_threshold(g.edges, method="global", share=0.9, impl="ref"),
     "otsu_threshold, local": lambda g: otsu_threshold(g.edges, method="local", share=0.9, impl="ref"),
+    "picture_from": painted,
+    "picture_into": lambda g: picture_into(g.rgb, blocks(g, 39, 49), impl="ref"),
     "region_areas": lambda g: region_areas(g.ids, 7, impl="ref"),
     "region_hierarchy": lambda g: region_hierarchy(g.edges, impl="ref"),
     "region_stats": lambda g: region_stats(g.ids, 7, g.colors, impl="ref"),
