@@ -33,7 +33,6 @@ from streamstyle.evidence import (
 from streamstyle.look import ObjectStyle
 from streamstyle.object_tracks import Moment, ObjectTracks
 from streamstyle.segmenter import Segmentation, Segmenter
-from streamstyle.stages.label_overlap import label_overlap
 from streamstyle.stages.optical_flow import OpticalFlow, carry, carry_labels
 from streamstyle.tracker import BACKGROUND, Tracker
 
@@ -271,12 +270,12 @@ class AppearanceTracks(ObjectTracks):
         assert self._shares is not None
         if not len(self._members):
             return np.zeros(found.ids.shape, np.int32)
-        best = self._shares.argmax(0)
-        slots = np.array(self._members, np.int32)[best]
-        slots[self._shares.max(0) <= 0.5] = BACKGROUND
+        slots = np.full(found.ids.shape, BACKGROUND, np.int32)
+        for slot, share in zip(self._members, self._shares, strict=True):
+            slots[share > 0.5] = slot  # at most one's is
         if FOUND in self._members:
-            pieces = self._pieces(slots == FOUND, carried, index)
-            slots = np.where(slots == FOUND, pieces, slots)
+            mask = slots == FOUND
+            slots[mask] = self._pieces(mask, carried, index)[mask]
         return slots
 
     def _pieces(self, mask: np.ndarray, carried: np.ndarray | None, index: int) -> np.ndarray:
@@ -286,12 +285,12 @@ class AppearanceTracks(ObjectTracks):
         large[0] = False
         table = np.where(large, large.cumsum(), 0).astype(np.int32)
         ids, regions = table[labels], int(large.sum()) + 1
-        if carried is None:
-            carried = np.zeros(mask.shape, np.int32)
-        named = {slot for slot in self._members if slot != FOUND}
-        mine = np.where(np.isin(carried, list(named)), BACKGROUND, carried).astype(np.int32)
-        overlap = label_overlap(torch.from_numpy(ids)[None], torch.from_numpy(mine)[None], regions, self.tracker.slots)
-        return self.tracker.update(overlap[0].numpy(), index, sure=self._eager > 0)[:, 0][ids]
+        count = self.tracker.slots
+        mine = np.arange(count)
+        mine[[slot for slot in self._members if slot != FOUND]] = BACKGROUND
+        pair = ids * count if carried is None else ids * count + mine[carried]
+        overlap = np.bincount(pair.ravel(), minlength=regions * count).reshape(regions, count)
+        return self.tracker.update(overlap, index, sure=self._eager > 0)[:, 0][ids]
 
     # -- state --------------------------------------------------------------------------------------------------
 

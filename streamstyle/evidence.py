@@ -82,7 +82,8 @@ def moves_alike(own: np.ndarray, carried: np.ndarray, around: np.ndarray) -> np.
 def moves_by_itself(own: np.ndarray) -> np.ndarray:
     """Log-odds that a pixel moves by itself, of own_motion."""
     speed = _lengths(own)
-    enough = max(MOVING_PX * min(speed.shape) / 240, MOVING_TIMES * float(np.median(speed)))
+    usual = float(np.median(speed[::2, ::2]))
+    enough = max(MOVING_PX * min(speed.shape) / 240, MOVING_TIMES * usual)
     return MOTION_WEIGHT * np.clip(MOVING_STEEPNESS * np.log((speed + 0.02) / enough), -3, 3)
 
 
