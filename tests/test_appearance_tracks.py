@@ -121,10 +121,11 @@ def run(
     """The slot maps of some frames of a film, 25 a second, planned so many at a time."""
     for first in range(frames.start, frames.stop, batch):
         part = range(first, min(first + batch, frames.stop))
-        looks = tracks.plan(first, [i in cut_at for i in part], [i / 25 for i in part])
-        for i, look in zip(part, looks, strict=True):
+        shots = [sum(cut <= i for cut in cut_at) for i in part]
+        looks = tracks.plan(first, shots, [i / 25 for i in part])
+        for i, shot, look in zip(part, shots, looks, strict=True):
             found = film.found(tracks.segmenter, i) if look else None
-            yield tracks.step(film.luma(i), found, i in cut_at, i, i / 25, SIZE).copy()
+            yield tracks.step(film.luma(i), found, shot, i, i / 25, SIZE).copy()
 
 
 def slot_of(tracks: AppearanceTracks, name: str) -> int:
@@ -334,7 +335,7 @@ def test_what_was_found_may_be_named_and_is_then_the_persons(segmenter, rolling)
 @pytest.mark.weights
 def test_a_cut_ends_all_tracks_and_begins_anew(segmenter, rolling):
     tracks = tracks_of(segmenter, find=True, every=100)
-    found = list(run(tracks, rolling, range(8), cut_at=()))
+    found = list(run(tracks, rolling, range(8), cut_at=(8,)))
     found += run(tracks, rolling, range(8, 20), cut_at=(8,))
     assert not found[8].any()
     report = tracks.report()
@@ -357,11 +358,11 @@ def test_a_named_object_does_not_live_through_a_cut(segmenter, walk):
 
 @pytest.mark.weights
 def test_a_shot_is_looked_at_eagerly_until_something_can_be_found(segmenter):
-    still, times = [False] * 8, [i / 25 for i in range(8)]
+    still, times = [0] * 8, [i / 25 for i in range(8)]
     look = [True] * EAGER_FRAMES + [False] * (8 - EAGER_FRAMES)
     assert tracks_of(segmenter, find=True, every=100).plan(0, still, times) == look
     assert tracks_of(segmenter, find=False, every=100).plan(0, still, times) == [True] + [False] * 7
-    cut = [i == 2 for i in range(8)]
+    cut = [0] * 2 + [1] * 6
     assert tracks_of(segmenter, find=True, every=100).plan(0, cut, times) == [True] * (2 + EAGER_FRAMES) + [False] * 2
 
 
