@@ -190,7 +190,7 @@ def test_tracks_go_on_when_the_film_is_back(kind, every, inserted):
         assert iou(after[-1] == slot, disc(k, 11)) > 0.85
     report = tracks.report()
     assert {(o.first_frame, o.last_frame) for o in report if o.name} == {(0, back + 5)}
-    assert len({o.track_id for o in report}) == len(report) == 4 - (kind == "regions")
+    assert len({o.track_id for o in report}) == len(report) == 3
     assert tracks.lost() == []
     assert tracks.tracker.ended == []
 
@@ -210,7 +210,7 @@ def test_the_flow_on_coming_back_is_from_the_frame_the_shot_was_left_at():
 
 
 def test_a_shot_that_is_forgotten_begins_anew():
-    tracks = tracks_of()
+    tracks = tracks_of(segmenter=SimpleNamespace(left_out=0))
     watch(tracks, [(0, 0), *((0, shot) for shot in range(1, SHOTS_REMEMBERED + 2))])
     assert [track.track_id for track in tracks.tracker.ended] == [1, 2, 3]
     watch(tracks, [(1, 0)], SHOTS_REMEMBERED + 2)

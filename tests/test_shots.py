@@ -105,7 +105,7 @@ def glance(luma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def test_another_picture_is_no_shot_that_was_there_though_it_were_no_cut_from_it():
     """Too many pictures that show nothing alike are no cut; between neighbouring frames there seldom are such."""
-    one, other = texture(1, 0, 170), texture(2, 60, 230)
+    one, other = texture(1, 40, 200), texture(2, 70, 230)
     assert shots([one, other]) == [0, 0]
     assert shots([one, WHITE, other]) == [0, 1, 2]
 
@@ -119,7 +119,7 @@ def test_the_same_histogram_in_another_place_is_another_shot():
 
 def test_another_size_is_not_what_was_there():
     small = LIGHT["A"][:60]
-    assert shots([small, np.full_like(small, 255), LIGHT["A"], WHITE, LIGHT["A"]]) == [0, 1, 1, 1, 2]
+    assert shots([small, WHITE[:60], WHITE, LIGHT["A"]]) == [0, 1, 1, 2]
 
 
 def test_memory_does_not_grow_with_the_film():
