@@ -108,11 +108,11 @@ def test_a_picture_without_objects_says_so():
 # -- following --------------------------------------------------------------------------------------------------------
 
 
-def run(tracks: ObjectTracks, segment, frames: int = FRAMES, cut_at: tuple[int, ...] = ()) -> list[np.ndarray]:
-    """The slot maps of the film of discs, 25 frames a second."""
+def run(tracks: ObjectTracks, segment, frames: int = FRAMES, shots: str = "") -> list[np.ndarray]:
+    """The slot maps of the film of discs, 25 frames a second; shots has a digit a frame, or all is one."""
     maps = []
     for i in range(frames):
-        shot, time_s = sum(cut <= i for cut in cut_at), i / 25
+        shot, time_s = int(shots[i] if shots else 0), i / 25
         (look,) = tracks.plan(i, [shot], [time_s])
         maps.append(tracks.step(disc_luma(i), segment(i) if look else None, shot, i, time_s, SIZE))
     return maps
@@ -155,7 +155,7 @@ def test_two_places_with_one_name_are_one_track():
 
 def test_a_cut_starts_new_tracks():
     tracks = tracks_of(every=100)
-    maps = run(tracks, true_discs, 6, cut_at=(3,))
+    maps = run(tracks, true_discs, 6, "000111")
     np.testing.assert_array_equal(maps[3] > 0, disc(0, 3) | disc(1, 3) | disc(2, 3))
     assert [(o.track_id, o.first_frame) for o in tracks.report()] == [(1, 0), (2, 0), (3, 0), (4, 3), (5, 3), (6, 3)]
 
@@ -294,15 +294,15 @@ def test_a_named_disc_is_followed(segmented, every, k):
     assert report.mean_area_px == pytest.approx(disc(k, 0).sum(), rel=0.15)
 
 
-@pytest.mark.parametrize("cut_at", [(), (5,)])
-def test_motion_that_was_found_for_a_batch_at_once_gives_the_same_maps(cut_at):
-    expected = run(tracks_of(every=4), true_discs, 12, cut_at)
+@pytest.mark.parametrize("shots", ["0" * 12, "000001111111", "000011000000", "000111000111", "012012012012"])
+def test_motion_that_was_found_for_a_batch_at_once_gives_the_same_maps(shots):
+    expected = run(tracks_of(every=4), true_discs, 12, shots)
     tracks, maps = tracks_of(every=4), []
     for begin in range(0, 12, 3):
         batch = range(begin, begin + 3)
         flows = tracks._flow.together(torch.from_numpy(np.stack([disc_luma(i) for i in batch])))
         for i in batch:
-            shot = sum(cut <= i for cut in cut_at)
+            shot = int(shots[i])
             (look,) = tracks.plan(i, [shot], [i / 25])
             found, motion = true_discs(i) if look else None, [flows[i - begin].numpy(), np.zeros((2, *SIZE))]
             maps.append(tracks.step(disc_luma(i), found, shot, i, i / 25, SIZE, motion))
