@@ -47,7 +47,7 @@ PLAIN = Look(style="starry")
 FAST = Options(analysis=AnalysisOptions(analyse_every=3), output=OutputOptions(preset="ultrafast"))
 POINTS = 20
 INSERT = range(29, 31)
-"""Frames in which the film is back at its first shot; a segment ends between them."""
+"""Frames in which the film is back at its first shot, where it left it; a segment ends between them."""
 
 
 def paint(source: Path, target: Path, look: Look = LOOK, options: Options = FAST, **how: Any) -> Report:
@@ -81,7 +81,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
         track.codec_context.gop_size = 11
         sound = container.add_stream_from_template(film.streams.audio[0])
         for i, ticks in enumerate(times):
-            rgb = draw_mottled(i, size)
+            rgb = draw_mottled(i - 9 if i in INSERT else i, size)
             rgb = rgb if i < 20 or i in INSERT else 255 - rgb[::-1] // (1 + (i - 20) // 8)
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), "rgb24").reformat(format="yuv420p")
             frame.pts, frame.time_base = ticks, track.time_base
