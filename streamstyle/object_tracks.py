@@ -163,7 +163,8 @@ class ObjectTracks(ABC):
 
     def _shot_state(self) -> dict[str, Any]:
         """What later frames of this shot depend on, beside the tracker's part; see _take_up."""
-        return {"slots": self._slots, "luma": self._flow.previous}
+        luma = self._flow.previous  # a view, which would hold its whole batch
+        return {"slots": self._slots, "luma": None if luma is None else luma.copy()}
 
     def _take_up(self, state: dict[str, Any]) -> None:
         """Go on in the shot whose _shot_state this is."""

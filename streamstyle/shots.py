@@ -106,7 +106,7 @@ class ShotDetector:
         back = next((shot for shot, last in latest_first if _same(last, now)), None)
         if back is not None:
             self._left.take(back)
-        self._left.keep(self._shot, before)
+        self._left.keep(self._shot, before._replace(luma=before.luma.copy()))  # not a view that holds its whole batch
         self._shot = self._shots if back is None else back
         self._shots += back is None
         return self._shot
