@@ -57,7 +57,8 @@ EAGER_FRAMES = 4
 class AppearanceTracks(ObjectTracks):
     """Named objects, and what moves by itself, followed by a model of how they look.
 
-    State between frames: the tracker's table, a probability map an object, the model, the last small luma picture.
+    State between frames: the tracker's table, a probability map an object, the model, the last small luma picture; and
+    the same of the shots that are remembered.
 
     Args:
         segmenter: must give features.
@@ -87,13 +88,15 @@ class AppearanceTracks(ObjectTracks):
         """Know from the first frame on what later has learned of the frames that follow it."""
         self._foreseen = later._model.state_dict() if later._eager == 0 else None
 
-    def plan(self, index: int, cuts: list[bool], times_s: list[float]) -> list[bool]:
+    def plan(self, index: int, shots: list[int], times_s: list[float]) -> list[bool]:
         """As ObjectTracks says; and the first frames of a shot while FOUND is not known."""
-        look, eager = super().plan(index, cuts, times_s), self._eager
-        for i, cut in enumerate(cuts):
-            eager = EAGER_FRAMES if cut and self._find else eager
-            look[i] |= eager > 0
-            eager -= eager > 0
+        look = super().plan(index, shots, times_s)
+        eager: dict[int | None, int] = {shot: known["eager"] for shot, known in self._left.items()}
+        eager[self._shot] = self._eager
+        for i, shot in enumerate(shots):
+            more = eager.get(shot, EAGER_FRAMES if self._find else 0)
+            look[i] |= more > 0
+            eager[shot] = more - (more > 0)
         return look
 
     def _advance(self, moment: Moment) -> np.ndarray:
@@ -103,7 +106,7 @@ class AppearanceTracks(ObjectTracks):
         carried = None
         if self._shares is not None:
             carried = np.stack([carry(share, flow) for share in self._shares]) if len(self._shares) else self._shares
-        slots = None if moment.starts or self._slots is None else carry_labels(self._slots, flow)
+        slots = None if self._slots is None else carry_labels(self._slots, flow)
         if found is None:
             assert slots is not None
             self._shares = carried
@@ -122,7 +125,7 @@ class AppearanceTracks(ObjectTracks):
         return slots
 
     def _start(self, index: int) -> None:
-        """A shot begins: every track ends, and what is foreseen of the first one is known."""
+        """A shot begins: nobody is known, but for what is foreseen of the first one."""
         self.tracker.start(1, index)
         self._begin()
         if self._foreseen is not None:
@@ -296,15 +299,23 @@ class AppearanceTracks(ObjectTracks):
 
     def state_dict(self) -> dict[str, Any]:
         """Everything later frames depend on; see load_state_dict."""
-        own = {"members": list(self._members), "shares": self._shares, "eager": self._eager}
-        return super().state_dict() | own | {"model": self._model.state_dict(), "foreseen": self._foreseen}
+        return super().state_dict() | {"foreseen": self._foreseen}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on as the tracks, of the same objects, whose state_dict this is."""
         super().load_state_dict(state)
+        self._foreseen = state["foreseen"]
+
+    def _shot_state(self) -> dict[str, Any]:
+        """What later frames of this shot depend on, beside the tracker's part; see _take_up."""
+        own = {"members": list(self._members), "shares": self._shares, "eager": self._eager}
+        return super()._shot_state() | own | {"model": self._model.state_dict()}
+
+    def _take_up(self, state: dict[str, Any]) -> None:
+        """Go on in the shot whose _shot_state this is."""
+        super()._take_up(state)
         self._members, self._shares, self._eager = list(state["members"]), state["shares"], state["eager"]
         self._model.load_state_dict(state["model"])
-        self._foreseen = state["foreseen"]
 
 
 def _log(probability: np.ndarray, weight: float) -> np.ndarray:

@@ -77,9 +77,9 @@ class GivenTracks:
         self._scale_px = 1.0
         self._unlabelled = 0
 
-    def plan(self, index: int, cuts: list[bool], times_s: list[float]) -> list[bool]:
+    def plan(self, index: int, shots: list[int], times_s: list[float]) -> list[bool]:
         """Which frames of a batch must be looked at: none."""
-        return [False] * len(cuts)
+        return [False] * len(shots)
 
     def motions(self, lumas: object) -> tuple[()]:
         """What step wants to know of motion: nothing."""
@@ -89,7 +89,7 @@ class GivenTracks:
         self,
         luma: np.ndarray,
         found: object,
-        cut: bool,
+        shot: int,
         index: int,
         time_s: float,
         size: tuple[int, int],

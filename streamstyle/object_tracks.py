@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import cv2
@@ -17,6 +18,7 @@ from streamstyle.evidence import own_motions
 from streamstyle.gpu.kernels import chosen
 from streamstyle.look import ObjectStyle
 from streamstyle.segmenter import Segmentation, Segmenter
+from streamstyle.shots import ShotMemory
 from streamstyle.stages.label_overlap import label_overlap
 from streamstyle.stages.optical_flow import SMALLEST_PX, OpticalFlow, carry_labels
 from streamstyle.tracker import BACKGROUND, Tracker
@@ -41,7 +43,7 @@ class Moment:
         flow: [h, w, 2] float32 px to the frame before; None where that is none of this shot.
         own: [2, h, w] float32 px, the flow beside the camera's motion, where somebody has found it.
         found: its regions, where it is looked at.
-        starts: a shot begins with it.
+        starts: a shot begins with it that is not one to which the film comes back.
         index: its number; time_s: its time in seconds.
         size: (height, width) of the film.
     """
@@ -73,6 +75,8 @@ class ObjectTracks(ABC):
         self.drawn: np.ndarray | None = None
         self._flow = OpticalFlow()
         self._slots: np.ndarray | None = None
+        self._shot: int | None = None
+        self._left = ShotMemory[dict[str, Any]]()
         self._pending = sorted(objects, key=lambda thing: thing.at_s)
         self._scale_px = 1.0
         self._frames = 0
@@ -82,15 +86,14 @@ class ObjectTracks(ABC):
         """Named objects whose moment has not come yet."""
         return tuple(self._pending)
 
-    def plan(self, index: int, cuts: list[bool], times_s: list[float]) -> list[bool]:
-        """Which frames of a batch must be looked at: every Nth, the first, cuts, and where a person points."""
+    def plan(self, index: int, shots: list[int], times_s: list[float]) -> list[bool]:
+        """Which frames of a batch must be looked at: every Nth, the first after a cut, and where a person points."""
         waiting = [thing.at_s for thing in self._pending]
         look = []
-        for i, (cut, time_s) in enumerate(zip(cuts, times_s, strict=True)):
+        for i, ((before, shot), time_s) in enumerate(zip(pairwise([self._shot, *shots]), times_s, strict=True)):
             due = [at for at in waiting if at <= time_s + 1e-6]
             waiting = waiting[len(due) :]
-            first = self._slots is None and i == 0
-            look.append(bool(first or cut or due or (index + i) % self.every == 0))
+            look.append(bool(shot != before or due or (index + i) % self.every == 0))
         return look
 
     def motions(self, lumas: Tensor) -> tuple[Tensor, ...]:
@@ -113,7 +116,7 @@ class ObjectTracks(ABC):
         self,
         luma: np.ndarray,
         found: Segmentation | None,
-        cut: bool,
+        shot: int,
         index: int,
         time_s: float,
         size: tuple[int, int],
@@ -124,7 +127,7 @@ class ObjectTracks(ABC):
         Args:
             luma: [h, w] uint8 small picture.
             found: its regions, where plan() asked for them.
-            cut: a new shot starts here.
+            shot: the number of the shot it is of; see ShotDetector.
             index: the frame's number; time_s: its time in seconds.
             size: (height, width) of the film, for points and areas.
             motion: of motions, this frame's.
@@ -133,18 +136,39 @@ class ObjectTracks(ABC):
             [h, w] int32 map of slots.
         """
         self._scale_px = size[0] * size[1] / luma.size
-        if cut:
-            self._flow.reset()
+        if shot != self._shot:
+            self._turn(shot)
+            motion = ()  # it is that from another shot
         flow, own = (motion[0], motion[1]) if motion else (None, None)
         if not motion:
             flow = self._flow.step(luma)
         elif self._flow.previous is None or self._flow.previous.shape != luma.shape:
             flow, own = None, None
         self._flow.previous = luma
-        moment = Moment(flow, own, found, self._slots is None or cut, index, time_s, size)
+        moment = Moment(flow, own, found, self._slots is None, index, time_s, size)
         self._slots = self._advance(moment)
         self._frames = index + 1
         return self._slots
+
+    def _turn(self, shot: int) -> None:
+        """Leave a shot for another: where it is remembered all goes on as it was left, where not nothing is known."""
+        known = self._left.take(shot)
+        if self._shot is not None:
+            self._left.keep(self._shot, self._shot_state())
+        self.tracker.turn(self._shot, shot)
+        self._shot, self._slots = shot, None
+        self._flow.reset()
+        if known is not None:
+            self._take_up(known)
+
+    def _shot_state(self) -> dict[str, Any]:
+        """What later frames of this shot depend on, beside the tracker's part; see _take_up."""
+        luma = self._flow.previous  # a view, which would hold its whole batch
+        return {"slots": self._slots, "luma": None if luma is None else luma.copy()}
+
+    def _take_up(self, state: dict[str, Any]) -> None:
+        """Go on in the shot whose _shot_state this is."""
+        self._slots, self._flow.previous = state["slots"], state["luma"]
 
     @abstractmethod
     def _advance(self, moment: Moment) -> np.ndarray:
@@ -167,8 +191,9 @@ class ObjectTracks(ABC):
         """Everything later frames depend on; see load_state_dict."""
         return {
             "tracker": self.tracker.state_dict(),
-            "slots": self._slots,
-            "luma": self._flow.previous,
+            "shot": self._shot,
+            "now": self._shot_state(),
+            "left": list(self._left.items()),
             "pending": len(self._pending),
             "left_out": self.segmenter.left_out,
             "scale_px": self._scale_px,
@@ -178,32 +203,34 @@ class ObjectTracks(ABC):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on as the tracks, of the same objects, whose state_dict this is."""
         self.tracker.load_state_dict(state["tracker"])
-        self._slots, self._flow.previous = state["slots"], state["luma"]
+        self._shot, self._left = state["shot"], ShotMemory(state["left"])
+        self._take_up(state["now"])
         self._pending = self._pending[len(self._pending) - state["pending"] :]
         self.segmenter.left_out, self._scale_px, self._frames = state["left_out"], state["scale_px"], state["frames"]
 
     def lost(self) -> list[tuple[str, int]]:
         """Named objects that were gone well before the film was: name, and the last frame they were in."""
         last: dict[str, int] = {}
-        for track in [*self.tracker.ended, *self.tracker.tracks.values()]:
+        for track in self.tracker.all_tracks:
             if track.name:
                 last[track.name] = max(last.get(track.name, 0), track.last_frame)
         return [(name, frame) for name, frame in last.items() if frame + 2 * self.every < self._frames]
 
     def report(self) -> list[ObjectReport]:
         """Every confirmed or named track so far, in the order of its birth."""
-        living = [track for track in self.tracker.tracks.values() if track.seen and (track.confirmed or track.name)]
-        tracks = sorted([*self.tracker.ended, *living], key=lambda track: track.track_id)
+        tracks = [track for track in self.tracker.all_tracks if track.seen and (track.confirmed or track.name)]
         return [
             ObjectReport(t.track_id, t.name, t.first_frame, t.last_frame, round(t.mean_area_px * self._scale_px, 1))
-            for t in tracks
+            for t in sorted(tracks, key=lambda track: track.track_id)
         ]
 
 
 class OverlapTracks(ObjectTracks):
     """Regions found in some frames, carried by optical flow through all, and matched into tracks by overlap.
 
-    State between frames is the tracker's table, the last slot map and the last small luma picture: nothing grows.
+    State between frames is the tracker's table, the last slot map and the last small luma picture, and the same of the
+    shots that are remembered: nothing grows. Of cuts the paper says nothing; by either rule all begins anew there, or
+    goes on where the film comes back, and within a shot tracks are the rule's own.
 
     Args:
         segmenter: finds the regions of a frame.
@@ -229,7 +256,7 @@ class OverlapTracks(ObjectTracks):
             self.tracker.present(carried, index)
             return carried
         carried = np.zeros(found.ids.shape, np.int32)
-        if not moment.starts and self._slots is not None:
+        if self._slots is not None:
             carried = carry_labels(self._slots, moment.flow)
         slots = self._match(found, carried, moment.starts, index)
         for thing in self._due(moment.time_s):

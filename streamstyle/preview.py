@@ -118,7 +118,7 @@ def find_foreground(
     with closing(decode(info, start_s=at_s)) as film:
         foresee(tracks, segmenter, analysis, islice(film, FORESIGHT_FRAMES), info)
     luma, motion = seen_alone(tracks, small_planes(frame, analysis, segmenter.device))
-    return tracks.step(luma, found, False, 0, at_s, frame.y.shape, motion) != BACKGROUND
+    return tracks.step(luma, found, 0, 0, at_s, frame.y.shape, motion) != BACKGROUND
 
 
 def foreground_regions(found: Segmentation, foreground: np.ndarray) -> set[int]:

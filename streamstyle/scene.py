@@ -1,4 +1,4 @@
-"""What is in the film: cuts, and which look each pixel wears. Small pictures in, one map of looks a frame out."""
+"""What is in the film: shots, and which look each pixel wears. Small pictures in, one map of looks a frame out."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from streamstyle.appearance_tracks import AppearanceTracks
 from streamstyle.config import AnalysisOptions
 from streamstyle.errors import OptionError
 from streamstyle.frames import ColorTags, Frame, FrameBatch, VideoInfo
-from streamstyle.frozen_statistics import CutDetector
 from streamstyle.gpu.memory import Portions
 from streamstyle.gpu.streams import Download
 from streamstyle.gpu.transfer import Planes, upload
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.object_tracks import ObjectReport, ObjectTracks, OverlapTracks
 from streamstyle.segmenter import MOST_REGIONS, Segmentation, Segmenter
+from streamstyle.shots import ShotDetector
 from streamstyle.stages.color import yuv_to_rgb
 from streamstyle.stages.resize import resize_planes, small_size
 from streamstyle.tracker import BACKGROUND, Tracker
@@ -32,11 +32,11 @@ FORESIGHT_FRAMES = 6
 
 @dataclass(frozen=True)
 class Scene:
-    """What was seen in a batch of N frames: lumas [N, h, w] uint8, whether each begins a shot, and the index of the
-    look each pixel wears, looks [N, h, w] int32 (None where all wear one); all on the host."""
+    """What was seen in a batch of N frames: lumas [N, h, w] uint8, the number of the shot each is of, and the index of
+    the look each pixel wears, looks [N, h, w] int32 (None where all wear one); all on the host."""
 
     lumas: np.ndarray
-    cuts: list[bool]
+    shots: list[int]
     looks: np.ndarray | None
 
 
@@ -62,7 +62,7 @@ class Following(Protocol):
     def pending(self) -> tuple[ObjectStyle, ...]:
         """Named objects whose moment has not come yet."""
 
-    def plan(self, index: int, cuts: list[bool], times_s: list[float]) -> list[bool]:
+    def plan(self, index: int, shots: list[int], times_s: list[float]) -> list[bool]:
         """Which frames of a batch must be looked at."""
 
     def motions(self, lumas: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -72,7 +72,7 @@ class Following(Protocol):
         self,
         luma: np.ndarray,
         found: Segmentation | None,
-        cut: bool,
+        shot: int,
         index: int,
         time_s: float,
         size: tuple[int, int],
@@ -145,15 +145,15 @@ def foresee(
     """
     if not isinstance(tracks, AppearanceTracks):
         return
-    ahead, cuts = AppearanceTracks(segmenter, (), 1, find=True), CutDetector()
+    ahead, shots = AppearanceTracks(segmenter, (), 1, find=True), ShotDetector()
     for index, frame in enumerate(frames):
         small = small_planes(frame, options, segmenter.device)
         luma, motion = seen_alone(ahead, small)
-        if cuts.step(luma) and index:
+        if shots.step(luma) != 0:
             break
         time_s = float((frame.pts - info.start_pts) * info.time_base)
         found = segmenter(yuv_to_rgb(small, info.color))[0]
-        ahead.step(luma, found, False, index, time_s, frame.y.shape, motion)
+        ahead.step(luma, found, 0, index, time_s, frame.y.shape, motion)
     tracks.foresee(ahead)
 
 
@@ -164,7 +164,7 @@ def seen_alone(tracks: Following, small: Planes) -> tuple[np.ndarray, list[np.nd
 
 
 class SceneReader:
-    """Finds cuts and follows objects through a film.
+    """Tells shots and follows objects through a film.
 
     Args:
         look: which object gets which style.
@@ -196,7 +196,7 @@ class SceneReader:
         elif self.segmenter is not None:
             tracks = follow(self.segmenter, self._options, look.objects, find=self._finds)
             self.tracks, tracks.drawn = tracks, self.drawn
-        self._cuts = CutDetector()
+        self._shots = ShotDetector()
 
     @property
     def _finds(self) -> bool:
@@ -231,10 +231,10 @@ class SceneReader:
         motions = () if self.tracks is None else self.tracks.motions(small[0])
         arrived = Download((small[0], *motions, *told)).wait()
         lumas, moved = arrived[0].numpy(), [part.numpy() for part in arrived[1 : 1 + len(motions)]]
-        cuts = [self._cuts.step(luma) for luma in lumas]
+        shots = [self._shots.step(luma) for luma in lumas]
         if self.tracks is None:
-            return Scene(lumas, cuts, None)
-        wanted = self.tracks.plan(index, cuts, times_s)
+            return Scene(lumas, shots, None)
+        wanted = self.tracks.plan(index, shots, times_s)
         at = [i for i, want in enumerate(wanted) if want]
         regions: dict[int, Segmentation] = {}
         if every_frame:
@@ -248,9 +248,9 @@ class SceneReader:
         looks = []
         for i, luma in enumerate(lumas):
             motion = [part[i] for part in moved]
-            slots = self.tracks.step(luma, regions.get(i), cuts[i], index + i, times_s[i], size, motion)
+            slots = self.tracks.step(luma, regions.get(i), shots[i], index + i, times_s[i], size, motion)
             looks.append(self._look_table()[slots])
-        return Scene(lumas, cuts, np.stack(looks))
+        return Scene(lumas, shots, np.stack(looks))
 
     def foresee(self, frames: Iterable[Frame], info: VideoInfo) -> None:
         """Before the first frame is read, look at what follows it; see foresee. Nothing where nothing is found."""
@@ -304,7 +304,7 @@ class SceneReader:
         """Everything later frames depend on; see load_state_dict."""
         return {
             "tracks": None if self.tracks is None else self.tracks.state_dict(),
-            "cuts": self._cuts.state_dict(),
+            "shots": self._shots.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -312,7 +312,7 @@ class SceneReader:
         self.restart(self.look)
         if self.tracks is not None:
             self.tracks.load_state_dict(state["tracks"])
-        self._cuts.load_state_dict(state["cuts"])
+        self._shots.load_state_dict(state["shots"])
 
     def _find(self, small: Planes, color: ColorTags) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
         assert self.segmenter is not None

@@ -194,7 +194,7 @@ class Stylizer:
 
     @torch.inference_mode()
     def read_batch(self, batch: FrameBatch, color: ColorTags, times_s: list[float]) -> Reading:
-        """Advance by a batch: its objects, its cuts, its styles. All that is carried from frame to frame changes here.
+        """Advance by a batch: its objects, its shots, its styles. All that is carried from frame to frame changes here.
 
         Cost: the synchronisations of SceneReader.read.
         """
@@ -245,10 +245,10 @@ class Stylizer:
             return recorded
 
         if self.options.painting.statistics == "frame":
-            return [Worn(-1 - i, record(i), None) for i in range(len(scene.cuts))]
+            return [Worn(-1 - i, record(i), None) for i in range(len(scene.shots))]
         worn = []
-        for i, (luma, cut) in enumerate(zip(scene.lumas, scene.cuts, strict=True)):
-            now = self._statistics.step(luma, cut, functools.partial(record, i))
+        for i, (luma, shot) in enumerate(zip(scene.lumas, scene.shots, strict=True)):
+            now = self._statistics.step(luma, shot, functools.partial(record, i))
             if self._worn is None or self._worn.version != self._statistics.version:
                 table = None if scene.looks is None else blend_table(now)
                 self._worn = Worn(self._statistics.version, now, table)

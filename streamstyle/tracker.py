@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from streamstyle.shots import ShotMemory
+
 BACKGROUND = 0
 SNAP_SHARE = 0.6
 """A region wholly takes a track that covers at least this share of it; below, its pixels keep what they carried."""
@@ -78,14 +80,33 @@ class Tracker:
         self.forgotten = 0
         self._next_id = 1
         self._background = Track(0, 0)
+        self._left = ShotMemory[tuple[dict[int, Track], Track]]()
+
+    @property
+    def all_tracks(self) -> list[Track]:
+        """Those that ended, those of shots that the film may come back to, and those that live."""
+        aside = [track for _, (tracks, _) in self._left.items() for track in tracks.values()]
+        return [*self.ended, *aside, *self.tracks.values()]
 
     @property
     def slots(self) -> int:
         """One more than the largest slot in use: the width of the overlap table to hand to update."""
         return max(self.tracks, default=0) + 1
 
+    def turn(self, left: int | None, shot: int) -> None:
+        """Go from a shot (None: from before the film) to another: living tracks are put aside, or taken up again.
+
+        Those of the shot that is forgotten for it end.
+        """
+        known = self._left.take(shot)
+        if left is not None:
+            forgotten = self._left.keep(left, (self.tracks, self._background))
+            for track in forgotten[0].values() if forgotten else ():
+                self._note_end(track)
+        self.tracks, self._background = known or ({}, Track(0, 0))
+
     def start(self, regions: int, frame: int) -> np.ndarray:
-        """Begin, or begin again after a cut: every living track ends, every region but the background is born.
+        """Begin a shot: every living track ends, every region but the background is born.
 
         Returns:
             [regions, 1] int32 table, to be looked up with a carried map of zeros.
@@ -218,20 +239,21 @@ class Tracker:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything later frames depend on; see load_state_dict."""
-        tracks = [[slot, dataclasses.asdict(track)] for slot, track in self.tracks.items()]
         return {
-            "tracks": tracks,
+            "tracks": _plain(self.tracks),
             "ended": [dataclasses.asdict(track) for track in self.ended],
             "background": dataclasses.asdict(self._background),
+            "left": [(s, _plain(tracks), dataclasses.asdict(ground)) for s, (tracks, ground) in self._left.items()],
             "next_id": self._next_id,
             "forgotten": self.forgotten,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on as the tracker whose state_dict this is."""
-        self.tracks = {slot: Track(**track) for slot, track in state["tracks"]}
+        self.tracks = _living(state["tracks"])
         self.ended = [Track(**track) for track in state["ended"]]
         self._background = Track(**state["background"])
+        self._left = ShotMemory((s, (_living(tracks), Track(**ground))) for s, tracks, ground in state["left"])
         self._next_id, self.forgotten = state["next_id"], state["forgotten"]
 
     def _birth(self, frame: int, *, confirmed: bool = True) -> int:
@@ -241,10 +263,20 @@ class Tracker:
         return slot
 
     def _end(self, slot: int) -> None:
-        track = self.tracks.pop(slot)
+        self._note_end(self.tracks.pop(slot))
+
+    def _note_end(self, track: Track) -> None:
         if track.seen and (track.confirmed or track.name):
             self.ended.append(track)
         if len(self.ended) > 2 * MOST_ENDED:
             ranked = sorted(self.ended, key=lambda track: (track.name is None, -track.area_sum_px))
             self.forgotten += len(ranked) - MOST_ENDED
             self.ended = ranked[:MOST_ENDED]
+
+
+def _plain(tracks: dict[int, Track]) -> list[tuple[int, dict[str, Any]]]:
+    return [(slot, dataclasses.asdict(track)) for slot, track in tracks.items()]
+
+
+def _living(tracks: list[tuple[int, dict[str, Any]]]) -> dict[int, Track]:
+    return {slot: Track(**track) for slot, track in tracks}

@@ -15,7 +15,6 @@ import torch
 
 from streamstyle.config import AnalysisOptions, Device, OutputOptions
 from streamstyle.frames import VideoInfo
-from streamstyle.frozen_statistics import CutDetector
 from streamstyle.gpu.streams import Download
 from streamstyle.gpu.transfer import Planes, choose_device
 from streamstyle.look import Look, ObjectStyle
@@ -26,6 +25,7 @@ from streamstyle.naming import check_mask_places
 from streamstyle.object_tracks import ObjectTracks
 from streamstyle.scene import FORESIGHT_FRAMES, follow, foresee, seen_alone, small_planes
 from streamstyle.segmenter import MOST_REGIONS, Segmentation, Segmenter
+from streamstyle.shots import ShotDetector
 from streamstyle.stages.color import yuv_to_rgb
 from streamstyle.styles import NONE
 from streamstyle.track_export import LabelledFrame, check_target, export, kind_of
@@ -226,7 +226,7 @@ class FilmObjects:
         Raises:
             OptionError: a place outside the frame or on no object.
         """
-        info, cuts = self._info, CutDetector()
+        info, shots = self._info, ShotDetector()
         self._tracks, self._forgotten = None, 0
         self._book.restart()
         self._segmenter.left_out = 0
@@ -241,12 +241,12 @@ class FilmObjects:
                         self._foresee(self._tracks)
                 luma, motion = seen_alone(self._tracks, small)
                 time_s = float((frame.pts - info.start_pts) * info.time_base)
-                cut = cuts.step(luma)
-                (wanted,) = self._tracks.plan(index, [cut], [time_s])
+                shot = shots.step(luma)
+                (wanted,) = self._tracks.plan(index, [shot], [time_s])
                 if wanted and found is None:
                     found = self._find(small)
                 found = found if wanted else None
-                slots = self._tracks.step(luma, found, cut, index, time_s, frame.y.shape, motion)
+                slots = self._tracks.step(luma, found, shot, index, time_s, frame.y.shape, motion)
                 yield LabelledFrame(frame, self._label_table(self._tracks.tracker)[slots])
 
     def report(self) -> list[dict[str, Any]]:
@@ -271,7 +271,7 @@ class FilmObjects:
         if self._tracks is None:
             return []
         lines = [f"object '{o.name}' was never named: the film ended before its moment" for o in self._tracks.pending]
-        if not self._tracks.tracker.tracks and not self._tracks.tracker.ended:
+        if not self._tracks.tracker.all_tracks:
             lines.append("nothing moves by itself here; name an object with --object, or give --tracker overlap")
         if self._book.left_out:
             lines.append(
@@ -324,7 +324,7 @@ class FilmObjects:
                 table[slot] = self._label(track)
         if tracker.forgotten != self._forgotten:
             self._forgotten = tracker.forgotten
-            self._book.keep({track.track_id for track in [*tracker.ended, *tracker.tracks.values()]})
+            self._book.keep({track.track_id for track in tracker.all_tracks})
         return table
 
     def _label(self, track: Any) -> int:

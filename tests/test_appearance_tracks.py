@@ -112,19 +112,22 @@ def tracks_of(
 
 def run(
     tracks: AppearanceTracks,
-    film: Film,
+    film: Film | Interrupted,
     frames: range,
     *,
     cut_at: tuple[int, ...] = (),
+    shot_of: Callable[[int], int] | None = None,
     batch: int = 1,
 ) -> Iterator[np.ndarray]:
-    """The slot maps of some frames of a film, 25 a second, planned so many at a time."""
+    """The slot maps of some frames of a film, 25 a second, planned so many at a time; each cut begins a new shot."""
+    shot_of = shot_of or (lambda i: sum(cut <= i for cut in cut_at))
     for first in range(frames.start, frames.stop, batch):
         part = range(first, min(first + batch, frames.stop))
-        looks = tracks.plan(first, [i in cut_at for i in part], [i / 25 for i in part])
-        for i, look in zip(part, looks, strict=True):
+        shots = [shot_of(i) for i in part]
+        looks = tracks.plan(first, shots, [i / 25 for i in part])
+        for i, shot, look in zip(part, shots, looks, strict=True):
             found = film.found(tracks.segmenter, i) if look else None
-            yield tracks.step(film.luma(i), found, i in cut_at, i, i / 25, SIZE).copy()
+            yield tracks.step(film.luma(i), found, shot, i, i / 25, SIZE).copy()
 
 
 def slot_of(tracks: AppearanceTracks, name: str) -> int:
@@ -334,7 +337,7 @@ def test_what_was_found_may_be_named_and_is_then_the_persons(segmenter, rolling)
 @pytest.mark.weights
 def test_a_cut_ends_all_tracks_and_begins_anew(segmenter, rolling):
     tracks = tracks_of(segmenter, find=True, every=100)
-    found = list(run(tracks, rolling, range(8), cut_at=()))
+    found = list(run(tracks, rolling, range(8), cut_at=(8,)))
     found += run(tracks, rolling, range(8, 20), cut_at=(8,))
     assert not found[8].any()
     report = tracks.report()
@@ -357,12 +360,118 @@ def test_a_named_object_does_not_live_through_a_cut(segmenter, walk):
 
 @pytest.mark.weights
 def test_a_shot_is_looked_at_eagerly_until_something_can_be_found(segmenter):
-    still, times = [False] * 8, [i / 25 for i in range(8)]
+    still, times = [0] * 8, [i / 25 for i in range(8)]
     look = [True] * EAGER_FRAMES + [False] * (8 - EAGER_FRAMES)
     assert tracks_of(segmenter, find=True, every=100).plan(0, still, times) == look
     assert tracks_of(segmenter, find=False, every=100).plan(0, still, times) == [True] + [False] * 7
-    cut = [i == 2 for i in range(8)]
+    cut = [0] * 2 + [1] * 6
     assert tracks_of(segmenter, find=True, every=100).plan(0, cut, times) == [True] * (2 + EAGER_FRAMES) + [False] * 2
+
+
+# -- a shot that the film comes back to -------------------------------------------------------------------------------
+
+LEFT = 8
+"""The frame at which the inserts below begin."""
+
+
+@dataclass
+class Interrupted:
+    """A film, with some frames of each of others put in before its frame LEFT."""
+
+    film: Film
+    inserts: tuple[tuple[Film, int], ...]
+
+    @property
+    def inserted(self) -> int:
+        return sum(count for _, count in self.inserts)
+
+    def at(self, frame: int) -> tuple[int, Film, int]:
+        """The shot, 0 and from 1 the inserts, the film that is shown, and its frame."""
+        at = frame - LEFT
+        for shot, (film, count) in enumerate(self.inserts, 1):
+            if 0 <= at < count:
+                return shot, film, at
+            at -= count
+        return 0, self.film, frame if frame < LEFT else frame - self.inserted
+
+    def shot(self, frame: int) -> int:
+        return self.at(frame)[0]
+
+    def luma(self, frame: int) -> np.ndarray:
+        _, film, at = self.at(frame)
+        return film.luma(at)
+
+    def found(self, segmenter: Segmenter, frame: int) -> Segmentation:
+        _, film, at = self.at(frame)
+        return film.found(segmenter, at)
+
+
+TWO = Film([Thing(RED, 36, rising(20, 20, 1, 3)), Thing(BLUE, 32, rising(90, 130, 0, -3), round=True)], 1)
+"""A named square and a disc that moves by itself, over a ground that moves too."""
+FLASH = Film([], ground=(255, 255, 255))
+REVERSE = Film([Thing(GREY, 40, rising(40, 100, 0, -4))], ground=(180, 120, 60))
+
+
+@pytest.fixture(scope="module")
+def straight(segmenter) -> dict[tuple[int, bool], list[np.ndarray]]:
+    """Maps of the film without an insert, by every and find."""
+    maps = {}
+    for every, find in ((1, True), (4, False)):
+        tracks = tracks_of(segmenter, named("it", mask=1), every=every, find=find, drawn=labels(TWO))
+        maps[every, find] = list(run(tracks, TWO, range(LEFT + 8)))
+    return maps
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize(
+    "inserts", [((FLASH, 4),), ((REVERSE, 12),), ((REVERSE, 4), (FLASH, 4)), ((FLASH, 1), (REVERSE, 2), (FLASH, 1))]
+)
+@pytest.mark.parametrize(("every", "find"), [(1, True), (4, False)])
+def test_after_an_insert_all_goes_on_as_if_it_had_not_been(segmenter, straight, every, find, inserts):
+    film = Interrupted(TWO, inserts)
+    tracks = tracks_of(segmenter, named("it", mask=1), every=every, find=find, drawn=labels(TWO))
+    maps = list(run(tracks, film, range(LEFT + film.inserted + 8), shot_of=film.shot, batch=5))
+    np.testing.assert_array_equal(maps[:LEFT] + maps[LEFT + film.inserted :], straight[every, find])
+    it = [thing for thing in tracks.report() if thing.name == "it"]
+    assert [(thing.first_frame, thing.last_frame) for thing in it] == [(0, LEFT + film.inserted + 7)]
+    assert tracks.lost() == []
+    assert all(not (slots == slot_of(tracks, "it")).any() or find for slots in maps[LEFT : LEFT + film.inserted])
+
+
+@pytest.mark.weights
+def test_what_does_not_come_back_is_lost(segmenter):
+    film = Interrupted(TWO, ((REVERSE, 12),))
+    tracks = tracks_of(segmenter, named("it", mask=1), drawn=labels(TWO))
+    list(run(tracks, film, range(LEFT + 6), shot_of=film.shot))
+    assert tracks.lost() == [("it", LEFT - 1)]
+    assert [(thing.name, thing.last_frame) for thing in tracks.report()] == [("it", LEFT - 1)]
+
+
+@pytest.mark.weights
+def test_a_shot_that_is_back_is_as_eager_as_it_was_left(segmenter, rolling):
+    for seen in (0, 2, EAGER_FRAMES):
+        tracks = tracks_of(segmenter, find=True, every=100)
+        list(run(tracks, rolling, range(seen)))
+        look = tracks.plan(seen, [0, 1, 1, 0, 0, 0, 0, 0], [0.0] * 8)
+        left = EAGER_FRAMES - seen
+        assert look[:3] == [seen < EAGER_FRAMES, True, True]
+        assert look[3:] == [i == 0 or i + 1 < left for i in range(5)]  # one was seen before the insert
+        list(run(tracks, rolling, range(seen, seen + 3), shot_of=lambda i, seen=seen: int(i > seen)))
+        assert tracks.plan(seen + 3, [0] * 5, [0.0] * 5) == look[3:]
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("stop", [LEFT, LEFT + 2, LEFT + 3])
+def test_a_state_in_the_midst_of_an_insert_goes_on_alike(segmenter, tmp_path: Path, stop):
+    film = Interrupted(TWO, ((REVERSE, 3), (FLASH, 1)))
+    first, second = (tracks_of(segmenter, named("it", mask=1), every=3, find=True, drawn=labels(TWO)) for _ in range(2))
+    list(run(first, film, range(stop), shot_of=film.shot))
+    state = first.state_dict()
+    rest = list(run(first, film, range(stop, 18), shot_of=film.shot))
+    write_state(tmp_path / "state", state)
+    second.load_state_dict(read_state(tmp_path / "state"))
+    assert all(map(np.array_equal, rest, run(second, film, range(stop, 18), shot_of=film.shot)))
+    assert first.report() == second.report()
 
 
 FINDING = {"find": True, "every": 3}

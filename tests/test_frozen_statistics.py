@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from streamstyle.frozen_statistics import FADE_FRAMES, CutDetector, FrozenStatistics
+from streamstyle.frozen_statistics import FADE_FRAMES, FrozenStatistics
+from streamstyle.media.segments import read_state, write_state
 from streamstyle.nets.stylenet import LAYERS
+from streamstyle.shots import SHOTS_REMEMBERED
 from tests import oracles
 
 HEIGHT, WIDTH = 120, 160
@@ -13,46 +15,6 @@ HEIGHT, WIDTH = 120, 160
 
 def texture(seed: int, low: int = 0, high: int = 255, width: int = WIDTH) -> np.ndarray:
     return (low + (high - low) * oracles.smooth(np.random.default_rng(seed), HEIGHT, width, 4)).astype(np.uint8)
-
-
-def cuts(frames: list[np.ndarray]) -> list[int]:
-    detector = CutDetector()
-    return [i for i, frame in enumerate(frames) if detector.step(frame)]
-
-
-# -- cuts -------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("one", "other"), [((0, 90), (120, 255)), ((110, 255), (0, 150)), ((0, 60), (60, 255))])
-def test_a_cut_between_two_shots_is_found_once(one, other):
-    shots = [texture(1, *one)] * 4 + [texture(2, *other)] * 4
-    assert cuts(shots) == [4]
-
-
-def test_a_film_starts_without_a_cut_and_a_still_has_none():
-    assert cuts([texture(1)] * 5) == []
-
-
-@pytest.mark.parametrize("speed", [1, 4, 12])
-def test_a_pan_is_no_cut(speed):
-    wide = texture(3, width=WIDTH + 20 * speed)
-    assert cuts([wide[:, speed * i : speed * i + WIDTH] for i in range(20)]) == []
-
-
-@pytest.mark.parametrize("frames", [12, 25])
-def test_a_fade_is_no_cut(frames):
-    dark, bright = texture(1, 0, 90).astype(float), texture(2, 120, 255).astype(float)
-    assert cuts([(dark + (bright - dark) * i / frames).astype(np.uint8) for i in range(frames + 1)]) == []
-    assert cuts([(bright * (1 - i / frames)).astype(np.uint8) for i in range(frames + 1)]) == []
-
-
-def test_noise_is_no_cut():
-    rng, still = np.random.default_rng(0), texture(1, 40, 200)
-    assert cuts([np.clip(still + rng.normal(0, 8, still.shape), 0, 255).astype(np.uint8) for _ in range(10)]) == []
-
-
-def test_another_size_is_no_cut():
-    assert cuts([texture(1, 0, 90), texture(2, 120, 255)[:60]]) == []
 
 
 # -- statistics -------------------------------------------------------------------------------------------------------
@@ -76,7 +38,7 @@ def watch(lumas: list[np.ndarray], cut_at: tuple[int, ...] = ()) -> tuple[list[f
     statistics, record = FrozenStatistics(), Recorder()
     worn, versions = [], []
     for i, luma in enumerate(lumas):
-        styles = statistics.step(luma, i in cut_at, record)
+        styles = statistics.step(luma, sum(cut <= i for cut in cut_at), record)
         assert len(styles) == 2
         values = {round(float(x), 5) for style in styles for scale, shift in style for x in (*scale, *-shift)}
         (value,) = values
@@ -148,6 +110,68 @@ def test_a_slow_fade_from_black_never_jumps_once_there_is_a_picture():
     assert worn[-1] == record.count
 
 
+def random_maps() -> list:
+    return [tuple((torch.randn(kind.channels), torch.randn(kind.channels)) for kind in LAYERS)]
+
+
+def same(one: list, other: list) -> bool:
+    pairs = [
+        (a, b)
+        for x, y in zip(one, other, strict=True)
+        for p, q in zip(x, y, strict=True)
+        for a, b in zip(p, q, strict=True)
+    ]
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("inserts", [[1], [1, 2], [1, 2, 3]])
+@pytest.mark.parametrize("fading", [False, True])
+def test_a_shot_that_is_back_wears_what_it_wore(inserts, fading):
+    dark, bright, other = texture(1, 20, 140), texture(1, 80, 200), texture(2)
+    frames = [dark] * 3 + [bright] * (5 + FADE_FRAMES)
+    leaves = 6 if fading else FADE_FRAMES + 4
+    torch.manual_seed(0)
+    straight = FrozenStatistics()
+    expected = [straight.step(luma, 0, random_maps) for luma in frames]
+    torch.manual_seed(0)
+    statistics = FrozenStatistics()
+    found = [statistics.step(luma, 0, random_maps) for luma in frames[:leaves]]
+    versions = [statistics.version]
+    for shot in inserts:
+        statistics.step(other, shot, random_maps)
+        versions.append(statistics.version)
+    found.append(statistics.step(frames[leaves], 0, random_maps))
+    versions.append(statistics.version)
+    assert len(set(versions)) == len(versions), "what is painted goes by the version"
+    found += [statistics.step(luma, 0, random_maps) for luma in frames[leaves + 1 :]]
+    assert all(map(same, found, expected))
+
+
+def test_a_shot_that_is_forgotten_is_recorded_again():
+    statistics, record = FrozenStatistics(), Recorder()
+    for shot in (*range(SHOTS_REMEMBERED + 2), 0):
+        statistics.step(texture(1), shot, record)
+    assert record.count == SHOTS_REMEMBERED + 3
+    assert len(statistics.state_dict()["left"]) == SHOTS_REMEMBERED
+
+
+@pytest.mark.parametrize("stop", [4, 8, 9, 14])
+def test_a_state_goes_on_alike_through_a_file(tmp_path, stop):
+    dark, bright = texture(1, 20, 140), texture(1, 80, 200)
+    film = [(dark, 0)] * 4 + [(bright, 0)] * 4 + [(texture(2), 1)] * 4 + [(bright, 0)] * (FADE_FRAMES + 4)
+    statistics, again = FrozenStatistics(), FrozenStatistics()
+    torch.manual_seed(0)
+    for luma, shot in film[:stop]:
+        statistics.step(luma, shot, random_maps)
+    write_state(tmp_path / "state", statistics.state_dict())
+    again.load_state_dict(read_state(tmp_path / "state"), torch.device("cpu"))
+    runs = []
+    for one in (statistics, again):
+        torch.manual_seed(1)
+        runs.append([(one.step(luma, shot, random_maps), one.version) for luma, shot in film[stop:]])
+    assert all(same(a, b) and x == y for (a, x), (b, y) in zip(*runs, strict=True))
+
+
 def test_the_same_film_wears_the_same():
     frames = [texture(1, 20, 140)] * 4 + [texture(1, 80, 200)] * 30
     assert watch(frames)[:2] == watch(frames)[:2]
@@ -162,12 +186,12 @@ def test_after_a_fade_nothing_is_left_of_its_arithmetic():
         return [tuple((torch.randn(kind.channels), torch.randn(kind.channels)) for kind in LAYERS)]
 
     dark, bright = texture(1, 0, 90), texture(1, 120, 255)
-    statistics.step(dark, False, record)
+    statistics.step(dark, 0, record)
     for _ in range(FADE_FRAMES):
-        last = statistics.step(bright, False, record)
+        last = statistics.step(bright, 0, record)
     again = FrozenStatistics()
     again.load_state_dict(statistics.state_dict(), torch.device("cpu"))
-    for now in (statistics.step(bright, False, record), again.step(bright, False, record)):
+    for now in (statistics.step(bright, 0, record), again.step(bright, 0, record)):
         for style, wanted in zip(now, last, strict=True):
             for pair, other in zip(style, wanted, strict=True):
                 assert all(torch.equal(a, b) for a, b in zip(pair, other, strict=True))

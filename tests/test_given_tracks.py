@@ -69,7 +69,7 @@ def given(labels: Path, clip: Path, look: Look = LOOK) -> GivenTracks:
 
 def steps(track: GivenTracks, times_s: list[float]) -> list[np.ndarray]:
     luma = np.zeros((24, 32), np.uint8)
-    return [track.step(luma, None, False, i, t, SIZE[::-1]) for i, t in enumerate(times_s)]
+    return [track.step(luma, None, 0, i, t, SIZE[::-1]) for i, t in enumerate(times_s)]
 
 
 def times(clip: Path) -> list[float]:
@@ -83,7 +83,7 @@ def times(clip: Path) -> list[float]:
 def test_each_frame_has_the_labels_of_its_time(clip, labels):
     at = times(clip)
     with given(labels, clip) as track:
-        assert track.plan(0, [False, True], [0.0, 1.0]) == [False, False]
+        assert track.plan(0, [0, 1], [0.0, 1.0]) == [False, False]
         for i, found in enumerate(steps(track, at)):
             assert found.dtype == np.int32
             assert np.array_equal(found, drawn(i))
@@ -118,7 +118,7 @@ def test_one_goes_on_as_the_other(clip, labels):
         second.load_state_dict(whole.state_dict())
         for track in (whole, second):
             for i in range(7, FRAMES):
-                track.step(np.zeros((24, 32), np.uint8), None, False, i, at[i], SIZE[::-1])
+                track.step(np.zeros((24, 32), np.uint8), None, 0, i, at[i], SIZE[::-1])
         assert second.report() == whole.report()
 
 

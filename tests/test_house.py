@@ -30,14 +30,14 @@ PUBLIC_NAMES = {
 
 # A room is a module or a package right under streamstyle/. What stands left may be imported, never the reverse:
 #   errors -> frames, arguments, config, styles, look -> flow | media | gpu | nets -> stages
-#          -> appearance, evidence, plugins -> tracker, segmenter, frozen_statistics
+#          -> appearance, evidence, plugins, shots -> tracker, segmenter, frozen_statistics
 #          -> object_tracks -> appearance_tracks -> scene -> stylizer -> naming, job
 #          -> pipeline | preview, sheets, doctor -> bench, demo -> cli, web
 #   media -> masks, label_track -> track_drawing -> track_export -> tracks -> cli
 #   nets -> train -> cli
 _WORDS = {"errors", "_version", "frames", "arguments", "config", "styles", "look"}
 _STAGES = _WORDS | {"gpu", "nets", "stages"}
-_FOLLOWING = _STAGES | {"tracker", "segmenter", "object_tracks", "appearance_tracks", "frozen_statistics"}
+_FOLLOWING = _STAGES | {"shots", "tracker", "segmenter", "object_tracks", "appearance_tracks", "frozen_statistics"}
 _PATH = _FOLLOWING | {"flow", "media", "scene", "stylizer"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -53,13 +53,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "gpu": _WORDS,
     "nets": _WORDS,
     "stages": _STAGES - {"stages"},
-    "tracker": _WORDS,
+    "shots": set(),
+    "tracker": _WORDS | {"shots"},
     "appearance": set(),
     "evidence": _STAGES,
     "segmenter": _STAGES | {"appearance", "plugins"},
-    "object_tracks": _STAGES | {"tracker", "segmenter"},
+    "object_tracks": _STAGES | {"shots", "tracker", "segmenter"},
     "appearance_tracks": _STAGES | {"appearance", "evidence", "tracker", "segmenter", "object_tracks"},
-    "frozen_statistics": _STAGES,
+    "frozen_statistics": _STAGES | {"shots"},
     "scene": _FOLLOWING,
     "stylizer": _FOLLOWING | {"scene"},
     "given_tracks": _FOLLOWING | {"masks", "label_track"},
@@ -110,6 +111,7 @@ ONLY_IN = {
     "sam2": "streamstyle/sam2_segmenter.py",
 }
 NEVER_IN = {
+    "shots": {"torch"},
     "tracker": {"torch"},
     "errors": {"torch", "numpy"},
     "config": {"torch", "numpy"},

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -5,8 +7,11 @@ import torch
 from streamstyle.config import AnalysisOptions
 from streamstyle.errors import OptionError
 from streamstyle.look import ObjectStyle
+from streamstyle.media.segments import read_state, write_state
 from streamstyle.object_tracks import ObjectTracks, OverlapTracks, object_mask
 from streamstyle.segmenter import Segmentation, Segmenter
+from streamstyle.shots import SHOTS_REMEMBERED
+from streamstyle.stages.optical_flow import OpticalFlow
 from tests.oracles import FRAMES, HEIGHT, WIDTH, disc, disc_centre, disc_luma, disc_picture, iou
 
 SIZE = (HEIGHT, WIDTH)
@@ -36,26 +41,26 @@ def true_discs(frame: int) -> Segmentation:
 
 def test_every_nth_frame_by_its_number_in_the_film():
     tracks = tracks_of(every=4)
-    still, times = [False] * 5, [i / 25 for i in range(5)]
+    still, times = [0] * 5, [i / 25 for i in range(5)]
     assert tracks.plan(0, still, times) == [True, False, False, False, True]
-    tracks.step(disc_luma(0), true_discs(0), False, 0, 0.0, SIZE)
+    tracks.step(disc_luma(0), true_discs(0), 0, 0, 0.0, SIZE)
     assert tracks.plan(5, still, times) == [False, False, False, True, False]
     assert tracks.plan(8, still, times) == [True, False, False, False, True]
 
 
 def test_the_first_frame_seen_whatever_its_number():
-    assert tracks_of(every=4).plan(5, [False] * 3, [0.2, 0.24, 0.28]) == [True, False, False]
+    assert tracks_of(every=4).plan(5, [0] * 3, [0.2, 0.24, 0.28]) == [True, False, False]
 
 
 def test_a_cut_is_looked_at():
-    assert tracks_of(every=100).plan(0, [False, True, False], [0.0, 0.04, 0.08]) == [True, True, False]
+    assert tracks_of(every=100).plan(0, [0, 1, 1], [0.0, 0.04, 0.08]) == [True, True, False]
 
 
 def test_where_a_person_points_is_looked_at_once():
     tracks = tracks_of(thing("dog", 0.10), thing("swan", 0.05), every=100)
     assert [thing.name for thing in tracks.pending] == ["swan", "dog"]
     times = [i / 25 for i in range(6)]
-    assert tracks.plan(0, [False] * 6, times) == [True, False, True, True, False, False]
+    assert tracks.plan(0, [0] * 6, times) == [True, False, True, True, False, False]
 
 
 # -- a person's object ------------------------------------------------------------------------------------------------
@@ -103,13 +108,13 @@ def test_a_picture_without_objects_says_so():
 # -- following --------------------------------------------------------------------------------------------------------
 
 
-def run(tracks: ObjectTracks, segment, frames: int = FRAMES, cut_at: tuple[int, ...] = ()) -> list[np.ndarray]:
-    """The slot maps of the film of discs, 25 frames a second."""
+def run(tracks: ObjectTracks, segment, frames: int = FRAMES, shots: str = "") -> list[np.ndarray]:
+    """The slot maps of the film of discs, 25 frames a second; shots has a digit a frame, or all is one."""
     maps = []
     for i in range(frames):
-        cut, time_s = i in cut_at, i / 25
-        (look,) = tracks.plan(i, [cut], [time_s])
-        maps.append(tracks.step(disc_luma(i), segment(i) if look else None, cut, i, time_s, SIZE))
+        shot, time_s = int(shots[i] if shots else 0), i / 25
+        (look,) = tracks.plan(i, [shot], [time_s])
+        maps.append(tracks.step(disc_luma(i), segment(i) if look else None, shot, i, time_s, SIZE))
     return maps
 
 
@@ -150,9 +155,103 @@ def test_two_places_with_one_name_are_one_track():
 
 def test_a_cut_starts_new_tracks():
     tracks = tracks_of(every=100)
-    maps = run(tracks, true_discs, 6, cut_at=(3,))
+    maps = run(tracks, true_discs, 6, "000111")
     np.testing.assert_array_equal(maps[3] > 0, disc(0, 3) | disc(1, 3) | disc(2, 3))
     assert [(o.track_id, o.first_frame) for o in tracks.report()] == [(1, 0), (2, 0), (3, 0), (4, 3), (5, 3), (6, 3)]
+
+
+def watch(tracks: ObjectTracks, frames: list[tuple[int, int]], first: int = 0) -> list[np.ndarray]:
+    """The slot maps of a film of (frame of the discs, shot), 25 frames a second; shots but the first show nothing."""
+    maps = []
+    for i, (at, shot) in enumerate(frames, first):
+        (look,) = tracks.plan(i, [shot], [i / 25])
+        found = found_in(np.zeros(SIZE)) if shot else true_discs(at)
+        luma = np.full(SIZE, 255, np.uint8) if shot else disc_luma(at)
+        maps.append(tracks.step(luma, found if look else None, shot, i, i / 25, SIZE))
+    return maps
+
+
+FLASH = [(i, 0) for i in range(6)] + [(0, 1)] + [(i, 0) for i in range(6, 12)]
+
+
+@pytest.mark.parametrize("every", [1, 4])
+@pytest.mark.parametrize("kind", ["regions", "components"])
+@pytest.mark.parametrize("inserted", [[1], [1] * 30, [1, 2], [1, 1, 2, 3, 3]])
+def test_tracks_go_on_when_the_film_is_back(kind, every, inserted):
+    tracks = tracks_of(thing("sun", point=tuple(map(int, disc_centre(2, 0)))), every=every, kind=kind)
+    before = watch(tracks, FLASH[:6])
+    watch(tracks, [(0, shot) for shot in inserted], 6)
+    back = 6 + len(inserted)
+    after = watch(tracks, FLASH[7:], back)
+    assert tracks.plan(99, [0, 1, 0], [4.0] * 3)[1:] == [True, True]
+    for k in range(3):
+        slot = before[0][disc(k, 0)][0]
+        assert iou(after[0] == slot, disc(k, 6)) > 0.99  # looked at, wherever N falls
+        assert iou(after[-1] == slot, disc(k, 11)) > 0.85
+    report = tracks.report()
+    assert {(o.first_frame, o.last_frame) for o in report if o.name} == {(0, back + 5)}
+    assert len({o.track_id for o in report}) == len(report) == 3
+    assert tracks.lost() == []
+    assert tracks.tracker.ended == []
+
+
+def test_the_flow_on_coming_back_is_from_the_frame_the_shot_was_left_at():
+    """Were it none, or from the flash, a map that is only carried would stay behind."""
+    tracks = tracks_of(every=100)
+    moments = []
+    advance = tracks._advance
+    tracks._advance = lambda moment: moments.append(moment) or advance(moment)  # type: ignore[method-assign]
+    watch(tracks, FLASH)
+    straight = OpticalFlow()
+    straight.step(disc_luma(5))
+    np.testing.assert_array_equal(moments[7].flow, straight.step(disc_luma(6)))
+    assert moments[6].flow is None
+    assert [moment.starts for moment in moments] == [i in (0, 6) for i in range(13)]
+
+
+def test_a_shot_that_is_forgotten_begins_anew():
+    tracks = tracks_of(segmenter=SimpleNamespace(left_out=0))
+    watch(tracks, [(0, 0), *((0, shot) for shot in range(1, SHOTS_REMEMBERED + 2))])
+    assert [track.track_id for track in tracks.tracker.ended] == [1, 2, 3]
+    watch(tracks, [(1, 0)], SHOTS_REMEMBERED + 2)
+    assert [track.track_id for track in tracks.tracker.tracks.values()] == [4, 5, 6]
+    assert [o.track_id for o in tracks.report()] == [1, 2, 3, 4, 5, 6]
+    assert len(tracks.state_dict()["left"]) == SHOTS_REMEMBERED
+
+
+def test_what_is_in_a_shot_that_does_not_come_back_is_reported_and_lost():
+    tracks = tracks_of(thing("sun", point=tuple(map(int, disc_centre(2, 0)))))
+    watch(tracks, FLASH[:7])
+    assert tracks.lost() == []  # it may be a flash
+    watch(tracks, [(0, 1)] * 5, 7)
+    assert tracks.lost() == [("sun", 5)]
+    assert {o.last_frame for o in tracks.report()} == {5}
+    assert "sun" in {o.name for o in tracks.report()}
+
+
+def test_what_is_named_in_an_insert_is_of_the_insert():
+    tracks = tracks_of(thing("late", 0.28, point=(3, 4)))
+    tracks._place = lambda *_: disc(0, 0)  # type: ignore[method-assign]  # the insert shows nothing to point at
+    maps = watch(tracks, [*FLASH[:6], *[(0, 1)] * 3, *FLASH[7:]])
+    assert tracks.pending == ()
+    (late,) = (o for o in tracks.report() if o.name == "late")
+    assert (late.first_frame, late.last_frame) == (7, 8)
+    assert set(np.unique(maps[-1])) == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("kind", ["regions", "components"])
+@pytest.mark.parametrize("stop", [5, 6, 7, 8])
+def test_a_state_goes_on_alike_through_a_file(tmp_path, kind, stop):
+    sun = thing("sun", point=tuple(map(int, disc_centre(2, 0))))
+    tracks, again = (tracks_of(sun, every=2, kind=kind, segmenter=SimpleNamespace(left_out=0)) for _ in range(2))
+    watch(tracks, FLASH[:stop])
+    state = tracks.state_dict()
+    rest = watch(tracks, FLASH[stop:], stop)
+    write_state(tmp_path / "state", state)  # later than it was taken, as a job in segments does it
+    again.load_state_dict(read_state(tmp_path / "state"))
+    np.testing.assert_array_equal(watch(again, FLASH[stop:], stop), rest)
+    assert again.report() == tracks.report()
+    assert again.lost() == tracks.lost()
 
 
 def test_a_missing_moment_stays_pending():
@@ -195,15 +294,16 @@ def test_a_named_disc_is_followed(segmented, every, k):
     assert report.mean_area_px == pytest.approx(disc(k, 0).sum(), rel=0.15)
 
 
-@pytest.mark.parametrize("cut_at", [(), (5,)])
-def test_motion_that_was_found_for_a_batch_at_once_gives_the_same_maps(cut_at):
-    expected = run(tracks_of(every=4), true_discs, 12, cut_at)
+@pytest.mark.parametrize("shots", ["0" * 12, "000001111111", "000011000000", "000111000111", "012012012012"])
+def test_motion_that_was_found_for_a_batch_at_once_gives_the_same_maps(shots):
+    expected = run(tracks_of(every=4), true_discs, 12, shots)
     tracks, maps = tracks_of(every=4), []
     for begin in range(0, 12, 3):
         batch = range(begin, begin + 3)
         flows = tracks._flow.together(torch.from_numpy(np.stack([disc_luma(i) for i in batch])))
         for i in batch:
-            (look,) = tracks.plan(i, [i in cut_at], [i / 25])
+            shot = int(shots[i])
+            (look,) = tracks.plan(i, [shot], [i / 25])
             found, motion = true_discs(i) if look else None, [flows[i - begin].numpy(), np.zeros((2, *SIZE))]
-            maps.append(tracks.step(disc_luma(i), found, i in cut_at, i, i / 25, SIZE, motion))
+            maps.append(tracks.step(disc_luma(i), found, shot, i, i / 25, SIZE, motion))
     np.testing.assert_array_equal(maps, expected)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,25 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     frames = [np.zeros((48, 64, 3), np.uint8), *((draw_mottled(i, (64, 48)) // 2) for i in range(5))]
     frames += [255 - draw_mottled(i, (64, 48))[::-1] // 2 for i in range(6)]
     return write(tmp_path_factory.mktemp("film") / "scenes.mp4", frames)
+
+
+@pytest.mark.parametrize("options", [Options(), Options(analysis=AnalysisOptions(tracker="overlap", detail=0.3))])
+def test_a_named_object_lives_through_a_flash(tmp_path: Path, options: Options) -> None:
+    flash, size = 9, (96, 72)
+    frames = [draw_mottled(i, size) for i in range(18)]
+    frames.insert(flash, np.full_like(frames[0], 255))
+    look = Look(background="none", objects=(ObjectStyle("it", "wave", (19, 36)),))
+    source = write(tmp_path / "in.mp4", frames)
+    report = stylize(source, tmp_path / "out.mp4", look=look, options=replace(options, output=LOSSLESS))
+    assert report.warnings == ()
+    assert [(o.name, o.first_frame, o.last_frame) for o in report.objects if o.name] == [("it", 0, len(frames) - 1)]
+    before, after = read(source).y.astype(int), read(tmp_path / "out.mp4").y.astype(int)
+    y, x = np.mgrid[: size[1], : size[0]]
+    for i in range(len(frames)):
+        centre = size[0] * (0.2 + 0.6 * (i - (i > flash)) / 24)
+        disc = (x - centre) ** 2 + (y - size[1] / 2) ** 2 < 16**2
+        changed = np.abs(after[i] - before[i]) > 4
+        assert (changed[disc].mean() > 0.5) == (i != flash), f"frame {i}"
 
 
 def write(path: Path, frames: list[np.ndarray], **options: str) -> Path:

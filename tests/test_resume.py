@@ -46,6 +46,8 @@ PLAIN = Look(style="starry")
 """Whose state is smaller than its film."""
 FAST = Options(analysis=AnalysisOptions(analyse_every=3), output=OutputOptions(preset="ultrafast"))
 POINTS = 20
+INSERT = range(29, 31)
+"""Frames in which the film is back at its first shot, where it left it; a segment ends between them."""
 
 
 def paint(source: Path, target: Path, look: Look = LOOK, options: Options = FAST, **how: Any) -> Report:
@@ -63,7 +65,8 @@ def segments() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A film with sound, uneven times, a cut, a slow change of light, and a disc that moves by itself in each shot."""
+    """A film with sound, uneven times, cuts to another shot, back and there again, a slow change of
+    light, and a disc that moves by itself in each shot."""
     path, size = tmp_path_factory.mktemp("film") / "in.mp4", (96, 72)
     make_clip(path, frames=FRAMES, size=size, pts=[i + i // 7 for i in range(FRAMES)])
     with av.open(str(path)) as film:
@@ -78,8 +81,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
         track.codec_context.gop_size = 11
         sound = container.add_stream_from_template(film.streams.audio[0])
         for i, ticks in enumerate(times):
-            rgb = draw_mottled(i, size)
-            rgb = rgb if i < 20 else 255 - rgb[::-1] // (1 + (i - 20) // 8)
+            rgb = draw_mottled(i - 9 if i in INSERT else i, size)
+            rgb = rgb if i < 20 or i in INSERT else 255 - rgb[::-1] // (1 + (i - 20) // 8)
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), "rgb24").reformat(format="yuv420p")
             frame.pts, frame.time_base = ticks, track.time_base
             container.mux(track.encode(frame))
@@ -97,6 +100,7 @@ def whole(clip: Path, cached: None, networks: None) -> tuple[Path, Report]:
     target = clip.with_name("whole.mp4")
     report = paint(clip, target)
     assert {thing.name for thing in report.objects} >= {None, "it", "late"}  # there is something to go on with
+    assert {thing.last_frame for thing in report.objects if thing.name == "it"} == {INSERT[-1]}
     return target, report
 
 

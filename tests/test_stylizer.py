@@ -52,6 +52,19 @@ def painted(look: Look, batch: FrameBatch, step: int, *, subsample: bool = True,
     return FrameBatch.stack(done)
 
 
+@pytest.mark.parametrize(
+    "look", [Look(style="wave"), Look(style="wave", objects=(ObjectStyle("it", "ember", (13, 24)),))]
+)
+def test_a_film_that_comes_back_from_an_insert_is_painted_as_if_it_had_not_been(look: Look) -> None:
+    frames = [draw_mottled(i, (64, 48)) for i in range(8)]
+    insert = [np.full_like(frames[0], 255), 255 - frames[0] // 4]
+    stylizer = Stylizer(look, Options(analysis=AnalysisOptions(analyse_every=1)))
+    straight = list(stylizer.paint(frames))
+    painted = list(stylizer.paint([*frames[:4], *insert, *frames[4:]]))
+    np.testing.assert_array_equal(painted[:4] + painted[6:], straight)
+    assert stylizer.warnings() == []
+
+
 @pytest.mark.parametrize("look", [Look(style="wave"), Look(background="none", foreground="wave"), Look(style="none")])
 @pytest.mark.parametrize(("size", "subsample"), [((64, 48), True), ((64, 48), False), ((35, 21), False)])
 def test_a_painted_batch_is_packed_in_memory_of_its_own(look: Look, size: tuple[int, int], subsample: bool) -> None:

@@ -111,11 +111,11 @@ def _following(
     analysis = dataclasses.replace(analysis, analyse_every=every)
     tracks, took_ms, maps = follow(segmenter, analysis, (), find=True), list[float](), list[np.ndarray]()
     for i, frame in enumerate(itertools.islice(_small_frames(batches, device, size), TRACKED_FRAMES)):
-        (look,) = tracks.plan(i, [False], [i / 25])
+        (look,) = tracks.plan(i, [0], [i / 25])
         found = segmenter(yuv_to_rgb(frame, color))[0] if look else None
         began = time.perf_counter()
         luma, motion = seen_alone(tracks, frame)
-        maps.append(tracks.step(luma, found, False, i, i / 25, (film.size[1], film.size[0]), motion))
+        maps.append(tracks.step(luma, found, 0, i, i / 25, (film.size[1], film.size[0]), motion))
         took_ms.append((time.perf_counter() - began) * 1e3)
     rounds = took_ms[1 : 1 + (len(took_ms) - 1) // every * every] or took_ms  # of looking and carrying, whole ones
     return shrink_ms + look_ms / every, statistics.mean(rounds), np.stack(maps[-len(batches[0]) :])

@@ -1,0 +1,134 @@
+"""Shots: where one ends, and where the film comes back to one that it left: a flash frame, a reverse shot, an insert.
+
+::
+
+    picture   A  A  A  A  B  B  A  A  C  A
+    shot      0  0  0  0  1  1  0  0  2  0
+
+What is carried from frame to frame is carried within a shot. Who carries something remembers it when its shot ends, by
+the shot's number, and takes it up again when that number comes back, as if the frames between had not been.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
+
+CUT_DISTANCE = 0.45
+"""Share of histogram mass that must move, from one frame to the next, for a cut ..."""
+CUT_DIFFERENCE = 28.0
+"""... together with this mean absolute difference of the pictures, in luma levels."""
+SAME_DISTANCE = CUT_DISTANCE / 3
+"""Share of histogram mass that may move where two frames are of one shot."""
+SHOTS_REMEMBERED = 3
+
+
+class Glance(NamedTuple):
+    """A frame as cuts are told by: its small luma picture [h, w] uint8, and the histogram of that."""
+
+    luma: np.ndarray
+    histogram: np.ndarray
+
+    @classmethod
+    def at(cls, luma: np.ndarray) -> Glance:
+        """Of a luma picture."""
+        return cls(luma, np.bincount(luma.ravel() >> 4, minlength=16) / max(1, luma.size))
+
+    def moved(self, other: Glance) -> float:
+        """Share of histogram mass that is elsewhere."""
+        return 0.5 * float(np.abs(self.histogram - other.histogram).sum())
+
+    def difference(self, other: Glance) -> float:
+        """Mean absolute difference, in luma levels."""
+        return float(np.abs(self.luma.astype(np.int16) - other.luma).mean())
+
+
+class ShotMemory(Generic[T]):
+    """What is known of the SHOTS_REMEMBERED shots that were left last, by their numbers.
+
+    Whoever goes from one shot to another first takes, then keeps: so all who do remember the same shots.
+
+    Args:
+        kept: (shot, what is known of it), the one left first first, as items gives them.
+    """
+
+    def __init__(self, kept: Iterable[tuple[int, T]] = ()) -> None:
+        self._kept = dict(kept)
+
+    def take(self, shot: int) -> T | None:
+        """What is known of a shot, which is then no longer remembered; None of one that is not."""
+        return self._kept.pop(shot, None)
+
+    def keep(self, shot: int, known: T) -> T | None:
+        """Remember a shot that is left; what was known of the one that is forgotten for it, if any."""
+        self._kept[shot] = known
+        return self._kept.pop(next(iter(self._kept))) if len(self._kept) > SHOTS_REMEMBERED else None
+
+    def items(self) -> Iterator[tuple[int, T]]:
+        """(shot, what is known of it), the one left first first."""
+        return iter(self._kept.items())
+
+
+class ShotDetector:
+    """Tells which shot each frame is of, from small luma pictures, [h, w] uint8, one a frame."""
+
+    def __init__(self) -> None:
+        self._previous: Glance | None = None
+        self._shot, self._shots = 0, 1
+        self._left = ShotMemory[Glance]()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything later frames depend on; see load_state_dict."""
+        return {
+            "previous": self._previous,
+            "shot": self._shot,
+            "shots": self._shots,
+            "left": list(self._left.items()),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on as the detector whose state_dict this is."""
+        self._previous = None if state["previous"] is None else Glance(*state["previous"])
+        self._shot, self._shots = state["shot"], state["shots"]
+        self._left = ShotMemory((shot, Glance(*last)) for shot, last in state["left"])
+
+    def step(self, luma: np.ndarray) -> int:
+        """The number of the shot a frame is of: the first is 0, a new one has the next, one that is back its own."""
+        now = Glance.at(luma)
+        before, self._previous = self._previous, now
+        if before is None or not _cut(before, now):
+            return self._shot
+        latest_first = reversed(list(self._left.items()))
+        back = next((shot for shot, last in latest_first if _same(last, now)), None)
+        if back is not None:
+            self._left.take(back)
+        self._left.keep(self._shot, before._replace(luma=before.luma.copy()))  # not a view that holds its whole batch
+        self._shot = self._shots if back is None else back
+        self._shots += back is None
+        return self._shot
+
+
+def _cut(before: Glance, now: Glance) -> bool:
+    if before.luma.shape != now.luma.shape:
+        return False
+    moved = before.moved(now)
+    if moved < SAME_DISTANCE:
+        return False
+    difference = before.difference(now)
+    return difference > 2 * CUT_DIFFERENCE or (moved > CUT_DISTANCE and difference > CUT_DIFFERENCE)
+
+
+def _same(last: Glance, now: Glance) -> bool:
+    """Whether a frame after a cut is of the shot whose last frame that is.
+
+    That it would be no cut from the one to the other is too little: it would be none between 18 % of all pairs of eight
+    DAVIS sequences, which show nothing alike. By this rule no pair is taken for one shot (the least that moves is .18),
+    and of frames that are 1, 2, 5, 12 and 25 frames apart in them 100, 100, 95, 75 and 44 % are.
+    """
+    if last.luma.shape != now.luma.shape:
+        return False
+    return last.moved(now) < SAME_DISTANCE and last.difference(now) <= 2 * CUT_DIFFERENCE
