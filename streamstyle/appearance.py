@@ -25,8 +25,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from streamstyle.gpu.transfer import to_device
-
 BLOCKS = (2, 3)
 """HED's blocks whose features are looked at. With the fourth J is .008 higher on eight DAVIS sequences (.704), and HED
 takes half as long again."""
@@ -114,7 +112,9 @@ class AppearanceModel:
         parts = [
             (block @ basis.T).div_(length) for block, basis, length in zip(blocks, self._bases, lengths, strict=True)
         ]
-        color = F.interpolate(to_device(rgb, self._device)[None].float().div_(255), size=size, mode="area").sub_(0.5)
+        color = F.interpolate(
+            rgb.to(self._device, non_blocking=True)[None].float().div_(255), size=size, mode="area"
+        ).sub_(0.5)
         around = F.avg_pool2d(F.pad(color, (4,) * 4, mode="replicate"), 9, 1)
         parts += [plane[0].flatten(1).T for plane in (color, color * color, around)]
         parts.append(color.new_ones(size[0] * size[1], 1))

@@ -58,7 +58,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "appearance": set(),
     "evidence": _STAGES,
     "segmenter": _STAGES | {"appearance", "plugins"},
-    "object_tracks": _STAGES | {"shots", "tracker", "segmenter"},
+    "object_tracks": _STAGES | {"evidence", "shots", "tracker", "segmenter"},
     "appearance_tracks": _STAGES | {"appearance", "evidence", "tracker", "segmenter", "object_tracks"},
     "frozen_statistics": _STAGES | {"shots"},
     "scene": _FOLLOWING,
