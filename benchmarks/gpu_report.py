@@ -1,7 +1,7 @@
 """Everything a machine with CUDA can show, in one go, with nothing to download: one JSON and one Markdown report.
 
     make gpu-report
-    python benchmarks/gpu_report.py --only stages pipeline --out gpu-report
+    python benchmarks/gpu_report.py --only stages pipeline --out gpu-report    renews these parts of the report
 
 Each part is a process of its own with a time limit, so that a part that fails, hangs or crashes the device's context
 costs itself alone: the report goes on, and says so. What that part had measured is kept: each figure is written down
@@ -227,10 +227,36 @@ def part_pipeline(folder: Path) -> Rows:
         yield figure(f"{name}, peak host memory", report.peak_memory_bytes / 2**20, "MiB")
 
 
+def part_engine(folder: Path) -> Rows:
+    """Overlap, length of the frame's side, memory and the device's idleness, by ``streamstyle bench``."""
+    command = [sys.executable, "-m", "streamstyle", "bench", "--resolutions", "480,1080,2160", "--styles", "4"]
+    command += ["--frames", "64", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip().splitlines()[-1])
+    said = json.loads(done.stdout.splitlines()[-1])
+    for size in said["resolutions"]:
+        name, job = f"{size['height']} lines, 4 styles, objects tracked", size["job"]
+        yield figure(name, job["fps"], "fps")
+        yield figure(f"{name}, end to end / slowest stage alone", size["end_to_end_per_slowest"], "x", goal=0.9)
+        yield figure(f"{name}, end to end / in turn", size["end_to_end_per_in_turn"], "x", goal=2.5)
+        yield figure(f"{name}, end to end / plain transcoding", size["end_to_end_per_plain"], "x", goal=0.9)
+        yield figure(f"{name}, {job['bottleneck']} binds, at work", max(job["busy"].values()), "")
+        yield figure(f"{name}, device at work", size["gpu_busy"] or 0.0, "")
+        yield figure(f"{name}, first frame after", size["first_frame_s"], "s")
+        yield figure(f"{name}, peak device memory", (size["peak_gpu_bytes"] or 0) / 2**20, "MiB")
+        yield figure(f"{name}, peak host memory", size["peak_memory_bytes"] / 2**20, "MiB")
+        for stage, ms in (size["alone_ms"] | size["parts_ms"]).items():
+            yield figure(f"{name}, {stage} alone", ms, "ms/frame")
+    yield figure("time per pixel, 2160 lines / 480 lines", said["flatness"], "x", goal=1.1, at_least=False)
+    yield figure("Python's own work", said["python"]["own_ms"], "ms/frame", goal=0.3, at_least=False)
+
+
 PARTS: dict[str, tuple[Part, int]] = {
     "exercise": (part_exercise, 60),
     "stages": (part_stages, 60),
-    "pipeline": (part_pipeline, 90),
+    "pipeline": (part_pipeline, 60),
+    "engine": (part_engine, 90),
     **{f"bench_{stem}": (bench(stem), 60) for stem in STEMS},
     "tests": (part_tests, 150),
     "memcheck": (sanitizer("memcheck"), 150),
@@ -314,7 +340,7 @@ def main() -> int:
         return 2
     arguments.out.mkdir(parents=True, exist_ok=True)
     print(machine(), flush=True)
-    began, rows, ends = time.perf_counter(), [], {}
+    began, (rows, ends) = time.perf_counter(), earlier(set(arguments.only))
     lock = threading.Lock()
 
     def run(name: str) -> None:
@@ -339,12 +365,27 @@ def main() -> int:
     return 0 if all(end == "ok" for end in ends.values()) else 1
 
 
+def report_name() -> str:
+    """The report's file in results/, without its ending: the device's name."""
+    import torch
+
+    return "gpu-" + "-".join(torch.cuda.get_device_name().lower().split())
+
+
+def earlier(renewed: set[str]) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Figures and ends of the parts that are not measured now, from the report there is of this device."""
+    path = RESULTS / f"{report_name()}.json"
+    said = json.loads(path.read_text()) if path.exists() else {"figures": [], "ended": {}}
+    kept = {part: end for part, end in said["ended"].items() if part in PARTS and part not in renewed}
+    return [row for row in said["figures"] if row["part"] in kept], kept
+
+
 def write(rows: list[dict[str, Any]], ends: dict[str, str]) -> Path:
     """Save what there is so far, as JSON and Markdown, under the device's name."""
     import torch
 
-    device = torch.cuda.get_device_name()
-    name = "gpu-" + "-".join(device.lower().split())
+    device, name = torch.cuda.get_device_name(), report_name()
+    rows.sort(key=lambda row: list(PARTS).index(row["part"]))
     (RESULTS / f"{name}.md").write_text(markdown(device, rows, ends))
     return save(name, {"figures": rows, "ended": ends})
 

@@ -153,3 +153,13 @@ def test_tests_of_many_processes_are_counted_too():
     ]
     seen = list(gpu_report.tallied(lines))
     assert [row["value"] for row in seen[-3:]] == [1, 1, 0]
+
+
+def test_parts_that_are_not_measured_again_stay_in_the_report(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "A device")
+    monkeypatch.setattr(gpu_report, "RESULTS", tmp_path)
+    assert gpu_report.earlier({"tests"}) == ([], {})
+    rows = [{"part": part, "name": "n", "value": 1} for part in ("stages", "tests", "gone")]
+    said = {"figures": rows, "ended": {"stages": "ok", "tests": "ok", "gone": "ok"}}
+    (tmp_path / "gpu-a-device.json").write_text(json.dumps(said))
+    assert gpu_report.earlier({"tests"}) == (rows[:1], {"stages": "ok"})
