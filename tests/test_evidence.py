@@ -11,6 +11,7 @@ from streamstyle.evidence import (
     BORDER,
     MOTION_WEIGHT,
     MOVING_PX,
+    MOVING_TIMES,
     NEAR_PX,
     aimed_at,
     moves_alike,
@@ -147,6 +148,16 @@ def test_little_motion_is_none():
         for px in (0.8 * enough, 1.2 * enough)
     )
     assert slow[mask].max() < 0 < fast[mask].min()
+
+
+def test_what_stands_out_of_ripples_is_told():
+    """A swan on water: not MOVING_TIMES the median, for that ripples too, but far beyond all else."""
+    mask = square()
+    own = planes(np.random.default_rng(0), mask, (0, 0), (3.0, 0), 0.4)
+    assert np.median(np.hypot(*own)) * MOVING_TIMES > 3.0
+    odds = moves_by_itself(own)
+    assert (odds[mask] > 0).mean() > 0.95
+    assert (odds[~mask] > 0).mean() < 0.001
 
 
 def test_where_all_is_astir_a_motion_must_stand_out():
