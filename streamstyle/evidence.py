@@ -32,8 +32,8 @@ MOVING_TIMES, MOVING_PX = 8.0, 1.5
 """A pixel moves by itself if its motion is so many times the median's distance from the camera's, and at least so far
 (of 240 lines). On those sequences J of what is found unasked is .35 at 3 times the median, .50 at 8, .49 at 12."""
 STANDS_OUT_PERCENT, STANDS_OUT_TIMES, STANDS_OUT_SHARE = 97, 5.0, 0.75
-"""Where that percentile of the motion is so many times the median, this share of it is enough: on rippling water the swan
-moves at 7 times the median, and without this it was found by one flow (J .92) and not by another as good (.20)."""
+"""Where that percentile of the motion is so many times the median, this share of it is enough: on rippling water the
+swan moves at 7 times the median, and without this one flow found it (J .92) and another as good did not (.20)."""
 MOVING_STEEPNESS = 2.0
 BORDER = (-0.2, 0.1)
 """Log-odds at the picture's border, and from BORDER_SHARE of its width inwards: cameras aim at what matters."""
