@@ -12,7 +12,7 @@
 //
 // Input   y                SCALAR [N, H, W, y_channels], the convolution, of which the first CHANNELS count
 //         index            int    [N, step H, step W], rows of the table, not checked; null: row 0 everywhere
-//         scale, shift     float  [R, c], c = CHANNELS, or CHANNELS / 4 where UP; null: already in the convolution
+//         scale, shift     float  [R, c], c = CHANNELS, or CHANNELS / 4 where UP; c of 1 and 0 where they are in the convolution
 //         picture          SCALAR [N, H, W, 3], 0..1; rgb the same, painted
 //         strength         float  [N, H, W], the painted share of luma, 0..1; null: all is painted
 //         chroma_strength  float  [N, H, W], that of chroma; where a share is 0 the original's byte is kept
@@ -21,8 +21,8 @@
 //                          of 4 c; may be y itself where nothing moves
 //         y_out ...        u8     as y, u, v
 // Passes  picture_into   the picture to a folded input of 4 channels, the fourth 0: a thread writes a block, border too
-//         affine         a thread has VEC channels of a pixel, 16 bytes where they divide; those near the frame's edge
-//                        also write their mirror images. float inside, rounded once
+//         affine         a thread has VEC channels, 16 bytes where they divide, of each of ITEMS pixels; those near the
+//                        frame's edge also write their mirror images. float inside, rounded once
 //         picture_from   affine and sigmoid of the last layer's phases, 3 of 4 channels each, to a picture; a row of the
 //                        table has 4 floats: a thread has two blocks, and writes 4 x 2 whole pixels
 //         composite      4:2:0: a thread has 4 x 2 (or 2 x 2) pixels
@@ -48,13 +48,22 @@
 #ifndef FOLDED
 #define FOLDED 0
 #endif
+#ifndef ACTIVATION
+#define ACTIVATION 1
+#endif
+#ifndef ITEMS
+#define ITEMS 2
+#endif
+#ifndef AFFINE_BLOCKS
+#define AFFINE_BLOCKS 4
+#endif
 
 constexpr int SPAN = 256;  // threads' worth of a row: a block's item, so that row and frame cost no 64-bit division
 constexpr int SIDE = UP ? 2 : 1;
 constexpr int OUT = CHANNELS / (SIDE * SIDE);  // channels of a pixel of out
 constexpr int PIECE = VEC < OUT ? VEC : OUT;   // of a pack, what lies in one pixel of out
 static_assert(CHANNELS % VEC == 0 && OUT % PIECE == 0 && VEC % PIECE == 0 && SIDE * OUT % VEC == 0, "VEC");
-enum Activation { NONE, RELU, RESIDUAL, SIGMOID };
+enum { NONE, RELU, RESIDUAL, SIGMOID };
 
 DEVICE float sigmoid(float value) { return __fdividef(1.0f, 1.0f + expf(-value)); }
 
@@ -72,7 +81,7 @@ DEVICE int image_of(int x, int size, int edge, int image) {
 // Where in a frame of out the pixel of a column and a row lies, both counted with the border; across: pixels of a row.
 DEVICE i64 place(int column, int row, int across) {
     if (!FOLDED) return ((i64)row * across + column) * OUT;
-    return (((i64)(row >> 1) * (across >> 1) + (column >> 1)) * 4 + 2 * (row & 1) + (column & 1)) * OUT;
+    return ((i64)(row >> 1) * (across >> 1) * 4 + 2 * (row & 1)) * OUT + ((column >> 1) * 4 + (column & 1)) * OUT;
 }
 
 // Write piece to the images of pixel (x, y) of a frame of height x width in its border.
@@ -87,60 +96,75 @@ DEVICE void write_images(SCALAR* frame, const Pack<SCALAR, PIECE>& piece, int x,
     }
 }
 
-// rows: N * H. RESIDUAL adds to what out holds. edge: as above. apart: each phase has its own row of the table, that of
+constexpr int PACKS = CHANNELS / VEC, NEXT = SPAN / PACKS;  // NEXT: pixels between two packs of a thread
+// Of a thread, at the same channel; where that cannot be, one.
+constexpr int EACH = SPAN % (2 * PACKS) == 0 ? ITEMS : 1;
+constexpr int NEXT_OUT = NEXT * SIDE * OUT * (FOLDED ? 2 : 1);
+
+// items packs of a row: from y, its rows of the table (none: the first) and, RESIDUAL, out, to out. All are asked for
+// before one is waited for: a load of 16 bytes a thread is too little on its way to keep the memory busy.
+DEVICE void affine_packs(const SCALAR* from, int y_channels, const int* index, int step,
+                         const float* __restrict__ scale, const float* __restrict__ shift, SCALAR* to, int items) {
+    Pack<SCALAR, VEC> values[EACH], before[EACH];
+    int entries[EACH];
+#pragma unroll
+    for (int i = 0; i < EACH; ++i) {
+        entries[i] = index && i < items ? index[i * NEXT * step] : 0;
+        if (i >= items) continue;
+        values[i] = load_once((const Pack<SCALAR, VEC>*)(from + i * NEXT * y_channels));
+        if (ACTIVATION == RESIDUAL) before[i] = *(const Pack<SCALAR, VEC>*)(to + i * NEXT_OUT);
+    }
+#pragma unroll
+    for (int i = 0; i < EACH; ++i) {
+        if (i >= items) break;
+        const Pack<float, PIECE> scales = *(const Pack<float, PIECE>*)(scale + (i64)entries[i] * OUT);
+        const Pack<float, PIECE> shifts = *(const Pack<float, PIECE>*)(shift + (i64)entries[i] * OUT);
+        float done[VEC];
+#pragma unroll
+        for (int c = 0; c < VEC; ++c) {
+            done[c] = to_float(values[i].at[c]) * scales.at[c % PIECE] + shifts.at[c % PIECE];
+            if (ACTIVATION == RELU) done[c] = at_least(done[c], 0.0f);
+            if (ACTIVATION == RESIDUAL) done[c] += to_float(before[i].at[c]);
+            if (ACTIVATION == SIGMOID) done[c] = sigmoid(done[c]);
+        }
+        from_floats<VEC>(done, values[i].at);
+        store_once((Pack<SCALAR, VEC>*)(to + i * NEXT_OUT), values[i]);
+    }
+}
+
+// rows: N * H. ACTIVATION: NONE, RELU, SIGMOID, or RESIDUAL, which adds to what out holds. edge: as above. apart: each phase has its own row of the table, that of
 // its pixel among the 2 x 2; else all four have that of the first. A pack is then of one phase.
-// Five blocks on a multiprocessor keep enough loads under way; a sixth would spill registers.
-KERNEL __launch_bounds__(256, 5)
+// So many blocks on a multiprocessor as spill no registers.
+KERNEL __launch_bounds__(256, AFFINE_BLOCKS)
 stylize_regions_affine(const SCALAR* y, const int* __restrict__ index, const float* __restrict__ scale,
                        const float* __restrict__ shift, SCALAR* out, int rows, int height, int width, int y_channels,
-                       int step, int apart, int pad, int edge, int activation) {
-    const int packs = CHANNELS / VEC, out_width = SIDE * width, out_height = SIDE * height;
-    const int row_packs = width * packs, spans = (row_packs + SPAN - 1) / SPAN, across = out_width + 2 * pad;
-    const float least = activation == RELU ? 0.0f : -bits_to_float(0x7f800000u);  // or minus infinity
+                       int step, int apart, int pad, int edge) {
+    const int out_width = SIDE * width, out_height = SIDE * height, across = out_width + 2 * pad;
+    const int row_packs = width * PACKS, spans = (row_packs + EACH * SPAN - 1) / (EACH * SPAN);
     FOR_BLOCKS(item, (i64)rows * spans) {
         const u32 row = (u32)item / (u32)spans, frame = row / (u32)height;
-        const int first = (int)((u32)item - row * spans) * SPAN;
+        const int first = (int)((u32)item - row * spans) * (EACH * SPAN), line = (int)(row - frame * height);
         const SCALAR* y_row = y + (i64)row * width * y_channels;
+        const int* index_row = index + (i64)row * step * width * step;
         SCALAR* frame_out = out + (i64)frame * (out_height + 2 * pad) * across * OUT;
         FOR_BLOCK(k, SPAN) {
-            if (first + k >= row_packs) break;
-            const int x = (first + k) / packs, channel = (first + k) % packs * VEC, phase = channel / OUT;
-            Pack<SCALAR, VEC> values = *(const Pack<SCALAR, VEC>*)(y_row + (i64)x * y_channels + channel);
-            const int out_x = SIDE * x + phase % SIDE, out_y = SIDE * (int)(row - frame * height) + phase / SIDE;
-            SCALAR* at = frame_out + channel % OUT;
-            Pack<SCALAR, VEC>* to = (Pack<SCALAR, VEC>*)(at + place(out_x + pad, out_y + pad, across));
-            Pack<SCALAR, VEC> before = {};
-            if (activation == RESIDUAL) before = *to;
-            Pack<float, PIECE> scales, shifts;
-            if (scale) {
-                i64 entry = channel % OUT;
-                if (index) {
-                    i64 index_row = (i64)row * step + apart * (phase / SIDE);
-                    entry += (i64)index[index_row * width * step + x * step + apart * (phase % SIDE)] * OUT;
-                }
-                scales = *(const Pack<float, PIECE>*)(scale + entry);
-                shifts = *(const Pack<float, PIECE>*)(shift + entry);
-            } else {
-#pragma unroll
-                for (int c = 0; c < PIECE; ++c) {
-                    scales.at[c] = 1.0f;
-                    shifts.at[c] = 0.0f;
-                }
-            }
-#pragma unroll
-            for (int c = 0; c < VEC; ++c) {
-                float value = to_float(values.at[c]) * scales.at[c % PIECE] + shifts.at[c % PIECE];
-                if (activation == SIGMOID) value = sigmoid(value);
-                value = value < least ? least : value;
-                from_float(value + to_float(before.at[c]), values.at + c);
-            }
-            *to = values;
-            bool inner_row = out_y > pad && out_y < out_height - 1 - pad;
-            if (inner_row && out_x > pad && out_x + VEC / PIECE < out_width - pad) continue;
-#pragma unroll
-            for (int c = 0; c < VEC / PIECE; ++c) {
-                const Pack<SCALAR, PIECE>& piece = ((const Pack<SCALAR, PIECE>*)&values)[c];
-                write_images(at, piece, out_x + c, out_y, out_width, out_height, pad, edge);
+            const int pack = first + k, items = smaller(EACH, (row_packs - pack + SPAN - 1) / SPAN);
+            if (items <= 0) break;
+            const int x = pack / PACKS, channel = pack % PACKS * VEC, phase = channel / OUT;
+            const int out_x = SIDE * x + phase % SIDE, out_y = SIDE * line + phase / SIDE;
+            const SCALAR* from = y_row + x * y_channels + channel;
+            const int* at = index_row + apart * (phase / SIDE) * width * step + x * step + apart * (phase % SIDE);
+            if (!index) at = nullptr;
+            const float *scales = scale + channel % OUT, *shifts = shift + channel % OUT;
+            SCALAR* to = frame_out + channel % OUT + place(out_x + pad, out_y + pad, across);
+            affine_packs(from, y_channels, at, step, scales, shifts, to, items);
+            const bool inner = out_y > pad && out_y < out_height - 1 - pad && out_x > pad;
+            if (inner && out_x + (items - 1) * NEXT * SIDE + VEC / PIECE < out_width - pad) continue;
+#pragma unroll 1
+            for (int piece = 0; piece < items * (VEC / PIECE); ++piece) {
+                const int i = piece / (VEC / PIECE), c = piece % (VEC / PIECE);
+                write_images(frame_out + channel % OUT, *(const Pack<SCALAR, PIECE>*)(to + i * NEXT_OUT + c * PIECE),
+                             out_x + i * NEXT * SIDE + c, out_y, out_width, out_height, pad, edge);
             }
         }
     }
