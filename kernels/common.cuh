@@ -260,20 +260,32 @@ template <>
 struct Word<16> {
     typedef uint4 type;
 };
+// At once: what an assignment writes may be split where it is read again soon.
+DEVICE void store_word(uint4* at, uint4 word) {
+    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(at), "r"(word.x), "r"(word.y), "r"(word.z),
+                 "r"(word.w)
+                 : "memory");
+}
+template <typename T>
+DEVICE void store_word(T* at, T word) {
+    *at = word;
+}
 template <typename P>
 DEVICE P load_once(const P* at) {
     typedef typename Word<sizeof(P)>::type Bits;
-    if constexpr (!STREAM_LOADS || sizeof(Bits) != sizeof(P)) return *at;
-    Bits bits = __ldcs((const Bits*)at);
+    if constexpr (sizeof(Bits) != sizeof(P)) return *at;
+    Bits bits = STREAM_LOADS ? __ldcs((const Bits*)at) : *(const Bits*)at;
     return *(const P*)&bits;
 }
 template <typename P>
 DEVICE void store_once(P* at, const P& value) {
     typedef typename Word<sizeof(P)>::type Bits;
-    if constexpr (!STREAM_STORES || sizeof(Bits) != sizeof(P))
+    if constexpr (sizeof(Bits) != sizeof(P))
         *at = value;
-    else
+    else if (STREAM_STORES)
         __stcs((Bits*)at, *(const Bits*)&value);
+    else
+        store_word((Bits*)at, *(const Bits*)&value);
 }
 #else
 template <typename P>

@@ -114,6 +114,7 @@ DEVICE void affine_packs(const SCALAR* from, int y_channels, const int* index, i
         values[i] = load_once((const Pack<SCALAR, VEC>*)(from + i * NEXT * y_channels));
         if (ACTIVATION == RESIDUAL) before[i] = *(const Pack<SCALAR, VEC>*)(to + i * NEXT_OUT);
     }
+    sync_warp();  // else the compiler looks up the first before it asks for the second
 #pragma unroll
     for (int i = 0; i < EACH; ++i) {
         if (i >= items) break;
@@ -149,7 +150,6 @@ stylize_regions_affine(const SCALAR* y, const int* __restrict__ index, const flo
         SCALAR* frame_out = out + (i64)frame * (out_height + 2 * pad) * across * OUT;
         FOR_BLOCK(k, SPAN) {
             const int pack = first + k, items = smaller(EACH, (row_packs - pack + SPAN - 1) / SPAN);
-            if (items <= 0) break;
             const int x = pack / PACKS, channel = pack % PACKS * VEC, phase = channel / OUT;
             const int out_x = SIDE * x + phase % SIDE, out_y = SIDE * line + phase / SIDE;
             const SCALAR* from = y_row + x * y_channels + channel;
@@ -157,7 +157,8 @@ stylize_regions_affine(const SCALAR* y, const int* __restrict__ index, const flo
             if (!index) at = nullptr;
             const float *scales = scale + channel % OUT, *shifts = shift + channel % OUT;
             SCALAR* to = frame_out + channel % OUT + place(out_x + pad, out_y + pad, across);
-            affine_packs(from, y_channels, at, step, scales, shifts, to, items);
+            affine_packs(from, y_channels, at, step, scales, shifts, to, items);  // by whole warps
+            if (items <= 0) continue;
             const bool inner = out_y > pad && out_y < out_height - 1 - pad && out_x > pad;
             if (inner && out_x + (items - 1) * NEXT * SIDE + VEC / PIECE < out_width - pad) continue;
 #pragma unroll 1
