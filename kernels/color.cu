@@ -114,7 +114,7 @@ DEVICE void load_chroma(const SAMPLE* __restrict__ plane, int i, int j, int heig
     }
 }
 
-DEVICE float clipped(float value) { return smaller(larger(value, 0.0f), 1.0f); }
+DEVICE float clipped(float value) { return __saturatef(value); }  // NaN is 0
 
 // Whether all that a thread moves at once is whole and aligned.
 template <bool HALF>
@@ -222,7 +222,7 @@ DEVICE Rgb operator+(Rgb a, Rgb b) { return {a.r + b.r, a.g + b.g, a.b + b.b}; }
 DEVICE Rgb load_pixel(const SCALAR* at) {
     return {clipped(to_float(at[0])), clipped(to_float(at[1])), clipped(to_float(at[2]))};
 }
-DEVICE SAMPLE rounded(float value, float top) { return (SAMPLE)(int)smaller(larger(value + 0.5f, 0.0f), top); }
+DEVICE SAMPLE rounded(float value, float top) { return (SAMPLE)(int)fminf(fmaxf(value + 0.5f, 0.0f), top); }
 DEVICE float luma_of(Rgb pixel, ToYuv to) { return to.red * pixel.r + to.green * pixel.g + to.blue * pixel.b; }
 DEVICE void put_chroma(Rgb sum, float share, ToYuv to, SAMPLE* u, SAMPLE* v) {
     float luma = luma_of(sum, to);

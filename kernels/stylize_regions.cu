@@ -25,8 +25,8 @@
 //                        frame's edge also write their mirror images. float inside, rounded once
 //         picture_from   affine and sigmoid of the last layer's phases, 3 of 4 channels each, to a picture; a row of the
 //                        table has 4 floats: a thread has two blocks, and writes 4 x 2 whole pixels
-//         composite      4:2:0: a thread has 4 x 2 (or 2 x 2) pixels
-//         composite_444  4:4:4: a thread has 4 pixels (or 1)
+//         composite      4:2:0: a thread has VEC x 2 pixels (or 2 x 2), VEC at most COMPOSITE_VEC
+//         composite_444  4:4:4: a thread has VEC pixels
 // Source  Dumoulin et al. 2017 (conditional instance norm); ITU-R BT.601, 709, 2020; H.264 (left-sited chroma, 1 2 1).
 // Bytes   affine: a pixel of 32 bfloat16 channels 64 read, 64 written, 4 of index; 64 more for the residual.
 //         picture_into: 6 read, 8 written. picture_from: 8 and 4 of index read, 6 written.
@@ -56,6 +56,12 @@
 #endif
 #ifndef AFFINE_BLOCKS
 #define AFFINE_BLOCKS 4
+#endif
+#ifndef COMPOSITE_VEC
+#define COMPOSITE_VEC 4
+#endif
+#ifndef COMPOSITE_BLOCKS
+#define COMPOSITE_BLOCKS (sizeof(SCALAR) < 4 ? 3 : 2)
 #endif
 
 constexpr int SPAN = 256;  // threads' worth of a row: a block's item, so that row and frame cost no 64-bit division
@@ -237,8 +243,8 @@ KERNEL stylize_regions_picture_from(const SCALAR* __restrict__ y, const int* __r
     }
 }
 
-constexpr int COLUMNS = VEC >= 4 ? 4 : 2;    // of a thread, 4:2:0
-constexpr int TOGETHER = VEC >= 4 ? 4 : 1;  // pixels read at once
+constexpr int COLUMNS = VEC >= 4 ? VEC : 2;  // of a thread, 4:2:0
+constexpr int TOGETHER = VEC >= 4 ? VEC : 1;  // pixels read at once
 
 // Matrix and range of the planes' numbers.
 struct Color {
@@ -250,13 +256,13 @@ struct Pixel {
     float luma, cb, cr;
 };
 
-DEVICE float clipped(float value, float most) { return value > 0.0f ? (value < most ? value : most) : 0.0f; }
-DEVICE u8 level(float value) { return (u8)(int)clipped(value, 255.0f); }
+// NaN is 0.
+DEVICE u8 level(float value) { return (u8)(int)fminf(fmaxf(value, 0.0f), 255.0f); }
 
 // Products and sums are rounded as the reference's are, which the compiler would else fuse.
 DEVICE Pixel converted(const SCALAR* rgb, const Color& color) {
-    float red = clipped(to_float(rgb[0]), 1.0f), green = clipped(to_float(rgb[1]), 1.0f);
-    float blue = clipped(to_float(rgb[2]), 1.0f);
+    float red = __saturatef(to_float(rgb[0])), green = __saturatef(to_float(rgb[1]));
+    float blue = __saturatef(to_float(rgb[2]));
     Pixel pixel;
     pixel.luma = fmaf(blue, color.blue, fmaf(green, color.green, __fmul_rn(red, color.red)));
     pixel.cb = __fmul_rn(blue - pixel.luma, color.cb);
@@ -274,68 +280,89 @@ DEVICE u8 mixed(u8 painted, u8 kept, float share) {
     return level(value + 0.5f);
 }
 
-// COUNT values, TOGETHER at once.
-template <typename T, int COUNT>
+// COUNT values, MOST at once or all.
+template <typename T, int COUNT, int MOST = TOGETHER>
 DEVICE void copy_values(const T* from, T* to) {
+    const int many = VEC < 4 ? 1 : (MOST < COUNT ? MOST : COUNT);
 #pragma unroll
-    for (int k = 0; k < COUNT; k += TOGETHER) *(Pack<T, TOGETHER>*)(to + k) = *(const Pack<T, TOGETHER>*)(from + k);
+    for (int k = 0; k < COUNT; k += many) *(Pack<T, many>*)(to + k) = *(const Pack<T, many>*)(from + k);
 }
 
 // pairs: N * H / 2 pairs of rows.
-KERNEL stylize_regions_composite(const SCALAR* __restrict__ rgb, const float* __restrict__ strength,
+KERNEL __launch_bounds__(256, COMPOSITE_BLOCKS)
+stylize_regions_composite(const SCALAR* __restrict__ rgb, const float* __restrict__ strength,
                                  const float* __restrict__ chroma_strength, const u8* __restrict__ y,
                                  const u8* __restrict__ u, const u8* __restrict__ v, u8* __restrict__ y_out,
                                  u8* __restrict__ u_out, u8* __restrict__ v_out, i64 pairs, int width, float red,
                                  float green, float blue, float cb, float cr, float luma_range, float black) {
     const Color color = {red, green, blue, cb, cr, luma_range, black};
     const int across = width / COLUMNS;
-    FOR_GRID(i, pairs * across) {
+    FOR_GRID_WARPS(i, pairs * across) {
+        const bool here = i < pairs * across;
         i64 pair = (u64)i / (u32)across;
         int x = (int)(i - pair * across) * COLUMNS;
         float cbs[COLUMNS + 1] = {}, crs[COLUMNS + 1] = {}, shares[COLUMNS / 2] = {};  // from column x - 1 on
+        // All is asked for before anything is waited for.
+        alignas(16) SCALAR colors[2][3 * COLUMNS], left[2][3];
+        alignas(16) float share[2][COLUMNS];
+        alignas(8) u8 lumas[2][COLUMNS], kept[2][COLUMNS / 2];
+        const bool apart = chroma_strength != strength, alone = here && lane_id() == 0 && x > 0;
+        const i64 chroma_at = pair * (width / 2) + x / 2;
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
+            if (!here) break;
             i64 at = (2 * pair + r) * width + x;
-            alignas(16) SCALAR colors[3 * COLUMNS];
-            alignas(16) float share[COLUMNS];
-            alignas(4) u8 lumas[COLUMNS];
-            copy_values<SCALAR, 3 * COLUMNS>(rgb + 3 * at, colors);
-            if (strength) {
-                copy_values<float, COLUMNS>(strength + at, share);
-                copy_values<u8, COLUMNS>(y + at, lumas);
-            }
-            if (x > 0) {
-                Pixel left = converted(rgb + 3 * (at - 1), color);
-                cbs[0] += left.cb;
-                crs[0] += left.cr;
+            copy_values<SCALAR, 3 * COLUMNS>(rgb + 3 * at, colors[r]);
+            if (alone) copy_values<SCALAR, 3, 1>(rgb + 3 * (at - 1), left[r]);
+            if (!strength) continue;
+            copy_values<float, COLUMNS, 4>(strength + at, share[r]);
+            copy_values<u8, COLUMNS>(y + at, lumas[r]);
+            copy_values<u8, COLUMNS / 2>((r ? v : u) + chroma_at, kept[r]);
+        }
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+            if (!here) break;
+            i64 at = (2 * pair + r) * width + x;
+            if (alone) {
+                Pixel pixel = converted(left[r], color);
+                cbs[0] += pixel.cb;
+                crs[0] += pixel.cr;
             }
 #pragma unroll
             for (int k = 0; k < COLUMNS; ++k) {
-                Pixel pixel = converted(colors + 3 * k, color);
+                Pixel pixel = converted(colors[r] + 3 * k, color);
                 cbs[k + 1] += pixel.cb;
                 crs[k + 1] += pixel.cr;
                 u8 painted = luma_level(pixel, color);
-                lumas[k] = strength ? mixed(painted, lumas[k], share[k]) : painted;
+                lumas[r][k] = strength ? mixed(painted, lumas[r][k], share[r][k]) : painted;
             }
-            copy_values<u8, COLUMNS>(lumas, y_out + at);
+            copy_values<u8, COLUMNS>(lumas[r], y_out + at);
             if (!strength) continue;
-            if (chroma_strength != strength) copy_values<float, COLUMNS>(chroma_strength + at, share);
+            if (apart) copy_values<float, COLUMNS, 4>(chroma_strength + at, share[r]);
 #pragma unroll
-            for (int k = 0; k < COLUMNS; ++k) shares[k / 2] += share[k];
+            for (int k = 0; k < COLUMNS; ++k) shares[k / 2] += share[r][k];
+        }
+        const float left_cb = warp_up(cbs[COLUMNS], 1), left_cr = warp_up(crs[COLUMNS], 1);
+        if (!here) continue;
+        if (x > 0 && !alone) {
+            cbs[0] = left_cb;
+            crs[0] = left_cr;
         }
         if (x == 0) {
             cbs[0] = cbs[1];
             crs[0] = crs[1];
         }
+        alignas(4) u8 planes[2][COLUMNS / 2];
 #pragma unroll
         for (int k = 0; k < COLUMNS / 2; ++k) {
-            i64 at = pair * (width / 2) + x / 2 + k;
             float blue_part = 0.125f * (cbs[2 * k] + cbs[2 * k + 2] + 2.0f * cbs[2 * k + 1]);
             float red_part = 0.125f * (crs[2 * k] + crs[2 * k + 2] + 2.0f * crs[2 * k + 1]);
             u8 painted_u = level(blue_part + 128.5f), painted_v = level(red_part + 128.5f);
-            u_out[at] = strength ? mixed(painted_u, u[at], 0.25f * shares[k]) : painted_u;
-            v_out[at] = strength ? mixed(painted_v, v[at], 0.25f * shares[k]) : painted_v;
+            planes[0][k] = strength ? mixed(painted_u, kept[0][k], 0.25f * shares[k]) : painted_u;
+            planes[1][k] = strength ? mixed(painted_v, kept[1][k], 0.25f * shares[k]) : painted_v;
         }
+        copy_values<u8, COLUMNS / 2>(planes[0], u_out + chroma_at);
+        copy_values<u8, COLUMNS / 2>(planes[1], v_out + chroma_at);
     }
 }
 
@@ -350,11 +377,11 @@ KERNEL stylize_regions_composite_444(const SCALAR* __restrict__ rgb, const float
         i64 at = i * TOGETHER;
         alignas(16) SCALAR colors[3 * TOGETHER];
         alignas(16) float share[2][TOGETHER];
-        alignas(4) u8 planes[3][TOGETHER];
+        alignas(8) u8 planes[3][TOGETHER];
         copy_values<SCALAR, 3 * TOGETHER>(rgb + 3 * at, colors);
         if (strength) {
-            copy_values<float, TOGETHER>(strength + at, share[0]);
-            copy_values<float, TOGETHER>(chroma_strength + at, share[1]);
+            copy_values<float, TOGETHER, 4>(strength + at, share[0]);
+            copy_values<float, TOGETHER, 4>(chroma_strength + at, share[1]);
             copy_values<u8, TOGETHER>(y + at, planes[0]);
             copy_values<u8, TOGETHER>(u + at, planes[1]);
             copy_values<u8, TOGETHER>(v + at, planes[2]);
