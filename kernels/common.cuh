@@ -32,6 +32,7 @@ typedef unsigned long long u64;
 
 DEVICE int lane_id() { return threadIdx.x % WARP; }
 DEVICE void sync_block() { __syncthreads(); }
+DEVICE void sync_warp() { __syncwarp(); }
 // Bit l is set where lane l's predicate holds.
 DEVICE u32 warp_ballot(bool predicate) { return __ballot_sync(ALL_LANES, predicate); }
 template <typename T>
@@ -69,6 +70,17 @@ DEVICE T smaller(T a, T b) {
 template <typename T>
 DEVICE T larger(T a, T b) {
     return a > b ? a : b;
+}
+
+// The larger of both, NaN where value is.
+DEVICE float at_least(float value, float least) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    float out;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(out) : "f"(value), "f"(least));
+    return out;
+#else
+    return value < least ? least : value;
+#endif
 }
 
 // Sum over a warp, in every lane.
@@ -183,10 +195,139 @@ DEVICE void from_float(float value, f16* out) {
 DEVICE float to_float(float value) { return value; }
 DEVICE void from_float(float value, float* out) { *out = value; }
 
+// COUNT floats at once: one conversion for two of them where the device has it, rounded as from_float rounds.
+template <int COUNT, typename T>
+DEVICE void from_floats(const float* values, T* out) {
+#pragma unroll
+    for (int i = 0; i < COUNT; ++i) from_float(values[i], out + i);
+}
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+template <int COUNT>
+DEVICE void from_floats(const float* values, bf16* out) {
+#pragma unroll
+    for (int i = 0; i < COUNT - 1; i += 2) {
+        u32 both;
+        asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(values[i + 1]), "f"(values[i]));
+        out[i].bits = (u16)both;
+        out[i + 1].bits = (u16)(both >> 16);
+    }
+    if (COUNT % 2) from_float(values[COUNT - 1], out + COUNT - 1);
+}
+template <int COUNT>
+DEVICE void from_floats(const float* values, f16* out) {
+#pragma unroll
+    for (int i = 0; i < COUNT - 1; i += 2) {
+        u32 both;
+        asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(values[i + 1]), "f"(values[i]));
+        out[i].bits = (u16)both;
+        out[i + 1].bits = (u16)(both >> 16);
+    }
+    if (COUNT % 2) from_float(values[COUNT - 1], out + COUNT - 1);
+}
+#endif
+
 // 8, 4 or 2 elements that are read and written at once; the pointer is aligned to all of them.
 template <typename T, int COUNT>
 struct alignas(sizeof(T) * COUNT) Pack {
     T at[COUNT];
 };
+
+// A pack that nobody reads again soon, as a hint to the caches: it may leave them first.
+#ifndef STREAM_LOADS
+#define STREAM_LOADS 1
+#endif
+#ifndef STREAM_STORES
+#define STREAM_STORES 0
+#endif
+#ifndef STREAMSTYLE_SHIM
+template <int BYTES>
+struct Word {
+    typedef u8 type;
+};
+template <>
+struct Word<2> {
+    typedef u16 type;
+};
+template <>
+struct Word<4> {
+    typedef u32 type;
+};
+template <>
+struct Word<8> {
+    typedef uint2 type;
+};
+template <>
+struct Word<16> {
+    typedef uint4 type;
+};
+// At once: what an assignment writes may be split where it is read again soon.
+DEVICE void store_word(uint4* at, uint4 word) {
+    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(at), "r"(word.x), "r"(word.y), "r"(word.z),
+                 "r"(word.w)
+                 : "memory");
+}
+template <typename T>
+DEVICE void store_word(T* at, T word) {
+    *at = word;
+}
+template <typename P>
+DEVICE P load_once(const P* at) {
+    typedef typename Word<sizeof(P)>::type Bits;
+    if constexpr (sizeof(Bits) != sizeof(P)) return *at;
+    Bits bits = STREAM_LOADS ? __ldcs((const Bits*)at) : *(const Bits*)at;
+    return *(const P*)&bits;
+}
+template <typename P>
+DEVICE void store_once(P* at, const P& value) {
+    typedef typename Word<sizeof(P)>::type Bits;
+    if constexpr (sizeof(Bits) != sizeof(P))
+        *at = value;
+    else if (STREAM_STORES)
+        __stcs((Bits*)at, *(const Bits*)&value);
+    else
+        store_word((Bits*)at, *(const Bits*)&value);
+}
+#else
+template <typename P>
+DEVICE P load_once(const P* at) {
+    return *at;
+}
+template <typename P>
+DEVICE void store_once(P* at, const P& value) {
+    *at = value;
+}
+#endif
+
+// Each lane's three packs to the warp's 3 * WARP in a row at `to`, side by side, through shared memory of the warp's own
+// (3 * WARP packs); of these the first `count` are written. All lanes must call.
+template <typename P>
+DEVICE void store_threes(P* to, const P* own, P* shared, int count) {
+    const int lane = lane_id();
+    sync_warp();  // what went before has been read
+#pragma unroll
+    for (int i = 0; i < 3; ++i) shared[3 * lane + i] = own[i];
+    sync_warp();
+#pragma unroll
+    for (int i = 0; i < 3; ++i)
+        if (lane + WARP * i < count) store_once(to + lane + WARP * i, shared[lane + WARP * i]);
+}
+
+// The way back, without waiting: lane by lane the packs in a row, of which `count` are there; then sort_threes.
+template <typename P>
+DEVICE void load_threes(const P* from, P* any, int count) {
+#pragma unroll
+    for (int i = 0; i < 3; ++i)
+        if (lane_id() + WARP * i < count) any[i] = load_once(from + lane_id() + WARP * i);
+}
+// From packs as they came to each lane's own three.
+template <typename P>
+DEVICE void sort_threes(P* packs, P* shared) {
+    sync_warp();
+#pragma unroll
+    for (int i = 0; i < 3; ++i) shared[lane_id() + WARP * i] = packs[i];
+    sync_warp();
+#pragma unroll
+    for (int i = 0; i < 3; ++i) packs[i] = shared[3 * lane_id() + i];
+}
 
 #endif

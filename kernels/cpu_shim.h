@@ -32,6 +32,7 @@ static thread_local ShimIndex gridDim{1, 1, 1}, blockDim{1, 1, 1};
 
 DEVICE int lane_id() { return 0; }
 DEVICE void sync_block() {}
+DEVICE void sync_warp() {}
 DEVICE unsigned warp_ballot(bool predicate) { return predicate ? 1u : 0u; }
 template <typename T>
 DEVICE T warp_from(T value, int) {

@@ -12,7 +12,7 @@
 //
 // Input   y                SCALAR [N, H, W, y_channels], the convolution, of which the first CHANNELS count
 //         index            int    [N, step H, step W], rows of the table, not checked; null: row 0 everywhere
-//         scale, shift     float  [R, c], c = CHANNELS, or CHANNELS / 4 where UP; null: already in the convolution
+//         scale, shift     float  [R, c], c = CHANNELS, or CHANNELS / 4 where UP; c of 1 and 0 where they are in the convolution
 //         picture          SCALAR [N, H, W, 3], 0..1; rgb the same, painted
 //         strength         float  [N, H, W], the painted share of luma, 0..1; null: all is painted
 //         chroma_strength  float  [N, H, W], that of chroma; where a share is 0 the original's byte is kept
@@ -21,12 +21,12 @@
 //                          of 4 c; may be y itself where nothing moves
 //         y_out ...        u8     as y, u, v
 // Passes  picture_into   the picture to a folded input of 4 channels, the fourth 0: a thread writes a block, border too
-//         affine         a thread has VEC channels of a pixel, 16 bytes where they divide; those near the frame's edge
-//                        also write their mirror images. float inside, rounded once
+//         affine         a thread has VEC channels, 16 bytes where they divide, of each of ITEMS pixels; those near the
+//                        frame's edge also write their mirror images. float inside, rounded once
 //         picture_from   affine and sigmoid of the last layer's phases, 3 of 4 channels each, to a picture; a row of the
 //                        table has 4 floats: a thread has two blocks, and writes 4 x 2 whole pixels
-//         composite      4:2:0: a thread has 4 x 2 (or 2 x 2) pixels
-//         composite_444  4:4:4: a thread has 4 pixels (or 1)
+//         composite      4:2:0: a thread has VEC x 2 pixels (or 2 x 2), VEC at most COMPOSITE_VEC
+//         composite_444  4:4:4: a thread has VEC pixels
 // Source  Dumoulin et al. 2017 (conditional instance norm); ITU-R BT.601, 709, 2020; H.264 (left-sited chroma, 1 2 1).
 // Bytes   affine: a pixel of 32 bfloat16 channels 64 read, 64 written, 4 of index; 64 more for the residual.
 //         picture_into: 6 read, 8 written. picture_from: 8 and 4 of index read, 6 written.
@@ -48,13 +48,28 @@
 #ifndef FOLDED
 #define FOLDED 0
 #endif
+#ifndef ACTIVATION
+#define ACTIVATION 1
+#endif
+#ifndef ITEMS
+#define ITEMS 2
+#endif
+#ifndef AFFINE_BLOCKS
+#define AFFINE_BLOCKS 4
+#endif
+#ifndef COMPOSITE_VEC
+#define COMPOSITE_VEC 4
+#endif
+#ifndef COMPOSITE_BLOCKS
+#define COMPOSITE_BLOCKS (sizeof(SCALAR) < 4 ? 3 : 2)
+#endif
 
 constexpr int SPAN = 256;  // threads' worth of a row: a block's item, so that row and frame cost no 64-bit division
 constexpr int SIDE = UP ? 2 : 1;
 constexpr int OUT = CHANNELS / (SIDE * SIDE);  // channels of a pixel of out
 constexpr int PIECE = VEC < OUT ? VEC : OUT;   // of a pack, what lies in one pixel of out
 static_assert(CHANNELS % VEC == 0 && OUT % PIECE == 0 && VEC % PIECE == 0 && SIDE * OUT % VEC == 0, "VEC");
-enum Activation { NONE, RELU, RESIDUAL, SIGMOID };
+enum { NONE, RELU, RESIDUAL, SIGMOID };
 
 DEVICE float sigmoid(float value) { return __fdividef(1.0f, 1.0f + expf(-value)); }
 
@@ -72,7 +87,7 @@ DEVICE int image_of(int x, int size, int edge, int image) {
 // Where in a frame of out the pixel of a column and a row lies, both counted with the border; across: pixels of a row.
 DEVICE i64 place(int column, int row, int across) {
     if (!FOLDED) return ((i64)row * across + column) * OUT;
-    return (((i64)(row >> 1) * (across >> 1) + (column >> 1)) * 4 + 2 * (row & 1) + (column & 1)) * OUT;
+    return ((i64)(row >> 1) * (across >> 1) * 4 + 2 * (row & 1)) * OUT + ((column >> 1) * 4 + (column & 1)) * OUT;
 }
 
 // Write piece to the images of pixel (x, y) of a frame of height x width in its border.
@@ -87,60 +102,76 @@ DEVICE void write_images(SCALAR* frame, const Pack<SCALAR, PIECE>& piece, int x,
     }
 }
 
-// rows: N * H. RESIDUAL adds to what out holds. edge: as above. apart: each phase has its own row of the table, that of
+constexpr int PACKS = CHANNELS / VEC, NEXT = SPAN / PACKS;  // NEXT: pixels between two packs of a thread
+// Of a thread, at the same channel; where that cannot be, one.
+constexpr int EACH = SPAN % (2 * PACKS) == 0 ? ITEMS : 1;
+constexpr int NEXT_OUT = NEXT * SIDE * OUT * (FOLDED ? 2 : 1);
+
+// items packs of a row: from y, its rows of the table (none: the first) and, RESIDUAL, out, to out. All are asked for
+// before one is waited for: a load of 16 bytes a thread is too little on its way to keep the memory busy.
+DEVICE void affine_packs(const SCALAR* from, int y_channels, const int* index, int step,
+                         const float* __restrict__ scale, const float* __restrict__ shift, SCALAR* to, int items) {
+    Pack<SCALAR, VEC> values[EACH], before[EACH];
+    int entries[EACH];
+#pragma unroll
+    for (int i = 0; i < EACH; ++i) {
+        entries[i] = index && i < items ? index[i * NEXT * step] : 0;
+        if (i >= items) continue;
+        values[i] = load_once((const Pack<SCALAR, VEC>*)(from + i * NEXT * y_channels));
+        if (ACTIVATION == RESIDUAL) before[i] = *(const Pack<SCALAR, VEC>*)(to + i * NEXT_OUT);
+    }
+    sync_warp();  // else the compiler looks up the first before it asks for the second
+#pragma unroll
+    for (int i = 0; i < EACH; ++i) {
+        if (i >= items) break;
+        const Pack<float, PIECE> scales = *(const Pack<float, PIECE>*)(scale + (i64)entries[i] * OUT);
+        const Pack<float, PIECE> shifts = *(const Pack<float, PIECE>*)(shift + (i64)entries[i] * OUT);
+        float done[VEC];
+#pragma unroll
+        for (int c = 0; c < VEC; ++c) {
+            done[c] = to_float(values[i].at[c]) * scales.at[c % PIECE] + shifts.at[c % PIECE];
+            if (ACTIVATION == RELU) done[c] = at_least(done[c], 0.0f);
+            if (ACTIVATION == RESIDUAL) done[c] += to_float(before[i].at[c]);
+            if (ACTIVATION == SIGMOID) done[c] = sigmoid(done[c]);
+        }
+        from_floats<VEC>(done, values[i].at);
+        store_once((Pack<SCALAR, VEC>*)(to + i * NEXT_OUT), values[i]);
+    }
+}
+
+// rows: N * H. ACTIVATION: NONE, RELU, SIGMOID, or RESIDUAL, which adds to what out holds. edge: as above. apart: each phase has its own row of the table, that of
 // its pixel among the 2 x 2; else all four have that of the first. A pack is then of one phase.
-// Five blocks on a multiprocessor keep enough loads under way; a sixth would spill registers.
-KERNEL __launch_bounds__(256, 5)
+// So many blocks on a multiprocessor as spill no registers.
+KERNEL __launch_bounds__(256, AFFINE_BLOCKS)
 stylize_regions_affine(const SCALAR* y, const int* __restrict__ index, const float* __restrict__ scale,
                        const float* __restrict__ shift, SCALAR* out, int rows, int height, int width, int y_channels,
-                       int step, int apart, int pad, int edge, int activation) {
-    const int packs = CHANNELS / VEC, out_width = SIDE * width, out_height = SIDE * height;
-    const int row_packs = width * packs, spans = (row_packs + SPAN - 1) / SPAN, across = out_width + 2 * pad;
-    const float least = activation == RELU ? 0.0f : -bits_to_float(0x7f800000u);  // or minus infinity
+                       int step, int apart, int pad, int edge) {
+    const int out_width = SIDE * width, out_height = SIDE * height, across = out_width + 2 * pad;
+    const int row_packs = width * PACKS, spans = (row_packs + EACH * SPAN - 1) / (EACH * SPAN);
     FOR_BLOCKS(item, (i64)rows * spans) {
         const u32 row = (u32)item / (u32)spans, frame = row / (u32)height;
-        const int first = (int)((u32)item - row * spans) * SPAN;
+        const int first = (int)((u32)item - row * spans) * (EACH * SPAN), line = (int)(row - frame * height);
         const SCALAR* y_row = y + (i64)row * width * y_channels;
+        const int* index_row = index + (i64)row * step * width * step;
         SCALAR* frame_out = out + (i64)frame * (out_height + 2 * pad) * across * OUT;
         FOR_BLOCK(k, SPAN) {
-            if (first + k >= row_packs) break;
-            const int x = (first + k) / packs, channel = (first + k) % packs * VEC, phase = channel / OUT;
-            Pack<SCALAR, VEC> values = *(const Pack<SCALAR, VEC>*)(y_row + (i64)x * y_channels + channel);
-            const int out_x = SIDE * x + phase % SIDE, out_y = SIDE * (int)(row - frame * height) + phase / SIDE;
-            SCALAR* at = frame_out + channel % OUT;
-            Pack<SCALAR, VEC>* to = (Pack<SCALAR, VEC>*)(at + place(out_x + pad, out_y + pad, across));
-            Pack<SCALAR, VEC> before = {};
-            if (activation == RESIDUAL) before = *to;
-            Pack<float, PIECE> scales, shifts;
-            if (scale) {
-                i64 entry = channel % OUT;
-                if (index) {
-                    i64 index_row = (i64)row * step + apart * (phase / SIDE);
-                    entry += (i64)index[index_row * width * step + x * step + apart * (phase % SIDE)] * OUT;
-                }
-                scales = *(const Pack<float, PIECE>*)(scale + entry);
-                shifts = *(const Pack<float, PIECE>*)(shift + entry);
-            } else {
-#pragma unroll
-                for (int c = 0; c < PIECE; ++c) {
-                    scales.at[c] = 1.0f;
-                    shifts.at[c] = 0.0f;
-                }
-            }
-#pragma unroll
-            for (int c = 0; c < VEC; ++c) {
-                float value = to_float(values.at[c]) * scales.at[c % PIECE] + shifts.at[c % PIECE];
-                if (activation == SIGMOID) value = sigmoid(value);
-                value = value < least ? least : value;
-                from_float(value + to_float(before.at[c]), values.at + c);
-            }
-            *to = values;
-            bool inner_row = out_y > pad && out_y < out_height - 1 - pad;
-            if (inner_row && out_x > pad && out_x + VEC / PIECE < out_width - pad) continue;
-#pragma unroll
-            for (int c = 0; c < VEC / PIECE; ++c) {
-                const Pack<SCALAR, PIECE>& piece = ((const Pack<SCALAR, PIECE>*)&values)[c];
-                write_images(at, piece, out_x + c, out_y, out_width, out_height, pad, edge);
+            const int pack = first + k, items = smaller(EACH, (row_packs - pack + SPAN - 1) / SPAN);
+            const int x = pack / PACKS, channel = pack % PACKS * VEC, phase = channel / OUT;
+            const int out_x = SIDE * x + phase % SIDE, out_y = SIDE * line + phase / SIDE;
+            const SCALAR* from = y_row + x * y_channels + channel;
+            const int* at = index_row + apart * (phase / SIDE) * width * step + x * step + apart * (phase % SIDE);
+            if (!index) at = nullptr;
+            const float *scales = scale + channel % OUT, *shifts = shift + channel % OUT;
+            SCALAR* to = frame_out + channel % OUT + place(out_x + pad, out_y + pad, across);
+            affine_packs(from, y_channels, at, step, scales, shifts, to, items);  // by whole warps
+            if (items <= 0) continue;
+            const bool inner = out_y > pad && out_y < out_height - 1 - pad && out_x > pad;
+            if (inner && out_x + (items - 1) * NEXT * SIDE + VEC / PIECE < out_width - pad) continue;
+#pragma unroll 1
+            for (int piece = 0; piece < items * (VEC / PIECE); ++piece) {
+                const int i = piece / (VEC / PIECE), c = piece % (VEC / PIECE);
+                write_images(frame_out + channel % OUT, *(const Pack<SCALAR, PIECE>*)(to + i * NEXT_OUT + c * PIECE),
+                             out_x + i * NEXT * SIDE + c, out_y, out_width, out_height, pad, edge);
             }
         }
     }
@@ -212,8 +243,8 @@ KERNEL stylize_regions_picture_from(const SCALAR* __restrict__ y, const int* __r
     }
 }
 
-constexpr int COLUMNS = VEC >= 4 ? 4 : 2;    // of a thread, 4:2:0
-constexpr int TOGETHER = VEC >= 4 ? 4 : 1;  // pixels read at once
+constexpr int COLUMNS = VEC >= 4 ? VEC : 2;  // of a thread, 4:2:0
+constexpr int TOGETHER = VEC >= 4 ? VEC : 1;  // pixels read at once
 
 // Matrix and range of the planes' numbers.
 struct Color {
@@ -225,13 +256,13 @@ struct Pixel {
     float luma, cb, cr;
 };
 
-DEVICE float clipped(float value, float most) { return value > 0.0f ? (value < most ? value : most) : 0.0f; }
-DEVICE u8 level(float value) { return (u8)(int)clipped(value, 255.0f); }
+// NaN is 0.
+DEVICE u8 level(float value) { return (u8)(int)fminf(fmaxf(value, 0.0f), 255.0f); }
 
 // Products and sums are rounded as the reference's are, which the compiler would else fuse.
 DEVICE Pixel converted(const SCALAR* rgb, const Color& color) {
-    float red = clipped(to_float(rgb[0]), 1.0f), green = clipped(to_float(rgb[1]), 1.0f);
-    float blue = clipped(to_float(rgb[2]), 1.0f);
+    float red = __saturatef(to_float(rgb[0])), green = __saturatef(to_float(rgb[1]));
+    float blue = __saturatef(to_float(rgb[2]));
     Pixel pixel;
     pixel.luma = fmaf(blue, color.blue, fmaf(green, color.green, __fmul_rn(red, color.red)));
     pixel.cb = __fmul_rn(blue - pixel.luma, color.cb);
@@ -249,68 +280,89 @@ DEVICE u8 mixed(u8 painted, u8 kept, float share) {
     return level(value + 0.5f);
 }
 
-// COUNT values, TOGETHER at once.
-template <typename T, int COUNT>
+// COUNT values, MOST at once or all.
+template <typename T, int COUNT, int MOST = TOGETHER>
 DEVICE void copy_values(const T* from, T* to) {
+    const int many = VEC < 4 ? 1 : (MOST < COUNT ? MOST : COUNT);
 #pragma unroll
-    for (int k = 0; k < COUNT; k += TOGETHER) *(Pack<T, TOGETHER>*)(to + k) = *(const Pack<T, TOGETHER>*)(from + k);
+    for (int k = 0; k < COUNT; k += many) *(Pack<T, many>*)(to + k) = *(const Pack<T, many>*)(from + k);
 }
 
 // pairs: N * H / 2 pairs of rows.
-KERNEL stylize_regions_composite(const SCALAR* __restrict__ rgb, const float* __restrict__ strength,
+KERNEL __launch_bounds__(256, COMPOSITE_BLOCKS)
+stylize_regions_composite(const SCALAR* __restrict__ rgb, const float* __restrict__ strength,
                                  const float* __restrict__ chroma_strength, const u8* __restrict__ y,
                                  const u8* __restrict__ u, const u8* __restrict__ v, u8* __restrict__ y_out,
                                  u8* __restrict__ u_out, u8* __restrict__ v_out, i64 pairs, int width, float red,
                                  float green, float blue, float cb, float cr, float luma_range, float black) {
     const Color color = {red, green, blue, cb, cr, luma_range, black};
     const int across = width / COLUMNS;
-    FOR_GRID(i, pairs * across) {
+    FOR_GRID_WARPS(i, pairs * across) {
+        const bool here = i < pairs * across;
         i64 pair = (u64)i / (u32)across;
         int x = (int)(i - pair * across) * COLUMNS;
         float cbs[COLUMNS + 1] = {}, crs[COLUMNS + 1] = {}, shares[COLUMNS / 2] = {};  // from column x - 1 on
+        // All is asked for before anything is waited for.
+        alignas(16) SCALAR colors[2][3 * COLUMNS], left[2][3];
+        alignas(16) float share[2][COLUMNS];
+        alignas(8) u8 lumas[2][COLUMNS], kept[2][COLUMNS / 2];
+        const bool apart = chroma_strength != strength, alone = here && lane_id() == 0 && x > 0;
+        const i64 chroma_at = pair * (width / 2) + x / 2;
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
+            if (!here) break;
             i64 at = (2 * pair + r) * width + x;
-            alignas(16) SCALAR colors[3 * COLUMNS];
-            alignas(16) float share[COLUMNS];
-            alignas(4) u8 lumas[COLUMNS];
-            copy_values<SCALAR, 3 * COLUMNS>(rgb + 3 * at, colors);
-            if (strength) {
-                copy_values<float, COLUMNS>(strength + at, share);
-                copy_values<u8, COLUMNS>(y + at, lumas);
-            }
-            if (x > 0) {
-                Pixel left = converted(rgb + 3 * (at - 1), color);
-                cbs[0] += left.cb;
-                crs[0] += left.cr;
+            copy_values<SCALAR, 3 * COLUMNS>(rgb + 3 * at, colors[r]);
+            if (alone) copy_values<SCALAR, 3, 1>(rgb + 3 * (at - 1), left[r]);
+            if (!strength) continue;
+            copy_values<float, COLUMNS, 4>(strength + at, share[r]);
+            copy_values<u8, COLUMNS>(y + at, lumas[r]);
+            copy_values<u8, COLUMNS / 2>((r ? v : u) + chroma_at, kept[r]);
+        }
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+            if (!here) break;
+            i64 at = (2 * pair + r) * width + x;
+            if (alone) {
+                Pixel pixel = converted(left[r], color);
+                cbs[0] += pixel.cb;
+                crs[0] += pixel.cr;
             }
 #pragma unroll
             for (int k = 0; k < COLUMNS; ++k) {
-                Pixel pixel = converted(colors + 3 * k, color);
+                Pixel pixel = converted(colors[r] + 3 * k, color);
                 cbs[k + 1] += pixel.cb;
                 crs[k + 1] += pixel.cr;
                 u8 painted = luma_level(pixel, color);
-                lumas[k] = strength ? mixed(painted, lumas[k], share[k]) : painted;
+                lumas[r][k] = strength ? mixed(painted, lumas[r][k], share[r][k]) : painted;
             }
-            copy_values<u8, COLUMNS>(lumas, y_out + at);
+            copy_values<u8, COLUMNS>(lumas[r], y_out + at);
             if (!strength) continue;
-            if (chroma_strength != strength) copy_values<float, COLUMNS>(chroma_strength + at, share);
+            if (apart) copy_values<float, COLUMNS, 4>(chroma_strength + at, share[r]);
 #pragma unroll
-            for (int k = 0; k < COLUMNS; ++k) shares[k / 2] += share[k];
+            for (int k = 0; k < COLUMNS; ++k) shares[k / 2] += share[r][k];
+        }
+        const float left_cb = warp_up(cbs[COLUMNS], 1), left_cr = warp_up(crs[COLUMNS], 1);
+        if (!here) continue;
+        if (x > 0 && !alone) {
+            cbs[0] = left_cb;
+            crs[0] = left_cr;
         }
         if (x == 0) {
             cbs[0] = cbs[1];
             crs[0] = crs[1];
         }
+        alignas(4) u8 planes[2][COLUMNS / 2];
 #pragma unroll
         for (int k = 0; k < COLUMNS / 2; ++k) {
-            i64 at = pair * (width / 2) + x / 2 + k;
             float blue_part = 0.125f * (cbs[2 * k] + cbs[2 * k + 2] + 2.0f * cbs[2 * k + 1]);
             float red_part = 0.125f * (crs[2 * k] + crs[2 * k + 2] + 2.0f * crs[2 * k + 1]);
             u8 painted_u = level(blue_part + 128.5f), painted_v = level(red_part + 128.5f);
-            u_out[at] = strength ? mixed(painted_u, u[at], 0.25f * shares[k]) : painted_u;
-            v_out[at] = strength ? mixed(painted_v, v[at], 0.25f * shares[k]) : painted_v;
+            planes[0][k] = strength ? mixed(painted_u, kept[0][k], 0.25f * shares[k]) : painted_u;
+            planes[1][k] = strength ? mixed(painted_v, kept[1][k], 0.25f * shares[k]) : painted_v;
         }
+        copy_values<u8, COLUMNS / 2>(planes[0], u_out + chroma_at);
+        copy_values<u8, COLUMNS / 2>(planes[1], v_out + chroma_at);
     }
 }
 
@@ -325,11 +377,11 @@ KERNEL stylize_regions_composite_444(const SCALAR* __restrict__ rgb, const float
         i64 at = i * TOGETHER;
         alignas(16) SCALAR colors[3 * TOGETHER];
         alignas(16) float share[2][TOGETHER];
-        alignas(4) u8 planes[3][TOGETHER];
+        alignas(8) u8 planes[3][TOGETHER];
         copy_values<SCALAR, 3 * TOGETHER>(rgb + 3 * at, colors);
         if (strength) {
-            copy_values<float, TOGETHER>(strength + at, share[0]);
-            copy_values<float, TOGETHER>(chroma_strength + at, share[1]);
+            copy_values<float, TOGETHER, 4>(strength + at, share[0]);
+            copy_values<float, TOGETHER, 4>(chroma_strength + at, share[1]);
             copy_values<u8, TOGETHER>(y + at, planes[0]);
             copy_values<u8, TOGETHER>(u + at, planes[1]);
             copy_values<u8, TOGETHER>(v + at, planes[2]);

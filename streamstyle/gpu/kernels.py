@@ -95,6 +95,11 @@ def _macros(stem: str) -> dict[str, str]:
     return dict(_MACRO.findall(source(stem).read_text("utf-8")))
 
 
+def tunable(stem: str, name: str) -> int:
+    """A number that a source defines and its launcher must know, such as the items of a thread."""
+    return int(_macros(stem)[name])
+
+
 def _parameter(declared: str) -> Parameter:
     words = declared.replace("*", " * ").split()
     kind = next(word for word in words if word not in ("const", "unsigned", "__restrict__"))

@@ -22,13 +22,11 @@ from torch import Tensor
 
 from streamstyle.errors import ShapeError
 from streamstyle.frames import ColorTags, Matrix
-from streamstyle.gpu.kernels import SCALARS, chosen, launch
+from streamstyle.gpu.kernels import SCALARS, chosen, launch, tunable
 from streamstyle.gpu.transfer import Planes
 
 STEM = "color"
-TILE_ROWS, TILE_COLUMNS = 4, 512
-"""Pixels a block converts at once; the kernels' ROWS and COLUMNS."""
-
+WARP = 32
 LUMA_WEIGHTS: dict[Matrix, tuple[float, float]] = {
     "bt601": (0.299, 0.114),
     "bt709": (0.2126, 0.0722),
@@ -219,7 +217,7 @@ def _yuv_to_rgb_cuda(planes: Planes, color: ColorTags, dtype: torch.dtype, depth
     entry = "color_to_rgb_444" if u.shape == y.shape else "color_to_rgb_420"
     black = _levels(color.full_range, depth)[0]
     numbers = (black, 1 << (depth - 1), *_rgb_factors(color, depth))
-    launch(STEM, entry, _tiles(rgb), *planes, rgb, *y.shape, *numbers, by_block=True, **_defines(dtype, depth))
+    launch(STEM, entry, _threads(rgb), *planes, rgb, *y.shape, *numbers, **_defines(dtype, depth))
     return rgb
 
 
@@ -234,12 +232,14 @@ def _rgb_to_yuv_cuda(rgb: Tensor, color: ColorTags, subsample: bool, depth: int)
     levels = (black, 1 << (depth - 1), 2**depth - 1)
     numbers = (*levels, red, 1 - red - blue, blue, luma, chroma / (2 * (1 - blue)), chroma / (2 * (1 - red)))
     entry = "color_to_yuv_420" if subsample else "color_to_yuv_444"
-    launch(STEM, entry, _tiles(rgb), rgb, y, u, v, *y.shape, *numbers, by_block=True, **_defines(rgb.dtype, depth))
+    launch(STEM, entry, _threads(rgb), rgb, y, u, v, *y.shape, *numbers, **_defines(rgb.dtype, depth))
     return y, u, v
 
 
-def _tiles(rgb: Tensor) -> int:
-    return rgb.shape[0] * -(-rgb.shape[2] // TILE_ROWS) * -(-rgb.shape[3] // TILE_COLUMNS)
+def _threads(rgb: Tensor) -> int:
+    """Two rows of a few pixels a thread, whole warps in a row."""
+    warps = -(-rgb.shape[3] // (WARP * tunable(STEM, "WIDE")))
+    return rgb.shape[0] * -(-rgb.shape[2] // 2) * warps * WARP
 
 
 def _defines(dtype: torch.dtype, depth: int) -> dict[str, str]:

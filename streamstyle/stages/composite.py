@@ -20,7 +20,7 @@ from torch import Tensor
 
 from streamstyle.errors import ShapeError
 from streamstyle.frames import ColorTags
-from streamstyle.gpu.kernels import SCALARS, chosen, launch
+from streamstyle.gpu.kernels import SCALARS, chosen, launch, tunable
 from streamstyle.gpu.transfer import Planes
 from streamstyle.stages.color import LUMA_WEIGHTS, blend_planes_, filled, rgb_to_yuv
 
@@ -134,15 +134,16 @@ def _composite_cuda(
         chroma_share = luma_share  # read once
     planes = (pixels.new_empty(0),) * 3 if original is None else tuple(plane.contiguous() for plane in original)
     reads = (held, luma_share, *planes)
-    fits = (width if subsample else pixels.numel()) % 4 == 0
-    fits = fits and all(x.data_ptr() % (4 * x.element_size()) == 0 for x in (*reads, chroma_share))
-    together = 4 if fits else 1
+    wide = min(16 // held.element_size(), tunable(STEM, "COMPOSITE_VEC"))
+    fits = (width if subsample else pixels.numel()) % wide == 0
+    fits = fits and all(x.data_ptr() % min(16, wide * x.element_size()) == 0 for x in (*reads, chroma_share))
+    together = wide if fits else 1
     shares = (luma_share, chroma_share)
     defines: dict[str, Any] = {"SCALAR": SCALARS[held.dtype], "VEC": str(together)}
     numbers = _numbers(color)
     if subsample:
         sizes = (count * height // 2, width)
-        threads = sizes[0] * (width // (4 if fits else 2))
+        threads = sizes[0] * (width // (wide if fits else 2))
         launch(STEM, "stylize_regions_composite", threads, held, *shares, *planes, *out, *sizes, *numbers, **defines)
     else:
         groups = pixels.numel() // together

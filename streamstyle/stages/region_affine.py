@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from streamstyle.gpu.kernels import SCALARS, THREADS, chosen, launch
+from streamstyle.gpu.kernels import SCALARS, THREADS, chosen, launch, tunable
 from streamstyle.stages.folding import SLOT, Form, fold, unfold
 from streamstyle.stages.padding import (
     Border,
@@ -183,17 +183,21 @@ def affine_into_cuda(
     form = form or Form(up=out.shape[1] != y.shape[3])
     pad, kept = border_px(y, out, form), out.shape[1] // (1 + 3 * form.folded)
     channels = kept * (1 + 3 * form.up)
-    index, nothing = _rows(y, index), y.new_empty(0, dtype=torch.float32)
-    scales, shifts = (nothing if x is None else x.float().contiguous() for x in (scale, shift))
+    index = _rows(y, index)
+    scales, shifts = (
+        y.new_full((kept,), one, dtype=torch.float32) if x is None else x.float().contiguous()
+        for x, one in ((scale, 1), (shift, 0))
+    )
     together = _together(y, out, form, pad, scales, shifts)
     defines: dict[str, Any] = {"SCALAR": SCALARS[y.dtype], "VEC": str(together)}
-    if form.up or form.folded or channels != CHANNELS:  # one build for most layers
+    defines["ACTIVATION"] = str(_ACTIVATIONS.index(activation))
+    if form.up or form.folded or channels != CHANNELS:  # two builds for most layers
         defines |= {"CHANNELS": str(channels), "UP": str(int(form.up)), "FOLDED": str(int(form.folded))}
     count, height, width = y.shape[:3]
     step = index.shape[1] // height if index.numel() else 1
     numbers = (height, width, y.shape[3], step, step // 2 if form.apart else 0, pad, int(border == "replicate"))
-    blocks = _spans(count * height, width * channels // together)
-    values = (y, index, scales, shifts, out, count * height, *numbers, _ACTIVATIONS.index(activation))
+    blocks = _spans(count * height, -(-width * channels // together // tunable(STEM, "ITEMS")))
+    values = (y, index, scales, shifts, out, count * height, *numbers)
     launch(STEM, "stylize_regions_affine", blocks, *values, by_block=True, **defines)
     return out
 

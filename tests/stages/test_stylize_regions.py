@@ -470,14 +470,17 @@ def test_a_layer_that_does_not_fit_is_refused_and_shown(change, shown):
 
 
 @pytest.mark.parametrize("architecture", nvrtc.ARCHITECTURES)
-@pytest.mark.parametrize("build", [(32, 1, 0), (128, 1, 0), (16, 1, 1), (16, 1, 0), (32, 0, 1), (3, 0, 0)])
+@pytest.mark.parametrize(
+    "build",
+    [(32, 1, 0, 1), (128, 1, 0, 1), (16, 1, 1, 1), (16, 1, 0, 1), (32, 0, 1, 0), (32, 0, 0, 2), (3, 0, 0, 3)],
+)
 def test_the_networks_builds_compile_without_a_word(build, architecture):
-    """Those whose CHANNELS, UP and FOLDED are not as the source has them, and plain ones of fewer channels."""
+    """Those whose CHANNELS, UP, FOLDED or ACTIVATION are not as the source has them, and plain ones of fewer channels."""
     pytest.importorskip("cuda.bindings")
-    channels, up, folded = build
+    channels, up, folded, activation = build
     for scalar, vec in (("float", 4), ("bf16", 8), ("f16", 8)):
         defines = (f"SCALAR={scalar}", f"VEC={1 if channels == 3 else vec}", f"CHANNELS={channels}")
-        defines = (*defines, f"UP={up}", f"FOLDED={folded}")
+        defines = (*defines, f"UP={up}", f"FOLDED={folded}", f"ACTIVATION={activation}")
         _, log = nvrtc.compile_cubin(kernels.text("stylize_regions"), architecture, defines)
         assert log == ""
 
