@@ -307,7 +307,7 @@ def written(name: str, folder: Path) -> list[dict[str, Any]]:
 def markdown(device: str, rows: list[dict[str, Any]], ends: dict[str, str]) -> str:
     """The report for people."""
     lines = [f"# {device}", "", nvidia_smi(), "", "| part | ended |", "|---|---|"]
-    lines += [f"| {name} | {end} |" for name, end in ends.items()]
+    lines += [f"| {name} | {ends.get(name, 'not run')} |" for name in PARTS]
     lines += ["", "| part | figure | value | goal |", "|---|---|---|---|"]
     for row in rows:
         goal = ""
@@ -379,12 +379,24 @@ def earlier(renewed: set[str]) -> tuple[list[dict[str, Any]], dict[str, str]]:
     return [row for row in said["figures"] if row["part"] in kept], kept
 
 
+def judged(rows: list[dict[str, Any]], ends: dict[str, str]) -> list[dict[str, Any]]:
+    """The figures in the parts' order; counts of a part that did not end well meet no goal."""
+    ordered = sorted(rows, key=lambda row: list(PARTS).index(row["part"]))
+    aside = ("goal", "at_least", "met")
+    return [
+        {key: value for key, value in row.items() if key not in aside}
+        if row["part"] in CHECKS and ends[row["part"]] != "ok"
+        else row
+        for row in ordered
+    ]
+
+
 def write(rows: list[dict[str, Any]], ends: dict[str, str]) -> Path:
     """Save what there is so far, as JSON and Markdown, under the device's name."""
     import torch
 
     device, name = torch.cuda.get_device_name(), report_name()
-    rows.sort(key=lambda row: list(PARTS).index(row["part"]))
+    rows = judged(rows, ends)
     (RESULTS / f"{name}.md").write_text(markdown(device, rows, ends))
     return save(name, {"figures": rows, "ended": ends})
 

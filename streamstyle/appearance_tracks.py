@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from streamstyle.appearance import AppearanceModel
 from streamstyle.evidence import (
@@ -28,6 +29,7 @@ from streamstyle.evidence import (
     moves_by_itself,
     near,
     own_motion,
+    own_motions,
     region_means,
 )
 from streamstyle.look import ObjectStyle
@@ -98,6 +100,11 @@ class AppearanceTracks(ObjectTracks):
             look[i] |= more > 0
             eager[shot] = more - (more > 0)
         return look
+
+    def motions(self, lumas: Tensor, part: slice = slice(None)) -> tuple[Tensor, ...]:
+        """As ObjectTracks says; and the motion beside the camera's, [M, 2, h, w] float32 px."""
+        motion = super().motions(lumas, part)
+        return (*motion, own_motions(motion[0])) if motion else ()
 
     def _advance(self, moment: Moment) -> np.ndarray:
         flow, found, index = moment.flow, moment.found, moment.index

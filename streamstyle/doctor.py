@@ -125,10 +125,10 @@ def _decoders(missing: list[str]) -> str:
 
 def _cpu() -> Check:
     from streamstyle.gpu.transfer import has_native_bfloat16
+    from streamstyle.process import cores
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     bfloat16 = has_native_bfloat16()
-    detail = f"{cpu_name()}, {cores} cores, bfloat16 {'yes' if bfloat16 else 'no'}"
+    detail = f"{cpu_name()}, {cores()} cores, bfloat16 {'yes' if bfloat16 else 'no'}"
     return Check("CPU", True, detail)
 
 

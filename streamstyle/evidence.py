@@ -1,4 +1,4 @@
-"""What motion, place and edges say of where an object is: NumPy only, log-odds that the object tracker adds up.
+"""What motion, place and edges say of where an object is: NumPy arrays of log-odds that the object tracker adds up.
 
 All maps are of the small picture, [h, w]. Log-odds above 0 speak for the object, below 0 against it.
 """

@@ -81,7 +81,7 @@ class GivenTracks:
         """Which frames of a batch must be looked at: none."""
         return [False] * len(shots)
 
-    def motions(self, lumas: object) -> tuple[()]:
+    def motions(self, lumas: object, part: object = None) -> tuple[()]:
         """What step wants to know of motion: nothing."""
         return ()
 

@@ -22,6 +22,7 @@ from streamstyle.media.encode import check_output, format_of
 from streamstyle.media.planes import scaled_size
 from streamstyle.media.probe import probe
 from streamstyle.media.segments import fingerprint
+from streamstyle.process import cores
 from streamstyle.scene import ObjectStyleReport
 from streamstyle.segmenter import file_of
 from streamstyle.stylizer import Stylizer
@@ -35,6 +36,8 @@ OnFrames = Callable[[int, int | None], None]
 
 LARGEST_SIDE_PX = 16384
 MOST_WORKERS = 4
+STATE_FORM = 2
+"""Of what checkpoints hold: one more whenever that changes, so that a work folder of before starts afresh."""
 CUDA_WORKERS = 2
 
 
@@ -165,7 +168,8 @@ def identity(
         "encoder": job.encoder.name,
         "device": describe_device(stylizer),
         "precision": str(stylizer.dtype),
-        "threads": [torch.get_num_threads(), os.cpu_count()],
+        "threads": [torch.get_num_threads(), cores()],
+        "state": STATE_FORM,
         "segment_frames": per_segment,
     }
 

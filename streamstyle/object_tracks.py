@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from streamstyle.errors import OptionError
-from streamstyle.evidence import own_motions
 from streamstyle.gpu.kernels import chosen
 from streamstyle.look import ObjectStyle
 from streamstyle.segmenter import Segmentation, Segmenter
@@ -96,21 +95,21 @@ class ObjectTracks(ABC):
             look.append(bool(shot != before or due or (index + i) % self.every == 0))
         return look
 
-    def motions(self, lumas: Tensor) -> tuple[Tensor, ...]:
+    def motions(self, lumas: Tensor, part: slice = slice(None)) -> tuple[Tensor, ...]:
         """What step may be given of a batch's motion, found on the device: nothing without kernels; step finds it then.
 
         Args:
             lumas: [N, h, w] uint8, small pictures of the frames that come next.
+            part: consecutive ones whose motion is wanted.
 
         Returns:
-            None, or flows [N, h, w, 2] and own motions [N, 2, h, w], float32 px.
+            (), or flows [M, h, w, 2] float32 px of the part's frames, and what else _advance wants, a frame each.
 
         Cost: no synchronisation; see :meth:`OpticalFlow.together`.
         """
         if not chosen("auto", lumas) or min(lumas.shape[1:]) < SMALLEST_PX:
             return ()
-        flows = self._flow.together(lumas)
-        return flows, own_motions(flows)
+        return (self._flow.together(lumas, part),)
 
     def step(
         self,
@@ -139,13 +138,11 @@ class ObjectTracks(ABC):
         if shot != self._shot:
             self._turn(shot)
             motion = ()  # it is that from another shot
-        flow, own = (motion[0], motion[1]) if motion else (None, None)
-        if not motion:
-            flow = self._flow.step(luma)
-        elif self._flow.previous is None or self._flow.previous.shape != luma.shape:
-            flow, own = None, None
+        if motion and (self._flow.previous is None or self._flow.previous.shape != luma.shape):
+            motion = ()  # from nowhere; and step says that there is none
+        flow, own = (motion[0], motion[1:]) if motion else (self._flow.step(luma), ())
         self._flow.previous = luma
-        moment = Moment(flow, own, found, self._slots is None, index, time_s, size)
+        moment = Moment(flow, own[0] if own else None, found, self._slots is None, index, time_s, size)
         self._slots = self._advance(moment)
         self._frames = index + 1
         return self._slots

@@ -29,6 +29,11 @@ def uncollected() -> Iterator[None]:
         gc.enable()
 
 
+def cores() -> int:
+    """How many processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def share_one_heap() -> None:
     """Have glibc give all threads one heap, and keep what is freed.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -65,7 +66,7 @@ class Following(Protocol):
     def plan(self, index: int, shots: list[int], times_s: list[float]) -> list[bool]:
         """Which frames of a batch must be looked at."""
 
-    def motions(self, lumas: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def motions(self, lumas: torch.Tensor, part: slice = slice(None)) -> tuple[torch.Tensor, ...]:
         """What step may be given of a batch's motion, found on the device; nothing where step does without."""
 
     def step(
@@ -228,7 +229,7 @@ class SceneReader:
         """
         every_frame = self.tracks is not None and self.tracks.every == 1
         told, features = self._find(small, color) if every_frame else ((), ())
-        motions = () if self.tracks is None else self.tracks.motions(small[0])
+        motions = self._motions(small[0])
         arrived = Download((small[0], *motions, *told)).wait()
         lumas, moved = arrived[0].numpy(), [part.numpy() for part in arrived[1 : 1 + len(motions)]]
         shots = [self._shots.step(luma) for luma in lumas]
@@ -314,16 +315,19 @@ class SceneReader:
             self.tracks.load_state_dict(state["tracks"])
         self._shots.load_state_dict(state["shots"])
 
+    def _motions(self, lumas: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        if self.tracks is None:
+            return ()
+        motions = functools.partial(self.tracks.motions, lumas)
+        return _joined(self.portions.each(len(lumas), lumas.shape[1:], motions))
+
     def _find(self, small: Planes, color: ColorTags) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
         assert self.segmenter is not None
         find, (y, u, v) = self.segmenter.find, small
         found = self.portions.each(
             len(y), y.shape[1:], lambda part: find(yuv_to_rgb((y[part], u[part], v[part]), color))
         )
-        if len(found) == 1:
-            return found[0]
-        halves = zip(*found, strict=True)
-        told, features = (tuple(torch.cat(parts) for parts in zip(*half, strict=True)) for half in halves)
+        told, features = (_joined(half) for half in zip(*found, strict=True))
         return told, features
 
     def _look_table(self) -> np.ndarray:
@@ -337,3 +341,8 @@ class SceneReader:
             if slot != BACKGROUND and (track.confirmed or track.name):
                 table[slot] = number[worn.get(track.name or "", foreground)]
         return table
+
+
+def _joined(portions: Sequence[tuple[torch.Tensor, ...]]) -> tuple[torch.Tensor, ...]:
+    """What was found in portions, as if it had been at once."""
+    return portions[0] if len(portions) == 1 else tuple(torch.cat(parts) for parts in zip(*portions, strict=True))

@@ -163,3 +163,11 @@ def test_parts_that_are_not_measured_again_stay_in_the_report(tmp_path, monkeypa
     said = {"figures": rows, "ended": {"stages": "ok", "tests": "ok", "gone": "ok"}}
     (tmp_path / "gpu-a-device.json").write_text(json.dumps(said))
     assert gpu_report.earlier({"tests"}) == (rows[:1], {"stages": "ok"})
+
+
+def test_a_check_that_was_stopped_meets_no_goal():
+    rows = [gpu_report.figure(part, 0, "tests", goal=0, at_least=False) | {"part": part} for part in ("tests", "stages")]
+    stages, tests = gpu_report.judged(rows, {"tests": "stopped after 60 s", "stages": "stopped after 60 s"})
+    assert stages["met"]  # a time that was measured stays one
+    assert "goal" not in tests
+    assert gpu_report.judged(rows, {"tests": "ok", "stages": "ok"})[1]["met"]

@@ -38,7 +38,7 @@ PUBLIC_NAMES = {
 _WORDS = {"errors", "_version", "frames", "arguments", "config", "styles", "look"}
 _STAGES = _WORDS | {"gpu", "nets", "stages"}
 _FOLLOWING = _STAGES | {"shots", "tracker", "segmenter", "object_tracks", "appearance_tracks", "frozen_statistics"}
-_PATH = _FOLLOWING | {"flow", "media", "scene", "stylizer"}
+_PATH = _FOLLOWING | {"flow", "media", "process", "scene", "stylizer"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "_version": set(),
@@ -49,7 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "styles": {"errors"},
     "look": {"errors", "arguments", "config", "frames", "styles"},
     "flow": {"errors"},
-    "media": _WORDS | {"flow"},
+    "media": _WORDS | {"flow", "process"},
     "gpu": _WORDS,
     "nets": _WORDS,
     "stages": _STAGES - {"stages"},

@@ -28,6 +28,7 @@ from streamstyle.look import Look
 from streamstyle.media.codecs import choose_encoder
 from streamstyle.media.encode import encode, format_of
 from streamstyle.media.probe import probe
+from streamstyle.process import cores
 from streamstyle.scene import LOOK_EVERY
 from streamstyle.styles import NONE
 
@@ -225,15 +226,11 @@ def _encoder_name(film: Film) -> str:
 def _load_warning() -> list[str]:
     """A line where other programs are at work."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    if load < BUSY_SHARE * _cores():
+    if load < BUSY_SHARE * cores():
         return []
-    return [f"the machine was busy when this began (load {load:.1f}, {_cores()} cores): it is faster when left alone"]
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return [f"the machine was busy when this began (load {load:.1f}, {cores()} cores): it is faster when left alone"]
 
 
 def _machine() -> dict[str, Any]:
     versions = {"python": platform.python_version(), "torch": torch.__version__, "streamstyle": __version__}
-    return {"processor": cpu_name(), "cores": _cores(), **versions}
+    return {"processor": cpu_name(), "cores": cores(), **versions}

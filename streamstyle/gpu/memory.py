@@ -16,7 +16,7 @@ SHARE_OF_FREE = 0.13
 """Of the device's free memory, for the frames one thread paints, and as much again for the network's layers. Two
 threads paint, and the one that reads the film records statistics."""
 BYTES_PER_PX = 120
-"""Of a frame being painted: RGB, painting, and the masks of four styles."""
+"""Of a frame being painted: RGB, painting, blends, and where there are no kernels the masks of four styles."""
 BYTES_PER_BAND_PX = 256
 """Of the network's layers, all at once."""
 FEWEST_BAND_PX = 1 << 18

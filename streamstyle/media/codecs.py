@@ -34,6 +34,7 @@ from av.video.stream import VideoStream
 from streamstyle.config import OutputOptions
 from streamstyle.errors import OptionError, OutputError
 from streamstyle.frames import output_chroma
+from streamstyle.process import cores
 
 _AVX512 = 13  # OpenCV's number of AVX-512F
 # Note [The same packets]
@@ -192,7 +193,7 @@ def _configure(
     context.options = dict(encoder.options)
     if encoder.codec_tag is not None:
         context.codec_tag = encoder.codec_tag
-    if encoder.name == SOFTWARE["h264"] and (os.cpu_count() or 1) >= FRAME_THREADS_FROM:
+    if encoder.name == SOFTWARE["h264"] and cores() >= FRAME_THREADS_FROM:
         context.thread_type = "FRAME"
 
 

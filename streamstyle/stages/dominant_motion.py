@@ -19,7 +19,6 @@ wild perspective; the refinement finds the perspective.
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
@@ -137,9 +136,8 @@ def _grid(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor
     return rows.flatten(), columns.flatten()
 
 
-@functools.cache
 def _quantiles(device: torch.device) -> Tensor:
-    """[TRIPLES * 3] float32 in 0 .. 1, the same each time."""
+    """[TRIPLES * 3] float32 in 0 .. 1, the same each time; not kept, for each CUDA stream would have to wait for it."""
     turns = torch.arange(1, TRIPLES + 1, device=device)[:, None] * torch.tensor(_STEPS, device=device)
     return ((turns + 0.5) % 1).flatten()
 

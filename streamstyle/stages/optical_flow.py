@@ -145,22 +145,28 @@ class OpticalFlow:
             return None
         return self._dis.calc(luma, previous, None)  # type: ignore[call-overload]  # None is allowed
 
-    def together(self, lumas: Tensor) -> Tensor:
-        """The flows that step would find one after another, by the kernels, all at once.
+    def together(self, lumas: Tensor, part: slice = slice(None)) -> Tensor:
+        """The flows of frames to those before them, all at once, by :func:`optical_flow`.
 
         Args:
-            lumas: [N, H, W] uint8 on a CUDA device.
+            lumas: [N, H, W] uint8, those that come next, on any device.
+            part: consecutive ones whose flow is wanted.
 
         Returns:
-            [N, H, W, 2] float32 (dx, dy) px on it; the first is without motion where no previous luma is known, and
-            those after a cut are meaningless. previous stays as it is.
+            [M, H, W, 2] float32 (dx, dy) px on it, of the part's frames; the first of all is without motion where no
+            previous luma is known, and those after a cut are meaningless. previous stays as it is.
 
         Cost: as :func:`optical_flow`.
         """
-        before = lumas[:1]
-        if self.previous is not None and self.previous.shape == lumas.shape[1:]:
+        first = part.start or 0
+        if first > 0:
+            before = lumas[first - 1 : first]
+        elif self.previous is not None and self.previous.shape == lumas.shape[1:]:
             before = to_device(torch.from_numpy(self.previous), lumas.device)[None]
-        return optical_flow(lumas, torch.cat([before, lumas[:-1]]))
+        else:
+            before = lumas[:1]
+        wanted = lumas[part]
+        return optical_flow(wanted, torch.cat([before, wanted[:-1]]))
 
     def reset(self) -> None:
         """Forget the previous frame (at a cut)."""

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import re
 from fractions import Fraction
 from pathlib import Path
@@ -103,7 +102,7 @@ def test_software_h264_is_as_it_always_was(monkeypatch):
 
 @pytest.mark.parametrize(("cores", "kind"), [(2, "SLICE"), (16, "FRAME")])
 def test_x264_does_frames_at_once_where_there_are_cores_for_them(monkeypatch, cores, kind):
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(codecs, "cores", lambda: cores)
     encoder = choose_encoder(OutputOptions(), "out.mp4", size=(64, 48), format_name="mp4", fps=Fraction(25))
     context = encoder_context(encoder, size=(64, 48), fps=Fraction(25), time_base=Fraction(1, 25))
     assert context.thread_type.name == kind
