@@ -1,4 +1,4 @@
-"""Write the generated parts of README (options, figures, objects) and of benchmarks/README (stages, boundaries).
+"""Write the generated parts of README (options, figures, objects) and of benchmarks/README (stages, GPU, boundaries).
 
 python benchmarks/tables.py
 """
@@ -82,11 +82,27 @@ def choices_table(result: dict[str, Any]) -> str:
     return "\n".join([*lines, *(f"| {row['name']} | {row['value']:.3f} |" for row in result["figures"])])
 
 
+def gpu_table(result: dict[str, Any]) -> str:
+    """The whole path and the stages on a GPU, and the goals of its kernels, missed beside met."""
+    lines = [
+        f"Measured by `make gpu-report` on {machine_name(result)}:",
+        "",
+        "| figure | value | goal |",
+        "|---|---|---|",
+    ]
+    for row in result["figures"]:
+        part = row["part"].removeprefix("bench_")
+        if part in ("pipeline", "stages") or "goal" in row:
+            lines.append(f"| {part}: {row['name']} | {row['value']:.4g} {row['unit']} | {goal_of(row)} |")
+    return "\n".join(lines)
+
+
 def generated() -> dict[str, dict[str, str]]:
     """Each file with generated parts: their names, and what they must say."""
     result = json.loads((ROOT / "benchmarks" / "results" / "pipeline.json").read_text())
     objects = json.loads((ROOT / "benchmarks" / "results" / "objects.json").read_text())
     choices = json.loads((ROOT / "benchmarks" / "results" / "object_choices.json").read_text())
+    gpu = json.loads((ROOT / "benchmarks" / "results" / "gpu-nvidia-h200.json").read_text())
     return {
         "README.md": {
             "options": option_table(),
@@ -94,7 +110,7 @@ def generated() -> dict[str, dict[str, str]]:
             "objects": objects_table(objects),
             "choices": choices_table(choices),
         },
-        "benchmarks/README.md": {"stages": stages_table(), "boundaries": boundaries_table()},
+        "benchmarks/README.md": {"stages": stages_table(), "gpu": gpu_table(gpu), "boundaries": boundaries_table()},
     }
 
 
