@@ -232,13 +232,7 @@ struct alignas(sizeof(T) * COUNT) Pack {
     T at[COUNT];
 };
 
-// A pack that nobody reads again soon, as a hint to the caches: it may leave them first.
-#ifndef STREAM_LOADS
-#define STREAM_LOADS 1
-#endif
-#ifndef STREAM_STORES
-#define STREAM_STORES 0
-#endif
+// A pack that nobody reads again soon: what is read may leave the caches first, by a hint; what is written, is at once.
 #ifndef STREAMSTYLE_SHIM
 template <int BYTES>
 struct Word {
@@ -274,7 +268,7 @@ template <typename P>
 DEVICE P load_once(const P* at) {
     typedef typename Word<sizeof(P)>::type Bits;
     if constexpr (sizeof(Bits) != sizeof(P)) return *at;
-    Bits bits = STREAM_LOADS ? __ldcs((const Bits*)at) : *(const Bits*)at;
+    Bits bits = __ldcs((const Bits*)at);
     return *(const P*)&bits;
 }
 template <typename P>
@@ -282,8 +276,6 @@ DEVICE void store_once(P* at, const P& value) {
     typedef typename Word<sizeof(P)>::type Bits;
     if constexpr (sizeof(Bits) != sizeof(P))
         *at = value;
-    else if (STREAM_STORES)
-        __stcs((Bits*)at, *(const Bits*)&value);
     else
         store_word((Bits*)at, *(const Bits*)&value);
 }
@@ -310,24 +302,6 @@ DEVICE void store_threes(P* to, const P* own, P* shared, int count) {
 #pragma unroll
     for (int i = 0; i < 3; ++i)
         if (lane + WARP * i < count) store_once(to + lane + WARP * i, shared[lane + WARP * i]);
-}
-
-// The way back, without waiting: lane by lane the packs in a row, of which `count` are there; then sort_threes.
-template <typename P>
-DEVICE void load_threes(const P* from, P* any, int count) {
-#pragma unroll
-    for (int i = 0; i < 3; ++i)
-        if (lane_id() + WARP * i < count) any[i] = load_once(from + lane_id() + WARP * i);
-}
-// From packs as they came to each lane's own three.
-template <typename P>
-DEVICE void sort_threes(P* packs, P* shared) {
-    sync_warp();
-#pragma unroll
-    for (int i = 0; i < 3; ++i) shared[lane_id() + WARP * i] = packs[i];
-    sync_warp();
-#pragma unroll
-    for (int i = 0; i < 3; ++i) packs[i] = shared[3 * lane_id() + i];
 }
 
 #endif
