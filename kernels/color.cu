@@ -254,7 +254,8 @@ DEVICE void to_yuv(const SCALAR* __restrict__ rgb, SAMPLE* __restrict__ y, SAMPL
         SCALAR before_warp[2][3] = {};
         if (HALF && lane_id() == 0 && x > 0)
 #pragma unroll
-            for (int k = 0; k < 6; ++k) before_warp[k / 3][k % 3] = rgb[(first + k / 3 * (i64)width + x - 1) * 3 + k % 3];
+            for (int k = 0; k < 6; ++k)
+                before_warp[k / 3][k % 3] = rgb[(first + k / 3 * (i64)width + x - 1) * 3 + k % 3];
         // The two rows' sums: of the pixel before (of the first again, at the edge), and of the thread's own.
         Rgb columns[WIDE + 1] = {};
 #pragma unroll

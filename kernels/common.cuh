@@ -1,5 +1,5 @@
-// Shared by every kernel: index loops, warp primitives, 16-bit floats. No standard header is needed, so NVRTC compiles a
-// kernel from its text alone. kernels/cpu_shim.h gives the same names on a CPU, with warps of one lane.
+// Shared by every kernel: index loops, warp primitives, 16-bit floats. No standard header is needed, so NVRTC compiles
+// a kernel from its text alone. kernels/cpu_shim.h gives the same names on a CPU, with warps of one lane.
 #ifndef STREAMSTYLE_COMMON_CUH
 #define STREAMSTYLE_COMMON_CUH
 
@@ -290,8 +290,8 @@ DEVICE void store_once(P* at, const P& value) {
 }
 #endif
 
-// Each lane's three packs to the warp's 3 * WARP in a row at `to`, side by side, through shared memory of the warp's own
-// (3 * WARP packs); of these the first `count` are written. All lanes must call.
+// Each lane's three packs to the warp's 3 * WARP in a row at `to`, side by side, through shared memory of the warp's
+// own (3 * WARP packs); of these the first `count` are written. All lanes must call.
 template <typename P>
 DEVICE void store_threes(P* to, const P* own, P* shared, int count) {
     const int lane = lane_id();
