@@ -9,6 +9,39 @@ from typing import Any
 from common import Rows, figure
 
 
+def layers(device: str) -> dict[str, Callable[[str], Any]]:
+    """A layer of each form that the painting network has, in whole numbers, which 16-bit floats hold exactly."""
+    import torch
+
+    from streamstyle.stages.folding import FORMS, TRUNK_OUTPUTS, fold
+    from streamstyle.stages.stylize_regions import affine_into
+
+    size = (6, 270)  # a row is more than one block's span, in every form
+
+    def whole(low: int, high: int, *shape: int) -> torch.Tensor:
+        return torch.randint(low, high, shape, device=device).float()
+
+    def layer(i: int, channels: int, kept: int, pad: int, dtype: torch.dtype, how: Any) -> Callable[[str], Any]:
+        form = FORMS[i]
+        y, index = whole(-8, 9, 2, *size, channels).to(dtype), whole(0, 5, 2, 2 * size[0], 2 * size[1]).int()
+        plain = whole(-8, 9, 2, kept, *((1 + form.up) * side + 2 * pad for side in size)).to(dtype)
+        padded = (fold(plain) if form.folded else plain).contiguous(memory_format=torch.channels_last)
+        scale, shift = whole(1, 4, 5, kept), whole(-8, 9, 5, kept)
+        border: Any = "replicate" if i == 15 else "reflect"
+        return lambda impl: affine_into(
+            y.clone(), index, scale, shift, padded.clone(), activation=how, border=border, form=form, impl=impl
+        )
+
+    return {
+        "layer 0, bfloat16": layer(0, 128, 32, 1, torch.bfloat16, "relu"),
+        "layer 3, float16": layer(3, TRUNK_OUTPUTS, 32, 1, torch.float16, "relu"),
+        "layer 4, a residual, bfloat16": layer(4, TRUNK_OUTPUTS, 32, 1, torch.bfloat16, "residual"),
+        "layer 15, bfloat16": layer(15, TRUNK_OUTPUTS, 8, 1, torch.bfloat16, "relu"),
+        "layer 16, float16": layer(16, 16, 4, 4, torch.float16, "relu"),
+        "layer with a sigmoid, float16": layer(3, TRUNK_OUTPUTS, 32, 1, torch.float16, "sigmoid"),
+    }
+
+
 def part_exercise(folder: Path) -> Rows:
     """Every kernel once, on small pictures, against its reference."""
     import torch
@@ -26,22 +59,22 @@ def part_exercise(folder: Path) -> Rows:
         style_map,
     )
     from streamstyle.stages.composite import composite
-    from streamstyle.stages.folding import FORMS
     from streamstyle.stages.stylize_regions import affine_into, picture_from, picture_into
 
     torch.manual_seed(0)
     edges = torch.randint(0, 256, (2, 70, 90), dtype=torch.uint8, device="cuda")
     noise = torch.randint(0, 256, (1, 700, 900), dtype=torch.uint8, device="cuda")  # more basins than are kept
     planes = (edges, edges[:, :35, :45].contiguous(), edges[:, 35:, 45:].contiguous())
+    y88, u44, v44 = (plane[..., : plane.shape[2] // 44 * 44].contiguous() for plane in planes)  # rows of whole packs
     tags = ColorTags()
     rgb = torch.randint(0, 1025, (2, 3, 70, 90), device="cuda") / 1024
+    rgb88, share88 = rgb[..., :88], rgb[:, 0, :, :88].contiguous()
     colors = torch.randint(0, 256, (2, 3, 70, 90), dtype=torch.uint8, device="cuda")
     deep = (torch.randint(0, 1024, (2, 70, 90), device="cuda")).to(torch.uint16)
     y, scale = torch.rand(2, 70, 90, 32, device="cuda"), torch.rand(5, 32, device="cuda")
     index = torch.randint(0, 5, (2, 70, 90), dtype=torch.int32, device="cuda")
     flow = 4 * torch.randn(2, 70, 90, 2, device="cuda")
     blank = torch.zeros(2, 32, 72, 92, device="cuda").to(memory_format=torch.channels_last)
-    blocks = torch.zeros(2, 16, 74, 94, device="cuda").to(memory_format=torch.channels_last)
     whole = torch.zeros(2, 16, 39, 49, device="cuda").to(memory_format=torch.channels_last)
     both: dict[str, Callable[[str], Any]] = {
         "otsu local": lambda impl: otsu_threshold.otsu_threshold(edges, impl=impl),
@@ -64,14 +97,22 @@ def part_exercise(folder: Path) -> Rows:
         "affine": lambda impl: affine_into(
             y.clone(), index, scale, scale, blank.clone(memory_format=torch.preserve_format), impl=impl
         ),
-        "affine of a folded layer": lambda impl: affine_into(
-            y[..., :16].contiguous(), index, scale[:, :4], scale[:, :4], blocks.clone(), form=FORMS[16], impl=impl
-        ),
+        "RGB in packs, float16": lambda impl: color.yuv_to_rgb((y88, u44, v44), tags, dtype=torch.float16, impl=impl),
+        "YUV of float16, in packs": lambda impl: color.rgb_to_yuv(rgb88.half(), tags, subsample=True, impl=impl)[0],
+        "YUV of bfloat16, 4:4:4, 10 bits": lambda impl: color.rgb_to_yuv(
+            rgb.bfloat16(), tags, subsample=False, depth=10, impl=impl
+        )[1].int(),
         "picture into blocks": lambda impl: picture_into(rgb, whole.clone(), impl=impl),
         "picture from blocks": lambda impl: picture_from(
             y[..., :16].contiguous(), index.repeat(1, 2, 2), scale[:, :3], scale[:, :3], impl=impl
         ),
         "composite": lambda impl: composite(rgb, planes, tags, rgb[:, 0].contiguous(), subsample=True, impl=impl)[0],
+        "composite of float16, in packs": lambda impl: composite(
+            rgb88.half(), (y88, u44, v44), tags, share88, subsample=True, impl=impl
+        )[0],
+        "composite of bfloat16": lambda impl: composite(
+            rgb.bfloat16(), planes, tags, rgb[:, 0].contiguous(), subsample=True, impl=impl
+        )[1],
         "composite, 4:4:4": lambda impl: composite(
             rgb, (edges, edges, edges), tags, rgb[:, 0].contiguous(), subsample=False, impl=impl
         )[1],
@@ -95,8 +136,9 @@ def part_exercise(folder: Path) -> Rows:
         )[1],
         "areas": lambda impl: region_stats.region_areas((edges // 16).int(), 16, impl=impl),
         "overlap": lambda impl: label_overlap.label_overlap((edges // 16).int(), (edges % 9).int(), 16, 9, impl=impl),
+        **layers("cuda"),
     }
-    close = ("RGB", "affine", "affine of a folded layer", "picture from blocks")
+    close = ("RGB", "affine", "picture from blocks")
     for name, call in both.items():
         apart = (call("cuda").double() - call("ref").double()).abs().max().item()
         levels = name.startswith(("YUV", "composite"))

@@ -7,8 +7,8 @@
 //
 // SAMPLE is u8 (8 bits) or u16 (10 bits, 0 .. 1023), SCALAR is float, bf16 or f16. Chroma of 420 is sited on the left
 // luma column of its pair, between its two rows. A thread does two rows of WIDE pixels, whose RGB is three pieces of
-// WIDE scalars a row; a warp's lie side by side in a row, and go through shared memory of its own, so that they cross the
-// bus side by side as well. No block waits: a warp that waits for memory holds up no other.
+// WIDE scalars a row; a warp's lie side by side in a row, and those it writes go through shared memory of its own, so
+// that they cross the bus side by side as well. No block waits: a warp that waits for memory holds up no other.
 //
 // Passes  to_rgb_420, to_rgb_444  planes in, RGB out, clipped
 //         to_yuv_420, to_yuv_444  RGB in, clipped; planes out, rounded to nearest
@@ -22,9 +22,6 @@
 #endif
 #ifndef SCALAR
 #define SCALAR float
-#endif
-#ifndef STAGED
-#define STAGED 0  // whether RGB that is read goes through shared memory too
 #endif
 #ifndef BLOCKS
 #define BLOCKS 4
@@ -233,9 +230,7 @@ DEVICE void put_chroma(Rgb sum, float share, ToYuv to, SAMPLE* u, SAMPLE* v) {
 // Three pieces of a thread's row from RGB to registers; where they are no pieces, or not all in the row, one by one.
 template <bool WHOLE>
 DEVICE void load_row(const SCALAR* __restrict__ row, Spot spot, int width, Piece* own) {
-    if (STAGED && WHOLE) {
-        load_threes((const Piece*)(row + 3 * spot.left), own, smaller(WARP * WIDE, width - spot.left) / WIDE * 3);
-    } else if (WHOLE) {
+    if (WHOLE) {
 #pragma unroll
         for (int k = 0; k < 3 && spot.x < width; ++k) own[k] = ((const Piece*)(row + 3 * spot.x))[k];
     } else {
@@ -248,7 +243,6 @@ DEVICE void load_row(const SCALAR* __restrict__ row, Spot spot, int width, Piece
 template <bool HALF, bool WHOLE>
 DEVICE void to_yuv(const SCALAR* __restrict__ rgb, SAMPLE* __restrict__ y, SAMPLE* __restrict__ u,
                    SAMPLE* __restrict__ v, i64 count, int height, int width, ToYuv to) {
-    __shared__ Piece shared[STAGED ? THREADS / WARP : 1][STAGED ? 3 * WARP : 1];
     FOR_GRID_WARPS(i, threads_of(count, height, width)) {
         const Spot spot = spot_of(i, height, width);
         const i64 first = (spot.frame * height + spot.top) * width;
@@ -260,14 +254,14 @@ DEVICE void to_yuv(const SCALAR* __restrict__ rgb, SAMPLE* __restrict__ y, SAMPL
         SCALAR before_warp[2][3] = {};
         if (HALF && lane_id() == 0 && x > 0)
 #pragma unroll
-            for (int k = 0; k < 6; ++k) before_warp[k / 3][k % 3] = rgb[(first + k / 3 * (i64)width + x - 1) * 3 + k % 3];
+            for (int k = 0; k < 6; ++k)
+                before_warp[k / 3][k % 3] = rgb[(first + k / 3 * (i64)width + x - 1) * 3 + k % 3];
         // The two rows' sums: of the pixel before (of the first again, at the edge), and of the thread's own.
         Rgb columns[WIDE + 1] = {};
 #pragma unroll
         for (int row = 0; row < 2; ++row) {
             if (row >= rows) break;  // for whole warps
             const i64 at = first + (i64)row * width;
-            if (STAGED && WHOLE) sort_threes(own[row], shared[STAGED ? threadIdx.x / WARP : 0]);
             Pack<SAMPLE, WIDE> luma, cb, cr;
 #pragma unroll
             for (int k = 0; k < WIDE; ++k) {

@@ -1,5 +1,5 @@
-// Shared by every kernel: index loops, warp primitives, 16-bit floats. No standard header is needed, so NVRTC compiles a
-// kernel from its text alone. kernels/cpu_shim.h gives the same names on a CPU, with warps of one lane.
+// Shared by every kernel: index loops, warp primitives, 16-bit floats. No standard header is needed, so NVRTC compiles
+// a kernel from its text alone. kernels/cpu_shim.h gives the same names on a CPU, with warps of one lane.
 #ifndef STREAMSTYLE_COMMON_CUH
 #define STREAMSTYLE_COMMON_CUH
 
@@ -232,13 +232,7 @@ struct alignas(sizeof(T) * COUNT) Pack {
     T at[COUNT];
 };
 
-// A pack that nobody reads again soon, as a hint to the caches: it may leave them first.
-#ifndef STREAM_LOADS
-#define STREAM_LOADS 1
-#endif
-#ifndef STREAM_STORES
-#define STREAM_STORES 0
-#endif
+// A pack that nobody reads again soon: what is read may leave the caches first, by a hint; what is written, is at once.
 #ifndef STREAMSTYLE_SHIM
 template <int BYTES>
 struct Word {
@@ -274,7 +268,7 @@ template <typename P>
 DEVICE P load_once(const P* at) {
     typedef typename Word<sizeof(P)>::type Bits;
     if constexpr (sizeof(Bits) != sizeof(P)) return *at;
-    Bits bits = STREAM_LOADS ? __ldcs((const Bits*)at) : *(const Bits*)at;
+    Bits bits = __ldcs((const Bits*)at);
     return *(const P*)&bits;
 }
 template <typename P>
@@ -282,8 +276,6 @@ DEVICE void store_once(P* at, const P& value) {
     typedef typename Word<sizeof(P)>::type Bits;
     if constexpr (sizeof(Bits) != sizeof(P))
         *at = value;
-    else if (STREAM_STORES)
-        __stcs((Bits*)at, *(const Bits*)&value);
     else
         store_word((Bits*)at, *(const Bits*)&value);
 }
@@ -298,8 +290,8 @@ DEVICE void store_once(P* at, const P& value) {
 }
 #endif
 
-// Each lane's three packs to the warp's 3 * WARP in a row at `to`, side by side, through shared memory of the warp's own
-// (3 * WARP packs); of these the first `count` are written. All lanes must call.
+// Each lane's three packs to the warp's 3 * WARP in a row at `to`, side by side, through shared memory of the warp's
+// own (3 * WARP packs); of these the first `count` are written. All lanes must call.
 template <typename P>
 DEVICE void store_threes(P* to, const P* own, P* shared, int count) {
     const int lane = lane_id();
@@ -310,24 +302,6 @@ DEVICE void store_threes(P* to, const P* own, P* shared, int count) {
 #pragma unroll
     for (int i = 0; i < 3; ++i)
         if (lane + WARP * i < count) store_once(to + lane + WARP * i, shared[lane + WARP * i]);
-}
-
-// The way back, without waiting: lane by lane the packs in a row, of which `count` are there; then sort_threes.
-template <typename P>
-DEVICE void load_threes(const P* from, P* any, int count) {
-#pragma unroll
-    for (int i = 0; i < 3; ++i)
-        if (lane_id() + WARP * i < count) any[i] = load_once(from + lane_id() + WARP * i);
-}
-// From packs as they came to each lane's own three.
-template <typename P>
-DEVICE void sort_threes(P* packs, P* shared) {
-    sync_warp();
-#pragma unroll
-    for (int i = 0; i < 3; ++i) shared[lane_id() + WARP * i] = packs[i];
-    sync_warp();
-#pragma unroll
-    for (int i = 0; i < 3; ++i) packs[i] = shared[3 * lane_id() + i];
 }
 
 #endif

@@ -184,7 +184,7 @@ DEVICE Map map_of(const u16* masks, const int* bits, i64 frame, int count, int h
     return {masks + frame * count * plane, bits + frame * plane, height, width};
 }
 
-// lines: N * out_height. y_scale, x_scale: pixels of the map a pixel of the frame. gain: the border's slope, 0 for hard.
+// lines: N * out_height. y_scale, x_scale: pixels of the map a pixel of the frame. gain: the border's slope, 0: hard.
 KERNEL style_map_strongest(const u16* __restrict__ masks, const int* __restrict__ bits, u8* __restrict__ first,
                            u8* __restrict__ second, float* __restrict__ weight, i64 lines, int count, int height,
                            int width, int out_height, int out_width, float y_scale, float x_scale, float gain) {

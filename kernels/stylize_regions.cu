@@ -12,7 +12,8 @@
 //
 // Input   y                SCALAR [N, H, W, y_channels], the convolution, of which the first CHANNELS count
 //         index            int    [N, step H, step W], rows of the table, not checked; null: row 0 everywhere
-//         scale, shift     float  [R, c], c = CHANNELS, or CHANNELS / 4 where UP; c of 1 and 0 where they are in the convolution
+//         scale, shift     float  [R, c], c = CHANNELS, or CHANNELS / 4 where UP; c of 1 and 0 where they are in the
+//                                 convolution
 //         picture          SCALAR [N, H, W, 3], 0..1; rgb the same, painted
 //         strength         float  [N, H, W], the painted share of luma, 0..1; null: all is painted
 //         chroma_strength  float  [N, H, W], that of chroma; where a share is 0 the original's byte is kept
@@ -23,8 +24,8 @@
 // Passes  picture_into   the picture to a folded input of 4 channels, the fourth 0: a thread writes a block, border too
 //         affine         a thread has VEC channels, 16 bytes where they divide, of each of ITEMS pixels; those near the
 //                        frame's edge also write their mirror images. float inside, rounded once
-//         picture_from   affine and sigmoid of the last layer's phases, 3 of 4 channels each, to a picture; a row of the
-//                        table has 4 floats: a thread has two blocks, and writes 4 x 2 whole pixels
+//         picture_from   affine and sigmoid of the last layer's phases, 3 of 4 channels each, to a picture; a row of
+//                        the table has 4 floats: a thread has two blocks, and writes 4 x 2 whole pixels
 //         composite      4:2:0: a thread has VEC x 2 pixels (or 2 x 2), VEC at most COMPOSITE_VEC
 //         composite_444  4:4:4: a thread has VEC pixels
 // Source  Dumoulin et al. 2017 (conditional instance norm); ITU-R BT.601, 709, 2020; H.264 (left-sited chroma, 1 2 1).
@@ -139,8 +140,9 @@ DEVICE void affine_packs(const SCALAR* from, int y_channels, const int* index, i
     }
 }
 
-// rows: N * H. ACTIVATION: NONE, RELU, SIGMOID, or RESIDUAL, which adds to what out holds. edge: as above. apart: each phase has its own row of the table, that of
-// its pixel among the 2 x 2; else all four have that of the first. A pack is then of one phase.
+// rows: N * H. ACTIVATION: NONE, RELU, SIGMOID, or RESIDUAL, which adds to what out holds. edge: as above. apart: each
+// phase has its own row of the table, that of its pixel among the 2 x 2, and a pack is of one phase; else all four have
+// that of the first.
 // So many blocks on a multiprocessor as spill no registers.
 KERNEL __launch_bounds__(256, AFFINE_BLOCKS)
 stylize_regions_affine(const SCALAR* y, const int* __restrict__ index, const float* __restrict__ scale,

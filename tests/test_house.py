@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import streamstyle
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "streamstyle"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
+KERNELS = sorted(path for path in (ROOT / "kernels").iterdir() if path.suffix in {".cu", ".cuh", ".h"})
 
 PUBLIC_NAMES = {
     "AnalysisOptions",
@@ -247,6 +249,21 @@ def test_a_file_is_short_and_says_what_it_is(path):
     assert len(text.splitlines()) <= 400
     assert ast.get_docstring(ast.parse(text)), "a module starts with a docstring"
     assert path.stem not in {"utils", "helpers", "misc", "manager"}
+
+
+def long_lines(text: str) -> list[int]:
+    """The numbers of the lines that are longer than ruff lets a line of Python be."""
+    width = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["ruff"]["line-length"]
+    return [number for number, line in enumerate(text.splitlines(), 1) if len(line) > width]
+
+
+@pytest.mark.parametrize("path", KERNELS, ids=lambda path: path.name)
+def test_a_kernels_lines_are_no_longer_than_pythons(path):
+    assert long_lines(path.read_text("utf-8")) == []
+
+
+def test_a_long_line_is_found():
+    assert long_lines("\n".join(["x" * 120, "x" * 121])) == [2]
 
 
 def test_every_package_is_in_the_wheel():

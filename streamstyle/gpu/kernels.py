@@ -28,7 +28,7 @@ MOST_BLOCKS = 1 << 16
 """Blocks beyond this make a grid-stride loop go round once more; enough to fill any device many times over."""
 
 _ENTRY = re.compile(r"^KERNEL\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\s*\(([^)]*)\)", re.MULTILINE)
-_MACRO = re.compile(r"^#define\s+(\w+)\s+(\w+)$", re.MULTILINE)
+_MACRO = re.compile(r"^#define[ \t]+(\w+)[ \t]+(\w+)[ \t]*(?://.*)?$", re.MULTILINE)
 _POINTEES: dict[str, tuple[torch.dtype, ...]] = {
     "u8": (torch.uint8, torch.bool),
     "u16": (torch.uint16,),

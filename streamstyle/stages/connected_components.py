@@ -22,14 +22,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from streamstyle.errors import ShapeError
-from streamstyle.gpu.kernels import chosen, launch
+from streamstyle.gpu.kernels import chosen, launch, tunable
 
 STEM = "connected_components"
-CHUNK_PX = 1024
-"""Pixels of a label map whose roots are counted together; the kernels' CHUNK."""
-WARP, WORD_PX, WORD_RUNS = 32, 32, 16
-TILE_ROWS, TILE_WORDS, BLOCK_QUADS = 16, 32, 2048
-"""What a block labels, and how many fours of pixels it writes; the kernels' TILE_ROWS, TILE_WORDS and QUADS."""
+WARP, WORD_PX = 32, 32
 MOST_PX = 2**31 - 2**14
 """In a frame whose rows are rounded up to words: the kernels count its pixels, and a chunk beyond, in int32."""
 _OPENCV = int(cv2.__version__.partition(".")[0])
@@ -214,13 +210,14 @@ def _label_regions_cuda(mask: Tensor, connectivity: int) -> tuple[Tensor, Tensor
 
 
 def _forest_cuda(mask: Tensor, connectivity: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Bits [N, words], the flat forest of their runs [N, WORD_RUNS, words], and how many roots a row has, [N, H]."""
+    """Bits [N, words], the flat forest of their runs [N, RUNS, words], and how many roots a row has, [N, H]."""
     count, height, width = mask.shape
     row_words = -(-width // WORD_PX)
-    words, across, down = height * row_words, -(-row_words // TILE_WORDS), -(-height // TILE_ROWS)
+    across, down = -(-row_words // tunable(STEM, "TILE_WORDS")), -(-height // tunable(STEM, "TILE_ROWS"))
+    words, runs = height * row_words, tunable(STEM, "RUNS")
     bits, parents, roots = (
         torch.empty(count, *size, dtype=torch.int32, device=mask.device)
-        for size in ((words,), (WORD_RUNS, words), (height,))
+        for size in ((words,), (runs, words), (height,))
     )
     tiles, borders = count * across * down, count * ((down - 1) * row_words + (across - 1) * height)
     launch(STEM, "connected_components_tile", tiles, mask, bits, parents, *mask.shape, connectivity, by_block=True)
@@ -232,14 +229,14 @@ def _forest_cuda(mask: Tensor, connectivity: int) -> tuple[Tensor, Tensor, Tenso
 def _write_cuda(bits: Tensor, parents: Tensor, shape: torch.Size) -> Tensor:
     numbers = torch.empty(shape, dtype=torch.int32, device=bits.device)
     quads = bits.shape[1] * WORD_PX // 4
-    blocks = len(bits) * -(-quads // BLOCK_QUADS)
+    blocks = len(bits) * -(-quads // tunable(STEM, "QUADS"))
     launch(STEM, "connected_components_write", blocks, bits, parents, numbers, *shape, by_block=True)
     return numbers
 
 
 def _dense_labels_cuda(labels: Tensor) -> tuple[Tensor, Tensor]:
     count, pixels = len(labels), labels[0].numel()
-    ids, chunks = torch.empty_like(labels), -(-pixels // CHUNK_PX)
+    ids, chunks = torch.empty_like(labels), -(-pixels // tunable(STEM, "CHUNK"))
     roots = torch.empty(count, chunks, dtype=torch.int32, device=labels.device)
     launch(STEM, "connected_components_count_roots", roots.numel() * WARP, labels, roots, count, pixels)
     until = roots.cumsum(1, dtype=torch.int32)

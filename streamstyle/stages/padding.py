@@ -25,7 +25,6 @@ from streamstyle.stages.folding import SLOT, Form
 
 SMALLEST_PX = 16
 Maybe = Tensor | None
-
 Border = Literal["reflect", "replicate"]
 
 

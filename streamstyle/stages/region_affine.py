@@ -24,6 +24,7 @@ from streamstyle.gpu.kernels import SCALARS, THREADS, chosen, launch, tunable
 from streamstyle.stages.folding import SLOT, Form, fold, unfold
 from streamstyle.stages.padding import (
     Border,
+    Maybe,
     border_px,
     by_phase,
     check_layer,
@@ -40,7 +41,6 @@ CHANNELS = 32
 """The kernels' CHANNELS, unless said."""
 Activation = Literal["none", "relu", "residual", "sigmoid"]
 _ACTIVATIONS = ("none", "relu", "residual", "sigmoid")  # as the kernels count them
-Maybe = Tensor | None
 
 
 def region_affine(

@@ -23,12 +23,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from streamstyle.errors import ShapeError
-from streamstyle.gpu.kernels import chosen, launch
+from streamstyle.gpu.kernels import chosen, launch, tunable
 from streamstyle.stages.connected_components import connected_components
 
 STEM = "region_stats"
-TILE_PX, TILE_ROWS, TILE_COLUMNS = 4096, 16, 1024
-"""Pixels of a block, in a row or in rows; the kernels' TILE, TILE_ROWS and TILE_COLUMNS."""
 MOST_PX = 2**31 - 2**13
 """In a frame: the kernels count its pixels, and a little beyond, in int32."""
 MOST_ENTRIES = 2**28
@@ -288,11 +286,12 @@ def _fill_holes_ref(ids: Tensor, parts: Tensor) -> Tensor:
 
 
 def _measured_tiles(ids: Tensor) -> int:
-    return len(ids) * -(-ids.shape[1] // TILE_ROWS) * -(-ids.shape[2] // TILE_COLUMNS)
+    rows, columns = tunable(STEM, "TILE_ROWS"), tunable(STEM, "TILE_COLUMNS")
+    return len(ids) * -(-ids.shape[1] // rows) * -(-ids.shape[2] // columns)
 
 
 def _tiles(ids: Tensor) -> int:
-    return len(ids) * -(-ids.shape[1] * ids.shape[2] // TILE_PX)
+    return len(ids) * -(-ids.shape[1] * ids.shape[2] // tunable(STEM, "TILE"))
 
 
 def _region_areas_cuda(ids: Tensor, regions: int) -> Tensor:

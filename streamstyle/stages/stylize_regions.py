@@ -32,7 +32,7 @@ from streamstyle.gpu.kernels import chosen
 from streamstyle.nets.stylenet import EPSILON, LAYERS, StyleNet
 from streamstyle.stages.blends import LEVELS, Affine, blend_index, blend_table
 from streamstyle.stages.folding import FORMS, fast_weights, pixels
-from streamstyle.stages.padding import Border, Workspace, pad_index, pad_to_four, phase_weights, workspace
+from streamstyle.stages.padding import Border, Maybe, Workspace, pad_index, pad_to_four, phase_weights, workspace
 from streamstyle.stages.region_affine import (
     affine_into,
     affine_into_cuda,
@@ -63,7 +63,6 @@ FLAT_VARIANCE = 1e-4
 """Variance of a layer's channel below which a reference frame counts as flat there; pictures have far more."""
 Measure = Callable[[int, Tensor], tuple[Tensor | None, Tensor | None]]
 """A layer's scale and shift, from its number and its convolution; None where they are in the convolution already."""
-Maybe = Tensor | None
 
 
 class RegionStylizer:

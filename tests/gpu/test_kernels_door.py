@@ -122,6 +122,11 @@ SOURCE = """
 #ifndef SCALAR
 #define SCALAR float
 #endif
+#ifndef RUNS
+#define RUNS 16  // at most, in a word
+#endif
+#define TWICE (2 * RUNS)
+#define DAMPING	4// of a step
 KERNEL blur_rows(const u8* __restrict__ mask, const SCALAR* y, i64* __restrict__ out, i64 count, int width,
                  float share) {}
 KERNEL blur_columns(int* labels) {}
@@ -152,6 +157,11 @@ def arguments(**other):
         "share": 0.5,
     }
     return list((values | other).values())
+
+
+def test_tunables_are_read_from_the_source_also_with_a_comment(launched):
+    assert (kernels.tunable("blur", "RUNS"), kernels.tunable("blur", "DAMPING")) == (16, 4)
+    assert kernels._macros("blur").keys() == {"SCALAR", "RUNS", "DAMPING"}
 
 
 def test_entries_and_their_parameters_are_read_from_the_source(launched):

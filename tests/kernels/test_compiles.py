@@ -7,6 +7,7 @@ import re
 import pytest
 
 from streamstyle.gpu import kernels
+from streamstyle.stages import color
 from tests import nvrtc
 from tests.conftest import skip_or_fail
 
@@ -16,7 +17,10 @@ SCALARS = tuple(kernels.SCALARS.values())
 
 
 def builds(stem: str) -> list[tuple[str, ...]]:
-    """The defines a kernel is built with: each combination of the dtypes its macros stand for."""
+    """The defines a kernel is built with: each combination of the dtypes its macros stand for, or as its stage says."""
+    if stem == color.STEM:
+        every = (color._defines(dtype, depth) for dtype in kernels.SCALARS for depth in (8, 10))
+        return [tuple(f"{name}={value}" for name, value in build.items()) for build in every]
     text = kernels.source(stem).read_text("utf-8")
     choices: list[tuple[str, ...]] = [()]
     for name, values in (("SCALAR", SCALARS), ("SAMPLE", ("u8", "u16")), ("VEC", ("1", "4", "8"))):
