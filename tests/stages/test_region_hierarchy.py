@@ -334,6 +334,15 @@ def test_what_does_not_fit_is_refused_and_shown():
 # -- the kernels themselves --------------------------------------------------------------------------------------------
 
 
+def test_without_kernels_a_device_has_the_host_do_it(device, monkeypatch):
+    monkeypatch.setattr(stage, "chosen", lambda impl, tensor: False)
+    edges = torch.randint(0, 256, (2, 40, 50), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    found, expected = region_hierarchy(edges.to(device)), region_hierarchy(edges, impl="ref")
+    for name in ("ids", "regions", "into", "at", "joined"):
+        assert getattr(found, name).device.type == device.type
+        torch.testing.assert_close(getattr(found, name).cpu(), getattr(expected, name))
+
+
 def test_every_pass_is_launched_and_thinning_only_where_it_could_be_needed(monkeypatch):
     if shim.compiler() is None:
         pytest.skip("there is no C++ compiler")
