@@ -78,6 +78,9 @@ def _on_gpu(mask: torch.Tensor, all_ms: float, device: torch.device) -> Rows:
     count, pixels = len(mask), HEIGHT * WIDTH
     floor_ms = FLOOR_BYTES * pixels / copy_gbps(device) / 1e6
     yield figure("copy floor of 16 B/px / ours (labels, ids and areas)", floor_ms / all_ms, "x", goal=0.25)
+    few = mask[:2]  # what a GPU without CuPy gets; it takes its time
+    ref = time_on(device, lambda: label_regions(few, connectivity=8, impl="ref"), runs=3, warm_up=1)["median"]
+    yield figure("torch reference, labels and ids", ref / len(few), "ms/frame")
 
     def with_cupy() -> float:
         import cupy
