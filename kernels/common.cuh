@@ -202,28 +202,30 @@ DEVICE void from_floats(const float* values, T* out) {
     for (int i = 0; i < COUNT; ++i) from_float(values[i], out + i);
 }
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-template <int COUNT>
-DEVICE void from_floats(const float* values, bf16* out) {
+DEVICE u32 two_of(float low, float high, bf16) {
+    u32 both;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+    return both;
+}
+DEVICE u32 two_of(float low, float high, f16) {
+    u32 both;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+    return both;
+}
+template <int COUNT, typename T>
+DEVICE void from_pairs(const float* values, T* out) {
 #pragma unroll
     for (int i = 0; i < COUNT - 1; i += 2) {
-        u32 both;
-        asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(values[i + 1]), "f"(values[i]));
+        u32 both = two_of(values[i], values[i + 1], T());
         out[i].bits = (u16)both;
         out[i + 1].bits = (u16)(both >> 16);
     }
     if (COUNT % 2) from_float(values[COUNT - 1], out + COUNT - 1);
 }
 template <int COUNT>
-DEVICE void from_floats(const float* values, f16* out) {
-#pragma unroll
-    for (int i = 0; i < COUNT - 1; i += 2) {
-        u32 both;
-        asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(values[i + 1]), "f"(values[i]));
-        out[i].bits = (u16)both;
-        out[i + 1].bits = (u16)(both >> 16);
-    }
-    if (COUNT % 2) from_float(values[COUNT - 1], out + COUNT - 1);
-}
+DEVICE void from_floats(const float* values, bf16* out) { from_pairs<COUNT>(values, out); }
+template <int COUNT>
+DEVICE void from_floats(const float* values, f16* out) { from_pairs<COUNT>(values, out); }
 #endif
 
 // 8, 4 or 2 elements that are read and written at once; the pointer is aligned to all of them.

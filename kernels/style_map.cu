@@ -184,57 +184,66 @@ DEVICE Map map_of(const u16* masks, const int* bits, i64 frame, int count, int h
     return {masks + frame * count * plane, bits + frame * plane, height, width};
 }
 
-// lines: N * out_height. y_scale, x_scale: pixels of the map a pixel of the frame. gain: the border's slope, 0: hard.
+// The small maps of all frames, and the frames' size; y_scale, x_scale: pixels of the map a pixel of the frame.
+struct Maps {
+    const u16* masks;
+    const int* bits;
+    int count, height, width, out_height, out_width;
+    float y_scale, x_scale;
+};
+
+// put(at, x, two) for each TOGETHER pixels of each line: at is the line's first pixel in the batch.
+template <typename Put>
+DEVICE void each_group(const Maps& maps, i64 lines, Put put) {
+    FOR_BLOCKS(line, lines) {
+        i64 frame = line / maps.out_height;
+        Map map = map_of(maps.masks, maps.bits, frame, maps.count, maps.height, maps.width);
+        Between y = between((int)(line - frame * maps.out_height), maps.height, maps.y_scale);
+        FOR_BLOCK(group, (maps.out_width - 1) / TOGETHER + 1) {
+            Two two[TOGETHER];
+            find_two(map, y, group * TOGETHER, maps.out_width, maps.x_scale, maps.count, two);
+            put(line * maps.out_width, group * TOGETHER, two);
+        }
+    }
+}
+
+// lines: N * out_height. y_scale, x_scale: as Maps says. gain: the border's slope, 0: hard.
 KERNEL style_map_strongest(const u16* __restrict__ masks, const int* __restrict__ bits, u8* __restrict__ first,
                            u8* __restrict__ second, float* __restrict__ weight, i64 lines, int count, int height,
                            int width, int out_height, int out_width, float y_scale, float x_scale, float gain) {
-    FOR_BLOCKS(line, lines) {
-        i64 frame = line / out_height, begin = line * out_width;
-        Map map = map_of(masks, bits, frame, count, height, width);
-        Between y = between((int)(line - frame * out_height), height, y_scale);
-        FOR_BLOCK(group, (out_width - 1) / TOGETHER + 1) {
-            int x = group * TOGETHER;
-            Two two[TOGETHER];
-            Pack<u8, TOGETHER> firsts, seconds;
-            Pack<float, TOGETHER> weights;
-            find_two(map, y, x, out_width, x_scale, count, two);
+    Maps maps = {masks, bits, count, height, width, out_height, out_width, y_scale, x_scale};
+    each_group(maps, lines, [=](i64 begin, int x, const Two* two) {
+        Pack<u8, TOGETHER> firsts, seconds;
+        Pack<float, TOGETHER> weights;
 #pragma unroll
-            for (int j = 0; j < TOGETHER; ++j) {
-                firsts.at[j] = (u8)two[j].first;
-                seconds.at[j] = (u8)two[j].second;
-                weights.at[j] = weight_of(two[j], gain);
-            }
-            write_together(first + begin, x, out_width, firsts);
-            write_together(second + begin, x, out_width, seconds);
-            write_together(weight + begin, x, out_width, weights);
+        for (int j = 0; j < TOGETHER; ++j) {
+            firsts.at[j] = (u8)two[j].first;
+            seconds.at[j] = (u8)two[j].second;
+            weights.at[j] = weight_of(two[j], gain);
         }
-    }
+        write_together(first + begin, x, out_width, firsts);
+        write_together(second + begin, x, out_width, seconds);
+        write_together(weight + begin, x, out_width, weights);
+    });
 }
 
 // paints: bit k is set where look k paints.
 KERNEL style_map_blend_rows(const u16* __restrict__ masks, const int* __restrict__ bits, int* __restrict__ index,
                             float* __restrict__ share, i64 lines, int count, int height, int width, int out_height,
                             int out_width, float y_scale, float x_scale, float gain, int levels, i64 paints) {
-    FOR_BLOCKS(line, lines) {
-        i64 frame = line / out_height, begin = line * out_width;
-        Map map = map_of(masks, bits, frame, count, height, width);
-        Between y = between((int)(line - frame * out_height), height, y_scale);
-        FOR_BLOCK(group, (out_width - 1) / TOGETHER + 1) {
-            int x = group * TOGETHER;
-            Two two[TOGETHER];
-            Pack<int, TOGETHER> rows;
-            Pack<float, TOGETHER> shares;
-            find_two(map, y, x, out_width, x_scale, count, two);
+    Maps maps = {masks, bits, count, height, width, out_height, out_width, y_scale, x_scale};
+    each_group(maps, lines, [=](i64 begin, int x, const Two* two) {
+        Pack<int, TOGETHER> rows;
+        Pack<float, TOGETHER> shares;
 #pragma unroll
-            for (int j = 0; j < TOGETHER; ++j) {
-                float weight = weight_of(two[j], gain);
-                int level = (int)__fadd_rn(__fmul_rn(weight - 0.5f, 2.0f * (float)(levels - 1)), 0.5f);
-                rows.at[j] = (two[j].first * count + two[j].second) * levels + smaller(level, levels - 1);
-                bool one = paints >> two[j].first & 1, other = paints >> two[j].second & 1;
-                shares.at[j] = (one ? weight : 0.0f) + (other ? 1.0f - weight : 0.0f);
-            }
-            write_together(index + begin, x, out_width, rows);
-            if (share) write_together(share + begin, x, out_width, shares);
+        for (int j = 0; j < TOGETHER; ++j) {
+            float weight = weight_of(two[j], gain);
+            int level = (int)__fadd_rn(__fmul_rn(weight - 0.5f, 2.0f * (float)(levels - 1)), 0.5f);
+            rows.at[j] = (two[j].first * count + two[j].second) * levels + smaller(level, levels - 1);
+            bool one = paints >> two[j].first & 1, other = paints >> two[j].second & 1;
+            shares.at[j] = (one ? weight : 0.0f) + (other ? 1.0f - weight : 0.0f);
         }
-    }
+        write_together(index + begin, x, out_width, rows);
+        if (share) write_together(share + begin, x, out_width, shares);
+    });
 }

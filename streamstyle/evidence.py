@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from streamstyle.stages.dominant_motion import beside, dominant_homography
+from streamstyle.stages.dominant_motion import dominant_motion
 
 NEAR_PX = 20
 """A pixel this far from where the object was carried to (of 240 lines) may still be it; twice as far it may not."""
@@ -42,7 +42,7 @@ BORDER_SHARE = 0.15
 
 def own_motions(flows: Tensor) -> Tensor:
     """Motion beside the camera's, [N, 2, h, w] float32 px, of flows [N, h, w, 2], on their device."""
-    return beside(flows, dominant_homography(flows))
+    return dominant_motion(flows)[1]
 
 
 def own_motion(flow: np.ndarray) -> np.ndarray:
