@@ -16,6 +16,7 @@ from streamstyle.errors import InputError, OptionError, OutputError
 from streamstyle.frames import FrameBatch
 from streamstyle.gpu.transfer import choose_device, choose_dtype, upload
 from streamstyle.media.decode import frame_at
+from streamstyle.media.paintings import is_picture, read_painting
 from streamstyle.media.probe import probe
 from streamstyle.nets import weights
 from streamstyle.nets.stylenet import StyleNet
@@ -61,14 +62,10 @@ def refuse_existing(target: str | Path, overwrite: bool) -> None:
 
 
 def read_picture(path: str | Path) -> np.ndarray:
-    """A photo, or the first frame of a film, as [H, W, 3] uint8 RGB."""
+    """A photo, shrunk where it is large, or the first frame of a film, as [H, W, 3] uint8 RGB."""
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file; give a photo or a film")
-    data = np.fromfile(path, np.uint8)
-    picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if picture is not None:
-        return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
-    return film_frame(path, 0.0)
+    return read_painting(path) if is_picture(path) else film_frame(path, 0.0)
 
 
 def film_frame(path: str | Path, at_s: float) -> np.ndarray:

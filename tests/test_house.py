@@ -106,6 +106,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 # Libraries that belong to some rooms, or to some files, and to no other.
 ONLY_IN = {
     "av": "streamstyle/media/",
+    "PIL": "streamstyle/media/paintings.py",
     "cupy": "streamstyle/gpu/kernels.py",
     "onnx": "streamstyle/nets/weights.py",
     "h5py": "streamstyle/nets/weights.py",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Generator
+from collections.abc import Container, Generator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -42,17 +42,26 @@ def pictures_in(folder: str | Path) -> list[Path]:
     Raises:
         InputError: not readable, no picture, or pictures of several kinds (a data set's photos beside its masks).
     """
+    kinds = {name: KINDS[_suffix(name)] for name in names_in(folder, KINDS)}
+    if not kinds:
+        raise InputError(f"{folder}: a folder without pictures; give a video file, or a folder of .jpg or .png files")
+    if len(found := sorted(set(kinds.values()))) > 1:
+        raise InputError(f"{folder}: holds {' and '.join(found)} pictures; give a folder with one kind")
+    return [Path(folder, name) for name in kinds]
+
+
+def names_in(folder: str | Path, suffixes: Container[str]) -> list[str]:
+    """The files of a folder with one of the suffixes (lower case, with the dot), not hidden, in natural order.
+
+    Raises:
+        InputError: not readable.
+    """
     try:
         with os.scandir(folder) as entries:
             names = [e.name for e in entries if not e.name.startswith(".") and e.is_file()]
     except OSError as error:
         raise InputError(f"{folder}: cannot be read ({error.strerror}); make it readable (chmod +rx)") from None
-    kinds = {name: KINDS[suffix] for name in names if (suffix := os.path.splitext(name)[1].lower()) in KINDS}
-    if not kinds:
-        raise InputError(f"{folder}: a folder without pictures; give a video file, or a folder of .jpg or .png files")
-    if len(found := sorted(set(kinds.values()))) > 1:
-        raise InputError(f"{folder}: holds {' and '.join(found)} pictures; give a folder with one kind")
-    return [Path(folder, name) for name in sorted(kinds, key=_natural)]
+    return sorted((name for name in names if _suffix(name) in suffixes), key=_natural)
 
 
 def rate_of(fps: float | None) -> Fraction:
@@ -97,6 +106,10 @@ def fingerprint_of_folder(folder: str | Path) -> dict[str, Any]:
         "changed_ns": max(stat.st_mtime_ns for stat in seen),
         "blake2b": digest.hexdigest(),
     }
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
