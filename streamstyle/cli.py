@@ -18,7 +18,7 @@ from typing_extensions import Doc
 from streamstyle._version import __version__
 from streamstyle.arguments import NUMBERS, SECONDS, default_hint, one_line_usage_errors
 from streamstyle.bench.options import BenchOptions
-from streamstyle.config import AnalysisOptions, Device, LookOptions, Options, Range
+from streamstyle.config import AnalysisOptions, Device, LookOptions, Options, Range, StyleChoices, StyleOptions
 from streamstyle.errors import OptionError, OutputError, StreamstyleError
 from streamstyle.process import share_one_heap, uncollected
 from streamstyle.progress import Progress, say
@@ -110,13 +110,20 @@ class Run:
 
 @dataclass(frozen=True)
 class Preview:
-    """Show a frame and, beside it, its objects outlined, numbered and coloured; thickly what moves by itself."""
+    """Show a frame and, beside it, its objects outlined, numbered and coloured; thickly what moves by itself. With
+    styles, as `run` takes them, also the frame painted."""
 
     input: Film
     output: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT.png"), Doc("The picture to write.")]
     at: Annotated[float, SECONDS, Range(0, 1e6, "s"), Doc("Time of the frame.")] = 0.0
+    look: Annotated[StyleChoices, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="")] = field(
+        default_factory=StyleChoices
+    )
     analysis: Annotated[AnalysisOptions, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="")] = field(
         default_factory=AnalysisOptions
+    )
+    painting: Annotated[StyleOptions, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="")] = field(
+        default_factory=StyleOptions
     )
     device: Annotated[Device, Doc("Where to compute.")] = "auto"
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff, Doc("Replace OUT.png if it exists.")] = False
@@ -124,6 +131,9 @@ class Preview:
 
     def __call__(self) -> int:
         """Write the picture; list the objects."""
+        from streamstyle.look import Look
+
+        look = None if self.look == StyleChoices() else Look.from_options(self.look)
         with uncollected():
             from streamstyle.preview import preview
 
@@ -131,8 +141,10 @@ class Preview:
             self.input,
             self.output,
             at_s=self.at,
-            analysis=self.analysis,
-            device=self.device,
+            look=look,
+            mask=self.look.mask,
+            tracks=self.look.tracks,
+            options=Options(self.analysis, self.painting, device=self.device),
             overwrite=self.overwrite,
         )
         if self.json:
@@ -152,7 +164,7 @@ class Preview:
 
 @dataclass(frozen=True)
 class Styles:
-    """Name the built-in styles; --sheet paints them all on one picture."""
+    """Name the built-in styles; --sheet paints them all on one picture, and paintings of yours with them."""
 
     sheet: Annotated[
         Path | None,
@@ -162,8 +174,15 @@ class Styles:
     on: Annotated[
         Path | None,
         tyro.conf.arg(metavar="PHOTO", help_behavior_hint=default_hint),
-        Doc("Picture (or film: its first frame) to paint; default: a frame of the demo clip."),
+        Doc("Picture or film to paint; default: a frame of the demo clip."),
     ] = None
+    at: Annotated[float, SECONDS, Range(0, 1e6, "s"), Doc("Which frame of a film.")] = 0.0
+    also: Annotated[
+        tuple[str, ...],
+        tyro.conf.UseAppendAction,
+        tyro.conf.arg(metavar="STYLE"),
+        Doc("A painting, a folder of them, a network, a blend, before the built-in ones."),
+    ] = ()
     device: Annotated[Device, Doc("Where to compute.")] = "auto"
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff, Doc("Replace OUT.png if it exists.")] = False
 
@@ -174,10 +193,12 @@ class Styles:
         if self.sheet is not None:
             from streamstyle.sheets import style_sheet
 
-            style_sheet(self.sheet, self.on, device=self.device, overwrite=self.overwrite)
-            say(f"{self.sheet}: 26 styles")
-        elif self.on is not None:
-            raise OptionError("--on PHOTO: goes with --sheet OUT.png; add it")
+            count = style_sheet(
+                self.sheet, self.on, at_s=self.at, styles=self.also, device=self.device, overwrite=self.overwrite
+            )
+            say(f"{self.sheet}: {count} styles")
+        elif self.on is not None or self.also:
+            raise OptionError(f"{'--also STYLE' if self.also else '--on PHOTO'}: goes with --sheet OUT.png; add it")
         for number, name in enumerate(STYLES):
             print(f"{number:2d}  {name}")
         print(" -  none (keep the picture)")

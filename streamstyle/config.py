@@ -66,13 +66,18 @@ def _check(name: str, value: Any, hint: Any) -> None:
 
 
 @dataclass(frozen=True)
-class LookOptions(Checked):
-    """Which style goes where. STYLE is a built-in style's name or number (see `streamstyle styles`), or `none`."""
+class StyleChoices(Checked):
+    """Which style goes where."""
 
     style: Annotated[
         str | None,
         tyro.conf.arg(metavar="STYLE", help_behavior_hint=default_hint),
-        Doc("Style of everything not otherwise said."),
+        Doc(
+            "Style of everything not otherwise said: a built-in one (see `streamstyle styles`); a painting "
+            "(night.jpg, a crop night.jpg#X,Y,W,H, a folder of them); a network (candy.safetensors); a blend "
+            "(night.jpg:0.7+wave:0.3); keyframes (none@2 > wave@4); none. How it is worn may follow: "
+            "'wave; strength=0.6; keep-colors; scale=2; feather=20; blend=soft-light'."
+        ),
     ] = None
     background: Annotated[
         str | None, tyro.conf.arg(metavar="STYLE", help_behavior_hint=default_hint), Doc("Style of the background.")
@@ -113,6 +118,12 @@ class LookOptions(Checked):
         tyro.conf.arg(metavar="LOOK.toml", help_behavior_hint=default_hint),
         Doc("Read these choices from a Look file."),
     ] = None
+
+
+@dataclass(frozen=True)
+class LookOptions(StyleChoices):
+    """Which style goes where, and a file to keep that in."""
+
     save_look: Annotated[
         Path | None,
         tyro.conf.arg(metavar="LOOK.toml", help_behavior_hint=default_hint),
@@ -168,6 +179,19 @@ class StyleOptions(Checked):
     """How the paint is put on."""
 
     feather: Annotated[float, Range(0, 200, "px"), Doc("Width of the soft border between two styles.")] = 6.0
+    strength: Annotated[float, Range(0, 1), Doc("0 is the picture as it is, 1 all painted.")] = 1.0
+    keep_colors: Annotated[
+        bool, tyro.conf.FlagCreatePairsOff, Doc("Paint light and dark alone; the picture keeps its colours.")
+    ] = False
+    stroke_scale: Annotated[
+        float,
+        Range(0.1, 10),
+        Doc("Size of the strokes; 2 are twice as large. From 480 lines on, 1 is the same part of any picture."),
+    ] = 1.0
+    blend: Annotated[
+        Literal["normal", "luminosity", "soft-light"],
+        Doc("How paint lies on the picture; luminosity is normal with the picture's colours."),
+    ] = "normal"
     statistics: Annotated[
         Literal["frozen", "frame"],
         Doc(

@@ -47,7 +47,7 @@ def demo(
     output = OutputOptions(size=SIZE_PX, overwrite=True)
 
     say(f"1/5  objects.png: streamstyle preview {clip} {folder}/objects.png --at {START_S:g}")
-    preview(clip, folder / "objects.png", at_s=START_S, analysis=ANALYSIS, overwrite=True)
+    preview(clip, folder / "objects.png", at_s=START_S, options=Options(ANALYSIS), overwrite=True)
 
     places = " ".join(f'--object "{o.name}@{o.where}={o.style}"' for o in BUNNY.objects)
     say(

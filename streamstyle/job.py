@@ -164,6 +164,7 @@ def identity(
         "tracks": None if tracks is None else fingerprint(tracks),
         "segmenter": None if (asked := file_of(options.analysis.segmenter)) is None else fingerprint(asked),
         "look": asdict(stylizer.look),
+        "painted_with": {str(file): fingerprint(file) for file in stylizer.palette.files},
         "options": said,
         "encoder": job.encoder.name,
         "device": describe_device(stylizer),

@@ -6,7 +6,7 @@
 
     [[object]]                                  # where an object is: point, points, region or mask; none with --tracks
     name = "swan"
-    style = "starry"                            # once for each name is enough
+    style = "starry; strength=0.7"              # once for each name is enough; all that ``styles.Style`` understands
     points = [[320, 240], [100, 90, 4.0]]       # x, y and, where not the first frame, seconds
 
     [[object]]                                  # what is not it, from this moment on
@@ -32,24 +32,26 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from streamstyle.arguments import seconds
-from streamstyle.config import LookOptions
+from streamstyle.config import StyleChoices
 from streamstyle.errors import OptionError, OutputError
-from streamstyle.styles import NONE, style_name
+from streamstyle.styles import NONE, canonical, moved
 
 OBJECT_FORM = re.compile(
     r"(?P<name>[^@=]+)(?:@(?:(?P<x>\d+)\s*,\s*(?P<y>\d+)|#(?P<region>\d+)|mask(?P<mask>\d+))"
-    r"(?:@(?P<at_s>\d[\d:.]*))?|(?==[^@=]+$))(?:=(?P<style>.+))?"
+    r"(?:@(?P<at_s>\d[\d:.]*))?|(?==[^=;]+(?:;|$)))(?:=(?P<style>.+))?"
 )
 REMOVE = "-"
 """Before a name, and without a style: this place is no part of the object."""
+PARTS = ("style", "background", "foreground")
 NOTHING_SAID = (
     "no style given; for example:  --style starry   |   --background wave --foreground ember   |   "
     '--object "swan@320,240=starry" --background none'
@@ -63,7 +65,7 @@ class ObjectStyle:
     Without point, region and mask it has none: a label track says where it is (``--tracks``).
 
     Attributes:
-        style: a style's slug or number; empty where another place of the same name says it.
+        style: in the words of ``styles.Style``; empty where another place of the same name says it.
         point: (x, y) in pixels, in the region that is meant.
         region: its number, as ``streamstyle preview`` shows it.
         remove: from this moment on the region is no part of the object.
@@ -113,7 +115,7 @@ class ObjectStyle:
             raise OptionError(f'--object "{text}": {error}') from None
         return cls(
             name,
-            "" if got["style"] is None else style_name(got["style"]),
+            "" if got["style"] is None else canonical(got["style"]),
             None if got["x"] is None else (int(got["x"]), int(got["y"])),
             None if got["region"] is None else int(got["region"]),
             at_s,
@@ -124,7 +126,7 @@ class ObjectStyle:
 
 @dataclass(frozen=True)
 class Look:
-    """Styles by slug or number; None is "not said", ``none`` is "keep the picture".
+    """Styles in the words of ``styles.Style``; None is "not said", ``none`` is "keep the picture".
 
     Attributes:
         style: everything not otherwise said.
@@ -142,10 +144,10 @@ class Look:
     called: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
-        for part in ("style", "background", "foreground"):
+        for part in PARTS:
             word = getattr(self, part)
             if word is not None:
-                object.__setattr__(self, part, style_name(str(word)))
+                object.__setattr__(self, part, canonical(str(word)))
         object.__setattr__(self, "called", tuple(sorted((str(old), str(new)) for old, new in self.called)))
         _refuse_circles(dict(self.called))
         object.__setattr__(self, "objects", _dressed(replace(o, name=self.name_of(o.name)) for o in self.objects))
@@ -177,7 +179,7 @@ class Look:
         return tuple(dict.fromkeys([self.background_style, self.foreground_style, *(o.style for o in self.objects)]))
 
     @classmethod
-    def from_options(cls, options: LookOptions, *, unstyled: str | None = None) -> Look:
+    def from_options(cls, options: StyleChoices, *, unstyled: str | None = None) -> Look:
         """From the command line; what is said there overrides the Look file it names.
 
         A name given a place and a style there is given all its places anew; a place without a style is added to the
@@ -190,7 +192,7 @@ class Look:
         base: dict[str, Any] = {}
         if options.look is not None:
             base = vars(cls.read(options.look, unstyled=unstyled)).copy()
-        for part in ("style", "background", "foreground"):
+        for part in PARTS:
             if getattr(options, part) is not None:
                 base[part] = getattr(options, part)
         typed = tuple(ObjectStyle.parse(text) for text in options.object)
@@ -203,7 +205,7 @@ class Look:
 
     @classmethod
     def read(cls, path: str | Path, *, unstyled: str | None = None) -> Look:
-        """Read a Look file, in the form above.
+        """Read a Look file, in the form above; paths of paintings and networks are taken from the file's folder.
 
         Args:
             path: the file.
@@ -220,7 +222,7 @@ class Look:
             raise OptionError(f"Look '{path}': cannot be read: {error}") from None
         except tomllib.TOMLDecodeError as error:
             raise OptionError(f"Look '{path}': not TOML: {error}") from None
-        unknown = set(said) - {"style", "background", "foreground", "object", "merge", "rename"}
+        unknown = set(said) - {*PARTS, "object", "merge", "rename"}
         if unknown:
             raise OptionError(
                 f"Look '{path}': unknown key '{min(unknown)}'; a Look has style, background, foreground, [[object]], "
@@ -232,16 +234,24 @@ class Look:
         there = {_final(o.name, called) for o in objects}
         # What is merged of objects that are found by themselves has no place, and a style all the same.
         dressed += [ObjectStyle(name, style) for name, style in worn.items() if name not in there]
-        return cls(**_styled({**said, "objects": tuple(dressed), "called": tuple(called.items())}, unstyled))
+        look = cls(**_styled({**said, "objects": tuple(dressed), "called": tuple(called.items())}, unstyled))
+        return look.moved(lambda file: os.path.normpath(os.path.join(os.path.dirname(path), file)))
+
+    def moved(self, move: Callable[[str], str]) -> Look:
+        """The same Look with the path of every painting and network changed."""
+        parts = {part: moved(word, move) for part in PARTS if (word := getattr(self, part)) is not None}
+        return replace(self, objects=tuple(replace(o, style=moved(o.style, move)) for o in self.objects), **parts)
 
     def write(self, path: str | Path) -> None:
-        """Write a Look file that :meth:`read` reads back equal.
+        """Write a Look file that :meth:`read` reads back; paths of paintings are told from the file's folder.
 
         Raises:
             OutputError: the file cannot be written.
         """
         try:
-            Path(path).write_text(self.to_toml(), encoding="utf-8")
+            folder = os.path.dirname(os.path.abspath(path))
+            look = self.moved(lambda file: file if os.path.isabs(file) else os.path.relpath(file, folder))
+            Path(path).write_text(look.to_toml(), encoding="utf-8")
         except OSError as error:
             raise OutputError(f"Look '{path}': cannot be written: {error.strerror}") from None
 
@@ -249,9 +259,7 @@ class Look:
         """The Look as TOML."""
         import tomli_w
 
-        said: dict[str, Any] = {
-            part: getattr(self, part) for part in ("style", "background", "foreground") if getattr(self, part)
-        }
+        said: dict[str, Any] = {part: getattr(self, part) for part in PARTS if getattr(self, part)}
         if self.objects:
             said["object"] = [_place_to(thing) for thing in self.objects]
         olds: dict[str, list[str]] = {}
@@ -293,7 +301,7 @@ def _styled(parts: dict[str, Any], unstyled: str | None) -> dict[str, Any]:
 
 def _dressed(places: Iterable[ObjectStyle]) -> tuple[ObjectStyle, ...]:
     """The places, each with its object's style; of an object that has places, only those."""
-    places = [replace(place, style=style_name(str(place.style)) if place.style != "" else "") for place in places]
+    places = [replace(place, style=canonical(str(place.style)) if place.style != "" else "") for place in places]
     worn: dict[str, str] = {}
     for place in places:
         if place.style and worn.setdefault(place.name, place.style) != place.style:

@@ -1,9 +1,11 @@
-"""A frame and, beside it, its objects outlined, numbered and coloured; thickly those that move by themselves."""
+"""A frame and, beside it, its objects outlined, numbered and coloured; thickly those that move by themselves. Where
+styles are given, then the same frame painted."""
 
 from __future__ import annotations
 
 import colorsys
-from contextlib import closing
+from contextlib import closing, nullcontext
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,17 +14,21 @@ import cv2
 import numpy as np
 import torch
 
-from streamstyle.config import AnalysisOptions, Device
+from streamstyle.config import AnalysisOptions, Device, Options
 from streamstyle.errors import OptionError
-from streamstyle.frames import Frame, FrameBatch, VideoInfo
+from streamstyle.frames import Frame, FrameBatch, VideoInfo, output_chroma
+from streamstyle.given_tracks import GivenTracks
 from streamstyle.gpu.transfer import choose_device, upload
+from streamstyle.look import Look
 from streamstyle.media.decode import decode, frame_at
 from streamstyle.media.probe import probe
+from streamstyle.naming import foresee_objects, place_objects
 from streamstyle.scene import FORESIGHT_FRAMES, follow, foresee, seen_alone, small_planes
 from streamstyle.segmenter import Segmentation, Segmenter
 from streamstyle.sheets import refuse_existing, refuse_same_file, write_png
 from streamstyle.stages.color import yuv_to_rgb
 from streamstyle.stages.region_stats import region_stats
+from streamstyle.stylizer import Stylizer
 from streamstyle.tracker import BACKGROUND
 
 LABELLED_SHARE = 0.002
@@ -36,8 +42,10 @@ def preview(
     output: str | Path,
     *,
     at_s: float = 0.0,
-    analysis: AnalysisOptions | None = None,
-    device: Device = "auto",
+    look: Look | None = None,
+    mask: str | Path | None = None,
+    tracks: str | Path | None = None,
+    options: Options | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Write the picture.
@@ -46,8 +54,9 @@ def preview(
         input: a film.
         output: a .png file.
         at_s: time of the frame in seconds after the first.
-        analysis: how objects are found; the same options make ``run`` find the same regions.
-        device: where to compute.
+        look: how it is painted, which is then shown too; None shows only the objects.
+        mask, tracks: as ``stylize`` takes them.
+        options: how objects are found and painted; the same options make ``run`` find the same regions.
         overwrite: replace output if it exists.
 
     Returns:
@@ -65,7 +74,8 @@ def preview(
     refuse_existing(output, overwrite)
     info = probe(input)
     frame = frame_at(info, at_s)
-    analysis, where = analysis or AnalysisOptions(), choose_device(device)
+    options = options or Options()
+    analysis, where = options.analysis, choose_device(options.device)
     segmenter = Segmenter(analysis, where, features=analysis.tracker == "appearance")
     found = regions_of(info, frame, segmenter)
     foreground = find_foreground(info, frame, found, segmenter, analysis)
@@ -74,7 +84,10 @@ def preview(
         {**thing, "foreground": thing["number"] in numbers}
         for thing in describe_objects(found, (info.height, info.width))
     ]
-    write_png(output, draw(picture_of(info, frame, where), found.ids.numpy(), objects, foreground))
+    panels = [draw(picture_of(info, frame, where), found.ids.numpy(), objects, foreground)]
+    if look is not None:
+        panels.append(painted_at(info, at_s, look, options, mask, tracks))
+    write_png(output, side_by_side(panels))
     return {
         "input": str(input),
         "output": str(output),
@@ -83,6 +96,54 @@ def preview(
         "height": info.height,
         "objects": objects,
     }
+
+
+def painted_at(
+    info: VideoInfo,
+    at_s: float,
+    look: Look,
+    options: Options,
+    mask: str | Path | None = None,
+    tracks: str | Path | None = None,
+) -> np.ndarray:
+    """The frame at a time as ``run`` paints it, [H, W, 3] uint8 RGB.
+
+    Objects are followed to it from where the first of them is named. Statistics are of the first frame followed, where
+    ``run`` takes the shot's first.
+
+    Cost: each frame between is looked at; none but the last is painted.
+    """
+    begin_s = min([at_s, *(thing.at_s for thing in look.objects if tracks is None)])
+    options = replace(options, output=replace(options.output, start=begin_s))
+    given = None if tracks is None else GivenTracks(tracks, info, look)
+    stylizer = Stylizer(look, options, given=given)
+    with given or nullcontext():
+        if given is None:
+            place_objects(stylizer, info, mask)
+            foresee_objects(stylizer, info)
+        reading = None
+        with closing(decode(info, start_s=begin_s)) as film:
+            for index, frame in enumerate(film):
+                time_s = float((frame.pts - info.start_pts) * info.time_base)
+                if reading is not None and time_s > at_s:
+                    break
+                reading = stylizer.read_batch(FrameBatch.stack([frame], index), info.color, [time_s])
+    assert reading is not None
+    planes = stylizer.paint_reading(reading, subsample=output_chroma(info.width, info.height) == "yuv420p")
+    return picture_of(info, planes.unstack()[0], stylizer.device)
+
+
+def side_by_side(panels: list[np.ndarray]) -> np.ndarray:
+    """Pictures in a row, as high as the first, with a white gap between."""
+    height = panels[0].shape[0]
+    row: list[np.ndarray] = []
+    for panel in panels:
+        if panel.shape[0] != height:
+            width = round(panel.shape[1] * height / panel.shape[0])
+            panel = cv2.resize(panel, (width, height), interpolation=cv2.INTER_CUBIC)
+        gap = np.full((height, max(4, panel.shape[1] // 80), 3), 255, np.uint8)
+        row += [gap, panel] if row else [panel]
+    return np.hstack(row)
 
 
 def segment_frame(
@@ -171,8 +232,7 @@ def draw(rgb: np.ndarray, ids: np.ndarray, objects: list[dict[str, Any]], foregr
     for thing in objects:
         if thing["area_px"] >= LABELLED_SHARE * height * width:
             _write_number(right, str(thing["number"]), (thing["point"][0] * scale, thing["point"][1] * scale), size)
-    gap = np.full((left.shape[0], max(4, left.shape[1] // 80), 3), 255, np.uint8)
-    return np.hstack([left, gap, right])
+    return side_by_side([left, right])
 
 
 def _color(number: int) -> tuple[float, float, float]:

@@ -1,9 +1,30 @@
-"""Names of the built-in styles, in the order of the network's tables, and how a user's word finds one."""
+"""What a style is, in words: a built-in one, a painting, a network, a blend of these, and how it is worn.
+
+::
+
+    starry                                     a built-in style, by name or number
+    starry_night.jpg                           a painting; starry_night.jpg#10,20,300,200 a crop of it: x, y, w, h
+    monet/                                     a folder of paintings: the mean of them
+    candy.safetensors                          a network of one's own
+    starry:0.7+the_scream.jpg:0.3              a blend
+    none@2 > wave@4                            keyframes: the picture until 2 s, from 4 s on wave, a fade between
+    starry; strength=0.6; keep-colors          and how it is worn; see Style
+
+One form serves the command line, Look files and Python. What is written back is canonical: equal styles, equal text.
+"""
 
 from __future__ import annotations
 
 import difflib
+import math
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
 
+from streamstyle.arguments import seconds
 from streamstyle.errors import OptionError
 
 NONE = "none"
@@ -39,6 +60,140 @@ STYLES: tuple[str, ...] = (
 )
 
 
+Blend = Literal["normal", "luminosity", "soft-light"]
+Mix = tuple[tuple[str, float], ...]
+"""(source, weight) of each part of a blend; the weights add up to 1."""
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".jp2", ".ppm", ".pgm", ".heic")
+NETWORKS = (".safetensors",)
+SETTINGS = "strength=0..1, keep-colors, scale=0.1..10, feather=PX, blend=normal|luminosity|soft-light"
+_PARTS = 10000
+"""Weights of a blend are whole numbers of so many parts, so that what is written is what is read."""
+_CROP = re.compile(r"(?P<path>.+)#\s*(?P<box>\d+\s*,\s*\d+\s*,\s*\d+\s*,\s*\d+)")
+_WEIGHT = re.compile(r"(?P<source>.+):(?P<weight>\d*\.?\d+)")
+_MOMENT = re.compile(r"(?P<mix>.+)@(?P<at_s>\d[\d:.]*)")
+
+
+@dataclass(frozen=True)
+class Painting:
+    """A painting, or a crop (x, y, width, height) of it; or a folder of paintings."""
+
+    path: Path
+    crop: tuple[int, int, int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Key:
+    """What is worn at a moment."""
+
+    at_s: float
+    mix: Mix
+
+
+@dataclass(frozen=True)
+class Style:
+    """How something is painted. None is "not said": the options of the job decide.
+
+    Attributes:
+        keys: what is worn and when; between two keyframes one fades into the other, before the first and after the
+            last nothing changes. One key alone is worn always.
+        strength: 0 (the picture as it is) .. 1 (painted).
+        keep_colors: only light and dark are painted; colours are the picture's.
+        scale: of the strokes; 2 are twice as large.
+        feather: width of the soft border with what is beside it, in pixels of the film.
+        blend: how paint lies on the picture. luminosity is normal with the picture's colours.
+    """
+
+    keys: tuple[Key, ...]
+    strength: float | None = None
+    keep_colors: bool | None = None
+    scale: float | None = None
+    feather: float | None = None
+    blend: Blend | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Style:
+        """From the form above.
+
+        Raises:
+            OptionError: not understood, an unknown style, or a number out of range.
+        """
+        said, *settings = text.split(";")
+        return cls(_keys(said), **_settings(text, settings))
+
+    def __str__(self) -> str:
+        """The canonical form, which :meth:`parse` reads back equal."""
+        if self.sources == (NONE,):
+            return NONE
+        timed = len(self.keys) > 1
+        words = [" > ".join(_mix_text(key.mix) + (f"@{_number(key.at_s)}" if timed else "") for key in self.keys)]
+        words += [f"{name}={_number(value)}" for name in _RANGES if (value := getattr(self, name)) is not None]
+        if self.keep_colors is not None:
+            words.append("keep-colors" if self.keep_colors else "keep-colors=no")
+        if self.blend is not None:
+            words.append(f"blend={self.blend}")
+        return "; ".join(words)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Every source it is made of, once each; ``none`` too."""
+        return tuple(dict.fromkeys(source for key in self.keys for source, _ in key.mix))
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files and folders it is read from."""
+        found = (source_of(source) for source in self.sources)
+        return tuple(each.path if isinstance(each, Painting) else each for each in found if not isinstance(each, str))
+
+    def shares(self, time_s: float) -> tuple[float, ...]:
+        """How far each keyframe is worn at a time; they add up to 1, and at most two are not 0."""
+        after = next((i for i, key in enumerate(self.keys) if time_s < key.at_s), len(self.keys))
+        begin, end = max(0, after - 1), min(after, len(self.keys) - 1)
+        span_s = self.keys[end].at_s - self.keys[begin].at_s
+        part = 0.0 if span_s <= 0 else min(max((time_s - self.keys[begin].at_s) / span_s, 0.0), 1.0)
+        worn = [0.0] * len(self.keys)
+        worn[begin] += 1 - part
+        worn[end] += part
+        return tuple(worn)
+
+    def moved(self, move: Callable[[str], str]) -> Style:
+        """The same with every path changed."""
+
+        def source(text: str) -> str:
+            found = source_of(text)
+            if isinstance(found, str):
+                return text
+            path = found.path if isinstance(found, Painting) else found
+            return text.replace(str(path), move(str(path)), 1)
+
+        keys = (Key(key.at_s, tuple((source(name), weight) for name, weight in key.mix)) for key in self.keys)
+        return replace(self, keys=tuple(keys))
+
+
+_RANGES: dict[str, tuple[float, float]] = {"strength": (0, 1), "scale": (0.1, 10), "feather": (0, 200)}
+
+
+def canonical(text: str) -> str:
+    """A style's canonical form."""
+    return str(Style.parse(text))
+
+
+def moved(text: str, move: Callable[[str], str]) -> str:
+    """A style with every path changed, in canonical form."""
+    return str(Style.parse(text).moved(move))
+
+
+def source_of(text: str) -> str | Painting | Path:
+    """What a source is: a built-in style's slug or ``none``, a painting or a folder of them, or a network's file."""
+    if text == NONE or text in STYLES:
+        return text
+    if text.lower().endswith(NETWORKS):
+        return Path(text)
+    if not os.path.exists(text) and (cropped := _CROP.fullmatch(text)):
+        x, y, width, height = (int(part) for part in cropped["box"].split(","))
+        return Painting(Path(cropped["path"]), (x, y, width, height))
+    return Painting(Path(text))
+
+
 def style_name(word: str) -> str:
     """The slug meant by a slug, a number 0..25, or ``none``.
 
@@ -53,9 +208,97 @@ def style_name(word: str) -> str:
     near = difflib.get_close_matches(wanted, [*STYLES, NONE], n=3, cutoff=0.4)
     near = near or [name for name in STYLES if wanted[:3] and wanted[:3] in name][:3]
     hint = f"did you mean {' or '.join(near)}?" if near else "see `streamstyle styles`"
-    raise OptionError(f"unknown style '{word}': {hint} (26 styles by name or number 0..25, or 'none')")
+    raise OptionError(
+        f"unknown style '{word}': {hint} (26 styles by name or number 0..25, 'none', or a painting's file)"
+    )
 
 
 def style_number(name: str) -> int | None:
     """Row of the network's tables for a slug; None for ``none``."""
     return None if name == NONE else STYLES.index(name)
+
+
+def _source(word: str) -> str:
+    """A source's canonical form; a word that cannot be a file is a built-in style's."""
+    word = word.strip()
+    bare = cropped["path"] if (cropped := _CROP.fullmatch(word)) else word
+    file = bare.lower().endswith((*PICTURES, *NETWORKS)) or "/" in bare or os.sep in bare or os.path.isdir(bare)
+    if not word or not file:
+        return style_name(word)
+    if cropped and not os.path.exists(word):
+        return os.path.normpath(bare) + "#" + "".join(cropped["box"].split())
+    folder = word.endswith(("/", os.sep)) or os.path.isdir(word)
+    return os.path.normpath(word) + ("/" if folder else "")
+
+
+def _mix(text: str) -> Mix:
+    """The parts of a blend; a name that a file has is not taken apart."""
+    words = [text] if os.path.exists(text.strip()) else text.split("+")
+    weights: dict[str, float] = {}
+    for word in words:
+        said = None if os.path.exists(word.strip()) else _WEIGHT.fullmatch(word.strip())
+        source, weight = (word, 1.0) if said is None else (said["source"], float(said["weight"]))
+        name = _source(source)
+        weights[name] = weights.get(name, 0.0) + weight
+    total = sum(weights.values())
+    if not total > 0:
+        raise OptionError(f"style '{text.strip()}': all weights are 0; give one more than that")
+    shares = {name: round(weight / total * _PARTS) for name, weight in weights.items()}
+    shares[max(shares, key=lambda name: shares[name])] += _PARTS - sum(shares.values())
+    return tuple((name, share / _PARTS) for name, share in shares.items() if share > 0)
+
+
+def _keys(text: str) -> tuple[Key, ...]:
+    words = text.split(">")
+    keys = []
+    for i, word in enumerate(words):
+        moment = None if os.path.exists(word.strip()) else _MOMENT.fullmatch(word.strip())
+        if moment is None and i == 0:
+            keys.append(Key(0.0, _mix(word)))
+            continue
+        if moment is None or len(words) == 1:
+            raise OptionError(
+                f"style '{text.strip()}': a keyframe is STYLE@SECONDS, and there are two or more, as in none@2 > wave@4"
+            )
+        try:
+            at_s = round(seconds(moment["at_s"]), 6)
+        except ValueError as error:
+            raise OptionError(f"style '{text.strip()}': {error}") from None
+        if keys and at_s < keys[-1].at_s:
+            raise OptionError(f"style '{text.strip()}': keyframes go on in time, but {at_s:g} s is not after the last")
+        keys.append(Key(at_s, _mix(moment["mix"])))
+    if all(key.mix == keys[0].mix for key in keys):
+        return (Key(0.0, keys[0].mix),)
+    return tuple(keys)
+
+
+def _settings(text: str, words: list[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = (part.strip().lower().replace("_", "-") for part in word.partition("="))
+        if not name:
+            continue
+        if name in _RANGES:
+            low, high = _RANGES[name]
+            try:
+                number = float(value)
+            except ValueError:
+                number = math.nan
+            if not low <= number <= high:
+                raise OptionError(f"style '{text}': {name}={value} is out of range; give {low:g} to {high:g}")
+            found[name] = round(number, 6)
+        elif name == "keep-colors" and value in ("yes", "no", ""):
+            found["keep_colors"] = value != "no" and (equals == "" or value == "yes")
+        elif name == "blend" and value in get_args(Blend):
+            found["blend"] = value
+        else:
+            raise OptionError(f"style '{text}': '{word.strip()}' is not understood; give {SETTINGS}")
+    return found
+
+
+def _mix_text(mix: Mix) -> str:
+    return mix[0][0] if len(mix) == 1 else "+".join(f"{name}:{_number(weight)}" for name, weight in mix)
+
+
+def _number(value: float) -> str:
+    return f"{value:.6f}".rstrip("0").rstrip(".")

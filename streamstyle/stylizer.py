@@ -6,7 +6,7 @@ import functools
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,39 +19,24 @@ from streamstyle.config import Options
 from streamstyle.errors import OptionError, ShapeError
 from streamstyle.frames import ColorTags, Frame, FrameBatch, VideoInfo, packed_bytes, packed_planes
 from streamstyle.frozen_statistics import FrozenStatistics
-from streamstyle.gpu.memory import FEWEST_BAND_PX, Portions, band_pixels
+from streamstyle.gpu.memory import Portions
 from streamstyle.gpu.streams import Download, Lanes, Mark
 from streamstyle.gpu.transfer import Planes, choose_device, choose_dtype, to_device, upload
 from streamstyle.look import Look, ObjectStyle
-from streamstyle.nets.stylenet import StyleNet
 from streamstyle.object_tracks import object_mask
+from streamstyle.palette import Palette, Worn
 from streamstyle.scene import Given, ObjectStyleReport, Scene, SceneReader
 from streamstyle.segmenter import Segmentation
+from streamstyle.stages.blend_modes import laid_over, looked_up
+from streamstyle.stages.blends import Affine
 from streamstyle.stages.color import filled, rgb_to_yuv, yuv_to_rgb
 from streamstyle.stages.composite import composite
-from streamstyle.stages.style_map import blend_map
-from streamstyle.stages.stylize_regions import Affine, RegionStylizer, blend_table
-from streamstyle.styles import NONE, style_number
+from streamstyle.stages.style_map import MOST_LOOKS, blend_map, pair_feathers
 
 COMPILE_PAYS_FRAMES = 1500
 """Frames of a 640x360 film after which a compiled lookup has earned its compilation (10 s) back."""
 RECORD_PX = 1 << 22
 """Reference frames larger than this are shrunk before statistics are recorded."""
-
-
-@dataclass(frozen=True)
-class Worn:
-    """The styles a frame wears: the version of their statistics, each one's maps, and the table of their blends."""
-
-    version: int
-    styles: list[Affine]
-    table: Affine | None
-
-    def tensors(self) -> Iterator[Tensor]:
-        """All of them."""
-        for style in (*self.styles, *((self.table,) if self.table else ())):
-            for scale, shift in style:
-                yield from (scale, shift)
 
 
 @dataclass(frozen=True)
@@ -78,7 +63,8 @@ class Stylizer:
 
     Raises:
         DeviceError: the device asked for is not there.
-        OptionError: the Look and the options do not go together.
+        OptionError: the Look and the options do not go together, or the Look has too many styles.
+        InputError: a painting or a network of one's own cannot be read.
         WeightsError: weights are neither cached nor to be fetched.
 
     Example:
@@ -102,13 +88,14 @@ class Stylizer:
             raise OptionError(
                 "--statistics frame: paints one style over the whole frame; say only --style, or use frozen"
             )
+        if look.needs_objects and len(look.styles) > MOST_LOOKS:
+            raise OptionError(f"{len(look.styles)} styles in one film; give at most {MOST_LOOKS}")
         compiles = look.needs_objects and _compiles(painting.compile, frames_expected, self.device)
-        self._net = RegionStylizer(StyleNet.load(), self.device, self.dtype, compile_lookup=compiles)
-        self._net.band_px = band_pixels(self.device, self._net.band_px)
-        self._styles = look.styles
+        self.palette = Palette(look.styles, painting, self.device, self.dtype, compile_lookup=compiles)
+        self._feathers = pair_feathers(self.palette.feathers, painting.feather)
         self._scene = SceneReader(look, self.options.analysis, self.device, given)
         self._lanes = Lanes(self.device)
-        self._portions = Portions(self.device, self._shrink)
+        self._portions = Portions(self.device, self.palette.shrink_bands)
         self.restart()
 
     def restart(self) -> None:
@@ -116,7 +103,7 @@ class Stylizer:
         self._scene.restart(self.look)
         self._portions.forget()
         self._statistics = FrozenStatistics()
-        self._worn: Worn | None = None
+        self._worn: tuple[Any, Worn] | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the frames to come depend on, as nested plain values and NumPy arrays; see load_state_dict."""
@@ -157,21 +144,23 @@ class Stylizer:
             ):
                 raise ShapeError(f"frames must be [H, W, 3] uint8 of one size, got {frame.dtype} {[*frame.shape]}")
             size = frame.shape
-            yield frame if self._styles == (NONE,) else self._paint_rgb(frame, color, index, index / fps)
+            yield self._paint_rgb(frame, color, index, index / fps) if self.palette.paints else frame
 
     @torch.inference_mode()
     def _paint_rgb(self, frame: np.ndarray, color: ColorTags, index: int, time_s: float) -> np.ndarray:
         rgb = (torch.from_numpy(np.ascontiguousarray(frame)).to(self.device).permute(2, 0, 1)[None] / 255).float()
         planes = rgb_to_yuv(rgb, color, subsample=False)  # for the analysis; the network paints the RGB as it is
         scene = self._scene.read(self._scene.small(planes), color, index, [time_s], (rgb.shape[2], rgb.shape[3]))
-        worn = self._wear(scene, lambda i: rgb, frame.shape[:2])
-        image, share = self._paint_images(rgb, worn, scene.looks)
-        painted = (image.float()[0].permute(1, 2, 0) * 255 + 0.5).to(torch.uint8).cpu().numpy()
-        if share is None:
-            return painted
-        part = share[0, ..., None].cpu().numpy()
-        mixed = (frame + part * (painted.astype(np.float32) - frame) + 0.5).astype(np.uint8)
-        return np.where(part > 0, mixed, frame)
+        worn = self._wear(scene, lambda i: rgb, frame.shape[:2], [time_s])[0]
+        index, looks = self._rows_of(scene.looks, (rgb.shape[2], rgb.shape[3]))
+        painted = self.palette.paint(rgb, worn, index, looks).float()
+        if worn.shares is not None:
+            painted = laid_over(painted, rgb, worn.shares, index)
+        levels = (painted[0].permute(1, 2, 0) * 255 + 0.5).to(torch.uint8).cpu().numpy()
+        if worn.shares is None:
+            return levels
+        part = looked_up(worn.shares[:, 0].contiguous(), index)[0, 0, ..., None].cpu().numpy()
+        return np.where(part > 0, levels, frame)
 
     # -- the river ----------------------------------------------------------------------------------------------
 
@@ -202,11 +191,11 @@ class Stylizer:
         with lanes.on("upload"):
             planes = upload((batch.y, batch.u, batch.v), self.device)
         uploaded = lanes.mark("upload")
-        if self._styles == (NONE,):
+        if not self.palette.paints:
             return Reading(planes, batch.pts, batch.index, color, None, [], uploaded)
         with lanes.on("analysis", after=uploaded, uses=planes):
             scene = self._scene.read(self._scene.small(planes), color, batch.index, times_s, (size[0], size[1]))
-            worn = self._wear(scene, lambda i: yuv_to_rgb(_part(planes, slice(i, i + 1)), color), size)
+            worn = self._wear(scene, lambda i: yuv_to_rgb(_part(planes, slice(i, i + 1)), color), size, times_s)
         return Reading(planes, batch.pts, batch.index, color, scene, worn, lanes.mark("analysis"))
 
     @torch.inference_mode()
@@ -236,24 +225,33 @@ class Stylizer:
         y, u, v = packed_planes(painted, *size, subsample=subsample)
         return FrameBatch(y, u, v, reading.pts, reading.index, packed=painted)
 
-    def _wear(self, scene: Scene, rgb_of: Callable[[int], Tensor], size: tuple[int, ...]) -> list[Worn]:
+    def _wear(
+        self, scene: Scene, rgb_of: Callable[[int], Tensor], size: tuple[int, ...], times_s: Sequence[float]
+    ) -> list[Worn]:
         """What each frame wears; rgb_of(i) is frame i as RGB [1, 3, H, W]."""
 
         def record(i: int) -> list[Affine]:
             (recorded,) = self._portions.each(1, size, lambda part: self._record(rgb_of(i)))
-            self._net.forget_workspace()  # seldom needed by the thread that reads
             return recorded
 
+        look = 0 if scene.looks is None else None
         if self.options.painting.statistics == "frame":
-            return [Worn(-1 - i, record(i), None) for i in range(len(scene.shots))]
+            return [self.palette.wear(record(i), times_s[i], look) for i in range(len(scene.shots))]
         worn = []
         for i, (luma, shot) in enumerate(zip(scene.lumas, scene.shots, strict=True)):
-            now = self._statistics.step(luma, shot, functools.partial(record, i))
-            if self._worn is None or self._worn.version != self._statistics.version:
-                table = None if scene.looks is None else blend_table(now)
-                self._worn = Worn(self._statistics.version, now, table)
-            worn.append(self._worn)
+            recorded = self._statistics.step(luma, shot, functools.partial(record, i))
+            what = (self._statistics.version, self.palette.moment(times_s[i]))
+            if self._worn is None or self._worn[0] != what:
+                self._worn = what, self.palette.wear(recorded, times_s[i], look)
+            worn.append(self._worn[1])
         return worn
+
+    def _rows_of(self, looks: np.ndarray | None, size: tuple[int, int]) -> tuple[Tensor | None, np.ndarray | None]:
+        """Each pixel's row of the table of blends, from the looks [N, h, w] int32 it wears; and these."""
+        if looks is None:
+            return None, None
+        on_device = to_device(torch.from_numpy(looks), self.device)
+        return blend_map(on_device, len(self.look.styles), size, self._feathers), looks
 
     def _paint_planes(self, reading: Reading, part: slice, out: Planes, subsample: bool) -> Planes:
         """Paint the frames of a part of a batch, into out."""
@@ -261,47 +259,24 @@ class Stylizer:
         color, looks = reading.color, reading.scene.looks
         planes = _part(reading.planes, part)
         rgb = yuv_to_rgb(planes, color)
-        image, share = self._paint_images(rgb, reading.worn[part], None if looks is None else looks[part])
         fits = (planes[1].shape == planes[0].shape) != subsample
-        original = planes if fits or share is None else _relaid(planes, rgb, color, subsample)
-        return composite(image, original, color, share, subsample=subsample, out=out)
-
-    def _paint_images(self, rgb: Tensor, worn: list[Worn], looks: np.ndarray | None) -> tuple[Tensor, Tensor | None]:
-        """Paint RGB frames [N, 3, H, W] with the looks [N, h, w] int32 their pixels wear.
-
-        Returns the pictures, and where ``none`` is worn the painted share [N, H, W] of each pixel.
-        """
-        index = share = None
-        if looks is not None:
-            on_device, size = to_device(torch.from_numpy(looks), self.device), (rgb.shape[2], rgb.shape[3])
-            paints = [style != NONE for style in self._styles] if NONE in self._styles else None
-            index, share = blend_map(on_device, len(self._styles), size, self.options.painting.feather, paints)
-        images = []
-        for run, now in _runs(worn, 1 if self.device.type == "cpu" else len(rgb)):
-            if index is None or now.table is None:
-                images.append(self._net.paint(rgb[run], now.styles[0]))
-            else:
-                images.append(self._net.paint(rgb[run], now.table, index[run]))
-        return images[0] if len(images) == 1 else torch.cat(images), share
-
-    def _shrink(self) -> bool:
-        """Have the network take half as much at once; False where it is as little as pays."""
-        self._net.forget_workspace()
-        if self._net.band_px <= FEWEST_BAND_PX:
-            return False
-        self._net.band_px = max(FEWEST_BAND_PX, self._net.band_px // 2)
-        return True
+        index, looks = self._rows_of(None if looks is None else looks[part], (rgb.shape[2], rgb.shape[3]))
+        for run, worn in _runs(reading.worn[part], 1 if self.device.type == "cpu" else len(rgb)):
+            rows = None if index is None else index[run]
+            image = self.palette.paint(rgb[run], worn, rows, None if looks is None else looks[run])
+            original = _part(planes, run)
+            if worn.shares is not None and not fits:
+                original = _relaid(original, rgb[run], color, subsample)
+            composite(image, original, color, rows, worn.shares, subsample=subsample, out=_part(out, run))
+        return out
 
     def _record(self, rgb: Tensor) -> list[Affine]:
-        """Each worn style's affine maps from a reference frame; ``none`` borrows a neighbour's, which is never seen."""
+        """Each pigment's affine maps from a reference frame."""
         pixels = rgb.shape[2] * rgb.shape[3]
         if pixels > RECORD_PX:
             step = int(np.ceil(np.sqrt(pixels / RECORD_PX)))
             rgb = torch.nn.functional.avg_pool2d(rgb, step)
-        numbers = [style_number(style) for style in self._styles]
-        recorded = {n: self._net.record(rgb, n) for n in dict.fromkeys(numbers) if n is not None}
-        spare = next(iter(recorded.values()))
-        return [spare if n is None else recorded[n] for n in numbers]
+        return self.palette.record(rgb)
 
     # -- objects ------------------------------------------------------------------------------------------------
 
@@ -349,8 +324,8 @@ class Stylizer:
     def warnings(self) -> list[str]:
         """What a person should know of the film so far, a line each."""
         lines = []
-        if self._net.compile_error is not None:
-            lines.append(f"--compile: went on without, the compiler said: {self._net.compile_error}")
+        if self.palette.compile_error is not None:
+            lines.append(f"--compile: went on without, the compiler said: {self.palette.compile_error}")
         if halved := self._portions.halved + self._scene.portions.halved:
             times = f"{halved} time{'s' if halved > 1 else ''}"
             lines.append(f"{self.device}: was out of memory {times} and went on with smaller batches, more slowly")
@@ -363,10 +338,10 @@ def _part(planes: Planes, part: slice) -> Planes:
 
 
 def _runs(worn: list[Worn], most: int) -> Iterator[tuple[slice, Worn]]:
-    """Consecutive frames of one version, at most so many at once."""
+    """Consecutive frames that wear the same, at most so many at once."""
     begin = 0
     for i in range(1, len(worn) + 1):
-        if i == len(worn) or worn[i].version != worn[begin].version or i - begin == most:
+        if i == len(worn) or worn[i] is not worn[begin] or i - begin == most:
             yield slice(begin, i), worn[begin]
             begin = i
 

@@ -34,6 +34,7 @@ PUBLIC_NAMES = {
 #   errors -> frames, arguments, config, styles, look -> flow | media | gpu | nets -> stages
 #          -> appearance, evidence, plugins, shots -> tracker, segmenter, frozen_statistics
 #          -> object_tracks -> appearance_tracks -> scene -> stylizer -> naming, job
+#   media, stages -> boxes -> palette -> stylizer
 #          -> pipeline | preview, sheets, doctor -> bench, demo -> cli, web
 #   media -> masks, label_track -> track_drawing -> track_export -> tracks -> cli
 #   nets -> train -> cli
@@ -48,7 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "arguments": {"errors"},
     "process": set(),
     "config": {"errors", "arguments"},
-    "styles": {"errors"},
+    "styles": {"errors", "arguments"},
     "look": {"errors", "arguments", "config", "frames", "styles"},
     "flow": {"errors"},
     "media": _WORDS | {"flow", "process"},
@@ -64,7 +65,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "appearance_tracks": _STAGES | {"appearance", "evidence", "tracker", "segmenter", "object_tracks"},
     "frozen_statistics": _STAGES | {"shots"},
     "scene": _FOLLOWING,
-    "stylizer": _FOLLOWING | {"scene"},
+    "boxes": _STAGES,
+    "palette": _STAGES | {"boxes", "media"},
+    "stylizer": _FOLLOWING | {"palette", "scene"},
     "given_tracks": _FOLLOWING | {"masks", "label_track"},
     "masks": _WORDS | {"media"},
     "label_track": _WORDS | {"media"},
@@ -72,8 +75,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "track_export": _PATH | {"masks", "label_track", "track_drawing"},
     "tracks": _PATH | {"masks", "label_track", "track_export", "naming", "job"},
     "naming": _PATH | {"masks"},
-    "preview": _PATH | {"sheets"},
-    "sheets": _PATH,
+    "preview": _PATH | {"given_tracks", "naming", "sheets"},
+    "sheets": _PATH | {"palette"},
     "doctor": _PATH,
     "job": _PATH,
     "pipeline": _PATH | {"job", "naming", "given_tracks"},

@@ -453,3 +453,26 @@ def test_the_style_of_a_merge_that_is_merged_itself_goes_with_it(tmp_path):
     file = tmp_path / "look.toml"
     file.write_text(MERGED + '[rename]\nherd = "flock"\n')
     assert Look.read(file).objects == (ObjectStyle("flock", "wave"),)
+
+
+# -- paintings --------------------------------------------------------------------------------------------------------
+
+
+def test_a_look_file_finds_its_paintings_beside_it(tmp_path, monkeypatch):
+    folder = tmp_path / "looks"
+    folder.mkdir()
+    (folder / "a.toml").write_text('style = "wave"\nbackground = "art/night.jpg:1+ember:1; strength=0.5"\n')
+    look = Look.read(folder / "a.toml")
+    assert look.background == f"{folder}/art/night.jpg:0.5+ember:0.5; strength=0.5"
+    monkeypatch.chdir(tmp_path)
+    Look("looks/art/night.jpg").write(folder / "b.toml")
+    assert 'style = "art/night.jpg"' in (folder / "b.toml").read_text()
+    assert Look.read("looks/b.toml").style == "looks/art/night.jpg"
+
+
+def test_a_style_may_say_more_on_the_command_line():
+    thing = ObjectStyle.parse("swan@320,240@1.5=none@2 > a.jpg:0.7+wave:0.3@4; strength=0.5; keep-colors")
+    assert (thing.name, thing.point, thing.at_s) == ("swan", (320, 240), 1.5)
+    assert thing.style == "none@2 > a.jpg:0.7+wave:0.3@4; strength=0.5; keep-colors"
+    assert ObjectStyle.parse("swan=wave; strength=0.5") == ObjectStyle("swan", "wave; strength=0.5")
+    assert Look(objects=(thing,)).styles == (NONE, thing.style)

@@ -52,7 +52,9 @@ def test_picture_and_list(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixt
 
 def test_the_disc_is_an_object(clip: Path, tmp_path: Path) -> None:
     for at_s, index in ((0.0, 0), (0.2, 6), (0.21, 6), (0.366, 10)):
-        found = preview(clip, tmp_path / f"objects{at_s}.png", at_s=at_s, analysis=AnalysisOptions(edge_side="3"))
+        found = preview(
+            clip, tmp_path / f"objects{at_s}.png", at_s=at_s, options=Options(AnalysisOptions(edge_side="3"))
+        )
         centre = SIZE[0] * (0.2 + 0.6 * index / 24), SIZE[1] / 2
         disc = min(found["objects"], key=lambda o: np.hypot(o["point"][0] - centre[0], o["point"][1] - centre[1]))
         assert np.hypot(disc["point"][0] - centre[0], disc["point"][1] - centre[1]) < 12
@@ -82,7 +84,7 @@ def test_no_objects_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize("segmenter", ["regions", "components"])
 def test_any_size(tmp_path: Path, size: tuple[int, int], segmenter: str) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=1, size=size, pix_fmt="yuv444p", audio=False)
-    found = preview(source, tmp_path / "o.png", analysis=AnalysisOptions(segmenter=segmenter))  # type: ignore[arg-type]
+    found = preview(source, tmp_path / "o.png", options=Options(AnalysisOptions(segmenter=segmenter)))  # type: ignore[arg-type]
     assert (found["width"], found["height"]) == size
     assert cv2.imread(str(tmp_path / "o.png")) is not None
     assert all(0 <= o["point"][0] < size[0] and 0 <= o["point"][1] < size[1] for o in found["objects"])
@@ -170,6 +172,6 @@ def test_nothing_is_foreground_where_nothing_moves(tmp_path: Path, step_px: int,
 
 def test_where_objects_are_followed_by_overlap_all_are_foreground(tmp_path: Path) -> None:
     film = make_moving_disc(tmp_path / "film", 2)
-    found = preview(film, tmp_path / "o.png", analysis=AnalysisOptions(tracker="overlap"))["objects"]
+    found = preview(film, tmp_path / "o.png", options=Options(AnalysisOptions(tracker="overlap")))["objects"]
     assert found
     assert all(thing["foreground"] for thing in found)

@@ -1,0 +1,107 @@
+"""Painting a part of a frame: where that is, and how it comes out as it would of the whole.
+
+With frozen statistics nothing depends on the rest of the frame, so a box with as much around it as the network sees
+is enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from streamstyle.stages.blends import Affine
+
+Norms = Affine | None
+"""A style's norms, as its network takes them; None where the network has no other."""
+BOX_STEP_PX = 32
+"""Boxes begin and end on multiples of it: a workspace serves many frames, and strides fall alike."""
+BOX_PAYS = 0.7
+"""Share of the frame from which on all of it is painted at once."""
+
+
+class Painter(Protocol):
+    """A network that paints: ``RegionStylizer`` and its like."""
+
+    dtype: torch.dtype
+    band_px: int
+    halo_px: int
+
+    def record(self, rgb: Tensor, norms: Norms) -> Affine:
+        """Freeze a style's statistics on a reference frame."""
+
+    def paint(self, rgb: Tensor, styles: Affine, index: Tensor | None = None) -> Tensor:
+        """Paint frames, each pixel in the style of its row."""
+
+    def forget_workspace(self) -> None:
+        """Give this thread's memory back."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """Rows and columns of a frame, half-open."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    def scaled(self, down: float, right: float) -> Box:
+        """The same on a frame of another size, outwards."""
+        return Box(
+            int(self.top * down), int(self.left * right), -int(-self.bottom * down // 1), -int(-self.right * right // 1)
+        )
+
+
+def box_of(looks: np.ndarray | None, by: frozenset[int], size: Sequence[int], margin_px: float) -> Box | None:
+    """What of N frames some looks may reach; None where that is nearly all.
+
+    Args:
+        looks: [N, h, w] int32; None where all wear one.
+        by: the looks that count.
+        size: (height, width) of the frames.
+        margin_px: how far beyond the map's own pixels, in pixels of the frames.
+    """
+    if looks is None:
+        return None
+    worn = np.isin(looks, list(by)).any(0)
+    if not worn.any():
+        return Box(0, 0, 0, 0)
+    spans = []
+    for axis, full in enumerate(size):
+        at = np.flatnonzero(worn.any(1 - axis))
+        scale = full / worn.shape[axis]
+        reach = margin_px + 4 * scale
+        begin = max(0, int((at[0] * scale - reach) // BOX_STEP_PX) * BOX_STEP_PX)
+        end = min(full, -int(-((at[-1] + 1) * scale + reach) // BOX_STEP_PX) * BOX_STEP_PX)
+        spans.append((begin, end))
+    (top, bottom), (left, right) = spans
+    if (bottom - top) * (right - left) >= BOX_PAYS * size[0] * size[1]:
+        return None
+    return Box(top, left, bottom, right)
+
+
+def paint_box(painter: Painter, rgb: Tensor, affine: Affine, index: Tensor | None, box: Box) -> Tensor:
+    """What a painter makes of the box, as it would be of all the frame: with what lies around it, as far as it sees.
+
+    Returns:
+        [N, 3, H, W]; rgb outside the box.
+    """
+    image = rgb.to(painter.dtype, memory_format=torch.channels_last, copy=True)
+    if box.bottom <= box.top or box.right <= box.left:
+        return image
+    halo, (height, width) = painter.halo_px, rgb.shape[2:]
+    top, left = (max(0, (x - halo) // 4 * 4) for x in (box.top, box.left))
+    bottom, right = (
+        size if x + halo + 4 >= size else -(-(x + halo) // 4) * 4
+        for x, size in ((box.bottom, height), (box.right, width))
+    )
+    rows = None if index is None else index[:, top:bottom, left:right].contiguous()
+    painted = painter.paint(rgb[:, :, top:bottom, left:right], affine, rows)
+    inner = painted[:, :, box.top - top : box.bottom - top, box.left - left : box.right - left]
+    image[:, :, box.top : box.bottom, box.left : box.right] = inner
+    return image

@@ -1,0 +1,361 @@
+"""What a frame is painted with: which networks pass over it, with which styles, and what each pixel takes of them.
+
+::
+
+    looks ──► styles ──► pigments: one style of one network each, recorded on a reference frame
+                            │
+                 coats: one pass of a network at one size of strokes, all its pigments at once
+                            │
+    painting = sum over coats of share * coat        share: looked up by the pixel's row of the table of blends
+
+Styles of one network cost one pass together. A blend within a network is a pigment of its own; a blend across
+networks, and the border between objects of two, is a sum of coats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from streamstyle.boxes import Box, Norms, Painter, box_of, paint_box
+from streamstyle.config import StyleOptions
+from streamstyle.gpu.memory import FEWEST_BAND_PX, band_pixels
+from streamstyle.gpu.transfer import to_device
+from streamstyle.media.paintings import paintings_in, read_painting
+from streamstyle.nets.arbitrary import ArbitraryNet, StylePredictor
+from streamstyle.nets.johnson import JohnsonNet
+from streamstyle.nets.stylenet import StyleNet
+from streamstyle.stages.blend_modes import laid_over, looked_up, soft_light
+from streamstyle.stages.blends import Affine, blend_shares, blend_table, mixed_norms
+from streamstyle.stages.own_network import NetworkStylizer
+from streamstyle.stages.strokes import enlarge, shrink, working_size
+from streamstyle.stages.stylize_regions import RegionStylizer
+from streamstyle.styles import NONE, STYLES, Mix, Painting, Style, source_of
+
+
+@dataclass
+class Coat:
+    """One pass of a network; of each pigment its number in the palette."""
+
+    painter: Painter
+    scale: float
+    pigments: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class WornCoat:
+    """What a coat paints now: a style, or a table of blends; and the share [R] of the painting that is its own."""
+
+    affine: Affine
+    share: Tensor | None
+
+
+@dataclass(frozen=True)
+class Worn:
+    """What frames wear.
+
+    Attributes:
+        coats: one for each of the palette; None where nobody wears it.
+        looks: which of the looks each coat is worn by.
+        shares: [R, 2] float32, how far each row is painted, in luma and in chroma; None: all of it.
+        soft: [R] float32, how far each row's paint is laid on as soft light; None: nowhere.
+    """
+
+    coats: tuple[WornCoat | None, ...]
+    looks: tuple[frozenset[int], ...]
+    shares: Tensor | None
+    soft: Tensor | None
+
+    def tensors(self) -> Iterator[Tensor]:
+        """All of them."""
+        for coat in filter(None, self.coats):
+            for layer in coat.affine:
+                yield from layer
+            yield from () if coat.share is None else (coat.share,)
+        yield from (x for x in (self.shares, self.soft) if x is not None)
+
+
+class Palette:
+    """The networks and pigments of some styles.
+
+    Args:
+        styles: one for each look, in canonical form.
+        options: what is worn where a style does not say.
+        device, dtype: where and in what precision to paint.
+        compile_lookup: as ``RegionStylizer`` has it.
+
+    Raises:
+        InputError: a painting or a network of one's own cannot be read. WeightsError: another cannot be fetched.
+    """
+
+    def __init__(
+        self,
+        styles: Sequence[str],
+        options: StyleOptions,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        compile_lookup: bool = False,
+    ) -> None:
+        self.device, self.dtype, self._compile = device, dtype, compile_lookup
+        self._styles = [Style.parse(text) for text in styles]
+        self._options = options
+        self._nets: dict[str, Painter] = {}
+        self._predictor: StylePredictor | None = None
+        self._built_in: StyleNet | None = None
+        self._arbitrary: ArbitraryNet | None = None
+        self.coats: list[Coat] = []
+        self._pigments: list[tuple[Coat, Norms]] = []
+        self._number: dict[tuple[str, float, Mix], int] = {}
+        self._keys = [[self._pigments_of(key.mix, self._scale(style)) for key in style.keys] for style in self._styles]
+
+    # -- made once ------------------------------------------------------------------------------------------------
+
+    def _scale(self, style: Style) -> float:
+        return self._options.stroke_scale if style.scale is None else style.scale
+
+    def _pigments_of(self, mix: Mix, scale: float) -> dict[int, float]:
+        """The pigments of a blend, and how much of each; what is not there of a whole is the picture."""
+        parts: dict[str, list[tuple[str, float]]] = {}
+        for source, weight in mix:
+            if source != NONE:
+                parts.setdefault(self._network_of(source), []).append((source, weight))
+        return {
+            self._pigment(network, tuple(sources), scale): sum(weight for _, weight in sources)
+            for network, sources in parts.items()
+        }
+
+    def _network_of(self, source: str) -> str:
+        found = source_of(source)
+        if isinstance(found, Path):
+            return str(found)
+        return "paintings" if isinstance(found, Painting) else "built-in"
+
+    def _pigment(self, network: str, sources: Mix, scale: float) -> int:
+        total = sum(weight for _, weight in sources)
+        mix = tuple((source, weight / total) for source, weight in sources)
+        key = (network, scale, mix)
+        if key not in self._number:
+            painter = self._painter(network)
+            coat = next((c for c in self.coats if c.painter is painter and c.scale == scale), None)
+            if coat is None:
+                self.coats.append(coat := Coat(painter, scale))
+            coat.pigments.append(len(self._pigments))
+            self._number[key] = len(self._pigments)
+            self._pigments.append((coat, self._norms(network, mix)))
+        return self._number[key]
+
+    def _painter(self, network: str) -> Painter:
+        if network not in self._nets:
+            painter: Painter
+            if network == "built-in":
+                self._built_in = StyleNet.load()
+                painter = RegionStylizer(self._built_in, self.device, self.dtype, compile_lookup=self._compile)
+            elif network == "paintings":
+                self._arbitrary = ArbitraryNet.load()
+                painter = RegionStylizer(self._arbitrary, self.device, self.dtype, compile_lookup=self._compile)
+            else:
+                painter = NetworkStylizer(JohnsonNet.read(network), self.device, self.dtype)
+            painter.band_px = band_pixels(self.device, painter.band_px)
+            self._nets[network] = painter
+        return self._nets[network]
+
+    def _norms(self, network: str, mix: Mix) -> Norms:
+        if network == "built-in":
+            assert self._built_in is not None
+            norms = [self._built_in.norms(STYLES.index(source)) for source, _ in mix]
+        elif network == "paintings":
+            assert self._arbitrary is not None
+            norms = [self._arbitrary.norms(self._vector(source)) for source, _ in mix]
+        else:
+            return None
+        return mixed_norms(norms, [weight for _, weight in mix])
+
+    def _vector(self, source: str) -> Tensor:
+        """The style vector of a painting; of a folder the mean of its paintings'."""
+        painting = source_of(source)
+        assert isinstance(painting, Painting)
+        if self._predictor is None:
+            self._predictor = StylePredictor.load()
+        files = paintings_in(painting.path) if painting.path.is_dir() else [painting.path]
+        vectors = []
+        for file in files:
+            picture = torch.from_numpy(read_painting(file, painting.crop))
+            vectors.append(self._predictor(picture.permute(2, 0, 1)[None].float() / 255)[0])
+        return torch.stack(vectors).mean(0)
+
+    # -- each frame -----------------------------------------------------------------------------------------------
+
+    @property
+    def paints(self) -> bool:
+        """False where all keeps the picture as it is."""
+        return bool(self._pigments)
+
+    @property
+    def files(self) -> list[Path]:
+        """The paintings and networks that were read, of folders each painting."""
+        found = dict.fromkeys(file for style in self._styles for file in style.files)
+        return [file for each in found for file in (paintings_in(each) if each.is_dir() else [each])]
+
+    @property
+    def feathers(self) -> list[float | None]:
+        """The width of each look's soft border, where it has one of its own."""
+        return [style.feather for style in self._styles]
+
+    @property
+    def compile_error(self) -> str | None:
+        """What the compiler said, where it could not."""
+        errors = (getattr(painter, "compile_error", None) for painter in self._nets.values())
+        return next((error for error in errors if error), None)
+
+    def moment(self, time_s: float) -> tuple[tuple[float, ...], ...]:
+        """What of the looks depends on time; where it is equal, :meth:`wear` is."""
+        return tuple(style.shares(time_s) for style in self._styles)
+
+    def record(self, rgb: Tensor) -> list[Affine]:
+        """Every pigment's affine maps, recorded on a reference frame [1, 3, H, W]."""
+        shrunk: dict[float, Tensor] = {}
+        recorded = []
+        for coat, norms in self._pigments:
+            if coat.scale not in shrunk:
+                shrunk[coat.scale] = shrink(rgb, working_size(rgb.shape[2:], coat.scale))
+            recorded.append(coat.painter.record(shrunk[coat.scale], norms))
+        self.forget_workspace()  # seldom needed by the thread that reads
+        return recorded
+
+    def wear(self, recorded: Sequence[Affine], time_s: float, look: int | None = None) -> Worn:
+        """What frames at a time wear, from what was recorded: one look, or None for all and their blends."""
+        styles = self._styles if look is None else self._styles[look : look + 1]
+        looks = [self._worn_by(k, time_s) for k in (range(len(styles)) if look is None else (look,))]
+        coats: list[WornCoat | None] = []
+        for coat in self.coats:
+            affines, shares = zip(*(self._of_coat(coat, worn, recorded) for worn in looks), strict=True)
+            coats.append(self._worn_coat(affines, shares, alone=len(self.coats) == 1))
+        painted, soft = zip(*(self._laid_on(*each) for each in zip(styles, looks, strict=True)), strict=True)
+        by = tuple(
+            frozenset(k for k, worn in enumerate(looks) if any(worn.get(p) for p in coat.pigments))
+            for coat in self.coats
+        )
+        all_painted = all(share == (1.0, 1.0) for share in painted)
+        return Worn(
+            tuple(coats),
+            by,
+            None if all_painted else self._rows(painted),
+            self._rows([(s, s) for s in soft])[:, 0].contiguous() if any(soft) else None,
+        )
+
+    def _worn_by(self, look: int, time_s: float) -> dict[int, float]:
+        worn: dict[int, float] = {}
+        for pigments, share in zip(self._keys[look], self._styles[look].shares(time_s), strict=True):
+            for pigment, weight in pigments.items():
+                worn[pigment] = worn.get(pigment, 0.0) + share * weight
+        return worn
+
+    def _of_coat(self, coat: Coat, worn: dict[int, float], recorded: Sequence[Affine]) -> tuple[Affine, float]:
+        """What a look takes of a coat, and how much of it; of a coat it does not wear something, and 0."""
+        weights = {p: worn[p] for p in coat.pigments if worn.get(p)}
+        if len(weights) < 2:
+            return recorded[next(iter(weights), coat.pigments[0])], sum(weights.values())
+        return mixed_norms([recorded[p] for p in weights], list(weights.values())), sum(weights.values())
+
+    def _worn_coat(self, styles: Sequence[Affine], shares: Sequence[float], *, alone: bool) -> WornCoat | None:
+        if not any(shares):
+            return None
+        share = None if alone else self._rows([(s, s) for s in shares])[:, 0].contiguous()
+        if len(styles) == 1:
+            return WornCoat(styles[0], share)
+        return WornCoat(blend_table(styles, shares if 0 in shares or len(set(shares)) > 1 else None), share)
+
+    def _laid_on(self, style: Style, worn: dict[int, float]) -> tuple[tuple[float, float], float]:
+        """How far a look is painted, in luma and in chroma; and whether as soft light."""
+        options = self._options
+        strength = options.strength if style.strength is None else style.strength
+        keeps = options.keep_colors if style.keep_colors is None else style.keep_colors
+        blend = style.blend or options.blend
+        painted = strength * min(1.0, sum(worn.values()))
+        painted = 1.0 if painted > 1 - 1e-6 else painted
+        return (painted, 0.0 if keeps or blend == "luminosity" else painted), float(blend == "soft-light")
+
+    def _rows(self, pairs: Sequence[tuple[float, float]]) -> Tensor:
+        """A pair of numbers of each look as rows of the table of blends, [R, 2] on the device."""
+        numbers = torch.tensor(pairs, dtype=torch.float32)
+        return to_device(numbers if len(numbers) == 1 else blend_shares(numbers), self.device)
+
+    def paint(self, rgb: Tensor, worn: Worn, index: Tensor | None, looks: np.ndarray | None) -> Tensor:
+        """Paint frames of one moment.
+
+        Args:
+            rgb: [N, 3, H, W] floating, 0..1.
+            worn: what they wear.
+            index: [N, H, W] int32 rows of the table of blends; None where all wear one look.
+            looks: [N, h, w] int32, the small map index was made from; a coat passes only over what wears it.
+
+        Returns:
+            [N, 3, H, W] in the palette's precision, 0..1; of no account where nothing is painted.
+        """
+        painted: Tensor | None = None
+        total: Tensor | None = None
+        for coat, wearing, by in zip(self.coats, worn.coats, worn.looks, strict=True):
+            if wearing is None:
+                continue
+            image = self._one_coat(coat, wearing, rgb, index, box_of(looks, by, rgb.shape[2:], self._margin_px))
+            if wearing.share is None:
+                painted = image
+                break
+            share = looked_up(wearing.share, index)
+            image = image * share.to(image.dtype)
+            painted = image if painted is None else painted.add_(image)
+            total = share if total is None else total + share
+        if painted is None:
+            return rgb.to(self.dtype)
+        if total is not None:
+            painted = painted / total.clamp_min(1e-3).to(painted.dtype)
+        if worn.soft is not None:
+            soft = looked_up(worn.soft, index).to(painted.dtype)
+            painted = painted + soft * (soft_light(rgb.to(painted.dtype), painted) - painted)
+        return painted
+
+    def paint_picture(self, rgb: Tensor, look: int, recorded: Sequence[Affine] | None = None) -> Tensor:
+        """A picture [1, 3, H, W] of 0..1 all in one look, by its own statistics unless they are given; float32."""
+        worn = self.wear(self.record(rgb) if recorded is None else recorded, 0.0, look)
+        painted = self.paint(rgb, worn, None, None).float()
+        return painted if worn.shares is None else laid_over(painted, rgb, worn.shares, None)
+
+    @property
+    def _margin_px(self) -> float:
+        """How far beyond its own pixels of the small map a look may reach, in pixels of the film."""
+        return max(self._options.feather, *(f or 0.0 for f in self.feathers))
+
+    def _one_coat(self, coat: Coat, wearing: WornCoat, rgb: Tensor, index: Tensor | None, box: Box | None) -> Tensor:
+        """A coat's pass over the box, or over all; outside the box the picture."""
+        size = working_size(rgb.shape[2:], coat.scale)
+        small = shrink(rgb, size)
+        rows = index
+        if index is not None and small is not rgb:
+            rows = F.interpolate(index[:, None].float(), size, mode="nearest-exact")[:, 0].to(torch.int32)
+        rows = None if wearing.affine[0][0].ndim == 1 else rows
+        if box is None:
+            image = coat.painter.paint(small, wearing.affine, rows)
+        else:
+            box = box.scaled(size[0] / rgb.shape[2], size[1] / rgb.shape[3])
+            image = paint_box(coat.painter, small, wearing.affine, rows, box)
+        return image if small is rgb else enlarge(image, rgb.shape[2:])
+
+    def forget_workspace(self) -> None:
+        """Give this thread's memory for the layers back until its next frame."""
+        for painter in self._nets.values():
+            painter.forget_workspace()
+
+    def shrink_bands(self) -> bool:
+        """Have the networks take half as much at once; False where it is as little as pays."""
+        self.forget_workspace()
+        larger = [painter for painter in self._nets.values() if painter.band_px > FEWEST_BAND_PX]
+        for painter in larger:
+            painter.band_px = max(FEWEST_BAND_PX, painter.band_px // 2)
+        return bool(larger)
