@@ -155,10 +155,10 @@ class Palette:
         if network not in self._nets:
             painter: Painter
             if network == "built-in":
-                self._built_in = StyleNet.load()
+                self._built_in = StyleNet.load().to(self.device)
                 painter = RegionStylizer(self._built_in, self.device, self.dtype, compile_lookup=self._compile)
             elif network == "paintings":
-                self._arbitrary = ArbitraryNet.load()
+                self._arbitrary = ArbitraryNet.load().to(self.device)
                 painter = RegionStylizer(self._arbitrary, self.device, self.dtype, compile_lookup=self._compile)
             else:
                 painter = NetworkStylizer(JohnsonNet.read(network), self.device, self.dtype)

@@ -94,7 +94,8 @@ def stylize(
         device=describe_device(stylizer),
     )
     if dry_run:
-        return replace(report, seconds=round(time.perf_counter() - began, 3))
+        told = given.warnings() if given else ()
+        return replace(report, seconds=round(time.perf_counter() - began, 3), warnings=tuple(told))
 
     per_batch, per_segment = frames_of(size, stylizer.device.type)
     same = identity(job, options, stylizer, per_segment, mask, tracks)

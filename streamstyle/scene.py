@@ -33,12 +33,19 @@ FORESIGHT_FRAMES = 6
 
 @dataclass(frozen=True)
 class Scene:
-    """What was seen in a batch of N frames: lumas [N, h, w] uint8, the number of the shot each is of, and the index of
-    the look each pixel wears, looks [N, h, w] int32 (None where all wear one); all on the host."""
+    """What was seen in a batch of N frames, all on the host.
+
+    Attributes:
+        lumas: [N, h, w] uint8.
+        shots: the number of the shot each frame is of.
+        looks: [N, h, w] int32, the index of the style each pixel wears; None where all wear one.
+        layers: [N, h, w] int32, the index in layer_names of what each pixel is a part of; None as looks.
+    """
 
     lumas: np.ndarray
     shots: list[int]
     looks: np.ndarray | None
+    layers: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -234,7 +241,7 @@ class SceneReader:
         lumas, moved = arrived[0].numpy(), [part.numpy() for part in arrived[1 : 1 + len(motions)]]
         shots = [self._shots.step(luma) for luma in lumas]
         if self.tracks is None:
-            return Scene(lumas, shots, None)
+            return Scene(lumas, shots, None, None)
         wanted = self.tracks.plan(index, shots, times_s)
         at = [i for i, want in enumerate(wanted) if want]
         regions: dict[int, Segmentation] = {}
@@ -246,12 +253,19 @@ class SceneReader:
             told, features = self._find((y, u, v), color)
             assert self.segmenter is not None
             regions = dict(zip(at, self.segmenter.told(Download(told).wait(), features), strict=True))
-        looks = []
+        looks, layers = [], []
         for i, luma in enumerate(lumas):
             motion = [part[i] for part in moved]
             slots = self.tracks.step(luma, regions.get(i), shots[i], index + i, times_s[i], size, motion)
-            looks.append(self._look_table()[slots])
-        return Scene(lumas, shots, np.stack(looks))
+            look_of, layer_of = self._tables()
+            looks.append(look_of[slots])
+            layers.append(layer_of[slots])
+        return Scene(lumas, shots, np.stack(looks), np.stack(layers))
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """The background, all objects without a name together, and each that has one."""
+        return ("background", "foreground", *dict.fromkeys(thing.name for thing in self.look.objects))
 
     def foresee(self, frames: Iterable[Frame], info: VideoInfo) -> None:
         """Before the first frame is read, look at what follows it; see foresee. Nothing where nothing is found."""
@@ -285,8 +299,10 @@ class SceneReader:
         """What a person should know of the objects so far, a line each."""
         if self.tracks is None:
             return []
+        seen = ", ".join(sorted({o.name for o in self.tracks.report() if o.name})) or "none"
         lines = [
-            f"object '{thing.name}' was never named: the film ended before its moment" for thing in self.tracks.pending
+            f"object '{thing.name}' was never named: the film ended before its moment; named were: {seen}"
+            for thing in self.tracks.pending
         ]
         lines += [
             f"object '{name}' was lost after frame {frame}: name it again at a later time with @SECONDS"
@@ -330,17 +346,19 @@ class SceneReader:
         told, features = (_joined(half) for half in zip(*found, strict=True))
         return told, features
 
-    def _look_table(self) -> np.ndarray:
-        """Slot -> index of the style it wears, int32; a part not confirmed as an object wears the background's."""
+    def _tables(self) -> tuple[np.ndarray, np.ndarray]:
+        """Slot -> index of the style it wears, and of its layer, int32; a part not confirmed is the background's."""
         assert self.tracks is not None
         number = {style: k for k, style in enumerate(self.look.styles)}
+        layer = {name: k for k, name in enumerate(self.layer_names[2:], 2)}
         worn = {thing.name: thing.style for thing in self.look.objects}
-        background, foreground = self.look.background_style, self.look.foreground_style
-        table = np.full(self.tracks.tracker.slots, number[background], np.int32)
+        looks = np.full(self.tracks.tracker.slots, number[self.look.background_style], np.int32)
+        layers = np.zeros_like(looks)
         for slot, track in self.tracks.tracker.tracks.items():
             if slot != BACKGROUND and (track.confirmed or track.name):
-                table[slot] = number[worn.get(track.name or "", foreground)]
-        return table
+                looks[slot] = number[worn.get(track.name or "", self.look.foreground_style)]
+                layers[slot] = layer.get(track.name or "", 1)
+        return looks, layers
 
 
 def _joined(portions: Sequence[tuple[torch.Tensor, ...]]) -> tuple[torch.Tensor, ...]:
