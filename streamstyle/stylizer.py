@@ -27,6 +27,7 @@ from streamstyle.nets.stylenet import StyleNet
 from streamstyle.object_tracks import object_mask
 from streamstyle.scene import Given, ObjectStyleReport, Scene, SceneReader
 from streamstyle.segmenter import Segmentation
+from streamstyle.stages.blends import blend_shares
 from streamstyle.stages.color import filled, rgb_to_yuv, yuv_to_rgb
 from streamstyle.stages.composite import composite
 from streamstyle.stages.style_map import blend_map
@@ -106,6 +107,7 @@ class Stylizer:
         self._net = RegionStylizer(StyleNet.load(), self.device, self.dtype, compile_lookup=compiles)
         self._net.band_px = band_pixels(self.device, self._net.band_px)
         self._styles = look.styles
+        self._shares = _painted_shares(self._styles, self.device)
         self._scene = SceneReader(look, self.options.analysis, self.device, given)
         self._lanes = Lanes(self.device)
         self._portions = Portions(self.device, self._shrink)
@@ -165,11 +167,11 @@ class Stylizer:
         planes = rgb_to_yuv(rgb, color, subsample=False)  # for the analysis; the network paints the RGB as it is
         scene = self._scene.read(self._scene.small(planes), color, index, [time_s], (rgb.shape[2], rgb.shape[3]))
         worn = self._wear(scene, lambda i: rgb, frame.shape[:2])
-        image, share = self._paint_images(rgb, worn, scene.looks)
+        image, rows = self._paint_images(rgb, worn, scene.looks)
         painted = (image.float()[0].permute(1, 2, 0) * 255 + 0.5).to(torch.uint8).cpu().numpy()
-        if share is None:
+        if self._shares is None or rows is None:
             return painted
-        part = share[0, ..., None].cpu().numpy()
+        part = self._shares[:, 0][rows[0].long()][..., None].cpu().numpy()
         mixed = (frame + part * (painted.astype(np.float32) - frame) + 0.5).astype(np.uint8)
         return np.where(part > 0, mixed, frame)
 
@@ -261,28 +263,27 @@ class Stylizer:
         color, looks = reading.color, reading.scene.looks
         planes = _part(reading.planes, part)
         rgb = yuv_to_rgb(planes, color)
-        image, share = self._paint_images(rgb, reading.worn[part], None if looks is None else looks[part])
+        image, index = self._paint_images(rgb, reading.worn[part], None if looks is None else looks[part])
         fits = (planes[1].shape == planes[0].shape) != subsample
-        original = planes if fits or share is None else _relaid(planes, rgb, color, subsample)
-        return composite(image, original, color, share, subsample=subsample, out=out)
+        original = planes if fits or self._shares is None else _relaid(planes, rgb, color, subsample)
+        return composite(image, original, color, index, self._shares, subsample=subsample, out=out)
 
     def _paint_images(self, rgb: Tensor, worn: list[Worn], looks: np.ndarray | None) -> tuple[Tensor, Tensor | None]:
         """Paint RGB frames [N, 3, H, W] with the looks [N, h, w] int32 their pixels wear.
 
-        Returns the pictures, and where ``none`` is worn the painted share [N, H, W] of each pixel.
+        Returns the pictures, and the row of the table of blends [N, H, W] of each pixel, None without looks.
         """
-        index = share = None
+        index = None
         if looks is not None:
             on_device, size = to_device(torch.from_numpy(looks), self.device), (rgb.shape[2], rgb.shape[3])
-            paints = [style != NONE for style in self._styles] if NONE in self._styles else None
-            index, share = blend_map(on_device, len(self._styles), size, self.options.painting.feather, paints)
+            index, _ = blend_map(on_device, len(self._styles), size, self.options.painting.feather)
         images = []
         for run, now in _runs(worn, 1 if self.device.type == "cpu" else len(rgb)):
             if index is None or now.table is None:
                 images.append(self._net.paint(rgb[run], now.styles[0]))
             else:
                 images.append(self._net.paint(rgb[run], now.table, index[run]))
-        return images[0] if len(images) == 1 else torch.cat(images), share
+        return images[0] if len(images) == 1 else torch.cat(images), index
 
     def _shrink(self) -> bool:
         """Have the network take half as much at once; False where it is as little as pays."""
@@ -355,6 +356,13 @@ class Stylizer:
             times = f"{halved} time{'s' if halved > 1 else ''}"
             lines.append(f"{self.device}: was out of memory {times} and went on with smaller batches, more slowly")
         return lines + self._scene.warnings()
+
+
+def _painted_shares(styles: tuple[str, ...], device: torch.device) -> Tensor | None:
+    """How much of luma and chroma each row of the table of blends paints; None where all does."""
+    if NONE not in styles:
+        return None
+    return blend_shares(torch.tensor([[float(style != NONE)] * 2 for style in styles])).to(device)
 
 
 def _part(planes: Planes, part: slice) -> Planes:

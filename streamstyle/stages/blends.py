@@ -25,15 +25,32 @@ Affine = tuple[tuple[Tensor, Tensor], ...]
 
 def blend_table(styles: Sequence[Affine]) -> Affine:
     """The table of K styles and of their blends in pairs, [K * K * LEVELS, C] a layer; see :func:`blend_index`."""
-    like = styles[0][0][0]  # made on its device: a copy from the host would be waited for
-    weight = torch.linspace(0.5, 1.0, LEVELS, dtype=like.dtype, device=like.device).view(1, 1, LEVELS, 1)
-    table = []
-    for layer in range(len(LAYERS)):
-        scale, shift = (torch.stack([style[layer][part] for style in styles]) for part in (0, 1))
-        table.append(
-            tuple((weight * x[:, None, None] + (1 - weight) * x[None, :, None]).flatten(0, 2) for x in (scale, shift))
+    return tuple(
+        (
+            _blends(torch.stack([style[layer][0] for style in styles])),
+            _blends(torch.stack([style[layer][1] for style in styles])),
         )
-    return tuple(table)  # type: ignore[arg-type]
+        for layer in range(len(LAYERS))
+    )
+
+
+def blend_shares(shares: Tensor) -> Tensor:
+    """The painted share of each row of a table of blends.
+
+    Args:
+        shares: [K, C] float32 of each of K looks, such as those of luma and of chroma, 0..1.
+
+    Returns:
+        [K * K * LEVELS, C], rows as :func:`blend_index` numbers them.
+    """
+    return _blends(shares)
+
+
+def _blends(each: Tensor) -> Tensor:
+    """[K, C] to [K * K * LEVELS, C]."""
+    # Made on its device: a copy from the host would be waited for.
+    weight = torch.linspace(0.5, 1.0, LEVELS, dtype=each.dtype, device=each.device).view(1, 1, LEVELS, 1)
+    return (weight * each[:, None, None] + (1 - weight) * each[None, :, None]).flatten(0, 2)
 
 
 def blend_index(first: Tensor, second: Tensor, weight: Tensor, count: int) -> Tensor:
