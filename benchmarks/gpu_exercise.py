@@ -69,11 +69,12 @@ def part_exercise(folder: Path) -> Rows:
     y88, u44, v44 = (plane[..., : plane.shape[2] // 44 * 44].contiguous() for plane in planes)  # rows of whole packs
     tags = ColorTags()
     rgb = torch.randint(0, 1025, (2, 3, 70, 90), device="cuda") / 1024
-    rgb88, share88 = rgb[..., :88], rgb[:, 0, :, :88].contiguous()
+    rgb88 = rgb[..., :88]
     colors = torch.randint(0, 256, (2, 3, 70, 90), dtype=torch.uint8, device="cuda")
     deep = (torch.randint(0, 1024, (2, 70, 90), device="cuda")).to(torch.uint16)
     y, scale = torch.rand(2, 70, 90, 32, device="cuda"), torch.rand(5, 32, device="cuda")
     index = torch.randint(0, 5, (2, 70, 90), dtype=torch.int32, device="cuda")
+    index88, shares = index[..., :88].contiguous(), rgb.flatten()[:10].view(5, 2).contiguous()
     flow = 4 * torch.randn(2, 70, 90, 2, device="cuda")
     blank = torch.zeros(2, 32, 72, 92, device="cuda").to(memory_format=torch.channels_last)
     whole = torch.zeros(2, 16, 39, 49, device="cuda").to(memory_format=torch.channels_last)
@@ -107,15 +108,15 @@ def part_exercise(folder: Path) -> Rows:
         "picture from blocks": lambda impl: picture_from(
             y[..., :16].contiguous(), index.repeat(1, 2, 2), scale[:, :3], scale[:, :3], impl=impl
         ),
-        "composite": lambda impl: composite(rgb, planes, tags, rgb[:, 0].contiguous(), subsample=True, impl=impl)[0],
+        "composite": lambda impl: composite(rgb, planes, tags, index, shares, subsample=True, impl=impl)[0],
         "composite of float16, in packs": lambda impl: composite(
-            rgb88.half(), (y88, u44, v44), tags, share88, subsample=True, impl=impl
+            rgb88.half(), (y88, u44, v44), tags, index88, shares, subsample=True, impl=impl
         )[0],
         "composite of bfloat16": lambda impl: composite(
-            rgb.bfloat16(), planes, tags, rgb[:, 0].contiguous(), subsample=True, impl=impl
+            rgb.bfloat16(), planes, tags, index, shares, subsample=True, impl=impl
         )[1],
         "composite, 4:4:4": lambda impl: composite(
-            rgb, (edges, edges, edges), tags, rgb[:, 0].contiguous(), subsample=False, impl=impl
+            rgb, (edges, edges, edges), tags, index, shares, subsample=False, impl=impl
         )[1],
         "large overlap tables": lambda impl: label_overlap.label_overlap(
             edges.int() * 9, edges.int() * 3, 2300, 800, impl=impl

@@ -15,8 +15,8 @@
 //         scale, shift     float  [R, c], c = CHANNELS, or CHANNELS / 4 where UP; c of 1 and 0 where they are in the
 //                                 convolution
 //         picture          SCALAR [N, H, W, 3], 0..1; rgb the same, painted
-//         strength         float  [N, H, W], the painted share of luma, 0..1; null: all is painted
-//         chroma_strength  float  [N, H, W], that of chroma; where a share is 0 the original's byte is kept
+//         shares           float  [R, 2], the painted share of luma and of chroma, 0..1, of each row; where it is 0 the
+//                                 original's byte is kept; null: all is painted
 //         y, u, v          u8     the original, [N, H, W] and [N, H / 2, W / 2], or all [N, H, W]
 // Output  out              SCALAR [N, H + 2 pad, W + 2 pad, c] (2 H, 2 W where UP); where FOLDED half as high and wide,
 //                          of 4 c; may be y itself where nothing moves
@@ -31,7 +31,7 @@
 // Source  Dumoulin et al. 2017 (conditional instance norm); ITU-R BT.601, 709, 2020; H.264 (left-sited chroma, 1 2 1).
 // Bytes   affine: a pixel of 32 bfloat16 channels 64 read, 64 written, 4 of index; 64 more for the residual.
 //         picture_into: 6 read, 8 written. picture_from: 8 and 4 of index read, 6 written.
-//         composite: 6 (bfloat16) + 4 + 1.5 read, 1.5 written, a pixel; 4 more where colours are kept.
+//         composite: 6 (bfloat16) read, 1.5 written, a pixel; with shares 4 of index and 1.5 more read.
 #include "common.cuh"
 
 #ifndef SCALAR
@@ -290,25 +290,30 @@ DEVICE void copy_values(const T* from, T* to) {
     for (int k = 0; k < COUNT; k += many) *(Pack<T, many>*)(to + k) = *(const Pack<T, many>*)(from + k);
 }
 
-// pairs: N * H / 2 pairs of rows.
+// The painted shares of luma and of chroma of a row of the table: few rows, which stay in the caches.
+DEVICE Pack<float, 2> shares_of(const float* shares, int row) {
+    return *(const Pack<float, 2>*)(shares + 2 * (i64)row);
+}
+
+// pairs: N * H / 2 pairs of rows of pixels.
 KERNEL __launch_bounds__(256, COMPOSITE_BLOCKS)
-stylize_regions_composite(const SCALAR* __restrict__ rgb, const float* __restrict__ strength,
-                                 const float* __restrict__ chroma_strength, const u8* __restrict__ y,
-                                 const u8* __restrict__ u, const u8* __restrict__ v, u8* __restrict__ y_out,
-                                 u8* __restrict__ u_out, u8* __restrict__ v_out, i64 pairs, int width, float red,
-                                 float green, float blue, float cb, float cr, float luma_range, float black) {
+stylize_regions_composite(const SCALAR* __restrict__ rgb, const int* __restrict__ index,
+                          const float* __restrict__ shares, const u8* __restrict__ y, const u8* __restrict__ u,
+                          const u8* __restrict__ v, u8* __restrict__ y_out, u8* __restrict__ u_out,
+                          u8* __restrict__ v_out, i64 pairs, int width, float red, float green, float blue, float cb,
+                          float cr, float luma_range, float black) {
     const Color color = {red, green, blue, cb, cr, luma_range, black};
     const int across = width / COLUMNS;
     FOR_GRID_WARPS(i, pairs * across) {
         const bool here = i < pairs * across;
         i64 pair = (u64)i / (u32)across;
         int x = (int)(i - pair * across) * COLUMNS;
-        float cbs[COLUMNS + 1] = {}, crs[COLUMNS + 1] = {}, shares[COLUMNS / 2] = {};  // from column x - 1 on
+        float cbs[COLUMNS + 1] = {}, crs[COLUMNS + 1] = {}, chroma_shares[COLUMNS / 2] = {};  // from column x - 1 on
         // All is asked for before anything is waited for.
         alignas(16) SCALAR colors[2][3 * COLUMNS], left[2][3];
-        alignas(16) float share[2][COLUMNS];
+        alignas(16) int entries[2][COLUMNS] = {};
         alignas(8) u8 lumas[2][COLUMNS], kept[2][COLUMNS / 2];
-        const bool apart = chroma_strength != strength, alone = here && lane_id() == 0 && x > 0;
+        const bool alone = here && lane_id() == 0 && x > 0;
         const i64 chroma_at = pair * (width / 2) + x / 2;
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
@@ -316,15 +321,24 @@ stylize_regions_composite(const SCALAR* __restrict__ rgb, const float* __restric
             i64 at = (2 * pair + r) * width + x;
             copy_values<SCALAR, 3 * COLUMNS>(rgb + 3 * at, colors[r]);
             if (alone) copy_values<SCALAR, 3, 1>(rgb + 3 * (at - 1), left[r]);
-            if (!strength) continue;
-            copy_values<float, COLUMNS, 4>(strength + at, share[r]);
+            if (!shares) continue;
+            if (index) copy_values<int, COLUMNS, 4>(index + at, entries[r]);
             copy_values<u8, COLUMNS>(y + at, lumas[r]);
             copy_values<u8, COLUMNS / 2>((r ? v : u) + chroma_at, kept[r]);
         }
+        sync_warp();  // else the compiler looks up the first before it asks for the rest
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
             if (!here) break;
             i64 at = (2 * pair + r) * width + x;
+            float luma_shares[COLUMNS];
+#pragma unroll
+            for (int k = 0; k < COLUMNS; ++k) {
+                if (!shares) break;
+                Pack<float, 2> share = shares_of(shares, entries[r][k]);
+                luma_shares[k] = share.at[0];
+                chroma_shares[k / 2] += share.at[1];
+            }
             if (alone) {
                 Pixel pixel = converted(left[r], color);
                 cbs[0] += pixel.cb;
@@ -336,13 +350,9 @@ stylize_regions_composite(const SCALAR* __restrict__ rgb, const float* __restric
                 cbs[k + 1] += pixel.cb;
                 crs[k + 1] += pixel.cr;
                 u8 painted = luma_level(pixel, color);
-                lumas[r][k] = strength ? mixed(painted, lumas[r][k], share[r][k]) : painted;
+                lumas[r][k] = shares ? mixed(painted, lumas[r][k], luma_shares[k]) : painted;
             }
             copy_values<u8, COLUMNS>(lumas[r], y_out + at);
-            if (!strength) continue;
-            if (apart) copy_values<float, COLUMNS, 4>(chroma_strength + at, share[r]);
-#pragma unroll
-            for (int k = 0; k < COLUMNS; ++k) shares[k / 2] += share[r][k];
         }
         const float left_cb = warp_up(cbs[COLUMNS], 1), left_cr = warp_up(crs[COLUMNS], 1);
         if (!here) continue;
@@ -360,8 +370,8 @@ stylize_regions_composite(const SCALAR* __restrict__ rgb, const float* __restric
             float blue_part = 0.125f * (cbs[2 * k] + cbs[2 * k + 2] + 2.0f * cbs[2 * k + 1]);
             float red_part = 0.125f * (crs[2 * k] + crs[2 * k + 2] + 2.0f * crs[2 * k + 1]);
             u8 painted_u = level(blue_part + 128.5f), painted_v = level(red_part + 128.5f);
-            planes[0][k] = strength ? mixed(painted_u, kept[0][k], 0.25f * shares[k]) : painted_u;
-            planes[1][k] = strength ? mixed(painted_v, kept[1][k], 0.25f * shares[k]) : painted_v;
+            planes[0][k] = shares ? mixed(painted_u, kept[0][k], 0.25f * chroma_shares[k]) : painted_u;
+            planes[1][k] = shares ? mixed(painted_v, kept[1][k], 0.25f * chroma_shares[k]) : painted_v;
         }
         copy_values<u8, COLUMNS / 2>(planes[0], u_out + chroma_at);
         copy_values<u8, COLUMNS / 2>(planes[1], v_out + chroma_at);
@@ -369,8 +379,8 @@ stylize_regions_composite(const SCALAR* __restrict__ rgb, const float* __restric
 }
 
 // groups: N * H * W / TOGETHER.
-KERNEL stylize_regions_composite_444(const SCALAR* __restrict__ rgb, const float* __restrict__ strength,
-                                     const float* __restrict__ chroma_strength, const u8* __restrict__ y,
+KERNEL stylize_regions_composite_444(const SCALAR* __restrict__ rgb, const int* __restrict__ index,
+                                     const float* __restrict__ shares, const u8* __restrict__ y,
                                      const u8* __restrict__ u, const u8* __restrict__ v, u8* __restrict__ y_out,
                                      u8* __restrict__ u_out, u8* __restrict__ v_out, i64 groups, float red, float green,
                                      float blue, float cb, float cr, float luma_range, float black) {
@@ -378,15 +388,17 @@ KERNEL stylize_regions_composite_444(const SCALAR* __restrict__ rgb, const float
     FOR_GRID(i, groups) {
         i64 at = i * TOGETHER;
         alignas(16) SCALAR colors[3 * TOGETHER];
-        alignas(16) float share[2][TOGETHER];
+        alignas(16) int entries[TOGETHER] = {};
         alignas(8) u8 planes[3][TOGETHER];
+        Pack<float, 2> share[TOGETHER];
         copy_values<SCALAR, 3 * TOGETHER>(rgb + 3 * at, colors);
-        if (strength) {
-            copy_values<float, TOGETHER, 4>(strength + at, share[0]);
-            copy_values<float, TOGETHER, 4>(chroma_strength + at, share[1]);
+        if (shares) {
+            if (index) copy_values<int, TOGETHER, 4>(index + at, entries);
             copy_values<u8, TOGETHER>(y + at, planes[0]);
             copy_values<u8, TOGETHER>(u + at, planes[1]);
             copy_values<u8, TOGETHER>(v + at, planes[2]);
+#pragma unroll
+            for (int k = 0; k < TOGETHER; ++k) share[k] = shares_of(shares, entries[k]);
         }
 #pragma unroll
         for (int k = 0; k < TOGETHER; ++k) {
@@ -394,7 +406,7 @@ KERNEL stylize_regions_composite_444(const SCALAR* __restrict__ rgb, const float
             u8 painted[3] = {luma_level(pixel, color), level(pixel.cb + 128.5f), level(pixel.cr + 128.5f)};
 #pragma unroll
             for (int p = 0; p < 3; ++p)
-                planes[p][k] = strength ? mixed(painted[p], planes[p][k], share[p > 0][k]) : painted[p];
+                planes[p][k] = shares ? mixed(painted[p], planes[p][k], share[k].at[p > 0]) : painted[p];
         }
         copy_values<u8, TOGETHER>(planes[0], y_out + at);
         copy_values<u8, TOGETHER>(planes[1], u_out + at);

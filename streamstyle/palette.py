@@ -33,7 +33,7 @@ from streamstyle.nets.johnson import JohnsonNet
 from streamstyle.nets.stylenet import StyleNet
 from streamstyle.stages.blend_modes import laid_over, looked_up, soft_light
 from streamstyle.stages.blends import Affine, blend_shares, blend_table, mixed_norms
-from streamstyle.stages.own_network import NetworkStylizer
+from streamstyle.stages.network_stylizer import NetworkStylizer
 from streamstyle.stages.strokes import enlarge, shrink, working_size
 from streamstyle.stages.stylize_regions import RegionStylizer
 from streamstyle.styles import NONE, STYLES, Mix, Painting, Style, source_of
@@ -187,8 +187,8 @@ class Palette:
         vectors = []
         for file in files:
             picture = torch.from_numpy(read_painting(file, painting.crop))
-            vectors.append(self._predictor(picture.permute(2, 0, 1)[None].float() / 255)[0])
-        return torch.stack(vectors).mean(0)
+            vectors.append(self._predictor(picture.permute(2, 0, 1)[None].float() / 255))
+        return torch.stack(vectors).mean(0).to(self.device)
 
     # -- each frame -----------------------------------------------------------------------------------------------
 
@@ -270,7 +270,10 @@ class Palette:
         share = None if alone else self._rows([(s, s) for s in shares])[:, 0].contiguous()
         if len(styles) == 1:
             return WornCoat(styles[0], share)
-        return WornCoat(blend_table(styles, shares if 0 in shares or len(set(shares)) > 1 else None), share)
+        equal = len(set(shares)) == 1
+        return WornCoat(
+            blend_table(styles, None if equal else to_device(torch.tensor(shares), self.device)), share
+        )
 
     def _laid_on(self, style: Style, worn: dict[int, float]) -> tuple[tuple[float, float], float]:
         """How far a look is painted, in luma and in chroma; and whether as soft light."""

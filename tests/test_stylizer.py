@@ -226,9 +226,10 @@ def test_planes_outside_every_styled_region_are_the_films_own(
     shares: list[torch.Tensor] = []
     real = stylizer_module.composite
 
-    def spy(rgb: torch.Tensor, original: Planes, color: ColorTags, share: torch.Tensor, **more: Any) -> Planes:
-        shares.append(share.clone())
-        return real(rgb, original, color, share, **more)
+    def spy(rgb: torch.Tensor, original: Planes, color: ColorTags, *rest: torch.Tensor, **more: Any) -> Planes:
+        index, table = rest
+        shares.append(table[index.long(), 0])
+        return real(rgb, original, color, *rest, **more)
 
     monkeypatch.setattr(stylizer_module, "composite", spy)
     batch = planes(size=size, halved=halved)

@@ -21,17 +21,51 @@ LEVELS = 16
 """Steps of the blend of two styles across a feathered border."""
 
 
-def blend_table(styles: Sequence[Affine]) -> Affine:
-    """The table of K styles and of their blends in pairs, [K * K * LEVELS, C] a layer; see :func:`blend_index`."""
-    like = styles[0][0][0]  # made on its device: a copy from the host would be waited for
-    weight = torch.linspace(0.5, 1.0, LEVELS, dtype=like.dtype, device=like.device).view(1, 1, LEVELS, 1)
-    table = []
-    for layer in range(len(styles[0])):
-        scale, shift = (torch.stack([style[layer][part] for style in styles]) for part in (0, 1))
-        table.append(
-            tuple((weight * x[:, None, None] + (1 - weight) * x[None, :, None]).flatten(0, 2) for x in (scale, shift))
+def blend_table(styles: Sequence[Affine], shares: Tensor | None = None) -> Affine:
+    """The table of K styles and of their blends in pairs; see :func:`blend_index`.
+
+    Args:
+        styles: scale and shift [C] of each layer of each style.
+        shares: [K] float32, how much of this network each look wears, where that is not all: at the border of two the
+            one that wears more of it counts for more, and one that wears none of it for nothing.
+
+    Returns:
+        scale and shift [K * K * LEVELS, C] of each layer.
+    """
+    first = _levels(styles[0][0][0])
+    if shares is not None:
+        ours, theirs = first * shares[:, None, None, None], (1 - first) * shares[None, :, None, None]
+        both = ours + theirs
+        first = torch.where(both > 0, ours / both.clamp_min(1e-9), first)
+    return tuple(
+        (
+            _blends(torch.stack([style[layer][0] for style in styles]), first),
+            _blends(torch.stack([style[layer][1] for style in styles]), first),
         )
-    return tuple(table)  # type: ignore[arg-type]
+        for layer in range(len(styles[0]))
+    )
+
+
+def blend_shares(shares: Tensor) -> Tensor:
+    """The painted share of each row of a table of blends.
+
+    Args:
+        shares: [K, C] float32 of each of K looks, such as those of luma and of chroma, 0..1.
+
+    Returns:
+        [K * K * LEVELS, C], rows as :func:`blend_index` numbers them.
+    """
+    return _blends(shares, _levels(shares))
+
+
+def _levels(like: Tensor) -> Tensor:
+    """The first one's weight at each level, [1, 1, LEVELS, 1]; made on its device: a copy would be waited for."""
+    return torch.linspace(0.5, 1.0, LEVELS, dtype=like.dtype, device=like.device).view(1, 1, LEVELS, 1)
+
+
+def _blends(each: Tensor, first: Tensor) -> Tensor:
+    """[K, C] to [K * K * LEVELS, C], by the weight of the first."""
+    return (first * each[:, None, None] + (1 - first) * each[None, :, None]).flatten(0, 2)
 
 
 def mixed_norms(norms: Sequence[Affine], weights: Sequence[float]) -> Affine:

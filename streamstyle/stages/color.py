@@ -262,9 +262,18 @@ def blend_planes_(planes: Sequence[Tensor], original: Sequence[Tensor], share: T
 
     Cost: no synchronisation.
     """
+    share = share.float()
+    parts = {share.shape: share}
     for painted, kept in zip(planes, original, strict=True):
-        part = share
-        if painted.shape != share.shape:
-            part = F.avg_pool2d(share[:, None], 2, ceil_mode=True)[:, 0]
-        mixed = torch.lerp(kept.float(), painted.float(), part.float()).add_(0.5).to(torch.uint8)
-        painted.copy_(torch.where(part > 0, mixed, kept))
+        if painted.shape not in parts:
+            parts[painted.shape] = _halved(share)
+        painted.copy_(torch.lerp(kept.float(), painted.float(), parts[painted.shape]).add_(0.5))
+
+
+def _halved(share: Tensor) -> Tensor:
+    """[N, H, W] to [N, ceil(H/2), ceil(W/2)], means of 2 x 2: avg_pool2d takes a CPU five times as long."""
+    odd = share.shape[1] % 2, share.shape[2] % 2
+    if any(odd):
+        share = F.pad(share[:, None], (0, odd[1], 0, odd[0]), mode="replicate")[:, 0]
+    rows = share[:, 0::2] + share[:, 1::2]
+    return (rows[..., 0::2] + rows[..., 1::2]).mul_(0.25)

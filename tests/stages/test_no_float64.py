@@ -126,7 +126,7 @@ CALLS: dict[str, Callable[[Given], Any]] = {
     "blend_map": lambda g: blend_map(g.ids, 7, (99, 120), 6.0, [k > 2 for k in range(7)], impl="ref"),
     "best_matches": lambda g: best_matches(g.areas[None]),
     "blend_planes_": lambda g: blend_planes_(g.planes, g.planes, g.share),
-    "composite": lambda g: composite(g.rgb, g.planes, TAGS, g.share, g.share * 0.5, subsample=True, impl="ref"),
+    "composite": lambda g: composite(g.rgb, g.planes, TAGS, g.ids, g.rgb[0, :2, 0].t(), subsample=True, impl="ref"),
     "connected_components": lambda g: connected_components(g.edges > 99, connectivity=8, impl="ref"),
     "consecutive_overlaps": lambda g: consecutive_overlaps(g.ids, 7, g.ids[0], impl="ref"),
     "dense_labels": lambda g: dense_labels(g.ids, impl="ref"),

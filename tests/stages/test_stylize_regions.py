@@ -9,6 +9,7 @@ from streamstyle.errors import ShapeError
 from streamstyle.frames import ColorTags, packed_bytes, packed_planes
 from streamstyle.gpu import kernels
 from streamstyle.nets.stylenet import LAYERS, STYLES, StyleNet
+from streamstyle.stages.blends import blend_shares
 from streamstyle.stages.composite import composite
 from streamstyle.stages.folding import (
     SLOT,
@@ -192,6 +193,21 @@ def test_weight_one_is_exactly_the_first_style_and_half_their_mean():
                     one, half = (int(blend_index(*pair, torch.full((1, 1, 1), w), 3)) for w in (1.0, 0.5))
                     assert torch.equal(rows[one], styles[a][layer][part])
                     torch.testing.assert_close(rows[half], (styles[a][layer][part] + styles[b][layer][part]) / 2)
+
+
+def test_shares_are_blended_as_styles_are():
+    shares = torch.tensor([[0.0, 1.0], [1.0, 1.0], [0.5, 0.25]])
+    table = blend_shares(shares)
+    assert table.shape == (3 * 3 * LEVELS, 2)
+    for a in range(3):
+        for b in range(3):
+            rows = table[(a * 3 + b) * LEVELS : (a * 3 + b + 1) * LEVELS]
+            weight = torch.linspace(0.5, 1, LEVELS)[:, None]
+            torch.testing.assert_close(rows, weight * shares[a] + (1 - weight) * shares[b], rtol=0, atol=1e-6)
+            assert torch.equal(rows[-1], shares[a])
+    # Exactly, for what is kept is kept to the bit, and a table of ones is skipped.
+    assert (table.view(3, 3, LEVELS, 2)[:2, :2, :, 1] == 1).all()
+    assert (table.view(3, 3, LEVELS, 2)[0, 0, :, 0] == 0).all()
 
 
 def test_rows_follow_the_weight():
@@ -764,13 +780,14 @@ TAGS = [ColorTags("bt601"), ColorTags("bt709", full_range=True), ColorTags("bt20
 
 
 def layers_of(count: int, size: tuple[int, int], subsample: bool, device: torch.device):
-    """Painted RGB, original planes, two strengths with pixels of 0 and 1 in them."""
+    """Painted RGB, original planes, rows and a table of shares with 0 and 1 among them."""
     height, width = size
     rgb = picture(height, width, frames=max(1, count))[:count].contiguous(memory_format=torch.channels_last)
     half = (height // 2, width // 2) if subsample else size
     planes = [torch.randint(0, 256, (count, *shape), dtype=torch.uint8) for shape in (size, half, half)]
-    shares = [(torch.rand(count, *size) * 1.6 - 0.3).clamp(0, 1) for _ in range(2)]
-    return rgb.to(device), tuple(p.to(device) for p in planes), *(share.to(device) for share in shares)
+    index = torch.randint(0, 40, (count, *size), dtype=torch.int32)
+    shares = (torch.rand(40, 2) * 1.6 - 0.3).clamp(0, 1)
+    return rgb.to(device), tuple(p.to(device) for p in planes), index.to(device), shares.to(device)
 
 
 def same_levels(found, expected) -> None:
@@ -789,31 +806,40 @@ def same_levels(found, expected) -> None:
 @pytest.mark.parametrize("size", [(2, 2), (6, 10), (34, 64)])
 def test_composite_is_conversion_and_blend(way, size, subsample, dtype):
     for count, tags in enumerate(TAGS):
-        rgb, planes, strength, chroma_strength = layers_of(count, size, subsample, way.device)
+        rgb, planes, index, shares = layers_of(count, size, subsample, way.device)
         rgb = rgb.to(dtype)
-        for shares in ((), (strength,), (strength, chroma_strength), (None, chroma_strength)):
-            given = planes if shares else None
-            found = composite(rgb, given, tags, *shares, subsample=subsample, impl=way.impl)
-            same_levels(found, composite(rgb, given, tags, *shares, subsample=subsample, impl="ref"))
+        both, ones = shares[:, :1].repeat(1, 2), torch.ones_like(shares[:, :1])
+        for rows, table in (
+            (None, None),
+            (index, None),
+            (index, shares),
+            (index, both),
+            (index, torch.cat((ones, shares[:, 1:]), 1)),
+            (index, torch.cat((shares[:, :1], ones), 1)),
+            (None, shares),
+        ):
+            given = None if table is None else planes
+            found = composite(rgb, given, tags, rows, table, subsample=subsample, impl=way.impl)
+            same_levels(found, composite(rgb, given, tags, rows, table, subsample=subsample, impl="ref"))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 1), (5, 7)])
 def test_composite_of_odd_sizes_is_444(way, size):
-    rgb, planes, strength, chroma_strength = layers_of(2, size, False, way.device)
-    found = composite(rgb, planes, TAGS[0], strength, chroma_strength, subsample=False, impl=way.impl)
-    same_levels(found, composite(rgb, planes, TAGS[0], strength, chroma_strength, subsample=False, impl="ref"))
+    rgb, planes, index, shares = layers_of(2, size, False, way.device)
+    found = composite(rgb, planes, TAGS[0], index, shares, subsample=False, impl=way.impl)
+    same_levels(found, composite(rgb, planes, TAGS[0], index, shares, subsample=False, impl="ref"))
 
 
 @pytest.mark.parametrize("subsample", [True, False], ids=["420", "444"])
 def test_composite_by_its_formula(way, subsample):
     """In float64 by NumPy from the painted planes."""
-    rgb, planes, strength, chroma_strength = layers_of(2, (12, 20), subsample, way.device)
+    rgb, planes, index, shares = layers_of(2, (12, 20), subsample, way.device)
     painted = composite(rgb, None, TAGS[1], subsample=subsample, impl=way.impl)
-    found = composite(rgb, planes, TAGS[1], strength, chroma_strength, subsample=subsample, impl=way.impl)
-    share = chroma_strength.double().cpu().numpy()
+    found = composite(rgb, planes, TAGS[1], index, shares, subsample=subsample, impl=way.impl)
+    strength, share = np.moveaxis(shares.double().cpu().numpy()[index.cpu().numpy()], -1, 0)
     if subsample:
         share = share.reshape(2, 6, 2, 10, 2).mean((2, 4))
-    for k, part in enumerate((strength.double().cpu().numpy(), share, share)):
+    for k, part in enumerate((strength, share, share)):
         old, new = (x[k].double().cpu().numpy() for x in (planes, painted))
         expected = np.floor(old + part * (new - old) + 0.5)
         apart = np.abs(found[k].cpu().numpy() - expected)
@@ -825,17 +851,35 @@ def test_composite_by_its_formula(way, subsample):
 
 @pytest.mark.parametrize("subsample", [True, False], ids=["420", "444"])
 def test_where_nothing_is_painted_every_byte_is_the_originals(way, subsample):
-    rgb, planes, strength, _ = layers_of(2, (16, 20), subsample, way.device)
-    none = torch.zeros_like(strength)
-    for plane, kept in zip(
-        composite(rgb, planes, TAGS[0], none, subsample=subsample, impl=way.impl), planes, strict=True
-    ):
-        assert torch.equal(plane, kept)
-    kept_colors = composite(rgb, planes, TAGS[0], strength, none, subsample=subsample, impl=way.impl)
-    both = composite(rgb, planes, TAGS[0], strength, subsample=subsample, impl=way.impl)
+    rgb, planes, index, shares = layers_of(2, (16, 20), subsample, way.device)
+
+    def over(rows: torch.Tensor | None, table: torch.Tensor):
+        return composite(rgb, planes, TAGS[0], rows, table, subsample=subsample, impl=way.impl)
+
+    for rows in (index, None):
+        for plane, kept in zip(over(rows, torch.zeros_like(shares)), planes, strict=True):
+            assert torch.equal(plane, kept)
+    luma = shares[:, :1]
+    kept_colors, both = over(index, torch.cat((luma, luma * 0), 1)), over(index, luma.repeat(1, 2))
     assert torch.equal(kept_colors[0], both[0])
     for k in (1, 2):
         assert torch.equal(kept_colors[k], planes[k])
+
+
+@pytest.mark.parametrize("subsample", [True, False], ids=["420", "444"])
+def test_composite_by_the_table_of_blends(way, subsample):
+    """A look that does not paint keeps its pixels, a whole one has its own, and a border has some of both."""
+    rgb, planes, _, _ = layers_of(1, (8, 32), subsample, way.device)
+    weight = torch.linspace(0.5, 1, 16, device=way.device).repeat_interleave(2).expand(1, 8, 32)
+    first = torch.zeros(1, 8, 32, dtype=torch.uint8, device=way.device)
+    table = blend_shares(torch.tensor([[0.0, 0.0], [1.0, 1.0]], device=way.device))
+    painted = composite(rgb, None, TAGS[0], subsample=subsample, impl=way.impl)
+    for whole, one in ((planes, 0), (painted, 1)):
+        index = blend_index(first + one, 1 - first - one, weight, 2)
+        found = composite(rgb, planes, TAGS[0], index, table, subsample=subsample, impl=way.impl)
+        for plane, its in zip(found, whole, strict=True):
+            assert torch.equal(plane[..., -1], its[..., -1])
+            assert not torch.equal(plane, its)
 
 
 @pytest.mark.parametrize("subsample", [True, False], ids=["420", "444"])
@@ -855,14 +899,17 @@ def test_composite_into_memory_that_is_given(way, subsample, shared):
 
 
 def test_composite_takes_any_layout_and_leaves_its_input(way):
-    rgb, planes, strength, chroma_strength = layers_of(2, (8, 12), True, way.device)
-    given = (rgb, *planes, strength, chroma_strength)
+    rgb, planes, index, shares = layers_of(2, (8, 12), True, way.device)
+    given = (rgb, *planes, index, shares)
     before = [x.clone() for x in given]
-    expected = composite(rgb, planes, TAGS[0], strength, chroma_strength, subsample=True, impl=way.impl)
-    turned = [x.transpose(1, 2).contiguous().transpose(1, 2) for x in (*planes, strength, chroma_strength)]
+    expected = composite(rgb, planes, TAGS[0], index, shares, subsample=True, impl=way.impl)
+    turned = [x.transpose(-2, -1).contiguous().transpose(-2, -1) for x in (*planes, index, shares)]
     found = composite(rgb.contiguous(), tuple(turned[:3]), TAGS[0], *turned[3:], subsample=True, impl=way.impl)
-    for plane, other in zip(found, expected, strict=True):
+    shifted = torch.cat((shares.new_zeros(1), shares.flatten()))[1:].view_as(shares)  # 4 bytes past 8
+    again = composite(rgb, planes, TAGS[0], index, shifted, subsample=True, impl=way.impl)
+    for plane, other, third in zip(found, expected, again, strict=True):
         assert torch.equal(plane, other)
+        assert torch.equal(third, other)
     for x, kept in zip(given, before, strict=True):
         assert torch.equal(x, kept)
 
@@ -875,10 +922,14 @@ def test_composite_takes_any_layout_and_leaves_its_input(way):
         ({"rgb": torch.zeros(1, 3, 5, 6)}, "5x6"),
         ({"original": None}, "None"),
         ({"original": (torch.zeros(1, 4, 6, dtype=torch.uint8),) * 3}, r"\[1, 2, 3\] .* \[1, 4, 6\]"),
-        ({"strength": torch.ones(1, 6, 4)}, r"\[1, 6, 4\]"),
-        ({"strength": torch.ones(1, 4, 6, dtype=torch.uint8)}, "uint8"),
-        ({"chroma_strength": torch.ones(1, 2, 3)}, r"\[1, 2, 3\]"),
-        ({"strength": torch.ones(1, 4, 6, device="meta")}, "meta"),
+        ({"index": torch.zeros(1, 6, 4, dtype=torch.int32)}, r"\[1, 6, 4\]"),
+        ({"index": torch.zeros(1, 4, 6, dtype=torch.int64)}, "int64"),
+        ({"index": torch.zeros(1, 4, 6, dtype=torch.int32, device="meta")}, "meta"),
+        ({"shares": torch.ones(3)}, r"\[3\]"),
+        ({"shares": torch.ones(0, 2)}, r"\[0, 2\]"),
+        ({"shares": torch.ones(3, 1)}, r"\[3, 1\]"),
+        ({"shares": torch.ones(3, 2, dtype=torch.float16)}, "float16"),
+        ({"shares": torch.ones(3, 2, device="meta")}, "meta"),
     ],
 )
 def test_a_composite_that_does_not_fit_is_refused_and_shown(change, shown):
@@ -886,8 +937,8 @@ def test_a_composite_that_does_not_fit_is_refused_and_shown(change, shown):
     given = {
         "rgb": torch.zeros(1, 3, 4, 6),
         "original": (torch.zeros(1, 4, 6, dtype=torch.uint8), half, half),
-        "strength": torch.ones(1, 4, 6),
-        "chroma_strength": None,
+        "index": torch.zeros(1, 4, 6, dtype=torch.int32),
+        "shares": torch.ones(3, 2),
     } | change
     with pytest.raises(ShapeError, match=shown):
         composite(given.pop("rgb"), given.pop("original"), ColorTags(), **given, subsample=True)
