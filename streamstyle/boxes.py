@@ -8,37 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from streamstyle.stages.blends import Affine
+from streamstyle.nets.painting import Affine
+from streamstyle.stages.network_stylizer import NetworkStylizer
+from streamstyle.stages.stylize_regions import RegionStylizer
 
-Norms = Affine | None
-"""A style's norms, as its network takes them; None where the network has no other."""
+Painter = RegionStylizer | NetworkStylizer
 BOX_STEP_PX = 32
 """Boxes begin and end on multiples of it: a workspace serves many frames, and strides fall alike."""
 BOX_PAYS = 0.7
 """Share of the frame from which on all of it is painted at once."""
-
-
-class Painter(Protocol):
-    """A network that paints: ``RegionStylizer`` and its like."""
-
-    dtype: torch.dtype
-    band_px: int
-    halo_px: int
-
-    def record(self, rgb: Tensor, norms: Norms) -> Affine:
-        """Freeze a style's statistics on a reference frame."""
-
-    def paint(self, rgb: Tensor, styles: Affine, index: Tensor | None = None) -> Tensor:
-        """Paint frames, each pixel in the style of its row."""
-
-    def forget_workspace(self) -> None:
-        """Give this thread's memory back."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +56,7 @@ def box_of(looks: np.ndarray | None, by: frozenset[int], size: Sequence[int], ma
         return Box(0, 0, 0, 0)
     spans = []
     for axis, full in enumerate(size):
-        at = np.flatnonzero(worn.any(1 - axis))
+        at = np.flatnonzero(worn.max(axis=1 - axis))
         scale = full / worn.shape[axis]
         reach = margin_px + 4 * scale
         begin = max(0, int((at[0] * scale - reach) // BOX_STEP_PX) * BOX_STEP_PX)
@@ -93,6 +76,10 @@ def paint_box(painter: Painter, rgb: Tensor, affine: Affine, index: Tensor | Non
     """
     image = rgb.to(painter.dtype, memory_format=torch.channels_last, copy=True)
     if box.bottom <= box.top or box.right <= box.left:
+        return image
+    if isinstance(painter, NetworkStylizer):
+        inner = painter.paint(rgb, affine, (box.top, box.left, box.bottom, box.right))
+        image[:, :, box.top : box.bottom, box.left : box.right] = inner
         return image
     halo, (height, width) = painter.halo_px, rgb.shape[2:]
     top, left = (max(0, (x - halo) // 4 * 4) for x in (box.top, box.left))

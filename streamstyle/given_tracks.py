@@ -58,7 +58,9 @@ class GivenTracks:
         there = {look.name_of(name) for name in self._said.values()}
         known = f"it has {', '.join(sorted(there))}" if there else "it names none"
         unknown = dict.fromkeys(thing.name for thing in look.objects if thing.name not in there)
-        self._doubts += [f"object '{name}': never appears, {self._path} has no such object; {known}" for name in unknown]
+        self._doubts += [
+            f"object '{name}': never appears, {self._path} has no such object; {known}" for name in unknown
+        ]
 
     def __enter__(self) -> GivenTracks:
         self._track = LabelTrack(self._path)

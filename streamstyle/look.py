@@ -239,7 +239,7 @@ class Look:
 
     def moved(self, move: Callable[[str], str]) -> Look:
         """The same Look with the path of every painting and network changed."""
-        parts = {part: moved(word, move) for part in PARTS if (word := getattr(self, part)) is not None}
+        parts: dict[str, Any] = {part: moved(word, move) for part in PARTS if (word := getattr(self, part)) is not None}
         return replace(self, objects=tuple(replace(o, style=moved(o.style, move)) for o in self.objects), **parts)
 
     def write(self, path: str | Path) -> None:

@@ -23,16 +23,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from streamstyle.boxes import Box, Norms, Painter, box_of, paint_box
+from streamstyle.boxes import Box, Painter, box_of, paint_box
 from streamstyle.config import StyleOptions
 from streamstyle.gpu.memory import FEWEST_BAND_PX, band_pixels
 from streamstyle.gpu.transfer import to_device
 from streamstyle.media.paintings import paintings_in, read_painting
 from streamstyle.nets.arbitrary import ArbitraryNet, StylePredictor
 from streamstyle.nets.johnson import JohnsonNet
+from streamstyle.nets.painting import Affine
 from streamstyle.nets.stylenet import StyleNet
 from streamstyle.stages.blend_modes import laid_over, looked_up, soft_light
-from streamstyle.stages.blends import Affine, blend_shares, blend_table, mixed_norms
+from streamstyle.stages.blends import blend_shares, blend_table, mixed_norms
 from streamstyle.stages.network_stylizer import NetworkStylizer
 from streamstyle.stages.strokes import enlarge, shrink, working_size
 from streamstyle.stages.stylize_regions import RegionStylizer
@@ -111,7 +112,7 @@ class Palette:
         self._built_in: StyleNet | None = None
         self._arbitrary: ArbitraryNet | None = None
         self.coats: list[Coat] = []
-        self._pigments: list[tuple[Coat, Norms]] = []
+        self._pigments: list[tuple[Coat, Affine | None]] = []  # with its norms; own networks have one style
         self._number: dict[tuple[str, float, Mix], int] = {}
         self._keys = [[self._pigments_of(key.mix, self._scale(style)) for key in style.keys] for style in self._styles]
 
@@ -161,12 +162,12 @@ class Palette:
                 self._arbitrary = ArbitraryNet.load().to(self.device)
                 painter = RegionStylizer(self._arbitrary, self.device, self.dtype, compile_lookup=self._compile)
             else:
-                painter = NetworkStylizer(JohnsonNet.read(network), self.device, self.dtype)
+                painter = NetworkStylizer(JohnsonNet.read(Path(network)), self.device, self.dtype)
             painter.band_px = band_pixels(self.device, painter.band_px)
             self._nets[network] = painter
         return self._nets[network]
 
-    def _norms(self, network: str, mix: Mix) -> Norms:
+    def _norms(self, network: str, mix: Mix) -> Affine | None:
         if network == "built-in":
             assert self._built_in is not None
             norms = [self._built_in.norms(STYLES.index(source)) for source, _ in mix]
@@ -225,7 +226,12 @@ class Palette:
         for coat, norms in self._pigments:
             if coat.scale not in shrunk:
                 shrunk[coat.scale] = shrink(rgb, working_size(rgb.shape[2:], coat.scale))
-            recorded.append(coat.painter.record(shrunk[coat.scale], norms))
+            painter, small = coat.painter, shrunk[coat.scale]
+            if isinstance(painter, NetworkStylizer):
+                recorded.append(painter.record(small))
+            else:
+                assert norms is not None
+                recorded.append(painter.record(small, norms))
         self.forget_workspace()  # seldom needed by the thread that reads
         return recorded
 
@@ -236,7 +242,7 @@ class Palette:
         coats: list[WornCoat | None] = []
         for coat in self.coats:
             affines, shares = zip(*(self._of_coat(coat, worn, recorded) for worn in looks), strict=True)
-            coats.append(self._worn_coat(affines, shares, alone=len(self.coats) == 1))
+            coats.append(self._worn_coat(coat, affines, shares))
         painted, soft = zip(*(self._laid_on(*each) for each in zip(styles, looks, strict=True)), strict=True)
         by = tuple(
             frozenset(k for k, worn in enumerate(looks) if any(worn.get(p) for p in coat.pigments))
@@ -264,16 +270,14 @@ class Palette:
             return recorded[next(iter(weights), coat.pigments[0])], sum(weights.values())
         return mixed_norms([recorded[p] for p in weights], list(weights.values())), sum(weights.values())
 
-    def _worn_coat(self, styles: Sequence[Affine], shares: Sequence[float], *, alone: bool) -> WornCoat | None:
+    def _worn_coat(self, coat: Coat, styles: Sequence[Affine], shares: Sequence[float]) -> WornCoat | None:
         if not any(shares):
             return None
-        share = None if alone else self._rows([(s, s) for s in shares])[:, 0].contiguous()
-        if len(styles) == 1:
+        share = None if len(self.coats) == 1 else self._rows([(s, s) for s in shares])[:, 0].contiguous()
+        if len(styles) == 1 or isinstance(coat.painter, NetworkStylizer):
             return WornCoat(styles[0], share)
         equal = len(set(shares)) == 1
-        return WornCoat(
-            blend_table(styles, None if equal else to_device(torch.tensor(shares), self.device)), share
-        )
+        return WornCoat(blend_table(styles, None if equal else to_device(torch.tensor(shares), self.device)), share)
 
     def _laid_on(self, style: Style, worn: dict[int, float]) -> tuple[tuple[float, float], float]:
         """How far a look is painted, in luma and in chroma; and whether as soft light."""
@@ -343,7 +347,10 @@ class Palette:
         if index is not None and small is not rgb:
             rows = F.interpolate(index[:, None].float(), size, mode="nearest-exact")[:, 0].to(torch.int32)
         rows = None if wearing.affine[0][0].ndim == 1 else rows
-        if box is None:
+        if box is None and isinstance(coat.painter, NetworkStylizer):
+            image = coat.painter.paint(small, wearing.affine)
+        elif box is None:
+            assert isinstance(coat.painter, RegionStylizer)
             image = coat.painter.paint(small, wearing.affine, rows)
         else:
             box = box.scaled(size[0] / rgb.shape[2], size[1] / rgb.shape[3])

@@ -23,15 +23,15 @@ from streamstyle.gpu.memory import Portions
 from streamstyle.gpu.streams import Download, Lanes, Mark
 from streamstyle.gpu.transfer import Planes, choose_device, choose_dtype, to_device, upload
 from streamstyle.look import Look, ObjectStyle
+from streamstyle.nets.painting import Affine
 from streamstyle.object_tracks import object_mask
 from streamstyle.palette import Palette, Worn
 from streamstyle.scene import Given, ObjectStyleReport, Scene, SceneReader
 from streamstyle.segmenter import Segmentation
 from streamstyle.stages.blend_modes import laid_over, looked_up
-from streamstyle.stages.blends import Affine
 from streamstyle.stages.color import filled, rgb_to_yuv, yuv_to_rgb
 from streamstyle.stages.composite import composite
-from streamstyle.stages.style_map import MOST_LOOKS, blend_map, pair_feathers
+from streamstyle.stages.style_map import MOST_LOOKS, blend_map
 
 COMPILE_PAYS_FRAMES = 1500
 """Frames of a 640x360 film after which a compiled lookup has earned its compilation (10 s) back."""
@@ -92,7 +92,7 @@ class Stylizer:
             raise OptionError(f"{len(look.styles)} styles in one film; give at most {MOST_LOOKS}")
         compiles = look.needs_objects and _compiles(painting.compile, frames_expected, self.device)
         self.palette = Palette(look.styles, painting, self.device, self.dtype, compile_lookup=compiles)
-        self._feathers = pair_feathers(self.palette.feathers, painting.feather)
+        self._feathers = painting.feather
         self._scene = SceneReader(look, self.options.analysis, self.device, given)
         self._lanes = Lanes(self.device)
         self._portions = Portions(self.device, self.palette.shrink_bands)
@@ -152,14 +152,14 @@ class Stylizer:
         planes = rgb_to_yuv(rgb, color, subsample=False)  # for the analysis; the network paints the RGB as it is
         scene = self._scene.read(self._scene.small(planes), color, index, [time_s], (rgb.shape[2], rgb.shape[3]))
         worn = self._wear(scene, lambda i: rgb, frame.shape[:2], [time_s])[0]
-        index, looks = self._rows_of(scene.looks, (rgb.shape[2], rgb.shape[3]))
-        painted = self.palette.paint(rgb, worn, index, looks).float()
+        rows, looks = self._rows_of(scene.looks, (rgb.shape[2], rgb.shape[3]))
+        painted = self.palette.paint(rgb, worn, rows, looks).float()
         if worn.shares is not None:
-            painted = laid_over(painted, rgb, worn.shares, index)
+            painted = laid_over(painted, rgb, worn.shares, rows)
         levels = (painted[0].permute(1, 2, 0) * 255 + 0.5).to(torch.uint8).cpu().numpy()
         if worn.shares is None:
             return levels
-        part = looked_up(worn.shares[:, 0].contiguous(), index)[0, 0, ..., None].cpu().numpy()
+        part = looked_up(worn.shares[:, 0].contiguous(), rows)[0, 0, ..., None].cpu().numpy()
         return np.where(part > 0, levels, frame)
 
     # -- the river ----------------------------------------------------------------------------------------------
@@ -251,7 +251,7 @@ class Stylizer:
         if looks is None:
             return None, None
         on_device = to_device(torch.from_numpy(looks), self.device)
-        return blend_map(on_device, len(self.look.styles), size, self._feathers), looks
+        return blend_map(on_device, len(self.look.styles), size, self._feathers)[0], looks
 
     def _paint_planes(self, reading: Reading, part: slice, out: Planes, subsample: bool) -> Planes:
         """Paint the frames of a part of a batch, into out."""

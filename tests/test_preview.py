@@ -12,7 +12,7 @@ from clips import draw, make_clip
 from moving_disc import disc_in, make_moving_disc
 
 from streamstyle import cli
-from streamstyle.config import AnalysisOptions
+from streamstyle.config import AnalysisOptions, Options
 from streamstyle.errors import InputError, OptionError, OutputError
 from streamstyle.preview import FOUND_COLOR, preview
 from streamstyle.sheets import contact_sheet, read_picture, write_png

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from streamstyle.errors import ShapeError
 from streamstyle.nets.johnson import LEVEL, JohnsonNet, padding
-from streamstyle.stages.blends import Affine
+from streamstyle.nets.painting import Affine
 from streamstyle.stages.folding import SLOT, fold_weights, unfold, widen
 from streamstyle.stages.padding import pad_to_four
 
