@@ -6,7 +6,7 @@
     ├── InputError          the input cannot be used: missing, not a video, no frames, a size we refuse
     ├── OutputError         the output cannot be written: exists, no permission, disk full, a container we do not know
     ├── OptionError         an option or a Look is wrong: unknown style, number out of range, a point on no object
-    ├── WeightsError        weights cannot be fetched, or do not match their hash
+    ├── WeightsError        weights cannot be fetched, do not match their hash, or are not of a network we know
     ├── DeviceError         the device asked for is not there
     └── ShapeError          a tensor with the wrong shape, dtype, layout or device reached a stage
 
@@ -33,7 +33,7 @@ class OptionError(StreamstyleError):
 
 
 class WeightsError(StreamstyleError):
-    """Weights cannot be fetched or do not match their hash."""
+    """Weights cannot be fetched, do not match their hash, or are not of a network we know."""
 
 
 class DeviceError(StreamstyleError):

@@ -102,8 +102,10 @@ def write(path: Path, net: Parameters, about: Mapping[str, str] | None = None) -
     """Write a network in streamstyle's own form; about: more entries for its JSON, such as the painting's title.
 
     Raises:
-        OutputError: path cannot be written.
+        OutputError: path cannot be written, or net is of another recipe than pytorch/examples'.
     """
+    if net.recipe != EXAMPLES:
+        raise OutputError(f"cannot write {path}: streamstyle's form is for the recipe {EXAMPLES}, not {net.recipe}")
     tensors = {}
     for i, name in enumerate(_example_names((len(net.convolution) - 6) // 2)):
         tensors[f"{name[0]}.conv2d.weight"] = net.convolution[i]
@@ -125,14 +127,14 @@ def _line(error: Exception) -> str:
 
 def _refuse_others(path: Path) -> None:
     """Say what a file is that is plainly no .safetensors, and how to make one of it."""
+    if path.is_dir() or (path.exists() and not path.is_file()):
+        raise WeightsError(f"{path}: a folder or a device, not a file; name a .safetensors file")
     try:
         with path.open("rb") as file:
             start = file.read(10)
             names = zipfile.ZipFile(file).namelist() if start.startswith(b"PK\x03\x04") else []
     except FileNotFoundError:
         raise WeightsError(f"{path}: no such file; a style is one of `streamstyle styles` or a .safetensors") from None
-    except IsADirectoryError:
-        raise WeightsError(f"{path}: a folder; name the .safetensors file in it") from None
     except zipfile.BadZipFile:
         raise WeightsError(f"{path}: a damaged zip archive, no .safetensors file; download it again") from None
     except OSError as error:
@@ -162,7 +164,7 @@ def _parameters(path: Path, file: safetensors.safe_open) -> Parameters:
     slices = {plain: file.get_slice(key) for plain, key in found.items()}
     shapes = {plain: tuple(part.get_shape()) for plain, part in slices.items()}
     if "conv1.conv2d.weight" in shapes:
-        wanted, take, recipe = _of_examples(shapes), _take_examples, EXAMPLES
+        wanted, take, recipe = _of_examples(path, shapes), _take_examples, EXAMPLES
     elif "Variable" in shapes:
         wanted, take, recipe = _of_lengstrom(path, shapes), _take_lengstrom, LENGSTROM
     else:
@@ -205,16 +207,22 @@ def _example_names(blocks: int) -> list[tuple[str, str]]:
     return [*first, *trunk, ("deconv1", "in4"), ("deconv2", "in5"), ("deconv3", "")]
 
 
-def _of_examples(shapes: Mapping[str, Shape]) -> dict[str, Shape]:
+def _check_blocks(path: Path, blocks: int) -> None:
+    if blocks > MOST_BLOCKS:
+        raise WeightsError(f"{path}: has {blocks} residual blocks, more than {MOST_BLOCKS}; not {_EXPECTED}")
+
+
+def _of_examples(path: Path, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
     """The shapes that pytorch/examples' names should have, by the channels its convolutions say."""
 
     def outputs(name: str) -> int:
-        return shapes.get(f"{name}.conv2d.weight", (0,))[:1][0] if shapes.get(f"{name}.conv2d.weight") else 0
+        return (*shapes.get(f"{name}.conv2d.weight", ()), 0)[0]
 
     blocks = len({m[1] for m in (re.match(r"res(\d+)\.", name) for name in shapes) if m})
+    _check_blocks(path, blocks)
     wanted: dict[str, Shape] = {}
     inputs = 3
-    for conv, norm in _example_names(min(blocks, MOST_BLOCKS + 1)):
+    for conv, norm in _example_names(blocks):
         channels = 3 if conv == "deconv3" else outputs("conv3") if conv.startswith("res") else outputs(conv)
         size = 9 if conv in ("conv1", "deconv3") else 3
         wanted[f"{conv}.conv2d.weight"] = (channels, inputs, size, size)
@@ -232,10 +240,11 @@ def _of_lengstrom(path: Path, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
     layers, left = divmod(count, 3)
     if left or layers < 6 or layers % 2:
         raise WeightsError(f"{path}: has {count} tensors called Variable, and a network of lengstrom's has 18, 24, ...")
+    _check_blocks(path, (layers - 6) // 2)
     names = ["Variable", *(f"Variable_{i}" for i in range(1, count))]
     wanted: dict[str, Shape] = {}
     inputs = 3
-    for i in range(min(layers, 6 + 2 * MOST_BLOCKS + 2)):
+    for i in range(layers):
         up = i in (layers - 3, layers - 2)
         size = 9 if i in (0, layers - 1) else 3
         found = shapes.get(names[3 * i], ())
@@ -252,8 +261,6 @@ def _check_shapes(path: Path, shapes: Mapping[str, Shape], wanted: Mapping[str, 
     for name, shape in shapes.items():
         if math.prod(shape) > 81 * MOST_CHANNELS**2 or max(shape, default=0) > MOST_CHANNELS:
             raise WeightsError(f"{path}: {name} is {[*shape]}, more than {MOST_CHANNELS} channels; not {_EXPECTED}")
-    if len(wanted) > 4 * (6 + 2 * MOST_BLOCKS):
-        raise WeightsError(f"{path}: has more than {MOST_BLOCKS} residual blocks; not {_EXPECTED}")
     if missing:
         raise WeightsError(f"{path}: {missing[0]} is missing, and {len(missing) - 1} more; expected {_EXPECTED}")
     if unknown:

@@ -102,8 +102,7 @@ class NetworkStylizer:
         self._gamma = [x.detach().float().to(device) for x in net.gamma]
         self._beta = [x.detach().float().to(device) for x in net.beta]
         self._bias = None if net.bias is None else net.bias.detach().float().to(device)
-        # Tensor cores want inputs in eights; on a CPU the fourth channel of a pixel is but more work.
-        self._slot = SLOT if device.type == "cuda" else 3
+        self._slot = _slot(device)
         self._weights = [
             self._formed(i, w.detach().float()).to(device, memory_format=torch.channels_last)
             for i, w in enumerate(net.convolution)
@@ -347,6 +346,11 @@ class NetworkStylizer:
         if self.recipe.padding == "reflect":
             # A reflection after a nearest doubling is a mirror between the pixels before it.
             padded.mirror_(int(self.layers[i].up))
+
+
+def _slot(device: torch.device) -> int:
+    """Channels of a pixel of the first input: tensor cores want eights of them, elsewhere a fourth is but more work."""
+    return SLOT if device.type == "cuda" else 3
 
 
 def _pair_weights(weight: Tensor, *, nearest: bool) -> Tensor:
