@@ -8,12 +8,11 @@ import torch
 from streamstyle import Look, ObjectStyle, Options, Stylizer
 from streamstyle.config import StyleOptions
 from streamstyle.errors import InputError, OptionError, WeightsError
-from streamstyle.nets.johnson import JohnsonNet
-from streamstyle.nets.johnson_file import Parameters
 from streamstyle.palette import Palette
+from streamstyle.stages.blend_modes import laid_over
 from streamstyle.stages.blends import LEVELS
 from streamstyle.styles import canonical
-from tests.nets.test_johnson import example_parameters
+from tests.johnson_nets import save, transformer
 
 pytestmark = pytest.mark.weights
 CPU = torch.device("cpu")
@@ -51,8 +50,6 @@ def painted(styles, picture, look=0, time_s=0.0, **options):
         made = palette(*styles, **options)
         worn = made.wear(made.record(picture), time_s, look)
         image = made.paint(picture, worn, None, None)
-        from streamstyle.stages.blend_modes import laid_over
-
         return image if worn.shares is None else laid_over(image, picture, worn.shares, None)
 
 
@@ -139,15 +136,15 @@ def test_several_styles_in_one_pass_are_each_as_alone(art, picture, cached):
         mixed = made.paint(picture, worn, index, looks)
         for look, part in ((0, np.s_[8:20, 8:40]), (1, np.s_[8:56, 84:92]), (3, np.s_[56:62, 4:24])):
             alone = made.paint_picture(picture, look)
-            close(mixed[0][:, part[0], part[1]], alone[0][:, part[0], part[1]], 0.1)
+            off = (mixed[0] - alone[0])[:, part[0], part[1]].abs()
+            assert off.mean() < 0.03  # a neighbour within the network's sight may be felt
     assert worn.shares is not None
     assert worn.shares[(2 * 4 + 0) * LEVELS + LEVELS - 1].tolist() == [0, 0]
     assert worn.shares[(1 * 4 + 2) * LEVELS].tolist() == [0.5, 0.5]
 
 
 def test_a_network_of_ones_own_paints_beside_the_others(art, picture, tmp_path, cached):
-    file = tmp_path / "candy.safetensors"
-    JohnsonNet(example_parameters(8, 16, 16, blocks=1)).write(file)
+    file = save(tmp_path / "candy.safetensors", transformer(blocks=1).state_dict())
     own = painted([str(file)], picture)
     close(painted([f"{file}:0.5+wave:0.5"], picture), (own + painted(["wave"], picture)) / 2)
     made = palette(str(file), "none", f"{file}; strength=0.5")
