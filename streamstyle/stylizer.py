@@ -276,7 +276,7 @@ class Stylizer:
         index = None
         if looks is not None:
             on_device, size = to_device(torch.from_numpy(looks), self.device), (rgb.shape[2], rgb.shape[3])
-            index, _ = blend_map(on_device, len(self._styles), size, self.options.painting.feather)
+            index = blend_map(on_device, len(self._styles), size, self.options.painting.feather)
         images = []
         for run, now in _runs(worn, 1 if self.device.type == "cpu" else len(rgb)):
             if index is None or now.table is None:
