@@ -97,7 +97,8 @@ def blend_map(looks: Tensor, count: int, size: tuple[int, int], feather_px: Widt
     Raises:
         ShapeError: as style_map.
 
-    Cost: three launches, 4 bytes a pixel, and 20 + 8 K a pixel of the map. No synchronisation.
+    Cost: three launches, 4 bytes a pixel, and 20 + 8 K a pixel of the map; widths that differ are a copy of K * K
+    floats from pinned memory. No synchronisation.
     """
     _check(looks, count, size)
     index = looks.new_empty(len(looks), *size)

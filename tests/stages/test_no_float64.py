@@ -40,7 +40,7 @@ from streamstyle.stages.region_stats import (
     region_stats,
 )
 from streamstyle.stages.resize import resize_planes
-from streamstyle.stages.style_map import blend_map, pair_feathers, style_map
+from streamstyle.stages.style_map import blend_map, style_map
 from streamstyle.stages.stylize_regions import RegionStylizer, affine_into, picture_from, picture_into
 
 
@@ -120,9 +120,7 @@ CALLS: dict[str, Callable[[Given], Any]] = {
     "affine_into": affine,
     "affine_into, folded": folded_affine,
     "RegionStylizer": stylize,
-    "blend_map": lambda g: blend_map(
-        g.ids, 7, (99, 120), pair_feathers([None, 0.0, 9.0] + [None] * 4, 6.0), impl="ref"
-    ),
+    "blend_map": lambda g: blend_map(g.ids, 7, (99, 120), 6.0, impl="ref"),
     "best_matches": lambda g: best_matches(g.areas[None]),
     "blend_planes_": lambda g: blend_planes_(g.planes, g.planes, g.share),
     "composite": lambda g: composite(g.rgb, g.planes, TAGS, g.ids, g.rgb[0, :2, 0].t(), subsample=True, impl="ref"),
