@@ -17,7 +17,7 @@ from common import Rows, copy_gbps, figure, run_stage_bench, time_on
 from torch import Tensor
 
 from streamstyle.stages.blends import blend_index
-from streamstyle.stages.style_map import _blurred, blend_map, style_map
+from streamstyle.stages.style_map import _blurred, blend_map, pair_feathers, style_map
 
 SIZE, SMALL, BATCH = (1080, 1920), (240, 427), 16
 CPU_BATCH = 2
@@ -47,9 +47,8 @@ def _measure(count: int, device: torch.device) -> Rows:
     looks = F.interpolate(maps(frames)[:, None].float(), SMALL, mode="nearest")[:, 0].to(torch.int32) % count
     looks = looks.to(device)
     given = looks, count, SIZE, FEATHER_PX
-    paints = [k > 0 for k in range(count)]
-    index, _ = blend_map(*given, paints)
-    expected, _ = blend_map(*given, paints, impl="ref")
+    mixed = looks, count, SIZE, pair_feathers([0.0, 2.0, *[None] * (count - 2)], FEATHER_PX)
+    index, expected = blend_map(*given), blend_map(*given, impl="ref")
     # OpenCV counts in 8 bits, on a CPU; where three meet or nobody is second the number may be another's.
     levels = (index % 16 - expected % 16).abs()
     assert torch.equal(index, expected) if on_gpu else (levels <= 1).float().mean() > 0.98
@@ -57,7 +56,7 @@ def _measure(count: int, device: torch.device) -> Rows:
     ours = time_on(device, lambda: blend_map(*given))["median"] / frames
     yield figure(f"{count} looks: rows of the table of blends, 1080p, batch {frames}", ours, "ms/frame")
     for name, call in (
-        ("rows and painted share", lambda: blend_map(*given, paints)),
+        ("rows, borders of several widths", lambda: blend_map(*mixed)),
         ("first, second and weight", lambda: style_map(*given)),
     ):
         yield figure(f"{count} looks: {name}", time_on(device, call)["median"] / frames, "ms/frame")

@@ -132,10 +132,10 @@ def part_exercise(folder: Path) -> Rows:
         ],
         "shrinking": lambda impl: resize.resize_planes(edges, (31, 47), impl=impl),
         "styles of a map": lambda impl: style_map.style_map((edges // 37).int(), 7, (211, 333), 6.0, impl=impl)[2],
-        "rows of a map": lambda impl: style_map.blend_map((edges // 37).int(), 7, (212, 332), 6.0, impl=impl)[0],
-        "painted share of a map": lambda impl: style_map.blend_map(
-            (edges // 37).int(), 7, (212, 332), 6.0, [True, False] * 3 + [True], impl=impl
-        )[1],
+        "rows of a map": lambda impl: style_map.blend_map((edges // 37).int(), 7, (212, 332), 6.0, impl=impl),
+        "rows of a map, borders of several widths": lambda impl: style_map.blend_map(
+            (edges // 37).int(), 7, (212, 332), style_map.pair_feathers([0.0, 3.0, 20.0] + [None] * 4, 6.0), impl=impl
+        ),
         "areas": lambda impl: region_stats.region_areas((edges // 16).int(), 16, impl=impl),
         "overlap": lambda impl: label_overlap.label_overlap((edges // 16).int(), (edges % 9).int(), 16, 9, impl=impl),
         **layers("cuda"),

@@ -8,18 +8,18 @@
 //
 // Input   looks          int   [N, h, w], 0 .. K - 1, K <= 32
 //         curve          int   [2 radius + 1], the blur, in parts of 1 << UNIT; radius < h and w
+//         gains          float [K, K], the slope of the border between two looks, 1 or more; 0: hard
 // Between rows, masks    u16   [N, K, h, w], blurred along x, then along y too, in parts of 1 << UNIT
 //         row_bits, bits int   [N, h, w], bit k is set where mask k may not be 0
 // Output  first, second  u8    [N, H, W], the strongest two; of equals the one with the lower number, and where all
 //                              others are 0 the lowest other number (K = 1: 0)
 //         weight         float [N, H, W], of first, 0.5 .. 1
 //         index          int   [N, H, W], (first * K + second) * levels + level, the row of the table of blends
-//         share          float [N, H, W], the weight of the looks whose bit is set in paints; null: not wanted
 // Passes  blur_rows, blur_columns  a thread has one pixel of the map and all its masks
 //         strongest                a thread has 4 pixels of a row: first, second and weight
-//         blend_rows               likewise: index and share
+//         blend_rows               likewise: index
 // Source  Separable Gaussian, mirrored at the border (reflect); bilinear as in OpenCV and torch (half-pixel centres).
-// Bytes   strongest: 6 written a pixel; blend_rows: 4, or 8 with share. The map: 20 + 8 K a pixel of its own.
+// Bytes   strongest: 6 written a pixel; blend_rows: 4. The map: 20 + 8 K a pixel of its own.
 #include "common.cuh"
 
 #ifndef UNIT
@@ -160,7 +160,10 @@ DEVICE void find_two(const Map& map, const Between& y, int x, int out_width, flo
         if (!(two[j].next > 0.0f)) two[j].second = two[j].first == 0 && count > 1;
 }
 
-DEVICE float weight_of(const Two& two, float gain) {
+// A gain is 1 or more, or 0: hard. So where there is no second look the first is alone, whatever their border.
+DEVICE float weight_of(const Two& two, const float* gains, int count) {
+    if (two.best >= 1.0f && !(two.next > 0.0f)) return 1.0f;
+    float gain = gains[two.first * count + two.second];
     if (!(gain > 0.0f)) return 1.0f;
     float share = two.best / larger(two.best + two.next, 1e-6f);
     float weight = __fadd_rn(__fmul_rn(share - 0.5f, gain), 0.5f);
@@ -207,10 +210,11 @@ DEVICE void each_group(const Maps& maps, i64 lines, Put put) {
     }
 }
 
-// lines: N * out_height. y_scale, x_scale: as Maps says. gain: the border's slope, 0: hard.
-KERNEL style_map_strongest(const u16* __restrict__ masks, const int* __restrict__ bits, u8* __restrict__ first,
-                           u8* __restrict__ second, float* __restrict__ weight, i64 lines, int count, int height,
-                           int width, int out_height, int out_width, float y_scale, float x_scale, float gain) {
+// lines: N * out_height. y_scale, x_scale: as Maps says.
+KERNEL style_map_strongest(const u16* __restrict__ masks, const int* __restrict__ bits,
+                           const float* __restrict__ gains, u8* __restrict__ first, u8* __restrict__ second,
+                           float* __restrict__ weight, i64 lines, int count, int height, int width, int out_height,
+                           int out_width, float y_scale, float x_scale) {
     Maps maps = {masks, bits, count, height, width, out_height, out_width, y_scale, x_scale};
     each_group(maps, lines, [=](i64 begin, int x, const Two* two) {
         Pack<u8, TOGETHER> firsts, seconds;
@@ -219,7 +223,7 @@ KERNEL style_map_strongest(const u16* __restrict__ masks, const int* __restrict_
         for (int j = 0; j < TOGETHER; ++j) {
             firsts.at[j] = (u8)two[j].first;
             seconds.at[j] = (u8)two[j].second;
-            weights.at[j] = weight_of(two[j], gain);
+            weights.at[j] = weight_of(two[j], gains, count);
         }
         write_together(first + begin, x, out_width, firsts);
         write_together(second + begin, x, out_width, seconds);
@@ -227,23 +231,18 @@ KERNEL style_map_strongest(const u16* __restrict__ masks, const int* __restrict_
     });
 }
 
-// paints: bit k is set where look k paints.
-KERNEL style_map_blend_rows(const u16* __restrict__ masks, const int* __restrict__ bits, int* __restrict__ index,
-                            float* __restrict__ share, i64 lines, int count, int height, int width, int out_height,
-                            int out_width, float y_scale, float x_scale, float gain, int levels, i64 paints) {
+KERNEL style_map_blend_rows(const u16* __restrict__ masks, const int* __restrict__ bits,
+                            const float* __restrict__ gains, int* __restrict__ index, i64 lines, int count, int height,
+                            int width, int out_height, int out_width, float y_scale, float x_scale, int levels) {
     Maps maps = {masks, bits, count, height, width, out_height, out_width, y_scale, x_scale};
     each_group(maps, lines, [=](i64 begin, int x, const Two* two) {
         Pack<int, TOGETHER> rows;
-        Pack<float, TOGETHER> shares;
 #pragma unroll
         for (int j = 0; j < TOGETHER; ++j) {
-            float weight = weight_of(two[j], gain);
+            float weight = weight_of(two[j], gains, count);
             int level = (int)__fadd_rn(__fmul_rn(weight - 0.5f, 2.0f * (float)(levels - 1)), 0.5f);
             rows.at[j] = (two[j].first * count + two[j].second) * levels + smaller(level, levels - 1);
-            bool one = paints >> two[j].first & 1, other = paints >> two[j].second & 1;
-            shares.at[j] = (one ? weight : 0.0f) + (other ? 1.0f - weight : 0.0f);
         }
         write_together(index + begin, x, out_width, rows);
-        if (share) write_together(share + begin, x, out_width, shares);
     });
 }

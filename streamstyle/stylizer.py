@@ -31,7 +31,7 @@ from streamstyle.segmenter import Segmentation
 from streamstyle.stages.blend_modes import laid_over, looked_up
 from streamstyle.stages.color import filled, rgb_to_yuv, yuv_to_rgb
 from streamstyle.stages.composite import composite
-from streamstyle.stages.style_map import MOST_LOOKS, blend_map
+from streamstyle.stages.style_map import MOST_LOOKS, blend_map, pair_feathers
 
 COMPILE_PAYS_FRAMES = 1500
 """Frames of a 640x360 film after which a compiled lookup has earned its compilation (10 s) back."""
@@ -92,7 +92,7 @@ class Stylizer:
             raise OptionError(f"{len(look.styles)} styles in one film; give at most {MOST_LOOKS}")
         compiles = look.needs_objects and _compiles(painting.compile, frames_expected, self.device)
         self.palette = Palette(look.styles, painting, self.device, self.dtype, compile_lookup=compiles)
-        self._feathers = painting.feather
+        self._feathers = pair_feathers(self.palette.feathers, painting.feather)
         self._scene = SceneReader(look, self.options.analysis, self.device, given)
         self._lanes = Lanes(self.device)
         self._portions = Portions(self.device, self.palette.shrink_bands)
@@ -251,7 +251,7 @@ class Stylizer:
         if looks is None:
             return None, None
         on_device = to_device(torch.from_numpy(looks), self.device)
-        return blend_map(on_device, len(self.look.styles), size, self._feathers)[0], looks
+        return blend_map(on_device, len(self.look.styles), size, self._feathers), looks
 
     def _paint_planes(self, reading: Reading, part: slice, out: Planes, subsample: bool) -> Planes:
         """Paint the frames of a part of a batch, into out."""

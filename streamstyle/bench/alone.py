@@ -157,7 +157,7 @@ def _painter(net: RegionStylizer, rgb: Tensor, styles: Sequence[Affine], feather
     size, count = (rgb.shape[2], rgb.shape[3]), len(styles)
     tiles = torch.arange(9 * 16, dtype=torch.int32).view(1, 9, 16) % count
     looks = tiles.repeat_interleave(8, 1).repeat_interleave(8, 2).to(rgb.device)
-    index, _ = blend_map(looks, count, size, feather_px)
+    index = blend_map(looks, count, size, feather_px)
     table = blend_table(styles)
     return lambda: net.paint(rgb, table, index)
 

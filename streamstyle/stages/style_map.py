@@ -25,6 +25,7 @@ from torch import Tensor
 
 from streamstyle.errors import ShapeError
 from streamstyle.gpu.kernels import chosen, launch
+from streamstyle.gpu.transfer import to_device
 from streamstyle.stages.blends import LEVELS, blend_index
 
 STEM = "style_map"
@@ -38,9 +39,12 @@ UNIT = 15
 Two = tuple[Tensor, Tensor, Tensor, Tensor]
 """Of each pixel the strongest look, the second, and their masks' values."""
 
+Widths = float | Sequence[Sequence[float]]
+"""The width of every border, or [K][K] of that between each two looks, the same from both sides."""
+
 
 def style_map(
-    looks: Tensor, count: int, size: tuple[int, int], feather_px: float, *, impl: str = "auto"
+    looks: Tensor, count: int, size: tuple[int, int], feather_px: Widths, *, impl: str = "auto"
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Enlarge maps of looks with soft borders.
 
@@ -48,7 +52,8 @@ def style_map(
         looks: [N, h, w] int32, 0 .. count - 1.
         count: K, how many looks there are, at most MOST_LOOKS.
         size: (height, width) of the frame.
-        feather_px: width of the soft border in the frame's pixels; 0 for a hard one.
+        feather_px: width of the soft borders in the frame's pixels, 0 for hard ones; or [K][K] widths, symmetric: that
+            of the border between each two looks. See :func:`pair_feathers`.
         impl: "auto" (the kernels on CUDA, OpenCV on a CPU), "ref" (torch on any device) or "cuda".
 
     Returns:
@@ -56,72 +61,68 @@ def style_map(
         is far from every border the weight is 1, and second the lowest number that is not first (OpenCV: any).
 
     Raises:
-        ShapeError: looks is not int32 [N, h, w], or count or size is none that can be had.
+        ShapeError: looks is not int32 [N, h, w], or count or size is none that can be had; the widths are not K x K
+            or not symmetric.
 
     Cost: three launches, 6 bytes a pixel and 20 + 8 K a pixel of the map; the reference some 40 K a pixel. No
     synchronisation.
     """
     _check(looks, count, size)
-    blur, gain = _blur_and_gain(looks, size, feather_px)
+    blur, gains = _blur_and_gains(looks, count, size, feather_px)
     if chosen(impl, looks):
         first, second = (looks.new_empty(len(looks), *size, dtype=torch.uint8) for _ in range(2))
         weight = looks.new_empty(len(looks), *size, dtype=torch.float32)
-        _enlarge_cuda("style_map_strongest", looks, count, blur, gain, size, (first, second, weight))
+        _enlarge_cuda("style_map_strongest", looks, count, blur, gains, size, (first, second, weight))
         return first, second, weight
-    if impl == "auto" and looks.device.type == "cpu" and len(looks) > 0:
-        frames = [_strongest_two(frame, count, size, blur) for frame in looks.numpy()]
-        first, second, best, next_best = (torch.from_numpy(np.stack(part)) for part in zip(*frames, strict=True))
-    else:
-        first, second, best, next_best = _strongest_two_ref(looks, count, size, blur)
-    return first, second, _weight(best.float(), next_best.float(), gain)
+    if impl != "auto" or looks.device.type != "cpu" or len(looks) == 0:
+        two = _strongest_two_ref(looks, count, size, blur)
+        return two[0], two[1], _weight(two, count, gains)
+    found = []
+    for frame in looks.numpy():  # one frame's temporaries stay in a CPU's caches
+        first, second, best, next_best = (torch.from_numpy(x) for x in _strongest_two(frame, count, size, blur))
+        found.append((first, second, _weight((first, second, best.float(), next_best.float()), count, gains)))
+    first, second, weight = (torch.stack(part) for part in zip(*found, strict=True))
+    return first, second, weight
 
 
-def blend_map(
-    looks: Tensor,
-    count: int,
-    size: tuple[int, int],
-    feather_px: float,
-    paints: Sequence[bool] | None = None,
-    *,
-    impl: str = "auto",
-) -> tuple[Tensor, Tensor | None]:
+def blend_map(looks: Tensor, count: int, size: tuple[int, int], feather_px: Widths, *, impl: str = "auto") -> Tensor:
     """Enlarge maps of looks to what painting reads: :func:`style_map`, then ``blends.blend_index``, in one.
 
     Args:
         looks, count, size, feather_px, impl: as of :func:`style_map`.
-        paints: whether each of the K looks paints, where the painted share is wanted.
 
     Returns:
-        index [N, height, width] int32, rows of the table of K styles and their blends; and with paints the painted
-        share [N, height, width] float32 of each pixel, else None.
+        [N, height, width] int32, rows of the table of K styles and their blends.
 
     Raises:
-        ShapeError: as style_map; or paints are not K.
+        ShapeError: as style_map.
 
-    Cost: three launches, 4 bytes a pixel, 8 with paints, and 20 + 8 K a pixel of the map. No synchronisation.
+    Cost: three launches, 4 bytes a pixel, and 20 + 8 K a pixel of the map; widths that differ are a copy of K * K
+    floats from pinned memory. No synchronisation.
     """
     _check(looks, count, size)
-    if paints is not None and len(paints) != count:
-        raise ShapeError(f"paints must be {count}, one a look, got {len(paints)}")
-    if chosen(impl, looks):
-        blur, gain = _blur_and_gain(looks, size, feather_px)
-        index = looks.new_empty(len(looks), *size)
-        wanted = (len(looks), *size) if paints is not None else (0,)  # empty: a null pointer
-        painted = looks.new_empty(wanted, dtype=torch.float32)
-        painting = sum(1 << k for k, does in enumerate(paints or ()) if does)
-        _enlarge_cuda("style_map_blend_rows", looks, count, blur, gain, size, (index, painted), LEVELS, painting)
-        return index, None if paints is None else painted
-    borders = style_map(looks, count, size, feather_px, impl=impl)
     index = looks.new_empty(len(looks), *size)
-    share = None if paints is None else torch.empty_like(index, dtype=torch.float32)
+    if chosen(impl, looks):
+        blur, gains = _blur_and_gains(looks, count, size, feather_px)
+        _enlarge_cuda("style_map_blend_rows", looks, count, blur, gains, size, (index,), LEVELS)
+        return index
+    borders = style_map(looks, count, size, feather_px, impl=impl)
     step = 1 if looks.device.type == "cpu" else max(1, len(looks))  # one frame's temporaries stay in a CPU's caches
     for begin in range(0, len(looks), step):
         part = slice(begin, begin + step)
         first, second, weight = (x[part] for x in borders)
         index[part] = blend_index(first, second, weight, count)
-        if share is not None and paints is not None:
-            share[part] = _share(first, second, weight, paints)
-    return index, share
+    return index
+
+
+def pair_feathers(own: Sequence[float | None], default: float) -> list[list[float]]:
+    """The width of the border between each two looks, [K][K].
+
+    Args:
+        own: the width each look says, None where it says none.
+        default: where neither of two says one. Where one does its own is taken, where both do the wider.
+    """
+    return [[default if a is b is None else max(w for w in (a, b) if w is not None) for b in own] for a in own]
 
 
 def _check(looks: Tensor, count: int, size: tuple[int, int]) -> None:
@@ -133,28 +134,51 @@ def _check(looks: Tensor, count: int, size: tuple[int, int]) -> None:
         raise ShapeError(f"a map and a frame have pixels, got {[*looks.shape[1:]]} and {[*size]}")
 
 
-def _blur_and_gain(looks: Tensor, size: tuple[int, int], feather_px: float) -> tuple[float, float]:
-    """Sigma of the blur in pixels of the map, and the slope of a border; infinite for a hard one."""
+def _blur_and_gains(
+    looks: Tensor, count: int, size: tuple[int, int], feather_px: Widths
+) -> tuple[float, float | Tensor]:
+    """Sigma of the blur in pixels of the map, that of the widest border, and how steep the borders are.
+
+    A gain is 1 or more, or 0 for a hard border: one where all widths are alike, else a table [K * K] on looks' device.
+    """
     scale = size[0] / looks.shape[1]
-    blur = max(SMOOTH_PX, feather_px / 2.5 / scale)
+    if isinstance(feather_px, (int, float)):
+        blur = max(SMOOTH_PX, feather_px / 2.5 / scale)
+        return blur, _gain(blur * scale, feather_px)
+    if len(feather_px) != count or any(len(row) != count for row in feather_px):
+        raise ShapeError(f"widths must be {count} x {count}, got rows of {[len(row) for row in feather_px]}")
+    pairs = [(a, b) for a in range(count) for b in range(a)] or [(0, 0)]
+    for a, b in pairs:
+        if feather_px[a][b] != feather_px[b][a]:
+            both = f"{feather_px[a][b]} and {feather_px[b][a]}"
+            raise ShapeError(f"a border has one width from both sides, got {both} for looks {a} and {b}")
+    widths = {feather_px[a][b] for a, b in pairs}
+    widest = max(widths)
+    blur, gain = _blur_and_gains(looks, count, size, widest)
+    if len(widths) == 1:
+        return blur, gain
+    gains = [[_gain(blur * scale, width) for width in row] for row in feather_px]
+    for k in range(count):
+        gains[k][k] = 0.0  # OpenCV's second where nobody is
+    return blur, to_device(torch.tensor(gains).flatten(), looks.device)
+
+
+def _gain(sigma: float, feather_px: float) -> float:
     # A step blurred by sigma has slope 1 / (sigma sqrt(2 pi)) at the border: this gain makes the ramp feather_px wide.
-    return blur, math.inf if feather_px <= 0 else blur * scale * math.sqrt(2 * math.pi) / feather_px
+    return 0.0 if feather_px <= 0 else sigma * math.sqrt(2 * math.pi) / feather_px
 
 
-def _weight(best: Tensor, next_best: Tensor, gain: float) -> Tensor:
-    if math.isinf(gain):
+def _weight(two: Two, count: int, gains: float | Tensor) -> Tensor:
+    """The first look's weight; best and next_best are overwritten."""
+    first, second, best, next_best = two
+    if isinstance(gains, float) and gains == 0:
         return torch.ones_like(best)
-    share = best / (best + next_best).clamp_min_(1e-6)
-    return share.sub_(0.5).mul_(gain).add_(0.5).clamp_(0.5, 1)
-
-
-def _share(first: Tensor, second: Tensor, weight: Tensor, paints: Sequence[bool]) -> Tensor:
-    """The painted share of each pixel; compared with those that do not paint, because a table would be waited for."""
-    share = weight.new_ones(weight.shape)
-    for k, does in enumerate(paints):
-        if not does:
-            share.sub_(weight * (first == k)).sub_((1 - weight) * (second == k))
-    return share
+    weight = best.div_(next_best.add_(best).clamp_min_(1e-6)).sub_(0.5)
+    if isinstance(gains, float):
+        return weight.mul_(gains).add_(0.5).clamp_(0.5, 1)
+    pair = first.to(torch.int32).mul_(count).add_(second)
+    gain = gains.index_select(0, pair.flatten()).view(pair.shape)
+    return weight.mul_(gain).add_(0.5).clamp_(0.5, 1).masked_fill_(gain == 0, 1)
 
 
 def _curve(radius: int, sigma: float, device: torch.device) -> Tensor:
@@ -226,7 +250,7 @@ def _enlarge_cuda(
     looks: Tensor,
     count: int,
     sigma: float,
-    gain: float,
+    gains: float | Tensor,
     size: tuple[int, int],
     out: tuple[Tensor, ...],
     *numbers: int,
@@ -242,8 +266,8 @@ def _enlarge_cuda(
     launch(STEM, "style_map_blur_rows", shape[0], looks, curve, rows, row_bits, *shape, by_block=True)
     launch(STEM, "style_map_blur_columns", shape[0], rows, row_bits, curve, masks, bits, *shape, by_block=True)
     sizes = (frames * size[0], count, height, width, *size, height / size[0], width / size[1])
-    slope = 0.0 if math.isinf(gain) else gain
-    launch(STEM, entry, sizes[0], masks, bits, *out, *sizes, slope, *numbers, by_block=True)
+    table = gains if isinstance(gains, Tensor) else torch.full((count * count,), gains, device=looks.device)
+    launch(STEM, entry, sizes[0], masks, bits, table, *out, *sizes, *numbers, by_block=True)
 
 
 def _strongest_two(

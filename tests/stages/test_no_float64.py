@@ -123,7 +123,7 @@ CALLS: dict[str, Callable[[Given], Any]] = {
     "affine_into": affine,
     "affine_into, folded": folded_affine,
     "RegionStylizer": stylize,
-    "blend_map": lambda g: blend_map(g.ids, 7, (99, 120), 6.0, [k > 2 for k in range(7)], impl="ref"),
+    "blend_map": lambda g: blend_map(g.ids, 7, (99, 120), 6.0, impl="ref"),
     "best_matches": lambda g: best_matches(g.areas[None]),
     "blend_planes_": lambda g: blend_planes_(g.planes, g.planes, g.share),
     "composite": lambda g: composite(g.rgb, g.planes, TAGS, g.ids, g.rgb[0, :2, 0].t(), subsample=True, impl="ref"),

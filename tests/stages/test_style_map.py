@@ -6,7 +6,7 @@ from streamstyle.errors import ShapeError
 from streamstyle.gpu import kernels
 from streamstyle.stages import style_map as stage
 from streamstyle.stages.blends import LEVELS, blend_index
-from streamstyle.stages.style_map import MOST_LOOKS, UNIT, blend_map, style_map
+from streamstyle.stages.style_map import MOST_LOOKS, UNIT, blend_map, pair_feathers, style_map
 from tests import oracles, shim
 
 IMPLS = ["auto", "ref"]
@@ -137,11 +137,10 @@ def test_no_frames(way, feather_px):
     )
     assert [x.shape for x in found] == [(0, 24, 27)] * 3
     assert [x.dtype for x in found] == [torch.uint8, torch.uint8, torch.float32]
-    index, share = blend_map(
-        torch.zeros(0, 8, 9, dtype=torch.int32, device=way.device), 3, (24, 27), feather_px, [True] * 3, impl=way.impl
+    index = blend_map(
+        torch.zeros(0, 8, 9, dtype=torch.int32, device=way.device), 3, (24, 27), feather_px, impl=way.impl
     )
     assert (index.shape, index.dtype) == ((0, 24, 27), torch.int32)
-    assert share.shape == (0, 24, 27)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +159,9 @@ def test_what_cannot_be_had_is_refused_and_shown():
         (lambda: style_map(looks, MOST_LOOKS + 1, (8, 8), 6.0), f"got {MOST_LOOKS + 1}"),
         (lambda: style_map(looks[:, :0], 2, (8, 8), 6.0), r"\[0, 4\]"),
         (lambda: blend_map(looks, 2, (8, 0), 6.0), r"\[8, 0\]"),
-        (lambda: blend_map(looks, 2, (8, 8), 6.0, [True]), "got 1"),
+        (lambda: blend_map(looks, 2, (8, 8), [[6.0, 6.0]]), r"2 x 2, got rows of \[2\]"),
+        (lambda: style_map(looks, 2, (8, 8), [[6.0, 6.0], [6.0]]), r"2 x 2, got rows of \[2, 1\]"),
+        (lambda: style_map(looks, 2, (8, 8), [[6.0, 6.0], [7.0, 6.0]]), "got 7.0 and 6.0 for looks 1 and 0"),
     ):
         with pytest.raises(ShapeError, match=message):
             refused()
@@ -194,26 +195,77 @@ def noise(count: int, shape: tuple[int, int], frames: int = 2) -> torch.Tensor:
     return torch.randint(0, count, (frames, *shape), dtype=torch.int32)
 
 
+def widths_of(count: int) -> list[list[float]]:
+    """A width of its own for each pair, some of them hard, and one that nobody has for a look with itself."""
+    widths = [[99.0] * count for _ in range(count)]
+    for a in range(count):
+        for b in range(a):
+            widths[a][b] = widths[b][a] = (0.0, 0.5, 6.0, 9.5, 21.0)[(a + 3 * b) % 5]
+    return widths
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 27, MOST_LOOKS])
-@pytest.mark.parametrize("feather_px", [0.0, 0.5, 6.0, 40.0])
+@pytest.mark.parametrize("feather_px", [0.0, 0.5, 6.0, 40.0, "mixed"])
 def test_equals_the_reference(way, count, feather_px):
     if way.impl == "auto":
         pytest.skip("OpenCV counts in 8 bits")
-    paints = [k % 3 != 1 for k in range(count)]
+    width = widths_of(count) if feather_px == "mixed" else feather_px
     for looks in (patches(count), noise(count, (17, 23))):
         given = looks.to(way.device)
         for size in ((68, 92), (67, 89), tuple(looks.shape[1:]), (11, 13), (1, 1)):
-            found = style_map(given, count, size, feather_px, impl=way.impl)
-            expected = style_map(given, count, size, feather_px, impl="ref")
+            found = style_map(given, count, size, width, impl=way.impl)
+            expected = style_map(given, count, size, width, impl="ref")
             for got, wanted in zip(found, expected, strict=True):
                 assert torch.equal(got, wanted)
-            index, share = blend_map(given, count, size, feather_px, paints, impl=way.impl)
-            assert torch.equal(index, blend_index(*expected, count))
-            worn = torch.tensor(paints, dtype=torch.float32, device=way.device)
-            assert torch.equal(share, torch.lerp(worn[expected[1].long()], worn[expected[0].long()], expected[2]))
-            alone, nothing = blend_map(given, count, size, feather_px, impl=way.impl)
-            assert torch.equal(alone, index)
-            assert nothing is None
+            assert torch.equal(blend_map(given, count, size, width, impl=way.impl), blend_index(*expected, count))
+
+
+@pytest.mark.parametrize("feather_px", [0.0, 6.0])
+def test_widths_that_are_alike_are_one_width(way, feather_px):
+    looks = patches(3).to(way.device)
+    widths = [[feather_px if a != b else 50.0 for b in range(3)] for a in range(3)]
+    for one, other in zip(
+        style_map(looks, 3, SIZE, widths, impl=way.impl),
+        style_map(looks, 3, SIZE, feather_px, impl=way.impl),
+        strict=True,
+    ):
+        assert torch.equal(one, other)
+
+
+def test_each_pair_has_its_own_width(way):
+    """Four stripes: a hard border, a wide one, a narrow one."""
+    looks = (torch.arange(120) // 30).to(torch.int32).expand(1, 40, 120).contiguous().to(way.device)
+    own = [[0.0, 0.0, 5.0, 5.0], [0.0, 0.0, 24.0, 5.0], [5.0, 24.0, 0.0, 8.0], [5.0, 5.0, 8.0, 0.0]]
+    first, second, weight = (x[0, 80].cpu() for x in style_map(looks, 4, (160, 480), own, impl=way.impl))
+    for border, width in ((120, 0.0), (240, 24.0), (360, 8.0)):
+        left, right = border // 120 - 1, border // 120
+        near = slice(border - 50, border + 50)
+        assert ((first[near] == left).sum() - 50).abs() <= 1
+        if not width:
+            assert (weight[near] == 1).all()
+            continue
+        profile = share_of(right, first, second, weight)
+        slope = float(profile[border + 1] - profile[border - 2]) / 3
+        assert 1 / slope == pytest.approx(width, rel=0.08)
+        ramp = int(((profile > 0.02) & (profile < 0.98))[near].sum())
+        assert 0.8 * width - 1 <= ramp <= 1.7 * width + 2
+
+
+def test_a_look_that_is_alone_is_worn_whole_whatever_its_width(way):
+    looks = torch.full((1, 8, 9), 2, dtype=torch.int32, device=way.device)
+    first, _, weight = style_map(looks, 3, (24, 27), widths_of(3), impl=way.impl)
+    assert (first == 2).all()
+    assert (weight == 1).all()
+
+
+def test_the_wider_of_two_that_say_one_and_the_default_where_none_does():
+    assert pair_feathers([None, 3.0, 12.0, None], 6.0) == [
+        [6.0, 3.0, 12.0, 6.0],
+        [3.0, 3.0, 12.0, 3.0],
+        [12.0, 12.0, 12.0, 12.0],
+        [6.0, 3.0, 12.0, 6.0],
+    ]
+    assert pair_feathers([0.0, None], 6.0) == [[0.0, 0.0], [0.0, 6.0]]
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 2), (3, 5)])
@@ -230,24 +282,18 @@ def test_small_maps_equal_the_reference(way, shape):
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_rows_are_what_blend_index_makes_of_the_map(way, count):
-    looks, paints = patches(count, 3).to(way.device), [k != 1 for k in range(count)]
-    first, second, weight = style_map(looks, count, SIZE, 6.0, impl=way.impl)
-    index, share = blend_map(looks, count, SIZE, 6.0, paints, impl=way.impl)
-    assert torch.equal(index, blend_index(first, second, weight, count))
-    worn = torch.tensor(paints, dtype=torch.float32, device=way.device)
-    assert torch.equal(share, torch.lerp(worn[second.long()], worn[first.long()], weight))
+    looks = patches(count, 3).to(way.device)
+    for width in (6.0, widths_of(count)):
+        index = blend_map(looks, count, SIZE, width, impl=way.impl)
+        assert torch.equal(index, blend_index(*style_map(looks, count, SIZE, width, impl=way.impl), count))
 
 
 def test_any_layout_is_the_same_map(way):
     looks = patches(3).to(way.device)
     turned = looks.transpose(1, 2).contiguous().transpose(1, 2)
     assert not turned.is_contiguous()
-    for got, wanted in zip(
-        blend_map(turned, 3, SIZE, 6.0, [True, False, True], impl=way.impl),
-        blend_map(looks, 3, SIZE, 6.0, [True, False, True], impl=way.impl),
-        strict=True,
-    ):
-        assert torch.equal(got, wanted)
+    got, wanted = (blend_map(given, 3, SIZE, 6.0, impl=way.impl) for given in (turned, looks))
+    assert torch.equal(got, wanted)
 
 
 def test_of_equals_the_lower_number_is_first(way):
