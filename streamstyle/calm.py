@@ -17,7 +17,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from streamstyle.errors import OptionError, ShapeError
-from streamstyle.stages.calm import ANCHOR_FRAMES, REFRESH, Trust, calm, carried_along, sharpness, still_mask, trust
+from streamstyle.stages.calm import (
+    ANCHOR_FRAMES,
+    REFRESH,
+    Trust,
+    calm,
+    carried_along,
+    differences,
+    sharpness,
+    still_mask,
+    trust,
+)
 from streamstyle.stages.optical_flow import optical_flow
 
 LINES = 360
@@ -26,7 +36,7 @@ SMALLEST_PX = 64
 """Short side under which OpenCV's search has no pyramid to speak of."""
 REFRESH_FADING = 0.25
 """Share of the new painting while the styles themselves change."""
-SHARPNESS, MOST_SHARPEN, PATIENCE = 0.95, 0.5, 0.3
+SHARPNESS, MOST_SHARPEN, PATIENCE = 0.98, 0.5, 0.3
 """Sharpness kept, of the paintings'; the most that is added for it; and how fast that is learned."""
 STANDS_PX = 0.1
 """Motion under which nothing moves: a search finds some such everywhere."""
@@ -134,11 +144,14 @@ class Calm:
         if last is None or not same or last.shown.shape != painted.shape or last.luma.shape != luma.shape:
             self._now = _begun(painted, luma, worn)
             return painted
-        still = still_mask(luma, last.luma, last.settled) & ~_spread(worn != last.looks)
+        still = still_mask(luma, last.luma, last.settled)
+        if looks is not None:
+            still &= ~_near(worn != last.looks)
         if fading:
             still = torch.zeros_like(still)
         flow = self._flow(luma, last.luma, still)
-        trusted = trust(flow, luma, last.luma, last.painted_in, still, worn, last.looks)
+        pair = () if looks is None else (worn, last.looks)
+        trusted = trust(flow, luma, last.luma, last.painted_in, still, *pair)
         self._now = self._blended(last, painted, luma, worn, flow, trusted, REFRESH_FADING if fading else REFRESH)
         self._measure(last, self._now, flow, trusted)
         if fading or self._now.age >= ANCHOR_FRAMES:
@@ -190,9 +203,12 @@ class Calm:
             if bool(still.all()):
                 return torch.zeros(*luma.shape, 2)
             found = self._search.calc(luma.contiguous().numpy(), previous.contiguous().numpy(), None)  # type: ignore[call-overload]
-            flow = torch.from_numpy(cv2.blur(found, (5, 5)))
-        else:
-            flow = optical_flow(luma[None].contiguous(), previous[None].contiguous())[0]
+            smooth = cv2.blur(found, (5, 5))
+            across, down = cv2.split(smooth)
+            stands_still = cv2.max(cv2.absdiff(across, 0.0), cv2.absdiff(down, 0.0)) < STANDS_PX
+            smooth[stands_still | still.numpy()] = 0
+            return torch.from_numpy(smooth)
+        flow = optical_flow(luma[None].contiguous(), previous[None].contiguous())[0]
         stands = still | (flow.abs().amax(2) < STANDS_PX)
         return flow.masked_fill(stands[..., None], 0)
 
@@ -205,15 +221,11 @@ class Calm:
         device = flow.device
         y = ((torch.arange(lines, device=device)[part] + 0.5) * (height / lines)).long()
         x = ((torch.arange(columns, device=device)[part] + 0.5) * (width / columns)).long()
-        motion = flow[part, part]
-        before_x = (x + motion[..., 0] * (width / columns) + 0.5) * (2 / width) - 1
-        before_y = (y[:, None] + motion[..., 1] * (height / lines) + 0.5) * (2 / height) - 1
-        places = torch.stack([before_x, before_y], -1)[None]
+        motion = flow[part, part] * flow.new_tensor([width / columns, height / lines])
         counted = (trusted.share[part, part] >= 0.5) | trusted.still[part, part]
         rows = [counted.float()]
         for new, old in ((now.shown, last.shown), (now.painted, last.painted)):
-            read = F.grid_sample(old[None], places, padding_mode="border", align_corners=False)[0]
-            rows.append((new[:, y][:, :, x] - read).square().mean(0) * counted)
+            rows.append(differences(new, old, y, x, motion) * counted)
         sums = torch.zeros(3, self.looks, device=device)
         worn = now.looks[part, part].reshape(-1).clamp(0, self.looks - 1)
         sums.index_add_(1, worn, torch.stack(rows).reshape(3, -1))
@@ -293,8 +305,10 @@ def _resized(looks: Tensor, size: torch.Size) -> Tensor:
     return F.interpolate(looks[None, None].float(), size=size, mode="nearest-exact")[0, 0].to(torch.int32)
 
 
-def _spread(changed: Tensor) -> Tensor:
+def _near(changed: Tensor) -> Tensor:
     """What is near a change of looks: soft borders change with them."""
+    if changed.device.type == "cpu":
+        return torch.from_numpy(cv2.dilate(changed.numpy().view(np.uint8), np.ones((9, 9), np.uint8)) > 0)
     return F.max_pool2d(changed[None, None].float(), 9, 1, 4)[0, 0] > 0
 
 

@@ -31,17 +31,18 @@ from torch import Tensor
 from streamstyle.errors import ShapeError
 
 ANCHOR_FRAMES = 12
-REFRESH = 0.1
+REFRESH = 0.05
 """Share of the new painting where the old one is trusted whole."""
-LOOKS_ALIKE, LOOKS_OTHER = 10.0, 30.0
+LOOKS_ALIKE, LOOKS_OTHER = 16.0, 48.0
 """Luma levels, mean of 3 x 3, up to which the source is what its motion says, and from which it is something else."""
-LIGHT_HELD, LIGHT_NEW = 6.0, 30.0
+LIGHT_HELD, LIGHT_NEW = 12.0, 48.0
 """Luma levels by which the light may leave what was painted before the new painting comes through, and does whole."""
 STILL_LEVELS, STILL_DRIFT = 1.0, 2.0
 """Luma levels, means of 5 x 5, within which nothing moved since the last frame, and since the pixel was painted."""
 REACH_PX = 2
 """Pixels of the small picture from a border between looks within which nothing is blended: what a cubic reads."""
-TILE_PX = 64
+MOST_LINES = 1 << 14
+"""Above which a CPU reads the last picture only: OpenCV counts in 16 bits, and both lie in one."""
 
 
 class Trust(NamedTuple):
@@ -196,6 +197,29 @@ def sharpness(picture: Tensor) -> Tensor:
     return (green[:-2, 1:-1] + green[2:, 1:-1] + green[1:-1, :-2] + green[1:-1, 2:] - 4 * inner).square().mean()
 
 
+def differences(picture: Tensor, previous: Tensor, rows: Tensor, columns: Tensor, motion: Tensor) -> Tensor:
+    """Squared differences, mean of the colours, of some pixels from where they were (bilinear).
+
+    Args:
+        picture, previous: [3, H, W] float32.
+        rows [h], columns [w]: int64, the pixels of picture.
+        motion: [h, w, 2] float32 px of it, to previous.
+
+    Returns:
+        [h, w] float32.
+    """
+    x, y = columns + motion[..., 0], rows[:, None] + motion[..., 1]
+    if picture.device.type == "cpu":
+        places = torch.stack([x, y], -1).numpy()
+        was = _read_cpu(previous.permute(1, 2, 0).numpy(), places, cv2.INTER_LINEAR)
+        now = picture.permute(1, 2, 0).numpy()[rows.numpy()[:, None], columns.numpy()]
+        return torch.from_numpy(((now - was) ** 2).mean(2))
+    height, width = picture.shape[1:]
+    grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], -1)[None]
+    was = F.grid_sample(previous[None], grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
+    return (picture[:, rows][:, :, columns] - was).square().mean(0)
+
+
 def _check(what: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...], axes: int) -> None:
     if tensor.dtype != dtype or tensor.ndim != axes or tuple(tensor.shape) != tuple(shape):
         raise ShapeError(f"{what} must be {dtype} {[*shape]}, got {tensor.dtype} {[*tensor.shape]}")
@@ -243,15 +267,14 @@ def _calm_ref(
     strength: float,
 ) -> Tensor:
     size = painted.shape[1:]
-    maps = torch.stack([anchored.float(), share * strength])[None]
-    of_anchor, part = F.interpolate(maps, size=size, mode="bilinear", align_corners=False)[0]
+    masks = F.interpolate(torch.stack([anchored, still])[None].float(), size=size, mode="nearest-exact")[0] > 0
+    part = F.interpolate((share * strength)[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
     last = _read(previous, flow, size, "bicubic")
-    carried = last + of_anchor * (_read(anchor, to_anchor, size, "bicubic") - last)
+    carried = torch.where(masks[0], _read(anchor, to_anchor, size, "bicubic"), last)
     mixed = carried + refresh * (painted - carried)
     mixed = mixed + sharpen * (mixed - _soft(mixed))
     shown = (painted + part * (mixed - painted)).clamp_(0, 1)
-    keep = F.interpolate(still[None, None].float(), size=size, mode="nearest-exact")[0, 0] > 0
-    return torch.where(keep, previous, shown).contiguous().permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    return torch.where(masks[1], previous, shown).permute(1, 2, 0).contiguous().permute(2, 0, 1)
 
 
 def _soft(picture: Tensor) -> Tensor:
@@ -315,12 +338,12 @@ def _trust_cpu(
     height, width = luma.shape
     now = luma.numpy()
     places = _places(flow.numpy(), luma.shape)
-    before = _read_cpu(previous.numpy(), places, cv2.INTER_LINEAR)
-    other = cv2.boxFilter(cv2.absdiff(now, before), cv2.CV_32F, (3, 3))
-    there = _read_cpu(painted_in.numpy(), places, cv2.INTER_LINEAR)
-    light = np.abs(cv2.blur(now.astype(np.float32) - there, (5, 5)))
-    share = np.clip((LOOKS_OTHER - other) / (LOOKS_OTHER - LOOKS_ALIKE), 0, 1)
-    share *= np.clip((LIGHT_NEW - light) / (LIGHT_NEW - LIGHT_HELD), 0, 1)
+    both = cv2.merge([previous.numpy().astype(np.float32), painted_in.numpy()])
+    before, there = cv2.split(_read_cpu(both, places, cv2.INTER_LINEAR))  # float32 is read faster than uint8
+    level = now.astype(np.float32)
+    other = cv2.blur(cv2.absdiff(level, before), (3, 3))
+    light = cv2.absdiff(cv2.blur(level - there, (5, 5)), 0.0)
+    share = _ramp_cpu(other, LOOKS_ALIKE, LOOKS_OTHER) * _ramp_cpu(light, LIGHT_HELD, LIGHT_NEW)
     x, y = places[..., 0], places[..., 1]
     inside = (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1)
     if looks is not None and previous_looks is not None:
@@ -330,6 +353,11 @@ def _trust_cpu(
         inside &= _read_cpu(was, places, cv2.INTER_NEAREST) == worn
     share *= cv2.erode(inside.astype(np.uint8), np.ones((3, 3), np.uint8), borderType=cv2.BORDER_REPLICATE)
     return Trust(torch.from_numpy(share), torch.from_numpy(there), still)
+
+
+def _ramp_cpu(values: np.ndarray, whole: float, none: float) -> np.ndarray:
+    ramp = values * np.float32(-1 / (none - whole)) + np.float32(none / (none - whole))
+    return np.clip(ramp, 0, 1, out=ramp)
 
 
 def _inner_cpu(looks: np.ndarray) -> np.ndarray:
@@ -369,34 +397,27 @@ def _calm_cpu(
     strength: float,
 ) -> Tensor:
     new, last, old = (np.ascontiguousarray(x.permute(1, 2, 0).numpy()) for x in (painted, previous, anchor))
-    height, width = new.shape[:2]
-    size = (width, height)
-    carried = _read_cpu(old, _places(to_anchor.numpy(), new.shape[:2]), cv2.INTER_CUBIC)
-    of_anchor = cv2.resize(anchored.numpy().astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
-    part = cv2.resize(share.numpy() * np.float32(strength), size, interpolation=cv2.INTER_LINEAR)
-    places = None
-    for rows, columns in _tiles(height, width):
-        its = of_anchor[rows, columns]
-        if its.min() == 1 or part[rows, columns].max() == 0:
-            continue
-        places = _places(flow.numpy(), new.shape[:2]) if places is None else places
-        read = _read_cpu(last, places[rows, columns], cv2.INTER_CUBIC)
-        tile = np.ascontiguousarray(carried[rows, columns])
-        carried[rows, columns] = cv2.blendLinear(tile, read, np.ascontiguousarray(its), 1 - its)
+    height, width = size = new.shape[:2]
+    places, source = _places(flow.numpy(), size), last
+    if height <= MOST_LINES:  # one reading of both, one above the other
+        source = cv2.vconcat([last, last[-1:], last[-1:], old[:1], old[:1], old])
+        np.clip(places[..., 1], 0, height - 1, out=places[..., 1])
+        others = _places(to_anchor.numpy(), size)
+        np.clip(others[..., 1], 0, height - 1, out=others[..., 1])
+        others[..., 1] += height + 4
+        cv2.copyTo(others, _enlarged(anchored, size), places)
+    carried = _read_cpu(source, places, cv2.INTER_CUBIC)
+    part = cv2.resize(share.numpy() * np.float32(strength), (width, height), interpolation=cv2.INTER_LINEAR)
     mixed = cv2.addWeighted(carried, 1 - refresh, new, refresh, 0, dst=carried)
     if (gain := float(sharpen)) > 0:
         mixed = cv2.addWeighted(mixed, 1 + gain, cv2.GaussianBlur(mixed, (3, 3), 0), -gain, 0)
     shown = cv2.blendLinear(mixed, new, part, 1 - part)
     np.clip(shown, 0, 1, out=shown)
-    if still.any():
-        keep = F.interpolate(still[None, None].to(torch.uint8), size=(height, width), mode="nearest-exact")[0, 0]
-        cv2.copyTo(last, keep.numpy(), shown)
+    if bool(still.any()):
+        cv2.copyTo(last, _enlarged(still, size), shown)
     return torch.from_numpy(shown).permute(2, 0, 1)
 
 
-def _tiles(height: int, width: int) -> list[tuple[slice, slice]]:
-    return [
-        (slice(top, min(height, top + TILE_PX)), slice(left, min(width, left + TILE_PX)))
-        for top in range(0, height, TILE_PX)
-        for left in range(0, width, TILE_PX)
-    ]
+def _enlarged(mask: Tensor, size: tuple[int, int]) -> np.ndarray:
+    """A mask of a picture's size, uint8 [H, W]."""
+    return cv2.resize(mask.numpy().view(np.uint8), (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
