@@ -36,12 +36,12 @@ SMALLEST_PX = 64
 """Short side under which OpenCV's search has no pyramid to speak of."""
 REFRESH_FADING = 0.25
 """Share of the new painting while the styles themselves change."""
-SHARPNESS, MOST_SHARPEN, PATIENCE = 0.98, 0.5, 0.3
+SHARPNESS, MOST_SHARPEN, PATIENCE = 0.96, 0.5, 0.3
 """Sharpness kept, of the paintings'; the most that is added for it; and how fast that is learned."""
 STANDS_PX = 0.1
 """Motion under which nothing moves: a search finds some such everywhere."""
-EVERY_PX = 4
-"""Of the small picture, each how manyth pixel and line the report looks at."""
+EVERY_PX = 3
+"""Of the halved luma, each how manyth pixel and line the report looks at."""
 
 
 @dataclass
@@ -50,8 +50,8 @@ class Carried:
 
     Attributes:
         painted: [3, H, W] the last painting; shown: what was shown for it; anchor: what was shown some frames ago.
-        luma: [h, w] uint8 of the source; settled: the same when each pixel last changed; painted_in: [h, w] float32
-            the same when what the anchor shows was painted.
+        fine: [2 h, 2 w] uint8 luma of the source; luma: the same halved, [h, w] uint8; settled: that when each pixel
+            last changed; painted_in: [h, w] float32, that when what the anchor shows was painted.
         looks: [h, w] int32.
         to_anchor: [h, w, 2] float32 px; anchored: [h, w] bool.
         sharpen: 0-d float32.
@@ -61,6 +61,7 @@ class Carried:
     painted: Tensor
     shown: Tensor
     anchor: Tensor
+    fine: Tensor
     luma: Tensor
     settled: Tensor
     painted_in: Tensor
@@ -135,24 +136,25 @@ class Calm:
             raise ShapeError(f"painted must be floating [3, H, W], got {painted.dtype} {[*painted.shape]}")
         if luma.ndim != 2 or luma.dtype != torch.uint8:
             raise ShapeError(f"luma must be uint8 [h, w], got {luma.dtype} {[*luma.shape]}")
-        painted = painted.float()
+        painted, fine = painted.float(), luma
         if self.strength == 0:
             return painted
+        luma = _halved(fine)
         worn = torch.zeros_like(luma, dtype=torch.int32) if looks is None else _resized(looks, luma.shape)
         last, same = self._now, shot == self._shot
         self._shot = shot
-        if last is None or not same or last.shown.shape != painted.shape or last.luma.shape != luma.shape:
-            self._now = _begun(painted, luma, worn)
+        if last is None or not same or last.shown.shape != painted.shape or last.fine.shape != fine.shape:
+            self._now = _begun(painted, fine, luma, worn)
             return painted
         still = still_mask(luma, last.luma, last.settled)
         if looks is not None:
             still &= ~_near(worn != last.looks)
         if fading:
             still = torch.zeros_like(still)
-        flow = self._flow(luma, last.luma, still)
+        flow = self._flow(fine, last.fine, still)
         pair = () if looks is None else (worn, last.looks)
         trusted = trust(flow, luma, last.luma, last.painted_in, still, *pair)
-        self._now = self._blended(last, painted, luma, worn, flow, trusted, REFRESH_FADING if fading else REFRESH)
+        self._now = self._blended(last, painted, fine, luma, worn, flow, trusted, REFRESH_FADING if fading else REFRESH)
         self._measure(last, self._now, flow, trusted)
         if fading or self._now.age >= ANCHOR_FRAMES:
             self._now.anchor, self._now.age = self._now.shown, 0
@@ -164,6 +166,7 @@ class Calm:
         self,
         last: Carried,
         painted: Tensor,
+        fine: Tensor,
         luma: Tensor,
         worn: Tensor,
         flow: Tensor,
@@ -187,6 +190,7 @@ class Calm:
             painted=painted,
             shown=shown,
             anchor=last.anchor,
+            fine=fine,
             luma=luma,
             settled=torch.where(still, last.settled, luma),
             painted_in=torch.where(keeps, trusted.painted_in, renewed),
@@ -198,18 +202,20 @@ class Calm:
         )
 
     def _flow(self, luma: Tensor, previous: Tensor, still: Tensor) -> Tensor:
-        """Where in the previous frame each pixel was."""
+        """Where in the previous frame each pixel of the halved luma was, [h, w, 2], of the whole ones."""
         if luma.device.type == "cpu" and min(luma.shape) >= SMALLEST_PX:
             if bool(still.all()):
-                return torch.zeros(*luma.shape, 2)
+                return torch.zeros(*still.shape, 2)
             found = self._search.calc(luma.contiguous().numpy(), previous.contiguous().numpy(), None)  # type: ignore[call-overload]
-            smooth = cv2.blur(found, (5, 5))
+            small = cv2.resize(found, still.shape[::-1], interpolation=cv2.INTER_AREA)
+            smooth = cv2.blur(small, (3, 3)) * np.float32(0.5)
             across, down = cv2.split(smooth)
-            stands_still = cv2.max(cv2.absdiff(across, 0.0), cv2.absdiff(down, 0.0)) < STANDS_PX
+            stands_still = cv2.max(cv2.absdiff(across, 0.0), cv2.absdiff(down, 0.0)) < STANDS_PX / 2
             smooth[stands_still | still.numpy()] = 0
             return torch.from_numpy(smooth)
-        flow = optical_flow(luma[None].contiguous(), previous[None].contiguous())[0]
-        stands = still | (flow.abs().amax(2) < STANDS_PX)
+        found = optical_flow(luma[None].contiguous(), previous[None].contiguous()).permute(0, 3, 1, 2)
+        flow = 0.5 * F.interpolate(found, size=still.shape, mode="area")[0].permute(1, 2, 0)
+        stands = still | (flow.abs().amax(2) < STANDS_PX / 2)
         return flow.masked_fill(stands[..., None], 0)
 
     # -- the report -----------------------------------------------------------------------------------------------------
@@ -269,12 +275,13 @@ class Calm:
             self._now = Carried(**parts, age=state["now"]["age"])
 
 
-def _begun(painted: Tensor, luma: Tensor, worn: Tensor) -> Carried:
+def _begun(painted: Tensor, fine: Tensor, luma: Tensor, worn: Tensor) -> Carried:
     """A shot's first frame."""
     return Carried(
         painted=painted,
         shown=painted,
         anchor=painted,
+        fine=fine,
         luma=luma,
         settled=luma,
         painted_in=luma.float(),
@@ -297,6 +304,13 @@ def _search() -> cv2.DISOpticalFlow:
     search.setGradientDescentIterations(6)
     search.setVariationalRefinementIterations(0)
     return search
+
+
+def _halved(luma: Tensor) -> Tensor:
+    size = tuple(-(-side // 2) for side in luma.shape)
+    if luma.device.type == "cpu":
+        return torch.from_numpy(cv2.resize(luma.numpy(), size[::-1], interpolation=cv2.INTER_AREA))
+    return F.interpolate(luma[None, None].float(), size=size, mode="area")[0, 0].round().to(torch.uint8)
 
 
 def _resized(looks: Tensor, size: torch.Size) -> Tensor:
