@@ -1,0 +1,423 @@
+"""Blending of a painted frame with what was shown before, along the motion of the source: what flickers is held still.
+
+::
+
+    anchor ──────── one cubic reading, where the motions since then, joined, lead ──┐
+    last picture ── the same by this frame's motion, where the anchor has nothing ──┴─► carried ──┐
+    painted now ──────────────────────────────────────────────────────────────────────────────────┴─ trust ──► shown
+
+A picture that is warped once a frame is soon blurred (bilinear: a fifth of the Laplacian energy is left). So motions are
+joined, not pictures: an anchor, some picture that was shown, is read once wherever it is needed, until too much of it
+has gone or ANCHOR_FRAMES have passed.
+
+Trust is 0, and the new painting shown, where the source looks different from what the motion says, where the motion
+leaves the picture, within REACH_PX of a border between looks, and where another look was worn. It fades as the
+light leaves what the strokes were painted in.
+
+Source: Chen et al. 2017, "Coherent Online Video Style Transfer" (blending along flow); Lai et al. 2018, "Learning Blind
+Video Temporal Consistency" (the measure). Differs: joined motions, trust from source and looks, reuse to the bit.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from streamstyle.errors import ShapeError
+
+ANCHOR_FRAMES = 12
+REFRESH = 0.05
+"""Share of the new painting where the old one is trusted whole."""
+LOOKS_ALIKE, LOOKS_OTHER = 16.0, 48.0
+"""Luma levels, mean of 3 x 3, up to which the source is what its motion says, and from which it is something else."""
+LIGHT_HELD, LIGHT_NEW = 12.0, 48.0
+"""Luma levels by which the light may leave what was painted before the new painting comes through, and does whole."""
+STILL_LEVELS, STILL_DRIFT = 1.0, 2.0
+"""Luma levels, means of 5 x 5, within which nothing moved since the last frame, and since the pixel was painted."""
+REACH_PX = 2
+"""Pixels of the small picture from a border between looks within which nothing is blended: what a cubic reads."""
+MOST_LINES = 1 << 14
+"""Above which a CPU reads the last picture only: OpenCV counts in 16 bits, and both lie in one."""
+
+
+class Trust(NamedTuple):
+    """Of each pixel of the small picture: the share of the carried picture [h, w] float32, the luma that what is carried
+    was painted in [h, w] float32, and whether nothing moved [h, w] bool."""
+
+    share: Tensor
+    painted_in: Tensor
+    still: Tensor
+
+
+def still_mask(luma: Tensor, previous: Tensor, shown: Tensor) -> Tensor:
+    """Where nothing moved, noise apart, since the last frame and since the pixel was last painted.
+
+    Args:
+        luma, previous, shown: [h, w] uint8: now, one frame ago, and as each pixel was when it last changed.
+
+    Returns:
+        [h, w] bool.
+
+    Raises:
+        ShapeError: the pictures are not uint8 [h, w] of one shape.
+    """
+    _check("luma", luma, torch.uint8, luma.shape, 2)
+    for picture in (previous, shown):
+        _check("previous luma", picture, torch.uint8, luma.shape, 2)
+    if luma.device.type == "cpu":
+        now, before, last = luma.numpy(), previous.numpy(), shown.numpy()
+        size, plain = (5, 5), cv2.CV_32F
+        moved = cv2.boxFilter(cv2.absdiff(now, before), plain, size)
+        drift = cv2.boxFilter(cv2.absdiff(now, last), plain, size)
+        return torch.from_numpy((moved <= STILL_LEVELS) & (drift <= STILL_DRIFT))
+    now = luma.float()
+    return (_mean((now - previous.float()).abs(), 5) <= STILL_LEVELS) & (
+        _mean((now - shown.float()).abs(), 5) <= STILL_DRIFT
+    )
+
+
+def trust(
+    flow: Tensor,
+    luma: Tensor,
+    previous: Tensor,
+    painted_in: Tensor,
+    still: Tensor,
+    looks: Tensor | None = None,
+    previous_looks: Tensor | None = None,
+    *,
+    impl: str = "auto",
+) -> Trust:
+    """How far what was shown may be carried along the motion.
+
+    Args:
+        flow: [h, w, 2] float32 px: where in the previous frame each pixel was.
+        luma, previous: [h, w] uint8.
+        painted_in: [h, w] float32: luma of the source when what is carried was painted, of the previous frame's pixels.
+        still: [h, w] bool, for the result.
+        looks, previous_looks: [h, w] int32, or None where all wear one.
+        impl: "auto" (OpenCV on a CPU, else torch) or "ref" (torch).
+
+    Raises:
+        ShapeError: what is given is not of one size.
+
+    Cost: no synchronisation; on a CPU some 2 ms at 640x360.
+    """
+    size = luma.shape
+    _check("flow", flow, torch.float32, (*size, 2), 3)
+    _check("previous luma", previous, torch.uint8, size, 2)
+    _check("painted_in", painted_in, torch.float32, size, 2)
+    if (looks is None) != (previous_looks is None):
+        raise ShapeError("looks and previous_looks must both be given, or neither")
+    for worn in (looks, previous_looks):
+        if worn is not None:
+            _check("looks", worn, torch.int32, size, 2)
+    if impl == "auto" and luma.device.type == "cpu":
+        return _trust_cpu(flow, luma, previous, painted_in, still, looks, previous_looks)
+    return _trust_ref(flow, luma, previous, painted_in, still, looks, previous_looks)
+
+
+def carried_along(values: Tensor, flow: Tensor, *, impl: str = "auto") -> Tensor:
+    """Values of a small picture, each read where the flow leads, between pixels linear.
+
+    Args:
+        values: [h, w] or [h, w, C] float32; what lies outside is the border's.
+        flow: [h, w, 2] float32 px.
+        impl: as for :func:`trust`.
+    """
+    _check("flow", flow, torch.float32, (*values.shape[:2], 2), 3)
+    if impl == "auto" and values.device.type == "cpu":
+        return torch.from_numpy(_read_cpu(values.numpy(), _places(flow.numpy(), flow.shape[:2]), cv2.INTER_LINEAR))
+    planes = values[None] if values.ndim == 2 else values.permute(2, 0, 1)
+    read = _read(planes, flow, values.shape[:2], "bilinear")
+    return read[0] if values.ndim == 2 else read.permute(1, 2, 0)
+
+
+def calm(
+    painted: Tensor,
+    previous: Tensor,
+    anchor: Tensor,
+    flow: Tensor,
+    to_anchor: Tensor,
+    anchored: Tensor,
+    share: Tensor,
+    still: Tensor,
+    sharpen: Tensor,
+    *,
+    refresh: float = REFRESH,
+    strength: float = 1.0,
+    impl: str = "auto",
+) -> Tensor:
+    """Blend a painted frame with what was shown before.
+
+    Args:
+        painted: [3, H, W] float32, 0..1.
+        previous, anchor: [3, H, W] float32: the picture shown last, and one shown some frames ago.
+        flow, to_anchor: [h, w, 2] float32 px of the small picture: where each pixel was in either.
+        anchored: [h, w] bool: the anchor shows it.
+        share: [h, w] float32, 0..1: see :func:`trust`.
+        still: [h, w] bool: the last picture is kept, bit for bit.
+        sharpen: 0-d float32: how much of what a 3 x 3 blur takes away is added to what is carried.
+        refresh: share of the new painting where trust is whole.
+        strength: 0 (as painted) .. 1.
+        impl: "auto" (OpenCV on a CPU, else torch) or "ref" (torch; cubic readings differ from OpenCV's, which are at
+            1/32 px).
+
+    Returns:
+        [3, H, W] float32, channels-last.
+
+    Raises:
+        ShapeError: the pictures are not float32 [3, H, W] of one shape, or the maps not of one.
+
+    Cost: no synchronisation; on a CPU 6 to 10 ms at 640x360.
+    """
+    _check("painted", painted, torch.float32, (3, *painted.shape[1:]), 3)
+    for picture in (previous, anchor):
+        _check("previous and anchor", picture, torch.float32, painted.shape, 3)
+    size = share.shape
+    for motion in (flow, to_anchor):
+        _check("flow and to_anchor", motion, torch.float32, (*size, 2), 3)
+    for mask in (anchored, still):
+        _check("anchored and still", mask, torch.bool, size, 2)
+    arguments = (painted, previous, anchor, flow, to_anchor, anchored, share, still, sharpen, refresh, strength)
+    return (_calm_cpu if impl == "auto" and painted.device.type == "cpu" else _calm_ref)(*arguments)
+
+
+def sharpness(picture: Tensor) -> Tensor:
+    """Mean square of the Laplacian of the green plane, 0-d float32: how sharp a picture [3, H, W] is."""
+    green = picture[1]
+    if picture.device.type == "cpu":
+        lines = cv2.Laplacian(np.ascontiguousarray(green.numpy()), cv2.CV_32F).ravel()
+        return torch.tensor(np.float32(np.dot(lines, lines) / lines.size))
+    inner = green[1:-1, 1:-1]
+    return (green[:-2, 1:-1] + green[2:, 1:-1] + green[1:-1, :-2] + green[1:-1, 2:] - 4 * inner).square().mean()
+
+
+def differences(picture: Tensor, previous: Tensor, rows: Tensor, columns: Tensor, motion: Tensor) -> Tensor:
+    """Squared differences, mean of the colours, of some pixels from where they were (bilinear).
+
+    Args:
+        picture, previous: [3, H, W] float32.
+        rows [h], columns [w]: int64, the pixels of picture.
+        motion: [h, w, 2] float32 px of it, to previous.
+
+    Returns:
+        [h, w] float32.
+    """
+    x, y = columns + motion[..., 0], rows[:, None] + motion[..., 1]
+    if picture.device.type == "cpu":
+        places = torch.stack([x, y], -1).numpy()
+        was = _read_cpu(previous.permute(1, 2, 0).numpy(), places, cv2.INTER_LINEAR)
+        now = picture.permute(1, 2, 0).numpy()[rows.numpy()[:, None], columns.numpy()]
+        return torch.from_numpy(((now - was) ** 2).mean(2))
+    height, width = picture.shape[1:]
+    grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], -1)[None]
+    was = F.grid_sample(previous[None], grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
+    return (picture[:, rows][:, :, columns] - was).square().mean(0)
+
+
+def _check(what: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...], axes: int) -> None:
+    if tensor.dtype != dtype or tensor.ndim != axes or tuple(tensor.shape) != tuple(shape):
+        raise ShapeError(f"{what} must be {dtype} {[*shape]}, got {tensor.dtype} {[*tensor.shape]}")
+
+
+# -- torch --------------------------------------------------------------------------------------------------------------
+
+
+def _trust_ref(
+    flow: Tensor,
+    luma: Tensor,
+    previous: Tensor,
+    painted_in: Tensor,
+    still: Tensor,
+    looks: Tensor | None,
+    previous_looks: Tensor | None,
+) -> Trust:
+    height, width = luma.shape
+    now = luma.float()
+    there = _read(torch.stack([previous.float(), painted_in]), flow, luma.shape, "bilinear")
+    other = _mean((now - there[0]).abs(), 3)
+    light = (_mean(now - there[1], 5)).abs()
+    share = _ramp(other, LOOKS_ALIKE, LOOKS_OTHER) * _ramp(light, LIGHT_HELD, LIGHT_NEW)
+    x, y = (place.reshape(height, width) for place in _where(flow, luma.shape))
+    inside = (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1)
+    if looks is not None and previous_looks is not None:
+        column = x.round().clamp_(0, width - 1).long()
+        row = y.round().clamp_(0, height - 1).long()
+        inside &= _inner(looks) & (_inner_looks(previous_looks)[row, column] == looks)
+    kept = -F.max_pool2d(-F.pad(inside.float()[None, None], (1, 1, 1, 1), mode="replicate"), 3, 1)
+    return Trust(share * kept[0, 0], there[1], still)
+
+
+def _calm_ref(
+    painted: Tensor,
+    previous: Tensor,
+    anchor: Tensor,
+    flow: Tensor,
+    to_anchor: Tensor,
+    anchored: Tensor,
+    share: Tensor,
+    still: Tensor,
+    sharpen: Tensor,
+    refresh: float,
+    strength: float,
+) -> Tensor:
+    size = painted.shape[1:]
+    masks = F.interpolate(torch.stack([anchored, still])[None].float(), size=size, mode="nearest-exact")[0] > 0
+    part = F.interpolate((share * strength)[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
+    last = _read(previous, flow, size, "bicubic")
+    carried = torch.where(masks[0], _read(anchor, to_anchor, size, "bicubic"), last)
+    mixed = carried + refresh * (painted - carried)
+    mixed = mixed + sharpen * (mixed - _soft(mixed))
+    shown = (painted + part * (mixed - painted)).clamp_(0, 1)
+    return torch.where(masks[1], previous, shown).permute(1, 2, 0).contiguous().permute(2, 0, 1)
+
+
+def _soft(picture: Tensor) -> Tensor:
+    weights = picture.new_tensor([0.25, 0.5, 0.25])
+    padded = F.pad(picture[:, None], (1, 1, 1, 1), mode="reflect")
+    return F.conv2d(F.conv2d(padded, weights.view(1, 1, 1, 3)), weights.view(1, 1, 3, 1))[:, 0]
+
+
+def _where(flow: Tensor, size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Column and row of a picture of a size to which a small flow leads from each of its pixels."""
+    height, width = size
+    full = flow.permute(2, 0, 1)[None]
+    if flow.shape[:2] != size:
+        full = F.interpolate(full, size=(height, width), mode="bilinear", align_corners=False)
+    columns = torch.arange(width, device=flow.device, dtype=torch.float32)[None]
+    rows = torch.arange(height, device=flow.device, dtype=torch.float32)[:, None]
+    return columns + full[0, 0] * (width / flow.shape[1]), rows + full[0, 1] * (height / flow.shape[0])
+
+
+def _read(planes: Tensor, flow: Tensor, size: tuple[int, ...], mode: str) -> Tensor:
+    """Planes [C, H, W] read where a small flow leads."""
+    height, width = size
+    x, y = _where(flow, size)
+    grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], -1)
+    return F.grid_sample(planes[None], grid[None], mode=mode, padding_mode="border", align_corners=False)[0]
+
+
+def _mean(values: Tensor, side: int) -> Tensor:
+    reach = side // 2
+    padded = F.pad(values[None, None], (reach,) * 4, mode="reflect")
+    return F.avg_pool2d(padded, side, 1)[0, 0]
+
+
+def _ramp(values: Tensor, whole: float, none: float) -> Tensor:
+    return ((none - values) / (none - whole)).clamp_(0, 1)
+
+
+def _inner(looks: Tensor) -> Tensor:
+    """Whether all within REACH_PX wear the same."""
+    padded = F.pad(looks.float()[None, None], (REACH_PX,) * 4, mode="replicate")
+    side = 2 * REACH_PX + 1
+    return (F.max_pool2d(padded, side, 1) == -F.max_pool2d(-padded, side, 1))[0, 0]
+
+
+def _inner_looks(looks: Tensor) -> Tensor:
+    return torch.where(_inner(looks), looks, -1)
+
+
+# -- OpenCV -------------------------------------------------------------------------------------------------------------
+
+
+def _trust_cpu(
+    flow: Tensor,
+    luma: Tensor,
+    previous: Tensor,
+    painted_in: Tensor,
+    still: Tensor,
+    looks: Tensor | None,
+    previous_looks: Tensor | None,
+) -> Trust:
+    height, width = luma.shape
+    now = luma.numpy()
+    places = _places(flow.numpy(), luma.shape)
+    both = cv2.merge([previous.numpy().astype(np.float32), painted_in.numpy()])
+    before, there = cv2.split(_read_cpu(both, places, cv2.INTER_LINEAR))  # float32 is read faster than uint8
+    level = now.astype(np.float32)
+    other = cv2.blur(cv2.absdiff(level, before), (3, 3))
+    light = cv2.absdiff(cv2.blur(level - there, (5, 5)), 0.0)
+    share = _ramp_cpu(other, LOOKS_ALIKE, LOOKS_OTHER) * _ramp_cpu(light, LIGHT_HELD, LIGHT_NEW)
+    x, y = places[..., 0], places[..., 1]
+    inside = (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1)
+    if looks is not None and previous_looks is not None:
+        worn, was = looks.numpy().astype(np.int16), previous_looks.numpy().astype(np.int16)
+        inside &= _inner_cpu(worn)
+        was = np.where(_inner_cpu(was), was, np.int16(-1))
+        inside &= _read_cpu(was, places, cv2.INTER_NEAREST) == worn
+    share *= cv2.erode(inside.astype(np.uint8), np.ones((3, 3), np.uint8), borderType=cv2.BORDER_REPLICATE)
+    return Trust(torch.from_numpy(share), torch.from_numpy(there), still)
+
+
+def _ramp_cpu(values: np.ndarray, whole: float, none: float) -> np.ndarray:
+    ramp = values * np.float32(-1 / (none - whole)) + np.float32(none / (none - whole))
+    return np.clip(ramp, 0, 1, out=ramp)
+
+
+def _inner_cpu(looks: np.ndarray) -> np.ndarray:
+    square = np.ones((2 * REACH_PX + 1,) * 2, np.uint8)
+    border = cv2.BORDER_REPLICATE
+    return cv2.dilate(looks, square, borderType=border) == cv2.erode(looks, square, borderType=border)
+
+
+def _places(flow: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Column and row to which a small flow leads, [H, W, 2] float32."""
+    height, width = size
+    if flow.shape[:2] == (height, width):
+        places = flow.copy()
+    else:
+        scale = np.array([width / flow.shape[1], height / flow.shape[0]], np.float32)
+        places = cv2.resize(flow * scale, (width, height), interpolation=cv2.INTER_LINEAR)
+    places[..., 0] += np.arange(width, dtype=np.float32)[None]
+    places[..., 1] += np.arange(height, dtype=np.float32)[:, None]
+    return places
+
+
+def _read_cpu(picture: np.ndarray, places: np.ndarray, way: int) -> np.ndarray:
+    return cv2.remap(picture, places, None, interpolation=way, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+
+
+def _calm_cpu(
+    painted: Tensor,
+    previous: Tensor,
+    anchor: Tensor,
+    flow: Tensor,
+    to_anchor: Tensor,
+    anchored: Tensor,
+    share: Tensor,
+    still: Tensor,
+    sharpen: Tensor,
+    refresh: float,
+    strength: float,
+) -> Tensor:
+    new, last, old = (np.ascontiguousarray(x.permute(1, 2, 0).numpy()) for x in (painted, previous, anchor))
+    height, width = size = new.shape[:2]
+    places, source = _places(flow.numpy(), size), last
+    if height <= MOST_LINES:  # one reading of both, one above the other
+        source = cv2.vconcat([last, last[-1:], last[-1:], old[:1], old[:1], old])
+        np.clip(places[..., 1], 0, height - 1, out=places[..., 1])
+        others = _places(to_anchor.numpy(), size)
+        np.clip(others[..., 1], 0, height - 1, out=others[..., 1])
+        others[..., 1] += height + 4
+        cv2.copyTo(others, _enlarged(anchored, size), places)
+    carried = _read_cpu(source, places, cv2.INTER_CUBIC)
+    part = cv2.resize(share.numpy() * np.float32(strength), (width, height), interpolation=cv2.INTER_LINEAR)
+    mixed = cv2.addWeighted(carried, 1 - refresh, new, refresh, 0, dst=carried)
+    if (gain := float(sharpen)) > 0:
+        mixed = cv2.addWeighted(mixed, 1 + gain, cv2.GaussianBlur(mixed, (3, 3), 0), -gain, 0)
+    shown = cv2.blendLinear(mixed, new, part, 1 - part)
+    np.clip(shown, 0, 1, out=shown)
+    if bool(still.any()):
+        cv2.copyTo(last, _enlarged(still, size), shown)
+    return torch.from_numpy(shown).permute(2, 0, 1)
+
+
+def _enlarged(mask: Tensor, size: tuple[int, int]) -> np.ndarray:
+    """A mask of a picture's size, uint8 [H, W]."""
+    return cv2.resize(mask.numpy().view(np.uint8), (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
