@@ -89,10 +89,8 @@ class Run:
             size = f"{report.width}x{report.height}"
             say(f"nothing written (--dry-run): {self.input} -> {self.output}, {size}, all is well")
         else:
-            say(
-                f"{self.output}: {report.frames_out} frames, {report.width}x{report.height}, "
-                f"{report.duration_s:.2f} s, sound {report.audio}, {report.fps:.1f} fps"
-            )
+            for line in report.in_words():
+                say(line)
         return 0
 
     def _check_save_look(self) -> None:

@@ -263,7 +263,24 @@ class OutputOptions(Checked):
             "name of one, such as cuda."
         ),
     ] = "off"
-    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff, Doc("Replace OUT if it exists.")] = False
+    layers: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="DIR", help_behavior_hint=default_hint),
+        Doc(
+            "Write into this folder, for an editor, each object as a film of its own with alpha: background, "
+            "foreground (objects without a name) and each named one. A job with layers begins anew when it was stopped."
+        ),
+    ] = None
+    layer_format: Annotated[
+        Literal["prores", "vp9", "png"],
+        Doc(
+            "Of --layers: prores (NAME.mov, ProRes 4444), vp9 (NAME.webm) or png (a folder NAME with 000000.png and so "
+            "on; no times)."
+        ),
+    ] = "prores"
+    overwrite: Annotated[
+        bool, tyro.conf.FlagCreatePairsOff, Doc("Replace OUT, and layers of the same names, if they exist.")
+    ] = False
     no_resume: Annotated[
         bool,
         tyro.conf.FlagCreatePairsOff,

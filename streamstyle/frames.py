@@ -7,7 +7,7 @@ size, rounded up (4:2:0), or full size (4:4:4, used where 4:2:0 cannot hold an o
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal
@@ -115,7 +115,8 @@ class FrameBatch:
 
     index is the number of the first frame, counted from 0 at the start of the job. checkpoint is there where a segment
     of the film ends with this batch. packed [N, bytes] is there where y, u and v are views of it: each frame's planes
-    one after another, as an encoder takes them without a copy. faults are the reader's up to the last frame.
+    one after another, as an encoder takes them without a copy. faults are the reader's up to the last frame. alphas
+    are there where the film is cut into layers: by a layer's number [N, H, W] uint8, none for one that is in no frame.
     """
 
     y: np.ndarray
@@ -126,6 +127,7 @@ class FrameBatch:
     checkpoint: Checkpoint | None = None
     packed: np.ndarray | None = None
     faults: Faults = Faults()
+    alphas: Mapping[int, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.pts)

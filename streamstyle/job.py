@@ -19,6 +19,7 @@ from streamstyle.flow import Gauge, parallel, prefetch
 from streamstyle.frames import VideoInfo
 from streamstyle.media.codecs import VideoEncoder, choose_encoder, versions
 from streamstyle.media.encode import check_output, format_of
+from streamstyle.media.layers import LayerReport
 from streamstyle.media.planes import scaled_size
 from streamstyle.media.probe import probe
 from streamstyle.media.segments import fingerprint
@@ -68,6 +69,7 @@ class Report:
     fps: float = 0.0
     device: str = "cpu"
     objects: tuple[ObjectStyleReport, ...] = ()
+    layers: tuple[LayerReport, ...] = ()
     warnings: tuple[str, ...] = field(default=())
     peak_memory_bytes: int = 0
     busy: dict[str, float] = field(default_factory=dict)
@@ -76,6 +78,12 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return asdict(self)
+
+    def in_words(self) -> list[str]:
+        """What was written, a line for people each."""
+        size, sound = f"{self.width}x{self.height}", f"sound {self.audio}"
+        film = f"{self.output}: {self.frames_out} frames, {size}, {self.duration_s:.2f} s, {sound}, {self.fps:.1f} fps"
+        return [film, *(f"{layer.file}: {layer.name}, in {layer.frames} frames" for layer in self.layers)]
 
 
 @dataclass(frozen=True)
@@ -147,7 +155,7 @@ def identity(
     import torch
 
     said = asdict(options)
-    for only_how in ("overwrite", "no_resume"):
+    for only_how in ("overwrite", "no_resume", "layers", "layer_format"):
         del said["output"][only_how]
     return {
         "version": {

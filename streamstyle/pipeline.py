@@ -21,6 +21,7 @@ from streamstyle.look import Look
 from streamstyle.media.audio import AudioSource
 from streamstyle.media.decode import decode
 from streamstyle.media.encode import encode
+from streamstyle.media.layers import LayerFilms
 from streamstyle.media.segments import WorkFolder
 from streamstyle.naming import foresee_objects, place_objects
 from streamstyle.stylizer import Reading, Stylizer
@@ -54,7 +55,8 @@ def stylize(
     """Paint a film.
 
     A job that is stopped, killed or fails is taken up by the same call: closed segments wait in a work folder beside
-    the output, and the film comes out as if nothing had happened. ``options.output.no_resume`` does without.
+    the output, and the film comes out as if nothing had happened. ``options.output.no_resume`` does without, and
+    so does a job with layers.
 
     Args:
         input: any film PyAV reads.
@@ -85,6 +87,9 @@ def stylize(
     stylizer = Stylizer(look, options, frames_expected=job.frames, given=given)
     if given is None:
         place_objects(stylizer, info, mask)
+    layers = None
+    if out.layers is not None:
+        layers = LayerFilms(out, stylizer.cut_layers(), info, size=size, target=job.target)
     report = Report(
         str(input),
         str(output),
@@ -97,12 +102,14 @@ def stylize(
         told = given.warnings() if given else ()
         return replace(report, seconds=round(time.perf_counter() - began, 3), warnings=tuple(told))
 
+    resume = not out.no_resume and layers is None  # closed segments would lack the layers' frames
     per_batch, per_segment = frames_of(size, stylizer.device.type)
     same = identity(job, options, stylizer, per_segment, mask, tracks)
     window: dict[str, Any] = {"start_s": out.start, "duration_s": out.duration, "warn": warnings.append}
     with (
         given or nullcontext(),
-        WorkFolder(job.target, same, resume=not out.no_resume, suffix=job.encoder.segment_suffix, say=say) as work,
+        WorkFolder(job.target, same, resume=resume, suffix=job.encoder.segment_suffix, say=say) as work,
+        layers or nullcontext(),
         River(QUEUE_BATCHES if overlap else 0, stylizer.device, on_frames, work.resumed_frames, job.frames) as river,
     ):
         if work.checkpoint is not None:
@@ -116,8 +123,9 @@ def stylize(
         batches = stack(groups, work.frames, stylizer.device)
         readings = read(stylizer, river.thread("decode", batches), info, per_segment)
         painted = river.share(functools.partial(paint, stylizer, size), river.thread("read", readings))
+        painted = river.thread("paint", painted)
         written = encode(
-            river.thread("paint", painted),
+            painted if layers is None else river.thread("layers", layers.through(painted)),
             output,
             info,
             out,
@@ -141,7 +149,8 @@ def stylize(
         first_frame_s=round((river.first_frame_at or began) - began, 3),
         fps=round((written.frames - work.resumed_frames) / seconds, 3),
         objects=tuple(stylizer.report()),
-        warnings=(*warnings, *stylizer.warnings(), *(given.warnings() if given else ())),
+        layers=layers.report() if layers else (),
+        warnings=tuple(warnings + [line for part in (stylizer, given, layers) if part for line in part.warnings()]),
         peak_memory_bytes=peak_memory_bytes(),
         busy=river.busy(),
         queues={gauge.name: round(gauge.occupancy, 3) for gauge in river.gauges},

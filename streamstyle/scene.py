@@ -267,6 +267,14 @@ class SceneReader:
         """The background, all objects without a name together, and each that has one."""
         return ("background", "foreground", *dict.fromkeys(thing.name for thing in self.look.objects))
 
+    @property
+    def layers(self) -> dict[int, str]:
+        """The layers that may be there, by number; none where all wear one style and nothing is looked for."""
+        if self.tracks is None:
+            return {}
+        has_nameless = self._finds or self._given is not None or self._options.tracker == "overlap"
+        return {k: name for k, name in enumerate(self.layer_names) if k != 1 or has_nameless}
+
     def foresee(self, frames: Iterable[Frame], info: VideoInfo) -> None:
         """Before the first frame is read, look at what follows it; see foresee. Nothing where nothing is found."""
         if self.tracks is not None and self.segmenter is not None and self._finds:

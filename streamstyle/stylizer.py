@@ -22,6 +22,7 @@ from streamstyle.frozen_statistics import FrozenStatistics
 from streamstyle.gpu.memory import Portions
 from streamstyle.gpu.streams import Download, Lanes, Mark
 from streamstyle.gpu.transfer import Planes, choose_device, choose_dtype, to_device, upload
+from streamstyle.layers import LayerCutter
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.nets.painting import Affine
 from streamstyle.object_tracks import object_mask
@@ -93,6 +94,7 @@ class Stylizer:
         compiles = look.needs_objects and _compiles(painting.compile, frames_expected, self.device)
         self.palette = Palette(look.styles, painting, self.device, self.dtype, compile_lookup=compiles)
         self._feathers = pair_feathers(self.palette.feathers, painting.feather)
+        self._cutter: LayerCutter | None = None
         self._scene = SceneReader(look, self.options.analysis, self.device, given)
         self._lanes = Lanes(self.device)
         self._portions = Portions(self.device, self.palette.shrink_bands)
@@ -220,10 +222,14 @@ class Stylizer:
                 self._portions.each(
                     len(reading.pts), size, lambda part: self._paint_planes(reading, part, _part(out, part), subsample)
                 )
-        with lanes.on("download", after=lanes.mark("paint"), uses=(packed,)):
-            painted = Download((packed,)).wait()[0].numpy()
+            cutter, cut = self._cutter, dict[int, Tensor]()
+            if cutter is not None:
+                cut = cutter.cut(reading.scene, (size[0], size[1]), self._portions, self.device)
+        with lanes.on("download", after=lanes.mark("paint"), uses=(packed, *cut.values())):
+            painted, *alphas = (part.numpy() for part in Download((packed, *cut.values())).wait())
         y, u, v = packed_planes(painted, *size, subsample=subsample)
-        return FrameBatch(y, u, v, reading.pts, reading.index, packed=painted)
+        layers = dict(zip(cut, alphas, strict=True))
+        return FrameBatch(y, u, v, reading.pts, reading.index, packed=painted, alphas=layers)
 
     def _wear(
         self, scene: Scene, rgb_of: Callable[[int], Tensor], size: tuple[int, ...], times_s: Sequence[float]
@@ -279,6 +285,11 @@ class Stylizer:
         return self.palette.record(rgb)
 
     # -- objects ------------------------------------------------------------------------------------------------
+
+    def cut_layers(self) -> dict[int, str]:
+        """From now on, batches that are painted have alphas, as ``LayerCutter`` makes them; the layers, by number."""
+        self._cutter = LayerCutter(self._scene, self._feathers, paints=self.palette.paints)
+        return self._cutter.layers
 
     def report(self) -> list[ObjectStyleReport]:
         """The objects found so far, with the style each wore."""

@@ -27,6 +27,7 @@ JSON_KEYS = {
     *(
         "device",
         "objects",
+        "layers",
         "warnings",
         "peak_memory_bytes",
         "encoder",

@@ -33,7 +33,7 @@ PUBLIC_NAMES = {
 # A room is a module or a package right under streamstyle/. What stands left may be imported, never the reverse:
 #   errors -> frames, arguments, config, styles, look -> flow | media | gpu | nets -> stages
 #          -> appearance, evidence, plugins, shots -> tracker, segmenter, frozen_statistics
-#          -> object_tracks -> appearance_tracks -> scene -> stylizer -> naming, job
+#          -> object_tracks -> appearance_tracks -> scene -> layers -> stylizer -> naming, job
 #   media, stages -> boxes -> palette -> stylizer
 #          -> pipeline | preview, sheets, doctor -> bench, demo -> cli, web
 #   media -> masks, label_track -> track_drawing -> track_export -> tracks -> cli
@@ -65,9 +65,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "appearance_tracks": _STAGES | {"appearance", "evidence", "tracker", "segmenter", "object_tracks"},
     "frozen_statistics": _STAGES | {"shots"},
     "scene": _FOLLOWING,
+    "layers": _FOLLOWING | {"scene"},
     "boxes": _STAGES,
     "palette": _STAGES | {"boxes", "media"},
-    "stylizer": _FOLLOWING | {"palette", "scene"},
+    "stylizer": _FOLLOWING | {"layers", "palette", "scene"},
     "given_tracks": _FOLLOWING | {"masks", "label_track"},
     "masks": _WORDS | {"media"},
     "label_track": _WORDS | {"media"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from typing_extensions import Doc
@@ -24,6 +24,8 @@ class BenchOutput(OutputOptions):
 
     size: Annotated[int | None, tyro.conf.Suppress] = None
     duration: Annotated[float | None, tyro.conf.Suppress] = None
+    layers: Annotated[Path | None, tyro.conf.Suppress] = None
+    layer_format: Annotated[Literal["prores", "vp9", "png"], tyro.conf.Suppress] = "prores"
     overwrite: Annotated[bool, tyro.conf.Suppress] = True
     no_resume: Annotated[bool, tyro.conf.Suppress] = True
 

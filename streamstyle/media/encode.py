@@ -182,7 +182,7 @@ class _SegmentWriter:
         self._frame = VideoFrame(width, height, output_chroma(width, height))
         self._frame.duration = frame_ticks(info)
         for tagged in (context, self._frame):
-            _write_color_tags(tagged, info, height)
+            write_color_tags(tagged, info, height)
 
     def write(self, batch: FrameBatch) -> None:
         """Encode a batch and mux what the encoder gives back."""
@@ -225,7 +225,7 @@ class _SegmentWriter:
         if batch.packed is not None and height % 4 == 0 and self._job.encoder.pix_fmt == "yuv420p":
             laid = VideoFrame.from_numpy_buffer(batch.packed[i].reshape(height * 3 // 2, width), "yuv420p")
             laid.duration = self._frame.duration
-            _write_color_tags(laid, self._job.info, height)
+            write_color_tags(laid, self._job.info, height)
             return laid
         return self._filled(batch, i)
 
@@ -235,7 +235,7 @@ class _SegmentWriter:
         width, height = self._job.size
         if self._frame.format.name == "yuv444p" and batch.u.shape[1:] != (height, width):
             odd = VideoFrame(width, height, "yuv420p")  # 4:2:0 of odd size, straight from a decoder
-            _write_color_tags(odd, self._job.info, height)
+            write_color_tags(odd, self._job.info, height)
             _fill(odd, batch, i)
             full = odd.reformat(format="yuv444p", threads=1)
             full.duration = self._frame.duration
@@ -248,7 +248,8 @@ class _SegmentWriter:
             self.container.mux_one(packet)
 
 
-def _write_color_tags(tagged: av.VideoCodecContext | VideoFrame, info: VideoInfo, height: int) -> None:
+def write_color_tags(tagged: av.VideoCodecContext | VideoFrame, info: VideoInfo, height: int) -> None:
+    """Say of a track, or of a frame, what the numbers of the film mean as colours."""
     color = info.color
     space = color.space
     if space == _UNSPECIFIED and color.matrix != ("bt709" if height >= 720 else "bt601"):

@@ -15,7 +15,7 @@ from streamstyle.media.probe import is_full_range
 
 _PLANAR = ("yuv420p", "yuvj420p")
 _DIRECT = (*_PLANAR, "nv12")  # nv12: what hardware decoders give, U and V by turns in one plane
-_SWS_MATRIX = {"bt709": 1, "bt601": 5, "bt2020": 9}  # swscale's own numbers (SWS_CS_*), not libav's tags
+SWS_MATRIX = {"bt709": 1, "bt601": 5, "bt2020": 9}  # swscale's own numbers (SWS_CS_*), not libav's tags
 
 
 def scaled_size(info: VideoInfo, size: int | None) -> tuple[int, int]:
@@ -80,7 +80,7 @@ class PlaneConverter:
         source_full = is_full_range(frame)
         if frame.format.name == "pal8" or any(part.is_alpha for part in frame.format.components):
             frame, source_full = _over_black(frame), True
-        matrix = _SWS_MATRIX[self._color.matrix]
+        matrix = SWS_MATRIX[self._color.matrix]
         return self._reformatter.reformat(
             frame,
             *inner,

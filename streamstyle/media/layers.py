@@ -1,0 +1,254 @@
+"""The layers of a painted film, each a film of its own with alpha, for an editor; whole or not at all.
+
+::
+
+    batches, with alphas ──┬──► the film's own encoder
+                           └──► NAME.mov, NAME.webm or NAME/000000.png, a writer a layer, under a hidden name
+
+Every layer has every frame of the film, at the film's times. Alpha is straight: under it lies the painted film itself,
+and the alphas of a pixel sum to one. So the layers added up are the film, and any of them over the film is the film.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import unicodedata
+from collections.abc import Generator, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation
+
+from streamstyle.config import OutputOptions
+from streamstyle.errors import OutputError
+from streamstyle.frames import FrameBatch, VideoInfo
+from streamstyle.media.codecs import has_encoder
+from streamstyle.media.encode import check_place
+from streamstyle.media.layer_writers import FULL, KINDS, NARROW, FilmWriter, PictureWriter, rows_of
+from streamstyle.media.planes import SWS_MATRIX
+from streamstyle.media.segments import told
+from streamstyle.process import cores
+
+_LONGEST_NAME_BYTES = 200
+_NOT_IN_NAMES = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*%]')  # of some file system, or with a meaning to FFmpeg
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # devices, to Windows
+_NUMBERED = re.compile(r"\d{6,}\.png")
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """A layer that was written: as in the JSON report.
+
+    Attributes:
+        file: the film, or the folder of its pictures.
+        frames: how many have something of it in them.
+    """
+
+    name: str
+    file: str
+    frames: int
+
+
+class LayerFilms:
+    """The layers' films in the making; a context manager. Left without an error it puts them in place, else none is.
+
+    Args:
+        out: where to and as what; overwrite.
+        layers: their names, by the number they have in a batch's alphas.
+        info: the film that is painted: its timing, pixel shape and colour tags are written.
+        size: width and height of the frames.
+        target: the painted film, links followed; nobody else writes it meanwhile.
+
+    Raises:
+        OutputError: a layer could not or must not be written there.
+    """
+
+    def __init__(
+        self, out: OutputOptions, layers: Mapping[int, str], info: VideoInfo, *, size: tuple[int, int], target: Path
+    ) -> None:
+        assert out.layers is not None
+        self._kind = KINDS[out.layer_format]
+        self._info, self._size, self._from_zero = info, size, out.start > 0
+        self._said, self._names = out.layers, dict(layers)
+        self._folder = Path(os.path.realpath(out.layers))
+        digest = hashlib.blake2b(os.fsencode(target), digest_size=6).hexdigest()
+        self._part = self._folder / f".{digest}.part"  # whoever finds it has the film's lock: it is of a killed job
+        files = (f"{name}{self._kind.suffix}" for name in safe_names(layers.values()))
+        self._files = dict(zip(layers, files, strict=True))
+        self._check(target, out)
+        self._writers: dict[int, FilmWriter | PictureWriter] = {}
+        self._shown = dict.fromkeys(layers, 0)
+        self._steps: set[int] = set()
+        self._last_pts: int | None = None
+
+    # -- before and after ---------------------------------------------------------------------------------------
+
+    def _check(self, target: Path, out: OutputOptions) -> None:
+        encoder = self._kind.encoder
+        if encoder is not None and not has_encoder(encoder.name):
+            raise OutputError(f"--layers: FFmpeg here has no {encoder.name}; give another --layer-format, such as png")
+        if os.path.lexists(self._folder) and not self._folder.is_dir():
+            raise OutputError(f"--layers {self._said}: is no folder; give another name")
+        if not self._folder.is_dir():
+            check_place(self._info.path, self._folder, overwrite=True)  # its name, and the folder it is to be made in
+            return
+        for file in self._files.values():
+            place = self._folder / file
+            if os.path.normcase(place) == os.path.normcase(target):
+                raise OutputError(f"{target}: a layer is to be written there; give the film another name")
+            if self._kind.encoder is not None:
+                check_place(self._info.path, place, out.overwrite)
+            else:
+                self._check_pictures(place, out.overwrite)
+
+    def _check_pictures(self, place: Path, overwrite: bool) -> None:
+        """As check_place, for a folder of pictures."""
+        if not place.is_dir():
+            check_place(self._info.path, place, overwrite=False)
+        elif os.path.exists(self._info.path) and place.samefile(self._info.path):
+            raise OutputError(f"{place}: is the input itself; give --layers another folder")
+        elif not os.access(place, os.W_OK | os.X_OK):
+            raise OutputError(f"{place}: is not writable; give --layers another folder")
+        elif not overwrite and _numbered_in(place):
+            raise OutputError(f"{place}: holds pictures; add --overwrite, or give --layers another folder")
+
+    def __enter__(self) -> LayerFilms:
+        with told(self._said):
+            self._made = not self._folder.exists()
+            self._folder.mkdir(exist_ok=True)
+            shutil.rmtree(self._part, ignore_errors=True)
+            self._part.mkdir()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                with told(self._said):
+                    for file in self._files.values():
+                        self._place(file)
+        finally:
+            shutil.rmtree(self._part, ignore_errors=True)
+            if self._made:
+                with contextlib.suppress(OSError):  # unless something is in it
+                    self._folder.rmdir()
+
+    def _place(self, file: str) -> None:
+        part, place = self._part / file, self._folder / file
+        if self._kind.encoder is not None:
+            os.replace(part, place)
+            return
+        place.mkdir(exist_ok=True)
+        for old in _numbered_in(place):
+            old.unlink()
+        for picture in part.iterdir():
+            os.replace(picture, place / picture.name)
+
+    def report(self) -> tuple[LayerReport, ...]:
+        """What was written, layer by layer."""
+        return tuple(
+            LayerReport(self._names[k], str(self._said / file), self._shown[k]) for k, file in self._files.items()
+        )
+
+    def warnings(self) -> list[str]:
+        """What could not be kept, a line each."""
+        if self._kind.encoder is None and len(self._steps) > 1:
+            return [f"{self._said}: pictures have no times, and the film's frames are not evenly spaced"]
+        return []
+
+    # -- frame by frame -----------------------------------------------------------------------------------------
+
+    def through(self, batches: Iterable[FrameBatch]) -> Generator[FrameBatch, None, None]:
+        """Write the layers of batches, and give the batches on; closes them, and the layers' files, at the end.
+
+        Cost: the encoders'. One frame of the film and one of each layer are in memory; the layers of a frame are
+        written beside each other.
+        """
+        upstream = iter(batches)
+        try:
+            with ThreadPoolExecutor(min(len(self._files), cores()), "streamstyle-layers") as pool:
+                for batch in upstream:
+                    with told(self._said):
+                        self._write(batch, pool)
+                    yield replace(batch, alphas={})
+                    del batch
+                with told(self._said):
+                    list(pool.map(lambda writer: writer.finish(), self._writers.values()))
+        finally:
+            for writer in self._writers.values():
+                writer.abandon()
+            close = getattr(upstream, "close", None)
+            if close is not None:
+                close()
+
+    def _write(self, batch: FrameBatch, pool: ThreadPoolExecutor) -> None:
+        if not self._writers:
+            first = batch.pts[0] if self._from_zero or batch.pts[0] < 0 else 0
+            self._writers = {k: self._writer(self._part / file, first) for k, file in self._files.items()}
+        for i, pts in enumerate(batch.pts):
+            under = self._under(batch, i)
+            alphas = {k: alpha[i] for k, alpha in batch.alphas.items() if k in self._files and alpha[i].any()}
+            for k in alphas:
+                self._shown[k] += 1
+            written = [pool.submit(writer.write, under, alphas.get(k), pts) for k, writer in self._writers.items()]
+            for each in written:
+                each.result()
+            if self._last_pts is not None:
+                self._steps.add(pts - self._last_pts)
+            self._last_pts = pts
+
+    def _writer(self, path: Path, first_pts: int) -> FilmWriter | PictureWriter:
+        if self._kind.encoder is None:
+            return PictureWriter(path, self._size)
+        return FilmWriter(path, self._kind, self._kind.encoder, self._info, self._size, first_pts)
+
+    def _under(self, batch: FrameBatch, i: int) -> list[np.ndarray]:
+        """The planes of the painted film as they lie under the layers' alpha."""
+        planes, kind = [batch.y[i], batch.u[i], batch.v[i]], self._kind
+        given = "yuv444p" if planes[1].shape == planes[0].shape else "yuv420p"
+        if given == kind.under:
+            return planes
+        full = self._info.color.full_range
+        frame = VideoFrame(*self._size, given)
+        for rows, plane in zip(rows_of(frame), planes, strict=True):
+            rows[:] = plane
+        matrix = SWS_MATRIX[self._info.color.matrix]
+        laid = frame.reformat(
+            format=kind.under,
+            src_colorspace=matrix,
+            dst_colorspace=matrix,
+            src_color_range=FULL if full else NARROW,
+            dst_color_range=FULL if kind.encoder is None or (full and not kind.is_narrow) else NARROW,
+            interpolation=Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT,
+            threads=1,
+        )
+        return rows_of(laid)
+
+
+def safe_names(names: Iterable[str]) -> list[str]:
+    """Names as every file system takes them, no two alike but for capitals, none hidden."""
+    safe, taken = list[str](), set[str]()
+    for name in names:
+        said = _NOT_IN_NAMES.sub("-", unicodedata.normalize("NFC", name)).strip(". ")
+        said = said.encode(errors="replace")[:_LONGEST_NAME_BYTES].decode(errors="ignore").rstrip(". ") or "object"
+        stem = f"{said}-" if _RESERVED.fullmatch(said) else said
+        said, number = stem, 2
+        while said.casefold() in taken:
+            said, number = f"{stem}-{number}", number + 1
+        taken.add(said.casefold())
+        safe.append(said)
+    return safe
+
+
+def _numbered_in(folder: Path) -> list[Path]:
+    """The pictures of a folder that a layer's could be."""
+    return [path for path in folder.iterdir() if _NUMBERED.fullmatch(path.name)]
