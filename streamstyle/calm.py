@@ -8,7 +8,7 @@ Laplacian's energy a little sharpening gives back, no more.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -20,7 +20,7 @@ from streamstyle.errors import OptionError, ShapeError
 from streamstyle.stages.calm import (
     ANCHOR_FRAMES,
     REFRESH,
-    Trust,
+    bend,
     calm,
     carried_along,
     differences,
@@ -53,7 +53,7 @@ class Carried:
         fine: [2 h, 2 w] uint8 luma of the source; luma: the same halved, [h, w] uint8; settled: that when each pixel
             last changed; painted_in: [h, w] float32, that when what the anchor shows was painted.
         looks: [h, w] int32.
-        to_anchor: [h, w, 2] float32 px; anchored: [h, w] bool.
+        to_anchor: [h, w, 2] float32 px; anchored: [h, w] bool; bent: [h, w, 4] float32, see bend.
         sharpen: 0-d float32.
         age: frames since the anchor.
     """
@@ -68,8 +68,18 @@ class Carried:
     looks: Tensor
     to_anchor: Tensor
     anchored: Tensor
+    bent: Tensor
     sharpen: Tensor
     age: int = 0
+
+
+class Trusted(NamedTuple):
+    """Of each pixel [h, w]: see trust and bend; and whether nothing moved, bool."""
+
+    share: Tensor
+    painted_in: Tensor
+    bent: Tensor
+    still: Tensor
 
 
 @dataclass(frozen=True)
@@ -153,7 +163,9 @@ class Calm:
             still = torch.zeros_like(still)
         flow = self._flow(fine, last.fine, still)
         pair = () if looks is None else (worn, last.looks)
-        trusted = trust(flow, luma, last.luma, last.painted_in, still, *pair)
+        share, painted_in = trust(flow, luma, last.luma, last.painted_in, *pair)
+        bent, holds = bend(last.bent, flow)
+        trusted = Trusted(share * holds, painted_in, bent, still)
         self._now = self._blended(last, painted, fine, luma, worn, flow, trusted, REFRESH_FADING if fading else REFRESH)
         self._measure(last, self._now, flow, trusted)
         if fading or self._now.age >= ANCHOR_FRAMES:
@@ -170,7 +182,7 @@ class Calm:
         luma: Tensor,
         worn: Tensor,
         flow: Tensor,
-        trusted: Trust,
+        trusted: Trusted,
         refresh: float,
     ) -> Carried:
         share, still = trusted.share, trusted.still
@@ -197,6 +209,7 @@ class Calm:
             looks=worn,
             to_anchor=to_anchor,
             anchored=anchored,
+            bent=torch.where(((share >= 0.5) | still)[..., None], trusted.bent, _unit(luma)),
             sharpen=sharpen,
             age=age,
         )
@@ -220,11 +233,13 @@ class Calm:
 
     # -- the report -----------------------------------------------------------------------------------------------------
 
-    def _measure(self, last: Carried, now: Carried, flow: Tensor, trusted: Trust) -> None:
+    def _measure(self, last: Carried, now: Carried, flow: Tensor, trusted: Trusted) -> None:
         """Add a frame's differences along the motion, look by look, at every EVERY_PX-th pixel and line."""
         (height, width), (lines, columns) = now.shown.shape[1:], now.luma.shape
         part = slice(EVERY_PX // 2, None, EVERY_PX)
         device = flow.device
+        if flow[part, part].numel() == 0:
+            return
         y = ((torch.arange(lines, device=device)[part] + 0.5) * (height / lines)).long()
         x = ((torch.arange(columns, device=device)[part] + 0.5) * (width / columns)).long()
         motion = flow[part, part] * flow.new_tensor([width / columns, height / lines])
@@ -288,8 +303,14 @@ def _begun(painted: Tensor, fine: Tensor, luma: Tensor, worn: Tensor) -> Carried
         looks=worn,
         to_anchor=torch.zeros(*luma.shape, 2, device=luma.device),
         anchored=torch.ones_like(luma, dtype=torch.bool),
+        bent=_unit(luma),
         sharpen=torch.zeros((), device=luma.device),
     )
+
+
+def _unit(luma: Tensor) -> Tensor:
+    """No bend."""
+    return torch.tensor([1.0, 0.0, 0.0, 1.0], device=luma.device).expand(*luma.shape, 4).contiguous()
 
 
 def _search() -> cv2.DISOpticalFlow:

@@ -20,8 +20,6 @@ Video Temporal Consistency" (the measure). Differs: joined motions, trust from s
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import cv2
 import numpy as np
 import torch
@@ -29,29 +27,25 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from streamstyle.errors import ShapeError
+from streamstyle.stages.calm_cpu import (
+    LIGHT_HELD,
+    LIGHT_NEW,
+    LOOKS_ALIKE,
+    LOOKS_OTHER,
+    REACH_PX,
+    bend_cpu,
+    calm_cpu,
+    holds,
+    places_of,
+    read_cpu,
+    trust_cpu,
+)
 
 ANCHOR_FRAMES = 12
 REFRESH = 0.05
 """Share of the new painting where the old one is trusted whole."""
-LOOKS_ALIKE, LOOKS_OTHER = 16.0, 48.0
-"""Luma levels, mean of 3 x 3, up to which the source is what its motion says, and from which it is something else."""
-LIGHT_HELD, LIGHT_NEW = 12.0, 48.0
-"""Luma levels by which the light may leave what was painted before the new painting comes through, and does whole."""
 STILL_LEVELS, STILL_DRIFT = 1.0, 2.0
 """Luma levels, means of 5 x 5, within which nothing moved since the last frame, and since the pixel was painted."""
-REACH_PX = 2
-"""Pixels of the small picture from a border between looks within which nothing is blended: what a cubic reads."""
-MOST_LINES = 1 << 14
-"""Above which a CPU reads the last picture only: OpenCV counts in 16 bits, and both lie in one."""
-
-
-class Trust(NamedTuple):
-    """Of each pixel of the small picture: the share of the carried picture [h, w] float32, the luma that what is carried
-    was painted in [h, w] float32, and whether nothing moved [h, w] bool."""
-
-    share: Tensor
-    painted_in: Tensor
-    still: Tensor
 
 
 def still_mask(luma: Tensor, previous: Tensor, shown: Tensor) -> Tensor:
@@ -86,21 +80,22 @@ def trust(
     luma: Tensor,
     previous: Tensor,
     painted_in: Tensor,
-    still: Tensor,
     looks: Tensor | None = None,
     previous_looks: Tensor | None = None,
     *,
     impl: str = "auto",
-) -> Trust:
+) -> tuple[Tensor, Tensor]:
     """How far what was shown may be carried along the motion.
 
     Args:
         flow: [h, w, 2] float32 px: where in the previous frame each pixel was.
         luma, previous: [h, w] uint8.
         painted_in: [h, w] float32: luma of the source when what is carried was painted, of the previous frame's pixels.
-        still: [h, w] bool, for the result.
         looks, previous_looks: [h, w] int32, or None where all wear one.
         impl: "auto" (OpenCV on a CPU, else torch) or "ref" (torch).
+
+    Returns:
+        share, [h, w] float32: of the carried picture, 0..1; and painted_in of the new frame's pixels.
 
     Raises:
         ShapeError: what is given is not of one size.
@@ -117,8 +112,8 @@ def trust(
         if worn is not None:
             _check("looks", worn, torch.int32, size, 2)
     if impl == "auto" and luma.device.type == "cpu":
-        return _trust_cpu(flow, luma, previous, painted_in, still, looks, previous_looks)
-    return _trust_ref(flow, luma, previous, painted_in, still, looks, previous_looks)
+        return trust_cpu(flow, luma, previous, painted_in, looks, previous_looks)
+    return _trust_ref(flow, luma, previous, painted_in, looks, previous_looks)
 
 
 def carried_along(values: Tensor, flow: Tensor, *, impl: str = "auto") -> Tensor:
@@ -131,10 +126,31 @@ def carried_along(values: Tensor, flow: Tensor, *, impl: str = "auto") -> Tensor
     """
     _check("flow", flow, torch.float32, (*values.shape[:2], 2), 3)
     if impl == "auto" and values.device.type == "cpu":
-        return torch.from_numpy(_read_cpu(values.numpy(), _places(flow.numpy(), flow.shape[:2]), cv2.INTER_LINEAR))
+        return torch.from_numpy(read_cpu(values.numpy(), places_of(flow.numpy(), flow.shape[:2]), cv2.INTER_LINEAR))
     planes = values[None] if values.ndim == 2 else values.permute(2, 0, 1)
     read = _read(planes, flow, values.shape[:2], "bilinear")
     return read[0] if values.ndim == 2 else read.permute(1, 2, 0)
+
+
+def bend(bent: Tensor, flow: Tensor, *, impl: str = "auto") -> tuple[Tensor, Tensor]:
+    """How the strokes of each pixel were bent by all motions since they were painted, and where that is too much.
+
+    Behind what moves the flow stretches what is left over what appears, and no luma need show it; a swirl is slow. So
+    the Jacobians of the motions are multiplied as they go: turned as a whole strokes stay, but stretched by more than
+    MOST_STRETCH they go.
+
+    Args:
+        bent: [h, w, 4] float32, row by row: the derivative of where a pixel's strokes were painted, as of the previous
+            frame; the unit where they are new.
+        flow: [h, w, 2] float32 px.
+        impl: as for :func:`trust`.
+
+    Returns:
+        bent of the new frame's pixels, and where the strokes hold, [h, w] bool.
+    """
+    _check("flow", flow, torch.float32, (*bent.shape[:2], 2), 3)
+    _check("bent", bent, torch.float32, (*flow.shape[:2], 4), 3)
+    return (bend_cpu if impl == "auto" and flow.device.type == "cpu" else _bend_ref)(bent, flow)
 
 
 def calm(
@@ -184,7 +200,7 @@ def calm(
     for mask in (anchored, still):
         _check("anchored and still", mask, torch.bool, size, 2)
     arguments = (painted, previous, anchor, flow, to_anchor, anchored, share, still, sharpen, refresh, strength)
-    return (_calm_cpu if impl == "auto" and painted.device.type == "cpu" else _calm_ref)(*arguments)
+    return (calm_cpu if impl == "auto" and painted.device.type == "cpu" else _calm_ref)(*arguments)
 
 
 def sharpness(picture: Tensor) -> Tensor:
@@ -211,7 +227,7 @@ def differences(picture: Tensor, previous: Tensor, rows: Tensor, columns: Tensor
     x, y = columns + motion[..., 0], rows[:, None] + motion[..., 1]
     if picture.device.type == "cpu":
         places = torch.stack([x, y], -1).numpy()
-        was = _read_cpu(previous.permute(1, 2, 0).numpy(), places, cv2.INTER_LINEAR)
+        was = read_cpu(previous.permute(1, 2, 0).numpy(), places, cv2.INTER_LINEAR)
         now = picture.permute(1, 2, 0).numpy()[rows.numpy()[:, None], columns.numpy()]
         return torch.from_numpy(((now - was) ** 2).mean(2))
     height, width = picture.shape[1:]
@@ -233,10 +249,9 @@ def _trust_ref(
     luma: Tensor,
     previous: Tensor,
     painted_in: Tensor,
-    still: Tensor,
     looks: Tensor | None,
     previous_looks: Tensor | None,
-) -> Trust:
+) -> tuple[Tensor, Tensor]:
     height, width = luma.shape
     now = luma.float()
     there = _read(torch.stack([previous.float(), painted_in]), flow, luma.shape, "bilinear")
@@ -250,7 +265,19 @@ def _trust_ref(
         row = y.round().clamp_(0, height - 1).long()
         inside &= _inner(looks) & (_inner_looks(previous_looks)[row, column] == looks)
     kept = -F.max_pool2d(-F.pad(inside.float()[None, None], (1, 1, 1, 1), mode="replicate"), 3, 1)
-    return Trust(share * kept[0, 0], there[1], still)
+    return share * kept[0, 0], there[1]
+
+
+def _bend_ref(bent: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+    before = carried_along(bent, flow, impl="ref")
+    soft = F.avg_pool2d(F.pad(flow.permute(2, 0, 1)[None], (2,) * 4, mode="replicate"), 5, 1)
+    wide = F.pad(soft, (1,) * 4, mode="replicate")[0]
+    across = (wide[:, 1:-1, 2:] - wide[:, 1:-1, :-2]) / 2
+    down = (wide[:, 2:, 1:-1] - wide[:, :-2, 1:-1]) / 2
+    ours = (1 + across[0], down[0], across[1], 1 + down[1])
+    a, b, c, d = before.unbind(2)
+    one = (a * ours[0] + b * ours[2], a * ours[1] + b * ours[3], c * ours[0] + d * ours[2], c * ours[1] + d * ours[3])
+    return torch.stack(one, 2), holds(*one)
 
 
 def _calm_ref(
@@ -321,103 +348,3 @@ def _inner(looks: Tensor) -> Tensor:
 
 def _inner_looks(looks: Tensor) -> Tensor:
     return torch.where(_inner(looks), looks, -1)
-
-
-# -- OpenCV -------------------------------------------------------------------------------------------------------------
-
-
-def _trust_cpu(
-    flow: Tensor,
-    luma: Tensor,
-    previous: Tensor,
-    painted_in: Tensor,
-    still: Tensor,
-    looks: Tensor | None,
-    previous_looks: Tensor | None,
-) -> Trust:
-    height, width = luma.shape
-    now = luma.numpy()
-    places = _places(flow.numpy(), luma.shape)
-    both = cv2.merge([previous.numpy().astype(np.float32), painted_in.numpy()])
-    before, there = cv2.split(_read_cpu(both, places, cv2.INTER_LINEAR))  # float32 is read faster than uint8
-    level = now.astype(np.float32)
-    other = cv2.blur(cv2.absdiff(level, before), (3, 3))
-    light = cv2.absdiff(cv2.blur(level - there, (5, 5)), 0.0)
-    share = _ramp_cpu(other, LOOKS_ALIKE, LOOKS_OTHER) * _ramp_cpu(light, LIGHT_HELD, LIGHT_NEW)
-    x, y = places[..., 0], places[..., 1]
-    inside = (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1)
-    if looks is not None and previous_looks is not None:
-        worn, was = looks.numpy().astype(np.int16), previous_looks.numpy().astype(np.int16)
-        inside &= _inner_cpu(worn)
-        was = np.where(_inner_cpu(was), was, np.int16(-1))
-        inside &= _read_cpu(was, places, cv2.INTER_NEAREST) == worn
-    share *= cv2.erode(inside.astype(np.uint8), np.ones((3, 3), np.uint8), borderType=cv2.BORDER_REPLICATE)
-    return Trust(torch.from_numpy(share), torch.from_numpy(there), still)
-
-
-def _ramp_cpu(values: np.ndarray, whole: float, none: float) -> np.ndarray:
-    ramp = values * np.float32(-1 / (none - whole)) + np.float32(none / (none - whole))
-    return np.clip(ramp, 0, 1, out=ramp)
-
-
-def _inner_cpu(looks: np.ndarray) -> np.ndarray:
-    square = np.ones((2 * REACH_PX + 1,) * 2, np.uint8)
-    border = cv2.BORDER_REPLICATE
-    return cv2.dilate(looks, square, borderType=border) == cv2.erode(looks, square, borderType=border)
-
-
-def _places(flow: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Column and row to which a small flow leads, [H, W, 2] float32."""
-    height, width = size
-    if flow.shape[:2] == (height, width):
-        places = flow.copy()
-    else:
-        scale = np.array([width / flow.shape[1], height / flow.shape[0]], np.float32)
-        places = cv2.resize(flow * scale, (width, height), interpolation=cv2.INTER_LINEAR)
-    places[..., 0] += np.arange(width, dtype=np.float32)[None]
-    places[..., 1] += np.arange(height, dtype=np.float32)[:, None]
-    return places
-
-
-def _read_cpu(picture: np.ndarray, places: np.ndarray, way: int) -> np.ndarray:
-    return cv2.remap(picture, places, None, interpolation=way, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
-
-
-def _calm_cpu(
-    painted: Tensor,
-    previous: Tensor,
-    anchor: Tensor,
-    flow: Tensor,
-    to_anchor: Tensor,
-    anchored: Tensor,
-    share: Tensor,
-    still: Tensor,
-    sharpen: Tensor,
-    refresh: float,
-    strength: float,
-) -> Tensor:
-    new, last, old = (np.ascontiguousarray(x.permute(1, 2, 0).numpy()) for x in (painted, previous, anchor))
-    height, width = size = new.shape[:2]
-    places, source = _places(flow.numpy(), size), last
-    if height <= MOST_LINES:  # one reading of both, one above the other
-        source = cv2.vconcat([last, last[-1:], last[-1:], old[:1], old[:1], old])
-        np.clip(places[..., 1], 0, height - 1, out=places[..., 1])
-        others = _places(to_anchor.numpy(), size)
-        np.clip(others[..., 1], 0, height - 1, out=others[..., 1])
-        others[..., 1] += height + 4
-        cv2.copyTo(others, _enlarged(anchored, size), places)
-    carried = _read_cpu(source, places, cv2.INTER_CUBIC)
-    part = cv2.resize(share.numpy() * np.float32(strength), (width, height), interpolation=cv2.INTER_LINEAR)
-    mixed = cv2.addWeighted(carried, 1 - refresh, new, refresh, 0, dst=carried)
-    if (gain := float(sharpen)) > 0:
-        mixed = cv2.addWeighted(mixed, 1 + gain, cv2.GaussianBlur(mixed, (3, 3), 0), -gain, 0)
-    shown = cv2.blendLinear(mixed, new, part, 1 - part)
-    np.clip(shown, 0, 1, out=shown)
-    if bool(still.any()):
-        cv2.copyTo(last, _enlarged(still, size), shown)
-    return torch.from_numpy(shown).permute(2, 0, 1)
-
-
-def _enlarged(mask: Tensor, size: tuple[int, int]) -> np.ndarray:
-    """A mask of a picture's size, uint8 [H, W]."""
-    return cv2.resize(mask.numpy().view(np.uint8), (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)

@@ -1,0 +1,133 @@
+"""Blending along the motion: what is carried, what is not, and what OpenCV and torch agree on."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from streamstyle.errors import ShapeError
+from streamstyle.stages.calm import calm, carried_along, sharpness, still_mask, trust
+
+SIZE, SMALL = (96, 128), (48, 64)
+
+
+def smooth(*shape: int, seed: int = 0) -> torch.Tensor:
+    """A random picture without detail finer than some pixels, 0..1."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(1, shape[0], shape[1] // 8, shape[2] // 8, generator=generator)
+    return torch.nn.functional.interpolate(coarse, size=shape[1:], mode="bicubic")[0].clamp(0, 1)
+
+
+def maps(shift: tuple[float, float] = (0, 0), **other: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The small maps of calm, with one motion everywhere."""
+    flow = torch.tensor(shift, dtype=torch.float32).expand(*SMALL, 2).contiguous()
+    whole = {
+        "flow": flow,
+        "to_anchor": flow.clone(),
+        "anchored": torch.ones(SMALL, dtype=torch.bool),
+        "share": torch.ones(SMALL),
+        "still": torch.zeros(SMALL, dtype=torch.bool),
+        "sharpen": torch.tensor(0.0),
+    }
+    return whole | other
+
+
+@pytest.mark.parametrize("impl", ["auto", "ref"])
+def test_a_pan_is_carried_to_where_it_went(impl):
+    film = smooth(3, 96, 160)
+    before, now = film[..., :128], film[..., 4:132]
+    shown = calm(torch.zeros_like(now), before, before, **maps((2, 0)), refresh=0.0, impl=impl)
+    assert torch.allclose(shown[..., 4:-8], now[..., 4:-8], atol=1e-4)
+
+
+@pytest.mark.parametrize("impl", ["auto", "ref"])
+def test_the_last_picture_is_read_where_the_anchor_has_nothing(impl):
+    anchored = torch.ones(SMALL, dtype=torch.bool)
+    anchored[:, 32:] = False
+    previous, anchor = torch.full((3, *SIZE), 0.25), torch.full((3, *SIZE), 0.75)
+    shown = calm(torch.zeros(3, *SIZE), previous, anchor, **maps(anchored=anchored), refresh=0.0, impl=impl)
+    assert torch.allclose(shown[..., :64], anchor[..., :64], atol=1e-4)
+    assert torch.allclose(shown[..., 64:], previous[..., 64:], atol=1e-4)
+
+
+@pytest.mark.parametrize("impl", ["auto", "ref"])
+def test_what_is_still_is_kept_to_the_bit_and_what_is_not_trusted_is_new(impl):
+    still = torch.zeros(SMALL, dtype=torch.bool)
+    still[:24] = True
+    painted, previous = smooth(3, *SIZE, seed=1), smooth(3, *SIZE, seed=2)
+    shown = calm(painted, previous, previous, **maps(still=still, share=torch.zeros(SMALL)), impl=impl)
+    assert torch.equal(shown[:, :48], previous[:, :48])
+    assert torch.allclose(shown[:, 48:], painted[:, 48:], atol=2e-5)
+
+
+@pytest.mark.parametrize("sharpen", [0.0, 0.4])
+def test_opencv_and_torch_agree(sharpen):
+    generator = torch.Generator().manual_seed(3)
+    flow = torch.rand(*SMALL, 2, generator=generator) * 2 - 1
+    chosen = {
+        "flow": carried_along(flow, flow),
+        "to_anchor": carried_along(flow, flow) * 2,
+        "anchored": torch.rand(SMALL, generator=generator) > 0.3,
+        "share": torch.rand(SMALL, generator=generator),
+        "still": torch.rand(SMALL, generator=generator) > 0.8,
+        "sharpen": torch.tensor(sharpen),
+    }
+    pictures = [smooth(3, *SIZE, seed=k) for k in range(3)]
+    one, other = (calm(*pictures, **chosen, impl=impl) for impl in ("auto", "ref"))
+    assert (one - other).abs()[:, 4:-4, 4:-4].max() < 0.02  # OpenCV reads at 1/32 px
+    assert (one - other).abs().mean() < 2e-3
+
+
+@pytest.mark.parametrize("with_looks", [False, True])
+def test_opencv_and_torch_trust_the_same(with_looks):
+    generator = torch.Generator().manual_seed(4)
+    luma, previous = ((smooth(1, *SMALL, seed=k)[0] * 255).to(torch.uint8) for k in (5, 6))
+    flow = (torch.rand(*SMALL, 2, generator=generator) * 6 - 3).round()
+    looks = torch.zeros(SMALL, dtype=torch.int32)
+    looks[:, 30:] = 1
+    pair = (looks, looks.roll(2, 1)) if with_looks else ()
+    one, other = (trust(flow, luma, previous, previous.float(), *pair, impl=impl) for impl in ("auto", "ref"))
+    assert torch.allclose(one[0], other[0], atol=1e-3)
+    assert torch.allclose(one[1], other[1], atol=1e-2)
+
+
+def test_other_looks_and_other_pictures_are_not_trusted():
+    luma = (smooth(1, *SMALL)[0] * 255).to(torch.uint8)
+    flow = torch.zeros(*SMALL, 2)
+    looks = torch.zeros(SMALL, dtype=torch.int32)
+    looks[:, 32:] = 1
+    same = trust(flow, luma, luma, luma.float(), looks, looks)[0]
+    assert same[:, 29:35].max() == 0
+    assert same[:, 8:24].min() == 1
+    born = trust(flow, luma, luma, luma.float(), looks, torch.zeros_like(looks))[0]
+    assert born[:, 29:].max() == 0
+    other = trust(flow, luma, (luma.int() + 60).clamp(max=255).to(torch.uint8), luma.float())[0]
+    assert other[luma < 190].max() == 0
+
+
+def test_noise_is_still_and_drift_is_not():
+    luma = (smooth(1, *SMALL)[0] * 200 + 20).to(torch.uint8)
+    noisy = luma + (torch.arange(luma.numel()).reshape(SMALL) % 2).to(torch.uint8)
+    assert still_mask(noisy, luma, luma).all()
+    assert not still_mask(luma + 3, luma + 2, luma).any()
+    assert not still_mask(luma + 2, luma, luma).any()
+
+
+def test_sharpness_is_the_mean_square_of_the_laplacian():
+    flat, board = torch.full((3, 32, 32), 0.5), torch.zeros(3, 32, 32)
+    board[:, ::2, ::2] = board[:, 1::2, 1::2] = 1
+    assert sharpness(flat) == 0
+    assert sharpness(board) == pytest.approx(16)
+
+
+def test_what_does_not_fit_is_refused():
+    picture = torch.zeros(3, *SIZE)
+    with pytest.raises(ShapeError, match="previous and anchor"):
+        calm(picture, picture[:, 1:], picture, **maps())
+    with pytest.raises(ShapeError, match="anchored and still"):
+        calm(picture, picture, picture, **maps(still=torch.zeros(SMALL)))
+    with pytest.raises(ShapeError, match="both be given"):
+        luma = torch.zeros(SMALL, dtype=torch.uint8)
+        trust(torch.zeros(*SMALL, 2), luma, luma, luma.float(), luma.int())
+    with pytest.raises(ShapeError, match="uint8"):
+        still_mask(torch.zeros(SMALL), torch.zeros(SMALL), torch.zeros(SMALL))

@@ -1,0 +1,165 @@
+"""A calm film: still where the source is, along a known motion, never across a border, the same when taken up again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from streamstyle.calm import Calm
+from streamstyle.errors import OptionError, ShapeError
+
+HEIGHT, WIDTH = 144, 192
+CPU = torch.device("cpu")
+
+
+def texture(height: int, width: int, seed: int = 0) -> torch.Tensor:
+    """Luma [height, width] uint8 in which motion can be seen."""
+    generator = torch.Generator().manual_seed(seed)
+    layers = [
+        torch.nn.functional.interpolate(
+            torch.rand(1, 1, height // step, width // step, generator=generator), size=(height, width), mode="bicubic"
+        )[0, 0]
+        for step in (4, 8, 16)
+    ]
+    return (sum(layers) / 3 * 255).clamp(0, 255).to(torch.uint8)
+
+
+def flickering(luma: torch.Tensor, seed: int) -> torch.Tensor:
+    """A painting of it, with noise of its own."""
+    noise = torch.rand(3, *luma.shape, generator=torch.Generator().manual_seed(seed)) - 0.5
+    return (luma / 255 * 0.6 + 0.2 + 0.3 * noise).clamp(0, 1)
+
+
+def pan(count: int, step: int = 2) -> list[torch.Tensor]:
+    """Luma pictures of a pan by step px a frame."""
+    wide = texture(HEIGHT, WIDTH + step * count)
+    return [wide[:, step * k : step * k + WIDTH].contiguous() for k in range(count)]
+
+
+def test_a_still_film_is_perfectly_still():
+    calm, luma = Calm(), texture(HEIGHT, WIDTH)
+    shown = [calm.step(flickering(luma, k), luma, None, 0) for k in range(20)]
+    assert all(torch.equal(picture, shown[0]) for picture in shown)
+    (seen,) = calm.report()
+    assert seen.shown == pytest.approx(0, abs=1e-6)
+    assert seen.painted > 0.05
+
+
+def test_along_a_pan_flicker_goes_and_sharpness_stays():
+    calm, lumas = Calm(), pan(12)
+    painted = [flickering(luma, k) for k, luma in enumerate(lumas)]
+    shown = [calm.step(picture, luma, None, 0) for picture, luma in zip(painted, lumas, strict=True)]
+
+    def changes(film: list[torch.Tensor]) -> float:
+        inner = slice(16, -16)
+        pairs = [(b[:, inner, 16:-32], a[:, inner, 18:-30]) for a, b in zip(film, film[1:], strict=False)]
+        return float(torch.stack([(b - a).square().mean() for b, a in pairs]).mean().sqrt())
+
+    assert changes(shown) < 0.4 * changes(painted)
+    assert calm.report()[0].ratio < 0.4
+
+    def detail(film: list[torch.Tensor]) -> float:
+        return float(np.mean([np.square(np.diff(picture.numpy(), 2)).mean() for picture in film]))
+
+    assert detail(shown[4:]) > 0.85 * detail(painted[4:])
+
+
+def test_a_cut_begins_anew():
+    calm, luma = Calm(), texture(HEIGHT, WIDTH)
+    calm.step(flickering(luma, 0), luma, None, 0)
+    other = flickering(luma, 1)
+    assert torch.equal(calm.step(other, luma, None, 1), other)
+
+
+def test_another_size_begins_anew():
+    calm, luma = Calm(), texture(HEIGHT, WIDTH)
+    calm.step(flickering(luma, 0), luma, None, 0)
+    small = luma[:100, :100].contiguous()
+    other = flickering(small, 1)
+    assert torch.equal(calm.step(other, small, None, 0), other)
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_nothing_is_blended_across_a_border(moves):
+    """One look is red, the other blue, and each flickers in its own colour only."""
+    calm = Calm(looks=2)
+    for k, luma in enumerate(pan(10) if moves else [texture(HEIGHT, WIDTH)] * 10):
+        border = 120 - (2 * k if moves else 0)
+        looks = torch.zeros(HEIGHT, WIDTH, dtype=torch.int32)
+        looks[:, border:] = 1
+        bright = 0.5 + 0.5 * torch.rand(HEIGHT, WIDTH, generator=torch.Generator().manual_seed(k))
+        painted = torch.stack([bright * (looks == 0), torch.zeros(HEIGHT, WIDTH), bright * (looks == 1)])
+        shown = calm.step(painted, luma, looks, 0)
+        assert shown[0][looks == 1].max() < 1e-4
+        assert shown[2][looks == 0].max() < 1e-4
+    assert [seen.look for seen in calm.report()] == [0, 1]
+
+
+def test_a_look_that_appears_takes_no_old_colours():
+    calm, luma = Calm(looks=2), texture(HEIGHT, WIDTH)
+    looks = torch.zeros(HEIGHT, WIDTH, dtype=torch.int32)
+    for k in range(4):
+        calm.step(flickering(luma, k), luma, looks, 0)
+    born = looks.clone()
+    born[40:90, 60:130] = 1
+    painted = flickering(luma, 9)
+    shown = calm.step(painted, luma, born, 0)
+    assert torch.allclose(shown[:, 40:90, 60:130], painted[:, 40:90, 60:130], atol=2e-5)
+
+
+def test_light_that_changes_slowly_comes_through():
+    calm, luma = Calm(), texture(HEIGHT, WIDTH) // 3
+    for k in range(60):
+        now = luma + 2 * min(k, 50)
+        shown = calm.step(now.expand(3, -1, -1) / 255, now, None, 0)
+    assert (shown - now / 255).abs().mean() * 255 < 12
+
+
+def test_styles_that_change_come_through_where_nothing_moves():
+    calm, luma = Calm(), texture(HEIGHT, WIDTH)
+    calm.step(torch.zeros(3, HEIGHT, WIDTH), luma, None, 0)
+    for _ in range(24):
+        shown = calm.step(torch.ones(3, HEIGHT, WIDTH), luma, None, 0, fading=True)
+    assert shown.min() > 0.97
+
+
+def test_without_strength_it_is_as_painted():
+    calm, luma = Calm(0.0), texture(HEIGHT, WIDTH)
+    for k in range(3):
+        painted = flickering(luma, k)
+        assert torch.equal(calm.step(painted, luma, None, 0), painted)
+
+
+def test_taken_up_again_it_is_the_same_film():
+    lumas = pan(14)
+    looks = torch.zeros(60, 80, dtype=torch.int32)
+    looks[20:, 30:] = 1
+    one, other = Calm(0.8, 2), Calm(0.8, 2)
+    for k, luma in enumerate(lumas):
+        if k in (5, 13):
+            state = other.state_dict()
+            other = Calm(0.8, 2)
+            other.load_state_dict(state, CPU)
+        painted = flickering(luma, k)
+        assert torch.equal(one.step(painted, luma, looks, 0), other.step(painted.clone(), luma, looks, 0))
+    assert one.report() == other.report()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 300), (63, 65)])
+def test_small_pictures(size):
+    calm = Calm()
+    luma = torch.zeros(size, dtype=torch.uint8)
+    for k in range(3):
+        painted = torch.full((3, *size), 0.3 * k)
+        shown = calm.step(painted, luma + 40 * k, None, 0)
+        assert shown.shape == painted.shape
+
+
+def test_what_cannot_be_is_refused():
+    with pytest.raises(OptionError, match="0 .. 1"):
+        Calm(1.5)
+    with pytest.raises(ShapeError, match="painted"):
+        Calm().step(torch.zeros(1, 3, 8, 8), torch.zeros(8, 8, dtype=torch.uint8), None, 0)
+    with pytest.raises(ShapeError, match="luma"):
+        Calm().step(torch.zeros(3, 8, 8), torch.zeros(8, 8), None, 0)
