@@ -122,9 +122,7 @@ class Calm:
         self._pending: list[Tensor] = []
         self._search = _search()
 
-    def step(
-        self, painted: Tensor, luma: Tensor, looks: Tensor | None, shot: int, *, fading: bool = False
-    ) -> Tensor:
+    def step(self, painted: Tensor, luma: Tensor, looks: Tensor | None, shot: int, *, fading: bool = False) -> Tensor:
         """The picture to show for the next frame.
 
         Args:
@@ -189,9 +187,7 @@ class Calm:
         to_anchor = flow + carried_along(last.to_anchor, flow)
         anchored = (carried_along(last.anchored.float(), flow) > 0.999) & (share >= 0.5)
         maps = (flow, to_anchor, anchored, share, still)
-        shown = calm(
-            painted, last.shown, last.anchor, *maps, last.sharpen, refresh=refresh, strength=self.strength
-        )
+        shown = calm(painted, last.shown, last.anchor, *maps, last.sharpen, refresh=refresh, strength=self.strength)
         missing = SHARPNESS - sharpness(shown) / (sharpness(painted) + 1e-9)
         sharpen = (last.sharpen + PATIENCE * missing).clamp(0, MOST_SHARPEN)
         new = 1 - (1 - refresh) * self.strength * share
@@ -231,7 +227,7 @@ class Calm:
         stands = still | (flow.abs().amax(2) < STANDS_PX / 2)
         return flow.masked_fill(stands[..., None], 0)
 
-    # -- the report -----------------------------------------------------------------------------------------------------
+    # -- the report ----------------------------------------------------------------------------------------------------
 
     def _measure(self, last: Carried, now: Carried, flow: Tensor, trusted: Trusted) -> None:
         """Add a frame's differences along the motion, look by look, at every EVERY_PX-th pixel and line."""
@@ -270,7 +266,7 @@ class Calm:
             if count[k]
         ]
 
-    # -- a job that goes on ---------------------------------------------------------------------------------------------
+    # -- a job that goes on --------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """Everything later frames depend on, as NumPy arrays; see load_state_dict."""

@@ -192,6 +192,11 @@ class StyleOptions(Checked):
         Literal["normal", "luminosity", "soft-light"],
         Doc("How paint lies on the picture; luminosity is normal with the picture's colours."),
     ] = "normal"
+    calm: Annotated[
+        float,
+        Range(0, 1),
+        Doc("Hold strokes still along the film's motion: 0 paints each frame by itself and flickers."),
+    ] = 0.0
     statistics: Annotated[
         Literal["frozen", "frame"],
         Doc(

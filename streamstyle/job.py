@@ -50,6 +50,8 @@ class Report:
         frames_in, frames_out: of the whole film, also those of an earlier run.
         resumed_frames: how many of them an earlier run had painted.
         seconds, fps: of this run; first_frame_s: until its first painted batch was encoded.
+        calm: of each object, and of what has no name: RMS of the change along the source's motion, 0..1, as shown
+            (warping_error) and as painted, and their ratio.
         busy: share of the run's time each stage was at work; the largest is the bottleneck.
         queues: how full each stage's queue was on the average, 0..1: near 1 the stage below it binds.
     """
@@ -69,6 +71,7 @@ class Report:
     fps: float = 0.0
     device: str = "cpu"
     objects: tuple[ObjectStyleReport, ...] = ()
+    calm: tuple[dict[str, Any], ...] = ()
     layers: tuple[LayerReport, ...] = ()
     warnings: tuple[str, ...] = field(default=())
     peak_memory_bytes: int = 0

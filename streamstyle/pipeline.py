@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from streamstyle.config import Options
 from streamstyle.errors import OptionError
 from streamstyle.flow import marked_last, rebatch
+from streamstyle.frame_painter import Painting, Reading
 from streamstyle.frames import Checkpoint, Frame, FrameBatch, VideoInfo, output_chroma, picture_crc
 from streamstyle.given_tracks import GivenTracks
 from streamstyle.gpu.transfer import empty_pinned
@@ -24,7 +25,7 @@ from streamstyle.media.encode import encode
 from streamstyle.media.layers import LayerFilms
 from streamstyle.media.segments import WorkFolder
 from streamstyle.naming import foresee_objects, place_objects
-from streamstyle.stylizer import Reading, Stylizer
+from streamstyle.stylizer import Stylizer
 
 if TYPE_CHECKING:
     import torch
@@ -122,8 +123,8 @@ def stylize(
         groups = rebatch(film, per_batch, begin=work.frames, edge=per_segment, first=first)
         batches = stack(groups, work.frames, stylizer.device)
         readings = read(stylizer, river.thread("decode", batches), info, per_segment)
-        painted = river.share(functools.partial(paint, stylizer, size), river.thread("read", readings))
-        painted = river.thread("paint", painted)
+        begun = river.share(functools.partial(begin, stylizer, size), river.thread("read", readings))
+        painted = river.thread("paint", end(stylizer, size, begun))
         written = encode(
             painted if layers is None else river.thread("layers", layers.through(painted)),
             output,
@@ -149,6 +150,7 @@ def stylize(
         first_frame_s=round((river.first_frame_at or began) - began, 3),
         fps=round((written.frames - work.resumed_frames) / seconds, 3),
         objects=tuple(stylizer.report()),
+        calm=tuple(stylizer.calm_report()),
         layers=layers.report() if layers else (),
         warnings=tuple(warnings + [line for part in (stylizer, given, layers) if part for line in part.warnings()]),
         peak_memory_bytes=peak_memory_bytes(),
@@ -184,11 +186,26 @@ def read(
             del batch, reading
 
 
-def paint(stylizer: Stylizer, size: tuple[int, int], item: tuple[Reading, Checkpoint | None]) -> FrameBatch:
-    """A batch that was read, painted, with its checkpoint."""
+def begin(
+    stylizer: Stylizer, size: tuple[int, int], item: tuple[Reading, Checkpoint | None]
+) -> tuple[Painting, Checkpoint | None]:
+    """A batch that was read, painted as far as that can be by itself, with its checkpoint."""
     reading, checkpoint = item
-    painted = stylizer.paint_reading(reading, subsample=output_chroma(*size) == "yuv420p")
-    return replace(painted, checkpoint=checkpoint)
+    return stylizer.begin_painting(reading, subsample=output_chroma(*size) == "yuv420p"), checkpoint
+
+
+def end(
+    stylizer: Stylizer, size: tuple[int, int], items: Iterator[tuple[Painting, Checkpoint | None]]
+) -> Iterator[FrameBatch]:
+    """The batches' frames, in order; their checkpoints hold what painting carries, too."""
+    with closing(items) as upstream:  # type: ignore[type-var]
+        for painting, checkpoint in upstream:
+            painted = stylizer.end_painting(painting, subsample=output_chroma(*size) == "yuv420p")
+            if checkpoint is not None:
+                state = {**checkpoint.state, "painter": stylizer.painter.state_dict()}
+                checkpoint = replace(checkpoint, state=state)
+            yield replace(painted, checkpoint=checkpoint)
+            del painting, painted
 
 
 def frames_of(size: tuple[int, int], device: str) -> tuple[int, int]:

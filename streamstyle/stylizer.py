@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -17,11 +17,11 @@ from torch import Tensor
 
 from streamstyle.config import Options
 from streamstyle.errors import OptionError, ShapeError
-from streamstyle.frames import ColorTags, Frame, FrameBatch, VideoInfo, packed_bytes, packed_planes
+from streamstyle.frame_painter import FramePainter, Painting, Reading, part_of
+from streamstyle.frames import ColorTags, Frame, FrameBatch, VideoInfo
 from streamstyle.frozen_statistics import FrozenStatistics
-from streamstyle.gpu.memory import Portions
-from streamstyle.gpu.streams import Download, Lanes, Mark
-from streamstyle.gpu.transfer import Planes, choose_device, choose_dtype, to_device, upload
+from streamstyle.gpu.streams import Lanes
+from streamstyle.gpu.transfer import choose_device, choose_dtype, upload
 from streamstyle.layers import LayerCutter
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.nets.painting import Affine
@@ -30,27 +30,13 @@ from streamstyle.palette import Palette, Worn
 from streamstyle.scene import Given, ObjectStyleReport, Scene, SceneReader
 from streamstyle.segmenter import Segmentation
 from streamstyle.stages.blend_modes import laid_over, looked_up
-from streamstyle.stages.color import filled, rgb_to_yuv, yuv_to_rgb
-from streamstyle.stages.composite import composite
-from streamstyle.stages.style_map import MOST_LOOKS, blend_map, pair_feathers
+from streamstyle.stages.color import rgb_to_yuv, yuv_to_rgb
+from streamstyle.stages.style_map import MOST_LOOKS
 
 COMPILE_PAYS_FRAMES = 1500
 """Frames of a 640x360 film after which a compiled lookup has earned its compilation (10 s) back."""
 RECORD_PX = 1 << 22
 """Reference frames larger than this are shrunk before statistics are recorded."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A batch that has been read: its planes on the device, and all that painting it needs beside them."""
-
-    planes: Planes
-    pts: tuple[int, ...]
-    index: int
-    color: ColorTags
-    scene: Scene | None
-    worn: list[Worn]
-    ready: Mark
 
 
 class Stylizer:
@@ -93,24 +79,28 @@ class Stylizer:
             raise OptionError(f"{len(look.styles)} styles in one film; give at most {MOST_LOOKS}")
         compiles = look.needs_objects and _compiles(painting.compile, frames_expected, self.device)
         self.palette = Palette(look.styles, painting, self.device, self.dtype, compile_lookup=compiles)
-        self._feathers = pair_feathers(self.palette.feathers, painting.feather)
-        self._cutter: LayerCutter | None = None
         self._scene = SceneReader(look, self.options.analysis, self.device, given)
         self._lanes = Lanes(self.device)
-        self._portions = Portions(self.device, self.palette.shrink_bands)
+        names = self._scene.layer_names
+        self.painter = FramePainter(self.palette, painting, len(look.styles), names, self._lanes)
         self.restart()
 
     def restart(self) -> None:
         """Forget the film so far: the next frame is the first of another one, of any size."""
         self._scene.restart(self.look)
-        self._portions.forget()
+        self.painter.restart()
         self._statistics = FrozenStatistics()
         self._worn: tuple[Any, Worn] | None = None
+        self._moment: list[Any] = []
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the frames to come depend on, as nested plain values and NumPy arrays; see load_state_dict."""
         with self._lanes.on("analysis"):
-            return {"scene": self._scene.state_dict(), "statistics": self._statistics.state_dict()}
+            return {
+                "scene": self._scene.state_dict(),
+                "statistics": self._statistics.state_dict(),
+                "moment": self._moment,
+            }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on as the stylizer, of the same Look and options, whose state_dict this is."""
@@ -118,6 +108,8 @@ class Stylizer:
         with self._lanes.on("analysis"):
             self._scene.load_state_dict(state["scene"])
             self._statistics.load_state_dict(state["statistics"], self.device)
+            self._moment = state["moment"]
+        self.painter.load_state_dict(state.get("painter", {}))
 
     # -- any source ---------------------------------------------------------------------------------------------
 
@@ -153,9 +145,8 @@ class Stylizer:
         rgb = (torch.from_numpy(np.ascontiguousarray(frame)).to(self.device).permute(2, 0, 1)[None] / 255).float()
         planes = rgb_to_yuv(rgb, color, subsample=False)  # for the analysis; the network paints the RGB as it is
         scene = self._scene.read(self._scene.small(planes), color, index, [time_s], (rgb.shape[2], rgb.shape[3]))
-        worn = self._wear(scene, lambda i: rgb, frame.shape[:2], [time_s])[0]
-        rows, looks = self._rows_of(scene.looks, (rgb.shape[2], rgb.shape[3]))
-        painted = self.palette.paint(rgb, worn, rows, looks).float()
+        (worn,), (fading,) = self._wear(scene, lambda i: rgb, frame.shape[:2], [time_s])
+        painted, rows = self.painter.picture(rgb, planes, worn, scene, fading=fading)
         if worn.shares is not None:
             painted = laid_over(painted, rgb, worn.shares, rows)
         levels = (painted[0].permute(1, 2, 0) * 255 + 0.5).to(torch.uint8).cpu().numpy()
@@ -194,87 +185,52 @@ class Stylizer:
             planes = upload((batch.y, batch.u, batch.v), self.device)
         uploaded = lanes.mark("upload")
         if not self.palette.paints:
-            return Reading(planes, batch.pts, batch.index, color, None, [], uploaded)
+            return Reading(planes, batch.pts, batch.index, color, None, [], [], uploaded)
         with lanes.on("analysis", after=uploaded, uses=planes):
             scene = self._scene.read(self._scene.small(planes), color, batch.index, times_s, (size[0], size[1]))
-            worn = self._wear(scene, lambda i: yuv_to_rgb(_part(planes, slice(i, i + 1)), color), size, times_s)
-        return Reading(planes, batch.pts, batch.index, color, scene, worn, lanes.mark("analysis"))
+            wear = self._wear(scene, lambda i: yuv_to_rgb(part_of(planes, slice(i, i + 1)), color), size, times_s)
+        return Reading(planes, batch.pts, batch.index, color, scene, *wear, lanes.mark("analysis"))
 
-    @torch.inference_mode()
     def paint_reading(self, reading: Reading, *, subsample: bool = True) -> FrameBatch:
-        """Paint a batch that was read, as paint_batch; several may be painted at once, in any order, by any thread.
+        """Paint a batch that was read, as paint_batch: begin_painting, then end_painting."""
+        return self.end_painting(self.begin_painting(reading, subsample=subsample), subsample=subsample)
 
-        Cost: one synchronisation on CUDA, at the end.
+    def begin_painting(self, reading: Reading, *, subsample: bool = True) -> Painting:
+        """What of painting needs no other batch; several may be begun at once, in any order, by any thread.
 
         Raises:
             DeviceError: not even one frame fits the device's memory.
         """
-        lanes, planes, color = self._lanes, reading.planes, reading.color
-        size = planes[0].shape[1:]
-        crossing = [*planes, *(tensor for worn in reading.worn for tensor in worn.tensors())]
-        with lanes.on("paint", after=reading.ready, uses=crossing):
-            packed = planes[0].new_empty(len(reading.pts), packed_bytes(*size, subsample=subsample))
-            out = packed_planes(packed, *size, subsample=subsample)
-            if reading.scene is None:
-                fits = (planes[1].shape == planes[0].shape) != subsample
-                filled(out, planes if fits else _relaid(planes, yuv_to_rgb(planes, color), color, subsample))
-            else:
-                self._portions.each(
-                    len(reading.pts), size, lambda part: self._paint_planes(reading, part, _part(out, part), subsample)
-                )
-            cutter, cut = self._cutter, dict[int, Tensor]()
-            if cutter is not None:
-                cut = cutter.cut(reading.scene, (size[0], size[1]), self._portions, self.device)
-        with lanes.on("download", after=lanes.mark("paint"), uses=(packed, *cut.values())):
-            painted, *alphas = (part.numpy() for part in Download((packed, *cut.values())).wait())
-        y, u, v = packed_planes(painted, *size, subsample=subsample)
-        layers = dict(zip(cut, alphas, strict=True))
-        return FrameBatch(y, u, v, reading.pts, reading.index, packed=painted, alphas=layers)
+        return self.painter.begin(reading, subsample=subsample)
+
+    def end_painting(self, painting: Painting, *, subsample: bool = True) -> FrameBatch:
+        """The rest, in the order of the film; what is carried from frame to frame while painting changes here."""
+        return self.painter.end(painting, subsample=subsample)
 
     def _wear(
         self, scene: Scene, rgb_of: Callable[[int], Tensor], size: tuple[int, ...], times_s: Sequence[float]
-    ) -> list[Worn]:
-        """What each frame wears; rgb_of(i) is frame i as RGB [1, 3, H, W]."""
+    ) -> tuple[list[Worn], list[bool]]:
+        """What each frame wears, and whether the one before it wore something else; rgb_of(i): [1, 3, H, W]."""
 
         def record(i: int) -> list[Affine]:
-            (recorded,) = self._portions.each(1, size, lambda part: self._record(rgb_of(i)))
+            (recorded,) = self.painter.portions.each(1, size, lambda part: self._record(rgb_of(i)))
             return recorded
 
         look = 0 if scene.looks is None else None
         if self.options.painting.statistics == "frame":
-            return [self.palette.wear(record(i), times_s[i], look) for i in range(len(scene.shots))]
-        worn = []
+            each = [self.palette.wear(record(i), times_s[i], look) for i in range(len(scene.shots))]
+            return each, [True] * len(each)
+        worn, fading = [], []
         for i, (luma, shot) in enumerate(zip(scene.lumas, scene.shots, strict=True)):
             recorded = self._statistics.step(luma, shot, functools.partial(record, i))
             what = (self._statistics.version, self.palette.moment(times_s[i]))
             if self._worn is None or self._worn[0] != what:
                 self._worn = what, self.palette.wear(recorded, times_s[i], look)
             worn.append(self._worn[1])
-        return worn
-
-    def _rows_of(self, looks: np.ndarray | None, size: tuple[int, int]) -> tuple[Tensor | None, np.ndarray | None]:
-        """Each pixel's row of the table of blends, from the looks [N, h, w] int32 it wears; and these."""
-        if looks is None:
-            return None, None
-        on_device = to_device(torch.from_numpy(looks), self.device)
-        return blend_map(on_device, len(self.look.styles), size, self._feathers), looks
-
-    def _paint_planes(self, reading: Reading, part: slice, out: Planes, subsample: bool) -> Planes:
-        """Paint the frames of a part of a batch, into out."""
-        assert reading.scene is not None
-        color, looks = reading.color, reading.scene.looks
-        planes = _part(reading.planes, part)
-        rgb = yuv_to_rgb(planes, color)
-        fits = (planes[1].shape == planes[0].shape) != subsample
-        index, looks = self._rows_of(None if looks is None else looks[part], (rgb.shape[2], rgb.shape[3]))
-        for run, worn in _runs(reading.worn[part], 1 if self.device.type == "cpu" else len(rgb)):
-            rows = None if index is None else index[run]
-            image = self.palette.paint(rgb[run], worn, rows, None if looks is None else looks[run])
-            original = _part(planes, run)
-            if worn.shares is not None and not fits:
-                original = _relaid(original, rgb[run], color, subsample)
-            composite(image, original, color, rows, worn.shares, subsample=subsample, out=_part(out, run))
-        return out
+            moment = [what[0], [list(shares) for shares in what[1]]]
+            fading.append(moment != self._moment)
+            self._moment = moment
+        return worn, fading
 
     def _record(self, rgb: Tensor) -> list[Affine]:
         """Each pigment's affine maps from a reference frame."""
@@ -288,8 +244,13 @@ class Stylizer:
 
     def cut_layers(self) -> dict[int, str]:
         """From now on, batches that are painted have alphas, as ``LayerCutter`` makes them; the layers, by number."""
-        self._cutter = LayerCutter(self._scene, self._feathers, paints=self.palette.paints)
-        return self._cutter.layers
+        cutter = LayerCutter(self._scene, self.options.painting.feather, paints=self.palette.paints)
+        self.painter.cutter = cutter
+        return cutter.layers
+
+    def calm_report(self) -> list[dict[str, Any]]:
+        """How steady each layer is, and was before it was calmed: RMS along the source's motion; empty without calm."""
+        return self.painter.report()
 
     def report(self) -> list[ObjectStyleReport]:
         """The objects found so far, with the style each wore."""
@@ -337,30 +298,10 @@ class Stylizer:
         lines = []
         if self.palette.compile_error is not None:
             lines.append(f"--compile: went on without, the compiler said: {self.palette.compile_error}")
-        if halved := self._portions.halved + self._scene.portions.halved:
+        if halved := self.painter.portions.halved + self._scene.portions.halved:
             times = f"{halved} time{'s' if halved > 1 else ''}"
             lines.append(f"{self.device}: was out of memory {times} and went on with smaller batches, more slowly")
         return lines + self._scene.warnings()
-
-
-def _part(planes: Planes, part: slice) -> Planes:
-    y, u, v = (plane[part] for plane in planes)
-    return y, u, v
-
-
-def _runs(worn: list[Worn], most: int) -> Iterator[tuple[slice, Worn]]:
-    """Consecutive frames that wear the same, at most so many at once."""
-    begin = 0
-    for i in range(1, len(worn) + 1):
-        if i == len(worn) or worn[i] is not worn[begin] or i - begin == most:
-            yield slice(begin, i), worn[begin]
-            begin = i
-
-
-def _relaid(planes: Planes, rgb: Tensor, color: ColorTags, subsample: bool) -> Planes:
-    """Planes in the other chroma layout; luma stays as it is."""
-    _, u, v = rgb_to_yuv(rgb, color, subsample=subsample)
-    return planes[0], u, v
 
 
 def _compiles(wanted: str, frames: int | None, device: torch.device) -> bool:

@@ -23,7 +23,7 @@ from streamstyle.look import Look
 from streamstyle.media.encode import encode
 from streamstyle.naming import place_objects
 from streamstyle.nets.stylenet import StyleNet
-from streamstyle.pipeline import QUEUE_BATCHES, paint, read
+from streamstyle.pipeline import QUEUE_BATCHES, begin, end, read
 from streamstyle.scene import follow, seen_alone
 from streamstyle.segmenter import Segmenter
 from streamstyle.stages.color import yuv_to_rgb
@@ -59,7 +59,8 @@ def paint_alone(film: Film, batches: list[FrameBatch], look: Look) -> tuple[floa
     ticks, painted = Ticks(), []
     with River(QUEUE_BATCHES, stylizer.device, None, 0, None) as river:
         readings = river.thread("read", read(stylizer, (batch for batch in batches), info, 1 << 30))
-        for batch in river.share(functools.partial(paint, stylizer, film.size), readings):
+        begun = river.share(functools.partial(begin, stylizer, film.size), readings)
+        for batch in end(stylizer, film.size, begun):
             painted.append(batch)
             ticks(len(batch))
     return ticks.steady_s() * 1e3, painted

@@ -4,7 +4,7 @@
 
     upload     │ batch 3 │ batch 4 │
     analysis   │ batch 2 │ batch 3 │           the host follows the objects of batch 2 meanwhile
-    paint      │   batch 1   │   batch 2   │
+    paint      │   batch 1   │   batch 2   │             calm, where it is wanted, has a lane of its own after it
     download   │ batch 0 │   batch 1 │
 
 On a CPU there is nothing to overlap here: each part is done when it is asked for.
@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-Lane = Literal["upload", "analysis", "paint", "download"]
+Lane = Literal["upload", "analysis", "paint", "calm", "download"]
 Mark = torch.cuda.Event | None
 """A moment on a lane; None on a CPU, where all that was asked for is done."""
 
@@ -37,7 +37,7 @@ class Lanes:
         self._streams: dict[str, torch.cuda.Stream] = {}
         if device.type == "cuda":
             weights = torch.cuda.current_stream(device)  # the networks' were put there
-            for name in ("upload", "analysis", "paint", "download"):
+            for name in get_args(Lane):
                 cuda_stream = torch.cuda.Stream(device)
                 cuda_stream.wait_stream(weights)
                 self._streams[name] = cuda_stream

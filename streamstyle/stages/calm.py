@@ -241,7 +241,7 @@ def _check(what: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]
         raise ShapeError(f"{what} must be {dtype} {[*shape]}, got {tensor.dtype} {[*tensor.shape]}")
 
 
-# -- torch --------------------------------------------------------------------------------------------------------------
+# -- torch -------------------------------------------------------------------------------------------------------------
 
 
 def _trust_ref(
