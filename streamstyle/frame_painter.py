@@ -106,9 +106,9 @@ class FramePainter:
         return [
             {
                 "object": self._layers[one.look],
-                "warping_error": one.shown,
-                "as_painted": one.painted,
-                "ratio": one.ratio,
+                "warping_error": round(one.shown, 5),
+                "as_painted": round(one.painted, 5),
+                "ratio": round(one.ratio, 4),
             }
             for one in steadiness
         ]

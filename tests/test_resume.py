@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import torch
 from clips import audio_packets, draw_mottled, make_clip, video_times
 
 from streamstyle import job, pipeline
-from streamstyle.config import AnalysisOptions, Options, OutputOptions
+from streamstyle.config import AnalysisOptions, Options, OutputOptions, StyleOptions
 from streamstyle.errors import InputError, OutputError, StreamstyleError
 from streamstyle.job import Report
 from streamstyle.look import Look, ObjectStyle
@@ -34,7 +35,7 @@ pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("networks")]
 ROOT = Path(__file__).resolve().parent.parent
 FRAMES, SEGMENT = 45, 6
 LOOK = Look(
-    background="starry",
+    background="starry@0.3 > sea-mist@1.2",
     foreground="wave",
     objects=(
         ObjectStyle("it", "ember", (52, 36), at_s=0.5),
@@ -44,7 +45,8 @@ LOOK = Look(
 )
 PLAIN = Look(style="starry")
 """Whose state is smaller than its film."""
-FAST = Options(analysis=AnalysisOptions(analyse_every=3), output=OutputOptions(preset="ultrafast"))
+FAST = Options(AnalysisOptions(analyse_every=3), output=OutputOptions(preset="ultrafast"))
+CALM = replace(FAST, painting=StyleOptions(calm=1))
 POINTS = 20
 INSERT = range(29, 31)
 """Frames in which the film is back at its first shot, where it left it; a segment ends between them."""
@@ -187,6 +189,27 @@ def test_stopped_again_and_again(
         break
     assert report.resumed_frames > FRAMES / 2
     assert_same_film(tmp_path / "out.mp4", report, whole)
+
+
+def test_calm_goes_on_as_if_it_had_not_been_stopped(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from streamstyle.frame_painter import FramePainter
+
+    at_once = paint(clip, tmp_path / "whole.mp4", options=CALM)
+    assert {one["object"] for one in at_once.calm} == {"background", "foreground", "it", "late"}
+    assert all(one["warping_error"] < one["as_painted"] for one in at_once.calm)
+    for _ in range(20):
+        try:
+            with monkeypatch.context() as patch:
+                breaks(patch, FramePainter, "end", 9, Killed())
+                report = paint(clip, tmp_path / "out.mp4", options=CALM)
+        except Killed:
+            continue
+        break
+    assert report.resumed_frames > FRAMES / 2
+    assert report.calm == at_once.calm
+    assert_same_film(tmp_path / "out.mp4", report, (tmp_path / "whole.mp4", at_once))
 
 
 # -- a process that is killed ---------------------------------------------------------------------------------------
