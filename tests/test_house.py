@@ -32,7 +32,7 @@ PUBLIC_NAMES = {
 
 # A room is a module or a package right under streamstyle/. What stands left may be imported, never the reverse:
 #   errors -> frames, arguments, config, styles, look -> flow | media | gpu | nets -> stages
-#          -> appearance, evidence, plugins, shots -> tracker, segmenter, frozen_statistics
+#          -> appearance, calm, evidence, plugins, shots -> tracker, segmenter, frozen_statistics
 #          -> object_tracks -> appearance_tracks -> scene -> stylizer -> naming, job
 #          -> pipeline | preview, sheets, doctor -> bench, demo -> cli, web
 #   media -> masks, label_track -> track_drawing -> track_export -> tracks -> cli
@@ -63,6 +63,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "object_tracks": _STAGES | {"evidence", "shots", "tracker", "segmenter"},
     "appearance_tracks": _STAGES | {"appearance", "evidence", "tracker", "segmenter", "object_tracks"},
     "frozen_statistics": _STAGES | {"shots"},
+    "calm": _STAGES,
     "scene": _FOLLOWING,
     "stylizer": _FOLLOWING | {"scene"},
     "given_tracks": _FOLLOWING | {"masks", "label_track"},
