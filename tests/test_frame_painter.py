@@ -12,7 +12,7 @@ import pytest
 from streamstyle import Look, Options, Stylizer
 from streamstyle.config import AnalysisOptions, StyleOptions
 from streamstyle.frames import ColorTags, Frame, FrameBatch
-from tests.moving_disc import disc_in
+from tests.clips import draw_mottled
 
 pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("cached")]
 COLOR = ColorTags("bt709", full_range=True)
@@ -29,7 +29,7 @@ def film(moving: bool = True) -> list[Frame]:
     """A disc that moves over a texture, or stands."""
     frames = []
     for i in range(FRAMES):
-        y = cv2.cvtColor(disc_in(i if moving else 0), cv2.COLOR_RGB2GRAY)
+        y = cv2.cvtColor(draw_mottled(i if moving else 0, (160, 120)), cv2.COLOR_RGB2GRAY)
         grey = np.full((y.shape[0] // 2, y.shape[1] // 2), 128, np.uint8)
         frames.append(Frame(y, grey, grey, i))
     return frames

@@ -32,9 +32,9 @@ PUBLIC_NAMES = {
 
 # A room is a module or a package right under streamstyle/. What stands left may be imported, never the reverse:
 #   errors -> frames, arguments, config, styles, look -> flow | media | gpu | nets -> stages
-#          -> appearance, evidence, plugins, shots -> tracker, segmenter, frozen_statistics
-#          -> object_tracks -> appearance_tracks -> scene -> layers -> stylizer -> naming, job
-#   media, stages -> boxes -> palette -> stylizer
+#          -> appearance, calm, evidence, plugins, shots -> tracker, segmenter, frozen_statistics
+#          -> object_tracks -> appearance_tracks -> scene -> layers -> frame_painter -> stylizer -> naming, job
+#   media, stages -> boxes -> palette -> frame_painter
 #          -> pipeline | preview, sheets, doctor -> bench, demo -> cli, web
 #   media -> masks, label_track -> track_drawing -> track_export -> tracks -> cli
 #   nets -> train -> cli
@@ -64,11 +64,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "object_tracks": _STAGES | {"evidence", "shots", "tracker", "segmenter"},
     "appearance_tracks": _STAGES | {"appearance", "evidence", "tracker", "segmenter", "object_tracks"},
     "frozen_statistics": _STAGES | {"shots"},
+    "calm": _STAGES,
     "scene": _FOLLOWING,
     "layers": _FOLLOWING | {"scene"},
     "boxes": _STAGES,
     "palette": _STAGES | {"boxes", "media"},
-    "calm": _STAGES,
     "frame_painter": _FOLLOWING | {"calm", "layers", "palette", "scene"},
     "stylizer": _FOLLOWING | {"frame_painter", "layers", "palette", "scene"},
     "given_tracks": _FOLLOWING | {"masks", "label_track"},

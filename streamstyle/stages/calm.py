@@ -6,12 +6,11 @@
     last picture ── the same by this frame's motion, where the anchor has nothing ──┴─► carried ──┐
     painted now ──────────────────────────────────────────────────────────────────────────────────┴─ trust ──► shown
 
-A picture that is warped once a frame is soon blurred (bilinear: a fifth of the Laplacian energy is left). So motions are
-joined, not pictures: an anchor, some picture that was shown, is read once wherever it is needed, until too much of it
-has gone or ANCHOR_FRAMES have passed.
+A picture that is warped once a frame is soon blurred (bilinear: a fifth of the Laplacian's energy is left). So motions
+are joined, not pictures: an anchor, some picture that was shown, is read once wherever it is needed, for ANCHOR_FRAMES.
 
 Trust is 0, and the new painting shown, where the source looks different from what the motion says, where the motion
-leaves the picture, within REACH_PX of a border between looks, and where another look was worn. It fades as the
+leaves the picture, within REACH_PX of a border between looks, where another look was worn, and where motion stretched the strokes too far. It fades as the
 light leaves what the strokes were painted in.
 
 Source: Chen et al. 2017, "Coherent Online Video Style Transfer" (blending along flow); Lai et al. 2018, "Learning Blind
@@ -65,14 +64,12 @@ def still_mask(luma: Tensor, previous: Tensor, shown: Tensor) -> Tensor:
         _check("previous luma", picture, torch.uint8, luma.shape, 2)
     if luma.device.type == "cpu":
         now, before, last = luma.numpy(), previous.numpy(), shown.numpy()
-        size, plain = (5, 5), cv2.CV_32F
-        moved = cv2.boxFilter(cv2.absdiff(now, before), plain, size)
-        drift = cv2.boxFilter(cv2.absdiff(now, last), plain, size)
+        moved = cv2.boxFilter(cv2.absdiff(now, before), cv2.CV_32F, (5, 5))
+        drift = cv2.boxFilter(cv2.absdiff(now, last), cv2.CV_32F, (5, 5))
         return torch.from_numpy((moved <= STILL_LEVELS) & (drift <= STILL_DRIFT))
-    now = luma.float()
-    return (_mean((now - previous.float()).abs(), 5) <= STILL_LEVELS) & (
-        _mean((now - shown.float()).abs(), 5) <= STILL_DRIFT
-    )
+    level = luma.float()
+    stands = _mean((level - previous.float()).abs(), 5) <= STILL_LEVELS
+    return stands & (_mean((level - shown.float()).abs(), 5) <= STILL_DRIFT)
 
 
 def trust(
@@ -227,9 +224,9 @@ def differences(picture: Tensor, previous: Tensor, rows: Tensor, columns: Tensor
     x, y = columns + motion[..., 0], rows[:, None] + motion[..., 1]
     if picture.device.type == "cpu":
         places = torch.stack([x, y], -1).numpy()
-        was = read_cpu(previous.permute(1, 2, 0).numpy(), places, cv2.INTER_LINEAR)
+        before = read_cpu(previous.permute(1, 2, 0).numpy(), places, cv2.INTER_LINEAR)
         now = picture.permute(1, 2, 0).numpy()[rows.numpy()[:, None], columns.numpy()]
-        return torch.from_numpy(((now - was) ** 2).mean(2))
+        return torch.from_numpy(((now - before) ** 2).mean(2))
     height, width = picture.shape[1:]
     grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], -1)[None]
     was = F.grid_sample(previous[None], grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
@@ -241,7 +238,7 @@ def _check(what: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]
         raise ShapeError(f"{what} must be {dtype} {[*shape]}, got {tensor.dtype} {[*tensor.shape]}")
 
 
-# -- torch -------------------------------------------------------------------------------------------------------------
+# -- torch ------------------------------------------------------------------------------------------------------------
 
 
 def _trust_ref(

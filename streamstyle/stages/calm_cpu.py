@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import cv2
@@ -15,7 +16,7 @@ LIGHT_HELD, LIGHT_NEW = 12.0, 48.0
 """Luma levels by which the light may leave what was painted before the new painting comes through, and does whole."""
 REACH_PX = 2
 """Pixels of the small picture from a border between looks within which nothing is blended: what a cubic reads."""
-MOST_STRETCH = 1.6
+MOST_STRETCH = 2.0
 """How many times as long, or as short, strokes may have become."""
 MOST_LINES = 1 << 14
 """Above which a CPU reads the last picture only: OpenCV counts in 16 bits, and both lie in one."""
@@ -37,7 +38,7 @@ def trust_cpu(
     before, there = cv2.split(read_cpu(both, places, cv2.INTER_LINEAR))  # float32 is read faster than uint8
     level = now.astype(np.float32)
     other = cv2.blur(cv2.absdiff(level, before), (3, 3))
-    light = cv2.absdiff(cv2.blur(level - there, (5, 5)), 0.0)
+    light = np.abs(cv2.blur(level - there, (5, 5)))
     share = _ramp_cpu(other, LOOKS_ALIKE, LOOKS_OTHER) * _ramp_cpu(light, LIGHT_HELD, LIGHT_NEW)
     x, y = places[..., 0], places[..., 1]
     inside = (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1)
@@ -93,17 +94,23 @@ def places_of(flow: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     """Column and row to which a small flow leads, [H, W, 2] float32."""
     height, width = size
     if flow.shape[:2] == (height, width):
-        places = flow.copy()
-    else:
-        scale = np.array([width / flow.shape[1], height / flow.shape[0]], np.float32)
-        places = cv2.resize(flow * scale, (width, height), interpolation=cv2.INTER_LINEAR)
-    places[..., 0] += np.arange(width, dtype=np.float32)[None]
-    places[..., 1] += np.arange(height, dtype=np.float32)[:, None]
-    return places
+        return cv2.add(flow, _grid(height, width))
+    scale = np.array([width / flow.shape[1], height / flow.shape[0]], np.float32)
+    places = cv2.resize(flow * scale, (width, height), interpolation=cv2.INTER_LINEAR)
+    return cv2.add(places, _grid(height, width), dst=places)
+
+
+@functools.lru_cache(maxsize=4)
+def _grid(height: int, width: int) -> np.ndarray:
+    """Column and row of each pixel, [height, width, 2] float32."""
+    columns, rows = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    return cv2.merge([columns, rows])
 
 
 def read_cpu(picture: np.ndarray, places: np.ndarray, way: int) -> np.ndarray:
-    return cv2.remap(picture, places, None, interpolation=way, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+    """A picture read at places; what lies outside is the border's."""
+    empty: Any = None
+    return cv2.remap(picture, places, empty, interpolation=way, borderMode=cv2.BORDER_REPLICATE)
 
 
 def calm_cpu(
@@ -119,6 +126,7 @@ def calm_cpu(
     refresh: float,
     strength: float,
 ) -> Tensor:
+    """calm."""
     new, last, old = (np.ascontiguousarray(x.permute(1, 2, 0).numpy()) for x in (painted, previous, anchor))
     height, width = size = new.shape[:2]
     places, source = places_of(flow.numpy(), size), last

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from streamstyle.errors import ShapeError
-from streamstyle.stages.calm import calm, carried_along, sharpness, still_mask, trust
+from streamstyle.stages.calm import bend, calm, carried_along, sharpness, still_mask, trust
 
 SIZE, SMALL = (96, 128), (48, 64)
 
@@ -105,6 +105,22 @@ def test_other_looks_and_other_pictures_are_not_trusted():
     assert other[luma < 190].max() == 0
 
 
+@pytest.mark.parametrize("impl", ["auto", "ref"])
+def test_strokes_turn_but_do_not_stretch(impl):
+    y, x = (axis.float() for axis in torch.meshgrid(*map(torch.arange, SMALL), indexing="ij"))
+    unit = torch.tensor([1.0, 0, 0, 1]).expand(*SMALL, 4).contiguous()
+    turn, stretch = torch.stack([-y, x], 2) * 0.05, torch.stack([x, -y], 2) * 0.05
+    inner = slice(16, 32), slice(20, 44)
+    for flow, stays in ((turn, True), (stretch, False)):
+        bent = unit
+        for _ in range(18):
+            bent, holds = bend(bent, flow, impl=impl)
+        assert bool(holds[inner].all()) == stays
+        assert bool(holds[inner].any()) == stays
+    one, other = (bend(unit, turn.flip(0), impl=way)[0] for way in ("auto", "ref"))
+    assert torch.allclose(one, other, atol=1e-4)
+
+
 def test_noise_is_still_and_drift_is_not():
     luma = (smooth(1, *SMALL)[0] * 200 + 20).to(torch.uint8)
     noisy = luma + (torch.arange(luma.numel()).reshape(SMALL) % 2).to(torch.uint8)
@@ -126,8 +142,8 @@ def test_what_does_not_fit_is_refused():
         calm(picture, picture[:, 1:], picture, **maps())
     with pytest.raises(ShapeError, match="anchored and still"):
         calm(picture, picture, picture, **maps(still=torch.zeros(SMALL)))
+    luma = torch.zeros(SMALL, dtype=torch.uint8)
     with pytest.raises(ShapeError, match="both be given"):
-        luma = torch.zeros(SMALL, dtype=torch.uint8)
         trust(torch.zeros(*SMALL, 2), luma, luma, luma.float(), luma.int())
     with pytest.raises(ShapeError, match="uint8"):
         still_mask(torch.zeros(SMALL), torch.zeros(SMALL), torch.zeros(SMALL))
