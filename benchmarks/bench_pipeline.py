@@ -149,10 +149,10 @@ def bench_styles(folder: Path) -> list[dict[str, Any]]:
     device = choose_device("auto")
     clip = make_clip(folder / "styles.mp4", 240)
     rgb = torch.from_numpy(film_frame(clip, 1.0)).permute(2, 0, 1)[None].float().to(device) / 255
-    rows = []
+    rows, stylenet = [], StyleNet.load()
     for compiled in (False, True):
-        net = RegionStylizer(StyleNet.load(), device, choose_dtype("auto", device), compile_lookup=compiled)
-        affine = [net.record(rgb, k) for k in range(8)]
+        net = RegionStylizer(stylenet, device, choose_dtype("auto", device), compile_lookup=compiled)
+        affine = [net.record(rgb, stylenet.norms(k)) for k in range(8)]
         took = {1: time_call(lambda net=net, one=affine[0]: net.paint(rgb, one))["median"]}
         for count in (2, 3, 8):
             blocks = torch.arange(9 * 16).view(1, 9, 16) % count

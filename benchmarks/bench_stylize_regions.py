@@ -26,7 +26,7 @@ from streamstyle.frames import ColorTags
 from streamstyle.gpu.transfer import choose_dtype
 from streamstyle.nets.stylenet import LAYERS, StyleNet
 from streamstyle.stages.composite import composite
-from streamstyle.stages.folding import FORMS, TRUNK_OUTPUTS
+from streamstyle.stages.folding import TRUNK_OUTPUTS, forms
 from streamstyle.stages.stylize_regions import (
     LEVELS,
     RegionStylizer,
@@ -101,7 +101,7 @@ def _network(device: torch.device, dtype: torch.dtype, count: int, size: tuple[i
     rgb = F.interpolate(torch.rand(count, 3, height // 8, width // 8), size, mode="bicubic").clamp(0, 1).to(device)
     weights = StyleNet.load()
     ours, exact = RegionStylizer(weights, device, dtype), RegionStylizer(weights, device, torch.float32, impl="ref")
-    styles = [exact.record(rgb[:1], style) for style in (19, 8, 3)]
+    styles = [exact.record(rgb[:1], weights.norms(style)) for style in (19, 8, 3)]
     columns = torch.arange(width, device=device) * STYLES // width
     index = ((columns * STYLES + columns) * LEVELS + LEVELS - 1).to(torch.int32).expand(count, height, width)
     index = index.contiguous()
@@ -171,7 +171,7 @@ def _affine(
     copy: float,
 ) -> Rows:
     layer, channels, kept, scale_px, pad = kind
-    form, activation, name = FORMS[layer], LAYERS[layer].activation, LAYERS[layer].name
+    form, activation, name = forms(LAYERS)[layer], LAYERS[layer].activation, LAYERS[layer].name
     height, width = size[0] // scale_px, size[1] // scale_px
     side, block = 1 + form.up, 1 + form.folded
     y = torch.randn(count, height, width, channels, device=device, dtype=dtype)

@@ -13,7 +13,8 @@ def layers(device: str) -> dict[str, Callable[[str], Any]]:
     """A layer of each form that the painting network has, in whole numbers, which 16-bit floats hold exactly."""
     import torch
 
-    from streamstyle.stages.folding import FORMS, TRUNK_OUTPUTS, fold
+    from streamstyle.nets.stylenet import LAYERS
+    from streamstyle.stages.folding import TRUNK_OUTPUTS, fold, forms
     from streamstyle.stages.stylize_regions import affine_into
 
     size = (6, 270)  # a row is more than one block's span, in every form
@@ -22,7 +23,7 @@ def layers(device: str) -> dict[str, Callable[[str], Any]]:
         return torch.randint(low, high, shape, device=device).float()
 
     def layer(i: int, channels: int, kept: int, pad: int, dtype: torch.dtype, how: Any) -> Callable[[str], Any]:
-        form = FORMS[i]
+        form = forms(LAYERS)[i]
         y, index = whole(-8, 9, 2, *size, channels).to(dtype), whole(0, 5, 2, 2 * size[0], 2 * size[1]).int()
         plain = whole(-8, 9, 2, kept, *((1 + form.up) * side + 2 * pad for side in size)).to(dtype)
         padded = (fold(plain) if form.folded else plain).contiguous(memory_format=torch.channels_last)

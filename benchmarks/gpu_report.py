@@ -172,8 +172,9 @@ def part_stages(folder: Path) -> Rows:
     planes = tuple(plane.to(device) for plane in host)
     rgb = yuv_to_rgb(planes, ColorTags())
     small = torch.nn.functional.interpolate(rgb, (240, 427), mode="area")
-    net = RegionStylizer(StyleNet.load(), device, choose_dtype("auto", device))
-    styles = [net.record(rgb[:1], k) for k in range(4)]
+    stylenet = StyleNet.load()
+    net = RegionStylizer(stylenet, device, choose_dtype("auto", device))
+    styles = [net.record(rgb[:1], stylenet.norms(k)) for k in range(4)]
     index = blend_index(*[torch.zeros(4, HEIGHT, WIDTH, device=device, dtype=torch.int32)] * 2, rgb[:4, 0] * 0 + 1, 4)
     table, four = blend_table(styles), rgb[:4]
     segmenter = Segmenter(AnalysisOptions(), device)

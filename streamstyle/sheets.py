@@ -103,11 +103,12 @@ def style_sheet(
     size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
     picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     where = choose_device(device)
-    net = RegionStylizer(StyleNet.load(), where, choose_dtype("auto", where))
+    stylenet = StyleNet.load()
+    net = RegionStylizer(stylenet, where, choose_dtype("auto", where))
     rgb = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
     tiles = [("the picture", picture)]
     for number, name in enumerate(STYLES):
-        painted = net.paint(rgb, net.record(rgb, number))[0].permute(1, 2, 0).float()
+        painted = net.paint(rgb, net.record(rgb, stylenet.norms(number)))[0].permute(1, 2, 0).float()
         tiles.append((f"{number} {name}", (painted * 255 + 0.5).to(torch.uint8).cpu().numpy()))
     write_png(output, contact_sheet(tiles))
 

@@ -103,7 +103,8 @@ class Stylizer:
                 "--statistics frame: paints one style over the whole frame; say only --style, or use frozen"
             )
         compiles = look.needs_objects and _compiles(painting.compile, frames_expected, self.device)
-        self._net = RegionStylizer(StyleNet.load(), self.device, self.dtype, compile_lookup=compiles)
+        self._stylenet = StyleNet.load().to(self.device)
+        self._net = RegionStylizer(self._stylenet, self.device, self.dtype, compile_lookup=compiles)
         self._net.band_px = band_pixels(self.device, self._net.band_px)
         self._styles = look.styles
         self._scene = SceneReader(look, self.options.analysis, self.device, given)
@@ -299,7 +300,8 @@ class Stylizer:
             step = int(np.ceil(np.sqrt(pixels / RECORD_PX)))
             rgb = torch.nn.functional.avg_pool2d(rgb, step)
         numbers = [style_number(style) for style in self._styles]
-        recorded = {n: self._net.record(rgb, n) for n in dict.fromkeys(numbers) if n is not None}
+        worn = [n for n in dict.fromkeys(numbers) if n is not None]
+        recorded = {n: self._net.record(rgb, self._stylenet.norms(n)) for n in worn}
         spare = next(iter(recorded.values()))
         return [spare if n is None else recorded[n] for n in numbers]
 

@@ -138,11 +138,12 @@ def _shrunk(planes: Planes, size: tuple[int, int]) -> Planes:
 def _time_network(film: Film, rgb: Tensor, device: torch.device, styles: int) -> tuple[dict[str, float], Tensor]:
     """Milliseconds of one frame by the number of styles in it; and the frame painted in one style."""
     painting = film.options.painting
+    stylenet = StyleNet.load()
     net = RegionStylizer(
-        StyleNet.load(), device, choose_dtype(painting.precision, device), compile_lookup=painting.compile == "on"
+        stylenet, device, choose_dtype(painting.precision, device), compile_lookup=painting.compile == "on"
     )
     counts = sorted({*STYLE_COUNTS, styles})
-    recorded = [net.record(rgb, style) for style in range(counts[-1])]
+    recorded = [net.record(rgb, stylenet.norms(style)) for style in range(counts[-1])]
     took = {}
     for count in counts:
         took[str(count)] = time_ms(device, _painter(net, rgb, recorded[:count], painting.feather))

@@ -12,37 +12,13 @@ pass, with frozen statistics, is ``stages.stylize_regions``, which drives the sa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from streamstyle.errors import ShapeError
 from streamstyle.nets import weights
+from streamstyle.nets.painting import Affine, Layer, PaintingNet
 
-EPSILON = 1e-5
 STYLES = 26
-
-Activation = Literal["relu", "residual", "sigmoid"]
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One convolution with its conditional instance norm.
-
-    ``scale`` is the resolution of its output: 1 full, 2 half, 4 quarter. ``up`` doubles the input first (nearest).
-    """
-
-    name: str
-    size: int
-    channels: int
-    scale: int
-    step: int = 1
-    up: bool = False
-    activation: Activation = "relu"
-
 
 LAYERS: tuple[Layer, ...] = (
     Layer("contract.0", 9, 32, 1),
@@ -59,7 +35,7 @@ LAYERS: tuple[Layer, ...] = (
 )
 
 
-class StyleNet(torch.nn.Module):
+class StyleNet(PaintingNet):
     """The 26 built-in styles; a whole frame in one style, normalised by the frame's own statistics.
 
     Holds ``convolution`` (one [out, in, k, k] weight a layer), ``gamma`` and ``beta`` (one [26, out] table a layer),
@@ -67,10 +43,7 @@ class StyleNet(torch.nn.Module):
     """
 
     def __init__(self) -> None:
-        super().__init__()
-        inputs = [3, *(layer.channels for layer in LAYERS[:-1])]
-        shapes = [(layer.channels, i, layer.size, layer.size) for layer, i in zip(LAYERS, inputs, strict=True)]
-        self.convolution = torch.nn.ParameterList(torch.zeros(shape) for shape in shapes)
+        super().__init__(LAYERS)
         self.gamma = torch.nn.ParameterList(torch.ones(STYLES, layer.channels) for layer in LAYERS)
         self.beta = torch.nn.ParameterList(torch.zeros(STYLES, layer.channels) for layer in LAYERS)
         self.requires_grad_(False).eval()
@@ -89,6 +62,10 @@ class StyleNet(torch.nn.Module):
             net.beta[i].copy_(published[f"{layer.name}.norm.beta"])
         return net
 
+    def norms(self, style: int) -> Affine:
+        """A style's (gamma, beta), each [C], of every layer; style: 0..25."""
+        return tuple((gamma[style], beta[style]) for gamma, beta in zip(self.gamma, self.beta, strict=True))
+
     def forward(self, rgb: Tensor, style: int) -> Tensor:
         """Paint whole frames.
 
@@ -102,20 +79,4 @@ class StyleNet(torch.nn.Module):
         Raises:
             ShapeError: rgb is not [N, 3, H, W] with H and W multiples of 4, at least 16.
         """
-        if rgb.ndim != 4 or rgb.shape[1] != 3 or min(rgb.shape[2:]) < 16 or rgb.shape[2] % 4 or rgb.shape[3] % 4:
-            raise ShapeError(f"rgb must be [N, 3, H, W], H and W multiples of 4 and at least 16, got {[*rgb.shape]}")
-        x = skip = rgb
-        for i, layer in enumerate(LAYERS):
-            if layer.up:
-                x = F.interpolate(x, scale_factor=2.0, mode="nearest")
-            x = F.conv2d(F.pad(x, (layer.size // 2,) * 4, mode="reflect"), self.convolution[i], stride=layer.step)
-            variance, mean = torch.var_mean(x, dim=(2, 3), correction=0, keepdim=True)
-            x = (x - mean) * torch.rsqrt(variance + EPSILON) * self.gamma[i][style].view(1, -1, 1, 1)
-            x = x + self.beta[i][style].view(1, -1, 1, 1)
-            if layer.activation == "relu":
-                x = x.relu()
-            elif layer.activation == "residual":
-                x = x + skip
-            if layer.activation == "residual" or layer.name == "contract.2":
-                skip = x
-        return x.sigmoid()
+        return self.paint(rgb, self.norms(style))

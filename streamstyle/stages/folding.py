@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from streamstyle.nets.stylenet import LAYERS
+from streamstyle.nets.painting import Layer
 
 SLOT = 4
 """Channels of a pixel within a block, where the picture has three."""
@@ -43,8 +43,10 @@ class Form:
     folded: bool = False
 
 
-FORMS = (Form(up=True, apart=True), *(Form() for _ in LAYERS[1:-3]), Form(up=True), Form(up=True, folded=True))
-"""Of the network's layers where the kernels run; the last has none, for it writes the picture."""
+def forms(layers: Sequence[Layer]) -> tuple[Form, ...]:
+    """Of a network's layers where the kernels run; the last has none, for it writes the picture."""
+    inner = (Form(up=layer.up, folded=i == len(layers) - 2) for i, layer in enumerate(layers[:-1]) if i)
+    return (Form(up=True, apart=True), *inner)
 
 
 def fold(x: Tensor) -> Tensor:
@@ -80,20 +82,19 @@ def widen(weight: Tensor, outputs: int, inputs: int) -> Tensor:
     return F.pad(weight, (0, 0, 0, 0, 0, inputs - weight.shape[1], 0, outputs - weight.shape[0]))
 
 
-def fast_weights(weights: Sequence[Tensor]) -> list[Tensor]:
+def fast_weights(layers: Sequence[Layer], weights: Sequence[Tensor]) -> list[Tensor]:
     """The network's weights (doublings in them) for cuDNN: the first and last layer's folded, the trunk's widened."""
     fast = list(weights)
-    for i in range(1, len(LAYERS)):
-        if LAYERS[i - 1].scale == 4:  # reads the quarter size
-            fast[i] = widen(weights[i], TRUNK_OUTPUTS, weights[i].shape[1])
+    for i in range(1, len(layers)):
+        if layers[i - 1].scale == 4:  # reads the quarter size
+            fast[i] = widen(weights[i], max(TRUNK_OUTPUTS, weights[i].shape[0]), weights[i].shape[1])
     fast[0] = fold_weights(widen(weights[0], weights[0].shape[0], SLOT))
     fast[-1] = fold_weights(widen(weights[-1], SLOT, weights[-1].shape[1]))
     return fast
 
 
-def pixels(i: int, y: Tensor) -> Tensor:
-    """What layer i's convolution [N, H, W, ...] says of each pixel, [P, C]: phases are pixels, padding is left out."""
-    layer = LAYERS[i]
+def pixels(layer: Layer, y: Tensor) -> Tensor:
+    """What a layer's convolution [N, H, W, ...] says of each pixel, [P, C]: phases are pixels, padding is left out."""
     phases = y.shape[3] >= 4 * layer.channels and (layer.up or layer.scale == 1)
     slot = SLOT if phases and layer.channels < SLOT else layer.channels
     return y[..., : slot * (1 + 3 * phases)].reshape(-1, slot)[:, : layer.channels]

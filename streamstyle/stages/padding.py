@@ -21,6 +21,7 @@ from torch import Tensor
 
 from streamstyle.errors import ShapeError
 from streamstyle.gpu.kernels import SCALARS
+from streamstyle.nets.painting import Layer
 from streamstyle.stages.folding import SLOT, Form
 
 SMALLEST_PX = 16
@@ -30,40 +31,46 @@ Border = Literal["reflect", "replicate"]
 
 @dataclass
 class Workspace:
-    """Padded channels-last inputs of each kind of layer, kept from frame to frame: fresh pages cost as much as work."""
+    """Padded channels-last inputs of each layer, kept from frame to frame: fresh pages cost as much as work.
+
+    Residual blocks share two: what enters a block, to which its end is added, and what is within.
+    """
 
     shape: tuple[int, int, int]
-    full3: Tensor
-    full32: Tensor
-    half32: Tensor
-    quarter32: tuple[Tensor, Tensor]
-    half8: Tensor
-    full4: Tensor
+    inputs: tuple[Tensor, ...]
 
 
 def workspace(
-    count: int, height: int, width: int, dtype: torch.dtype, device: torch.device, *, folded: bool = False
+    layers: Sequence[Layer],
+    count: int,
+    height: int,
+    width: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    folded: bool = False,
 ) -> Workspace:
     """Buffers for a batch of pictures, height and width multiples of 4.
 
     folded: the inputs of the first and last layer are blocks of 2 x 2 pixels, see ``stages.folding``.
     """
 
-    def padded(channels: int, scale: int, pad: int) -> Tensor:
+    def padded(channels: int, scale: int, pad: int, blocks: bool) -> Tensor:
         size = (count, channels, height // scale + 2 * pad, width // scale + 2 * pad)
-        if folded and scale == 1 and pad % 2 == 0:
-            size = (count, 4 * SLOT, size[2] // 2, size[3] // 2)
+        if blocks:
+            size = (count, 4 * max(SLOT, channels), size[2] // 2, size[3] // 2)
         return torch.empty(size, dtype=dtype, device=device, memory_format=torch.channels_last)
 
-    return Workspace(
-        (count, height, width),
-        full3=padded(3, 1, 4),
-        full32=padded(32, 1, 1),
-        half32=padded(32, 2, 1),
-        quarter32=(padded(32, 4, 1), padded(32, 4, 1)),
-        half8=padded(8, 2, 1),
-        full4=padded(4, 1, 4),
-    )
+    inputs: list[Tensor] = []
+    for i, layer in enumerate(layers):
+        ends = [0 <= j < len(layers) and layers[j].activation == "residual" for j in (i - 2, i - 1, i)]
+        if ends[1] or (ends[0] and ends[2]):  # after a block's end; within a block that is not the first
+            inputs.append(inputs[i - 2])
+            continue
+        channels, scale = (layers[i - 1].channels, layers[i - 1].scale) if i else (3, 1)
+        pad = 1 if layer.up else layer.size // 2
+        inputs.append(padded(channels, scale, pad, folded and i in (0, len(layers) - 1)))
+    return Workspace((count, height, width), tuple(inputs))
 
 
 def geometry(y: Tensor, padded: Tensor | None) -> tuple[bool, int]:

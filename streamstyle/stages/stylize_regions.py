@@ -29,9 +29,9 @@ from torch import Tensor
 
 from streamstyle.errors import ShapeError
 from streamstyle.gpu.kernels import chosen
-from streamstyle.nets.stylenet import EPSILON, LAYERS, StyleNet
-from streamstyle.stages.blends import LEVELS, Affine, blend_index, blend_table
-from streamstyle.stages.folding import FORMS, fast_weights, pixels
+from streamstyle.nets.painting import Affine, PaintingNet, reach_px
+from streamstyle.stages.blends import LEVELS, blend_index, blend_table, mixed_norms
+from streamstyle.stages.folding import fast_weights, forms, pixels
 from streamstyle.stages.padding import Border, Maybe, Workspace, pad_index, pad_to_four, phase_weights, workspace
 from streamstyle.stages.region_affine import (
     affine_into,
@@ -52,13 +52,12 @@ __all__ = [
     "affine_into",
     "blend_index",
     "blend_table",
+    "mixed_norms",
     "picture_from",
     "picture_into",
     "region_affine",
 ]
 
-HALO_PX = 72
-"""Rows beyond a band that its pixels can depend on: the receptive field's radius is 65 px; 72 is a multiple of 4."""
 FLAT_VARIANCE = 1e-4
 """Variance of a layer's channel below which a reference frame counts as flat there; pictures have far more."""
 Measure = Callable[[int, Tensor], tuple[Tensor | None, Tensor | None]]
@@ -69,7 +68,7 @@ class RegionStylizer:
     """The painting network with per-pixel styles.
 
     Args:
-        net: the published network.
+        net: a painting network; its weights are copied.
         device, dtype: where and in what precision to compute.
         compile_lookup: fuse the per-pixel lookup with ``torch.compile`` (pays on long clips with several styles);
             of no account where the kernels run.
@@ -80,7 +79,7 @@ class RegionStylizer:
 
     def __init__(
         self,
-        net: StyleNet,
+        net: PaintingNet,
         device: torch.device,
         dtype: torch.dtype,
         *,
@@ -88,13 +87,13 @@ class RegionStylizer:
         impl: str = "auto",
     ) -> None:
         self.device, self.dtype = device, dtype
-        self._gamma = [table.float().to(device) for table in net.gamma]
-        self._beta = [table.float().to(device) for table in net.beta]
+        self.layers, self.epsilon = net.layers, net.epsilon
+        self.halo_px = -(-reach_px(net.layers) // 4) * 4
         self._own = threading.local()  # each thread that paints has a workspace of its own
-        self._kernels = chosen(impl, self._gamma[0])
-        plain = [w.detach().float() for w in net.convolution]
-        weights = [phase_weights(w) if layer.up else w for layer, w in zip(LAYERS, plain, strict=True)]
-        self._weights = [w.to(device) for w in (fast_weights(weights) if self._kernels else weights)]
+        plain = [w.detach().float().to(device) for w in net.convolution]
+        self._kernels, self._forms = chosen(impl, plain[0]), forms(net.layers)
+        weights = [phase_weights(w) if layer.up else w for layer, w in zip(net.layers, plain, strict=True)]
+        self._weights = fast_weights(net.layers, weights) if self._kernels else weights
         self._raw: list[tuple[Tensor, Tensor | None]] = [(self._cast(w), None) for w in self._weights]
         self.compile_error: str | None = None
         self._compiled = torch.compile(region_affine, dynamic=False) if compile_lookup and not self._kernels else None
@@ -102,27 +101,34 @@ class RegionStylizer:
         self.band_px = 1 << (24 if device.type == "cuda" else 22)
 
     @torch.inference_mode()
-    def record(self, rgb: Tensor, style: int) -> Affine:
+    def record(self, rgb: Tensor, norms: Affine) -> Affine:
         """Freeze a style's statistics on a reference frame.
 
         Args:
             rgb: [1, 3, H, W] in 0..1.
-            style: 0..25.
+            norms: the style's gamma and beta of each layer, [C], as the network's ``norms`` gives them.
 
         Returns:
             scale and shift of each layer, float32 [C].
 
+        Raises:
+            ShapeError: rgb is not [1, 3, H, W], or norms are not of this network's layers.
+
         Cost: one pass of the network and one reduction a layer.
         """
-        affine: list[tuple[Tensor, Tensor]] = []
+        given, affine = self._norms(norms), []
 
         def measure(i: int, y: Tensor) -> tuple[Tensor, Tensor]:
-            values = pixels(i, y.float())
+            gamma, beta = given[i]
+            if not self.layers[i].norm:
+                affine.append((gamma, beta))
+                return self._held(affine[-1])
+            values = pixels(self.layers[i], y.float())
             mean = values.mean(0)
             variance = (values - mean).square_().mean(0)  # torch.var_mean takes four times as long on a CPU
             # A flat reference (black, a fade) has no contrast to normalise, only rounding to blow up: paint it flat.
-            scale = torch.where(variance > FLAT_VARIANCE, self._gamma[i][style] * torch.rsqrt(variance + EPSILON), 0.0)
-            affine.append((scale, self._beta[i][style] - mean * scale))
+            scale = torch.where(variance > FLAT_VARIANCE, gamma * torch.rsqrt(variance + self.epsilon), 0.0)
+            affine.append((scale, beta - mean * scale))
             return self._held(affine[-1])
 
         self._paint_padded(pad_to_four(self._image(rgb)), self._raw, measure)
@@ -175,6 +181,16 @@ class RegionStylizer:
         """Give this thread's memory for the layers back until its next frame."""
         self._own.space = None
 
+    def _norms(self, norms: Affine) -> Affine:
+        """norms on this device, by one copy."""
+        wanted = [(layer.channels,) * 2 for layer in self.layers]
+        shapes = [tuple(x.shape) for pair in norms for x in pair]
+        if shapes != [(channels,) for pair in wanted for channels in pair]:
+            raise ShapeError(f"norms must be two [C] a layer, C {[c for c, _ in wanted]}, got {[*map(list, shapes)]}")
+        parts = torch.cat([x.float() for pair in norms for x in pair]).to(self.device)
+        halves = iter(parts.split([channels for pair in wanted for channels in pair]))
+        return tuple(zip(halves, halves, strict=True))
+
     def _image(self, rgb: Tensor) -> Tensor:
         if rgb.ndim != 4 or rgb.shape[1] != 3 or not rgb.is_floating_point():
             raise ShapeError(f"rgb must be floating [N, 3, H, W], got {rgb.dtype} {[*rgb.shape]}")
@@ -202,14 +218,14 @@ class RegionStylizer:
         together = max(1, self.band_px // (height * width)) if self.device.type == "cuda" else 1
         keep = window = height
         if height * width > self.band_px:
-            most = max(64, self.band_px // width - 2 * HALO_PX)
+            most = max(64, self.band_px // width - 2 * self.halo_px)
             keep = -(-height // -(-height // most) // 4) * 4
-            window = min(height, keep + 2 * HALO_PX)  # one height for all, so that the workspace serves them all
+            window = min(height, keep + 2 * self.halo_px)  # one height for all, so that the workspace serves them all
         for first in range(0, count, together):
             frames = slice(first, min(count, first + together))
             for top in range(0, height, keep):
                 bottom = min(height, top + keep)
-                first_row = min(max(0, top - HALO_PX), height - window)
+                first_row = min(max(0, top - self.halo_px), height - window)
                 yield frames, slice(top, bottom), slice(first_row, first_row + window)
 
     def _paint_padded(
@@ -223,25 +239,16 @@ class RegionStylizer:
         space = self._space(image)
         at = None if rows is None else self._rows(rows)
 
-        def layer(i: int, source: Tensor, target: Tensor | None, border: Border = "reflect") -> Tensor:
-            kind = LAYERS[i]
+        self._picture_into(image, space.inputs[0])
+        for i, kind in enumerate(self.layers):
             weight, bias = weights[i]
-            y = F.conv2d(source, weight, bias, stride=kind.step).permute(0, 2, 3, 1)
+            y = F.conv2d(space.inputs[i], weight, bias, stride=kind.step).permute(0, 2, 3, 1)
             scale, shift = affine(i, y)
             index = None if at is None else at[2 * kind.scale if kind.up else kind.scale]
-            return self._into(i, y, index, scale, shift, target, border)
-
-        self._picture_into(image, space.full3)
-        layer(0, space.full3, space.full32)
-        layer(1, space.full32, space.half32)
-        trunk, branch = space.quarter32
-        layer(2, space.half32, trunk)
-        for block in range(6):
-            layer(3 + 2 * block, trunk, branch)
-            layer(4 + 2 * block, branch, trunk, "reflect" if block < 5 else "replicate")
-        layer(15, trunk, space.half8, "replicate")
-        layer(16, space.half8, space.full4)
-        return layer(17, space.full4, None)
+            following = self.layers[i + 1 : i + 2]
+            border: Border = "replicate" if any(x.up for x in following) else "reflect"
+            painted = self._into(i, y, index, scale, shift, space.inputs[i + 1] if following else None, border)
+        return painted
 
     def _rows(self, rows: Tensor) -> dict[int, Tensor]:
         """Table rows at each resolution: the kernels take their steps in the whole, torch wants copies."""
@@ -258,13 +265,13 @@ class RegionStylizer:
     def _into(
         self, i: int, y: Tensor, index: Maybe, scale: Maybe, shift: Maybe, padded: Maybe, border: Border
     ) -> Tensor:
-        activation = LAYERS[i].activation
+        activation = self.layers[i].activation
         if not self._kernels:
             affine = region_affine if index is None else self._affine
             return affine_into_ref(y, index, scale, shift, padded, activation, border, affine)
         if padded is None:
             return picture_from_cuda(y, index, scale, shift)
-        return affine_into_cuda(y, index, scale, shift, padded, activation, border, FORMS[i])
+        return affine_into_cuda(y, index, scale, shift, padded, activation, border, self._forms[i])
 
     def _affine(self, y: Tensor, *rest: Any) -> Tensor:
         """region_affine, compiled if wanted and while it can be."""
@@ -281,5 +288,6 @@ class RegionStylizer:
         space: Workspace | None = getattr(self._own, "space", None)
         if space is None or space.shape != (count, height, width):
             self._own.space = space = None  # give the old one back before asking for the new
-            self._own.space = space = workspace(count, height, width, self.dtype, self.device, folded=self._kernels)
+            sizes = (count, height, width, self.dtype, self.device)
+            self._own.space = space = workspace(self.layers, *sizes, folded=self._kernels)
         return space

@@ -83,11 +83,14 @@ class Given:
 
 
 def stylize(given: Given) -> Any:
-    net = RegionStylizer(StyleNet(), given.device, torch.float32, impl="ref")
-    one = net.record(given.rgb[:1], 0)
+    published = StyleNet()
+    net = RegionStylizer(published, given.device, torch.float32, impl="ref")
+    one = net.record(given.rgb[:1], published.norms(0))
     where = torch.zeros(2, 70, 90, dtype=torch.int32, device=given.device)
     index = blend_index(where, where, given.share * 0.5 + 0.5, 2)
-    return net.paint(given.rgb, one), net.paint(given.rgb, blend_table([one, net.record(given.rgb[:1], 1)]), index)
+    return net.paint(given.rgb, one), net.paint(
+        given.rgb, blend_table([one, net.record(given.rgb[:1], published.norms(1))]), index
+    )
 
 
 def affine(given: Given) -> torch.Tensor:
@@ -175,9 +178,10 @@ def test_a_reference_waits_for_nothing(name):
 
 def test_renewing_the_statistics_waits_for_nothing():
     given = Given("meta")
-    net = RegionStylizer(StyleNet(), given.device, torch.float32, impl="ref")
+    published = StyleNet()
+    net = RegionStylizer(published, given.device, torch.float32, impl="ref")
     with NoWaiting():
-        blend_table([net.record(given.rgb[:1], style) for style in (0, 1, 25)])
+        blend_table([net.record(given.rgb[:1], published.norms(style)) for style in (0, 1, 25)])
 
 
 def test_waiting_is_seen():

@@ -1,4 +1,5 @@
 import functools
+import re
 
 import numpy as np
 import pytest
@@ -10,13 +11,13 @@ from streamstyle.gpu import kernels
 from streamstyle.nets.stylenet import LAYERS, STYLES, StyleNet
 from streamstyle.stages.composite import composite
 from streamstyle.stages.folding import (
-    FORMS,
     SLOT,
     TRUNK_OUTPUTS,
     Form,
     fast_weights,
     fold,
     fold_weights,
+    forms,
     pixels,
     unfold,
 )
@@ -27,6 +28,7 @@ from streamstyle.stages.stylize_regions import (
     affine_into,
     blend_index,
     blend_table,
+    mixed_norms,
     picture_from,
     picture_into,
     region_affine,
@@ -34,11 +36,16 @@ from streamstyle.stages.stylize_regions import (
 from tests import nvrtc, oracles
 
 pytestmark = pytest.mark.weights
+FORMS = forms(LAYERS)
 
 
 @functools.cache
 def published() -> StyleNet:
     return StyleNet.load()
+
+
+def norms(style: int):
+    return published().norms(style)
 
 
 @pytest.fixture
@@ -64,7 +71,7 @@ def close(painted: torch.Tensor, expected: torch.Tensor, at_most: float) -> None
 @pytest.mark.parametrize("style", range(STYLES))
 def test_one_style_with_its_own_statistics_is_the_network(net, style):
     rgb = picture(64, 96)
-    painted = net.paint(rgb, net.record(rgb, style))
+    painted = net.paint(rgb, net.record(rgb, norms(style)))
     assert painted.dtype == torch.float32
     close(painted, published()(rgb, style), 1e-4)
 
@@ -72,7 +79,7 @@ def test_one_style_with_its_own_statistics_is_the_network(net, style):
 @pytest.mark.parametrize("size", [(16, 16), (16, 200), (100, 20), (132, 136)])
 def test_at_other_sizes_too(net, size):
     rgb = picture(*size)
-    close(net.paint(rgb, net.record(rgb, 19)), published()(rgb, 19), 1e-4)
+    close(net.paint(rgb, net.record(rgb, norms(19))), published()(rgb, 19), 1e-4)
 
 
 def test_on_each_device_and_in_bfloat16(device, asset):
@@ -81,14 +88,14 @@ def test_on_each_device_and_in_bfloat16(device, asset):
     expected = published()(rgb, 4)
     for dtype, at_most in ((torch.float32, 2e-3), (torch.bfloat16, 0.15)):
         net = RegionStylizer(published(), device, dtype)
-        painted = net.paint(rgb, net.record(rgb, 4))
+        painted = net.paint(rgb, net.record(rgb, norms(4)))
         assert (painted.dtype, painted.device.type) == (dtype, device.type)
         close(painted.cpu(), expected, at_most)
         assert (painted.cpu().float() - expected).abs().mean() < at_most / 10
 
 
 def test_statistics_are_one_row_a_layer(net):
-    affine = net.record(picture(32, 40), 2)
+    affine = net.record(picture(32, 40), norms(2))
     assert [(scale.shape, shift.shape) for scale, shift in affine] == [((layer.channels,),) * 2 for layer in LAYERS]
     assert {x.dtype for pair in affine for x in pair} == {torch.float32}
 
@@ -96,7 +103,7 @@ def test_statistics_are_one_row_a_layer(net):
 def test_frozen_statistics_do_not_follow_the_frame(net):
     """Painting a crop paints what the whole frame's painting has there, away from the crop's edge."""
     rgb = picture(160, 168)
-    styles = net.record(rgb, 9)
+    styles = net.record(rgb, norms(9))
     whole, part = net.paint(rgb, styles), net.paint(rgb[:, :, :, :96], styles)
     close(part[..., :24], whole[..., :24], 1e-5)
 
@@ -106,7 +113,7 @@ def test_a_flat_reference_paints_what_the_network_paints(net, level):
     """A film that opens in black: the flat frame is painted as it should be, and a picture after it is finite."""
     flat = torch.full((1, 3, 32, 48), level)
     for style in (0, 8, 19):
-        styles = net.record(flat, style)
+        styles = net.record(flat, norms(style))
         close(net.paint(flat, styles), published()(flat, style), 0.1)
         assert torch.isfinite(net.paint(picture(32, 48), styles)).all()
 
@@ -124,7 +131,7 @@ def halves(height: int, width: int, at: int) -> tuple[torch.Tensor, torch.Tensor
 @pytest.mark.parametrize("pair", [(19, 8), (4, 24), (0, 12)])
 def test_one_mixed_pass_is_two_passes_composited(net, pair):
     rgb = picture(64, 320)
-    styles = [net.record(rgb, style) for style in pair]
+    styles = [net.record(rgb, norms(style)) for style in pair]
     left, right = (net.paint(rgb, style) for style in styles)
     first, second, weight = halves(64, 320, 160)
     mixed = net.paint(rgb, blend_table(styles), blend_index(first, second, weight, 2))
@@ -139,14 +146,14 @@ def test_one_mixed_pass_is_two_passes_composited(net, pair):
 
 def test_one_style_everywhere_is_that_style_alone(net):
     rgb = picture(61, 83, frames=2)
-    styles = [net.record(rgb[:1], style) for style in (3, 11, 20)]
+    styles = [net.record(rgb[:1], norms(style)) for style in (3, 11, 20)]
     index = torch.full((2, 61, 83), (1 * 3 + 2) * LEVELS + LEVELS - 1, dtype=torch.int32)
     close(net.paint(rgb, blend_table(styles), index), net.paint(rgb, styles[1]), 1e-4)
 
 
 def test_the_order_of_the_styles_does_not_matter(net):
     rgb = picture(48, 64)
-    styles = [net.record(rgb, style) for style in (3, 11, 20)]
+    styles = [net.record(rgb, norms(style)) for style in (3, 11, 20)]
     first, second = torch.randint(0, 3, (2, 1, 48, 64))
     weight = torch.rand(1, 48, 64) / 2 + 0.5
     expected = net.paint(rgb, blend_table(styles), blend_index(first, second, weight, 3))
@@ -158,7 +165,7 @@ def test_the_order_of_the_styles_does_not_matter(net):
 
 def test_half_and_half_is_the_same_from_both_sides(net):
     rgb = picture(32, 48)
-    table = blend_table([net.record(rgb, style) for style in (3, 11)])
+    table = blend_table([net.record(rgb, norms(style)) for style in (3, 11)])
     first = torch.randint(0, 2, (1, 32, 48))
     half = torch.full((1, 32, 48), 0.5)
     one, other = (net.paint(rgb, table, blend_index(a, 1 - a, half, 2)) for a in (first, 1 - first))
@@ -219,13 +226,37 @@ def test_region_affine_is_its_formula(relu, given_out):
     torch.testing.assert_close(one, expected.clamp_min(0) if relu else expected)
 
 
+def test_mixed_norms_are_their_weighted_sum():
+    styles = affines(3)
+    mixed = mixed_norms(styles, (1, 0.5, 0.5))
+    for layer in range(len(LAYERS)):
+        for part in (0, 1):
+            x, y, z = (style[layer][part] for style in styles)
+            torch.testing.assert_close(mixed[layer][part], x / 2 + (y + z) / 4)
+    for x, y in zip(mixed_norms(styles, (0, 3, 0)), styles[1], strict=True):
+        assert torch.equal(x[0], y[0])
+        assert torch.equal(x[1], y[1])
+
+
+@pytest.mark.parametrize("weights", [(1,), (0, 0), (1, -1), (float("nan"), 1)])
+def test_weights_that_are_no_blend_are_refused_and_shown(weights):
+    with pytest.raises(ShapeError, match=re.escape(str([*weights]))):
+        mixed_norms(affines(2), weights)
+
+
+def test_norms_of_another_network_are_refused(net):
+    for given in (affines(1)[0][1:], tuple((a[:4], b) for a, b in affines(1)[0])):
+        with pytest.raises(ShapeError, match="norms"):
+            net.record(picture(16, 16), given)
+
+
 # -- bands, sizes, batches --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [(300, 20), (209, 33), (65, 16)])
 def test_bands_are_the_whole_frame(net, size):
     rgb = picture(*size)
-    styles = [net.record(rgb, style) for style in (19, 8)]
+    styles = [net.record(rgb, norms(style)) for style in (19, 8)]
     index = torch.randint(0, 2 * 2 * LEVELS, (1, *size), dtype=torch.int32)
     whole = net.paint(rgb, styles[0]).clone(), net.paint(rgb, blend_table(styles), index).clone()
     net.band_px = 1
@@ -238,7 +269,7 @@ def test_bands_are_the_whole_frame(net, size):
 @pytest.mark.parametrize("size", [(1, 1), (5, 300), (300, 5), (17, 19), (1, 64), (64, 1), (23, 24)])
 def test_any_size(net, size):
     rgb = picture(*size)
-    styles = [net.record(rgb, style) for style in (19, 8)]
+    styles = [net.record(rgb, norms(style)) for style in (19, 8)]
     first, second, weight = halves(*size, size[1] // 2)
     index = blend_index(first, second, weight, 2)
     for painted in (net.paint(rgb, styles[0]), net.paint(rgb, blend_table(styles), index)):
@@ -251,14 +282,14 @@ def test_any_size(net, size):
 def test_an_odd_size_is_the_crop_of_the_reflected_frame(net):
     rgb = picture(45, 50)
     padded = torch.nn.functional.pad(rgb, (0, 2, 0, 3), mode="reflect")
-    styles = net.record(rgb, 6)
+    styles = net.record(rgb, norms(6))
     close(net.paint(rgb, styles), net.paint(padded, styles)[:, :, :45, :50], 0)
     close(net.paint(rgb, styles), published()(padded, 6)[:, :, :45, :50], 1e-4)
 
 
 def test_frames_of_a_batch_do_not_touch_each_other(net):
     rgb = picture(36, 52, frames=3)
-    styles = [net.record(rgb[:1], style) for style in (19, 8)]
+    styles = [net.record(rgb[:1], norms(style)) for style in (19, 8)]
     index = torch.randint(0, 2 * 2 * LEVELS, (3, 36, 52), dtype=torch.int32)
     for arguments in ((styles[0], None), (blend_table(styles), index)):
         together = net.paint(rgb, *arguments).clone()
@@ -272,7 +303,7 @@ def test_a_painting_is_the_callers_own(net):
     """The next frame, of the same size, does not overwrite the last one; nor is the caller's picture touched."""
     rgb = picture(32, 48)
     before = rgb.clone()
-    styles = net.record(rgb, 5)
+    styles = net.record(rgb, norms(5))
     painted = net.paint(rgb, styles)
     kept = painted.clone()
     net.paint(picture(32, 48, seed=1), styles)
@@ -282,7 +313,7 @@ def test_a_painting_is_the_callers_own(net):
 
 @pytest.mark.parametrize("size", [(32, 48), (17, 19), (5, 300)])
 def test_no_frames(net, size):
-    styles = net.record(picture(32, 48), 0)
+    styles = net.record(picture(32, 48), norms(0))
     assert net.paint(torch.zeros(0, 3, *size), styles).shape == (0, 3, *size)
     index = torch.zeros(0, *size, dtype=torch.int32)
     assert net.paint(torch.zeros(0, 3, *size), blend_table([styles, styles]), index).shape == (0, 3, *size)
@@ -294,7 +325,7 @@ def test_no_frames(net, size):
     ids=["no batch", "four channels", "bytes"],
 )
 def test_another_picture_is_refused_and_shown(net, rgb):
-    for paint in (lambda: net.paint(rgb, affines(1)[0]), lambda: net.record(rgb, 0)):
+    for paint in (lambda: net.paint(rgb, affines(1)[0]), lambda: net.record(rgb, norms(0))):
         with pytest.raises(ShapeError) as error:
             paint()
         assert f"{rgb.dtype} {list(rgb.shape)}" in str(error.value)
@@ -667,7 +698,7 @@ def test_unfold_is_the_inverse_of_fold():
 def test_the_networks_fast_weights_give_the_same_pixels(i):
     plain = [torch.randn(w.shape, dtype=torch.float64) for w in StyleNet().convolution]
     weights = [phase_weights(w) if layer.up else w for layer, w in zip(LAYERS, plain, strict=True)]
-    fast, layer = fast_weights(weights)[i], LAYERS[i]
+    fast, layer = fast_weights(LAYERS, weights)[i], LAYERS[i]
     x = torch.randn(2, weights[i].shape[1], 24, 28, dtype=torch.float64)
     y = torch.nn.functional.conv2d(x, weights[i], stride=layer.step)
     source = fold(torch.nn.functional.pad(x, (0, 0, 0, 0, 0, SLOT - x.shape[1]))) if layer.size == 9 else x
@@ -675,7 +706,7 @@ def test_the_networks_fast_weights_give_the_same_pixels(i):
     if 3 <= i <= 15:
         assert fast.shape[0] == TRUNK_OUTPUTS
         assert torch.equal(fast_y[:, 32:], torch.zeros_like(fast_y[:, 32:]))
-    found, expected = (pixels(i, part.permute(0, 2, 3, 1)) for part in (fast_y, y))
+    found, expected = (pixels(layer, part.permute(0, 2, 3, 1)) for part in (fast_y, y))
     assert found.shape[1] == layer.channels
     if layer.size == 9:
         expected = y.permute(0, 2, 3, 1).reshape(2, y.shape[2] // 2, 2, y.shape[3] // 2, 2, -1)
@@ -693,7 +724,7 @@ def test_the_kernels_paint_what_torch_paints(way, asset, size, band_px, dtype):
     nets = [RegionStylizer(published(), way.device, dtype, impl=impl) for impl in (way.impl, "ref")]
     exact = RegionStylizer(published(), way.device, torch.float32, impl="ref")
     rgb = picture(*size, frames=2).to(way.device)
-    styles = [exact.record(rgb[:1], style) for style in (19, 8, 3)]
+    styles = [exact.record(rgb[:1], norms(style)) for style in (19, 8, 3)]
     index = torch.randint(0, 3 * 3 * LEVELS, (2, 1, *size[1:]), dtype=torch.int32).expand(2, *size).to(way.device)
     for net in nets:
         net.band_px = band_px or net.band_px
@@ -715,7 +746,7 @@ def test_the_kernels_record_what_torch_records(way, asset):
     asset("multistyle26")
     net, reference = (RegionStylizer(published(), way.device, torch.float32, impl=impl) for impl in (way.impl, "ref"))
     rgb = picture(32, 40).to(way.device)
-    for found, expected in zip(net.record(rgb, 7), reference.record(rgb, 7), strict=True):
+    for found, expected in zip(net.record(rgb, norms(7)), reference.record(rgb, norms(7)), strict=True):
         for x, y in zip(found, expected, strict=True):
             torch.testing.assert_close(x, y, rtol=1e-3, atol=1e-3)
 
@@ -723,7 +754,7 @@ def test_the_kernels_record_what_torch_records(way, asset):
 def test_the_kernels_paint_no_frames(way, asset):
     asset("multistyle26")
     net = RegionStylizer(published(), way.device, torch.float32, impl=way.impl)
-    styles = net.record(picture(16, 16).to(way.device), 0)
+    styles = net.record(picture(16, 16).to(way.device), norms(0))
     assert net.paint(torch.zeros(0, 3, 16, 20, device=way.device), styles).shape == (0, 3, 16, 20)
 
 
