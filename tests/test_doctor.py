@@ -14,7 +14,8 @@ from streamstyle.media import codecs
 from streamstyle.nets import weights
 
 NAMES = ["Python", "torch", "numpy", "kornia", "opencv", "safetensors", "h5py", "onnx", "av", "encoders", "decoders"]
-NAMES += ["CPU", "CUDA", "CUDA kernels", "C++ compiler", "hed", "multistyle26", "bigbuckbunny"]
+NAMES += ["CPU", "CUDA", "CUDA kernels", "C++ compiler", "hed", "multistyle26"]
+NAMES += ["arbitrary_predict", "arbitrary_transform", "bigbuckbunny"]
 
 
 def row(name):

@@ -319,10 +319,38 @@ def test_onnx_keeps_the_named_initialisers():
     np.testing.assert_array_equal(converted["contract.0.w"], named["contract.0.w"])
 
 
+def test_a_quantised_graphs_convolutions_are_turned_into_floats():
+    """One scale an output channel; a bias that is another's too is found by the node that takes it."""
+    rng = np.random.default_rng(0)
+    weight, bias = rng.integers(-128, 128, (2, 3, 1, 1), np.int8), rng.integers(-999, 999, 2, np.int32)
+    scale, zero = np.array([0.5, 0.25], np.float32), np.array([3, -4], np.int8)
+    held = {"a/conv/weights": weight, "other_bias": bias, "s": scale, "z": zero, "z32": np.zeros(2, np.int32)}
+    node = onnx.helper.make_node
+    nodes = [
+        node("DequantizeLinear", ["a/conv/weights", "s", "z"], ["w"], axis=0),
+        node("DequantizeLinear", ["other_bias", "s", "z32"], ["b"], axis=0),
+        node("Conv", ["x", "w", "b"], ["y"]),
+    ]
+    initialisers = [onnx.numpy_helper.from_array(value, name) for name, value in held.items()]
+    model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", [], [], initialisers))
+    converted = safetensors.numpy.load(weights.ASSETS["arbitrary_predict"].convert(model.SerializeToString()))
+    assert converted.keys() == {"a/conv.weight", "a/conv.bias"}
+    for k in range(2):
+        np.testing.assert_array_equal(
+            converted["a/conv.weight"][k], (weight[k].astype(np.float32) - zero[k]) * scale[k]
+        )
+        assert converted["a/conv.bias"][k] == bias[k] * scale[k]
+
+
 @pytest.mark.weights
 @pytest.mark.parametrize(
     ("name", "key", "shape"),
-    [("hed", "block5.2.weight", (512, 512, 3, 3)), ("multistyle26", "contract.0.norm.gamma", (26, 32))],
+    [
+        ("hed", "block5.2.weight", (512, 512, 3, 3)),
+        ("multistyle26", "contract.0.norm.gamma", (26, 32)),
+        ("arbitrary_predict", "mobilenet_conv/Conv.weight", (100, 1280, 1, 1)),
+        ("arbitrary_transform", "transformer/expand/conv3/conv.weight", (3, 8, 9, 9)),
+    ],
 )
 def test_the_published_weights_have_their_layout(asset, name, key, shape):
     asset(name)

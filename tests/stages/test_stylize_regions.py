@@ -503,7 +503,18 @@ def test_a_layer_that_does_not_fit_is_refused_and_shown(change, shown):
 @pytest.mark.parametrize("architecture", nvrtc.ARCHITECTURES)
 @pytest.mark.parametrize(
     "build",
-    [(32, 1, 0, 1), (128, 1, 0, 1), (16, 1, 1, 1), (16, 1, 0, 1), (32, 0, 1, 0), (32, 0, 0, 2), (3, 0, 0, 3)],
+    [
+        (16, 0, 0, 1),
+        (64, 1, 0, 1),
+        (32, 1, 1, 1),
+        (32, 1, 0, 1),
+        (128, 1, 0, 1),
+        (16, 1, 1, 1),
+        (16, 1, 0, 1),
+        (32, 0, 1, 0),
+        (32, 0, 0, 2),
+        (3, 0, 0, 3),
+    ],
 )
 def test_the_networks_builds_compile_without_a_word(build, architecture):
     """Those whose CHANNELS, UP, FOLDED or ACTIVATION are not the source's, and plain ones of fewer channels."""
