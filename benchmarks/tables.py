@@ -1,4 +1,4 @@
-"""Write the generated parts of README (options, figures, objects) and of benchmarks/README (stages, GPU, boundaries).
+"""Write the generated parts of README (options, figures, objects) and of benchmarks/README (stages to styles).
 
 python benchmarks/tables.py
 """
@@ -50,9 +50,9 @@ def stages_table() -> str:
     return "\n".join(lines)
 
 
-def boundaries_table() -> str:
-    """Each way to find boundaries, a row with its scores."""
-    result = json.loads((ROOT / "benchmarks" / "results" / "boundaries.json").read_text())
+def ways_table(name: str) -> str:
+    """Each way to do something, a row with its scores; figures are called "way: score"."""
+    result = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
     scores: dict[str, dict[str, str]] = {}
     for row in result["figures"]:
         name, _, score = row["name"].partition(": ")
@@ -110,7 +110,12 @@ def generated() -> dict[str, dict[str, str]]:
             "objects": objects_table(objects),
             "choices": choices_table(choices),
         },
-        "benchmarks/README.md": {"stages": stages_table(), "gpu": gpu_table(gpu), "boundaries": boundaries_table()},
+        "benchmarks/README.md": {
+            "stages": stages_table(),
+            "gpu": gpu_table(gpu),
+            "boundaries": ways_table("boundaries"),
+            "styles": ways_table("styles"),
+        },
     }
 
 
