@@ -114,7 +114,7 @@ class RegionStylizer:
         Raises:
             ShapeError: rgb is not [1, 3, H, W], or norms are not of this network's layers.
 
-        Cost: one pass of the network and one reduction a layer.
+        Cost: one pass of the network and one reduction a layer; no synchronisation for norms on this device.
         """
         given, affine = self._norms(norms), []
 

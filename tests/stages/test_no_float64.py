@@ -178,7 +178,7 @@ def test_a_reference_waits_for_nothing(name):
 
 def test_renewing_the_statistics_waits_for_nothing():
     given = Given("meta")
-    published = StyleNet()
+    published = StyleNet().to(given.device)  # as Stylizer holds it: its norms are on the device
     net = RegionStylizer(published, given.device, torch.float32, impl="ref")
     with NoWaiting():
         blend_table([net.record(given.rgb[:1], published.norms(style)) for style in (0, 1, 25)])
