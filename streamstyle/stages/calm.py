@@ -10,8 +10,8 @@ A picture that is warped once a frame is soon blurred (bilinear: a fifth of the 
 are joined, not pictures: an anchor, some picture that was shown, is read once wherever it is needed, for ANCHOR_FRAMES.
 
 Trust is 0, and the new painting shown, where the source looks different from what the motion says, where the motion
-leaves the picture, within REACH_PX of a border between looks, where another look was worn, and where motion stretched the strokes too far. It fades as the
-light leaves what the strokes were painted in.
+leaves the picture, within REACH_PX of a border between looks, where another look was worn, and where motion stretched
+the strokes too far. It fades as the light leaves what the strokes were painted in.
 
 Source: Chen et al. 2017, "Coherent Online Video Style Transfer" (blending along flow); Lai et al. 2018, "Learning Blind
 Video Temporal Consistency" (the measure). Differs: joined motions, trust from source and looks, reuse to the bit.
