@@ -15,7 +15,7 @@ demo: install ## stylize the demo clip into demo/
 	$(BIN)/python -m streamstyle demo --out demo
 
 test: install ## run every test, as many at once as there are cores
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
 check: install ## formatting, lint and types
 	$(BIN)/ruff format --check .
