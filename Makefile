@@ -14,8 +14,8 @@ install: .venv/installed ## make .venv and install streamstyle into it, at the v
 demo: install ## stylize the demo clip into demo/
 	$(BIN)/python -m streamstyle demo --out demo
 
-test: install ## run every test
-	$(BIN)/python -m pytest
+test: install ## run every test, as many at once as there are cores
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
 check: install ## formatting, lint and types
 	$(BIN)/ruff format --check .

@@ -8,13 +8,15 @@
 #ifndef STREAMSTYLE_CPU_SHIM_H
 #define STREAMSTYLE_CPU_SHIM_H
 
+#include <pthread.h>  // <thread> takes the compiler as long as a kernel
+
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
-#include <thread>
-#include <vector>
 
 #define STREAMSTYLE_SHIM
+#define SHIM_MOST_WORKERS 16
 #define WARP 1
 #define ALL_LANES 1u
 #define __restrict__ __restrict
@@ -103,20 +105,34 @@ struct f16;
 DEVICE float to_float(f16 value);
 DEVICE void from_float(float value, f16* out);
 
-// Run body once for each block.
+// Run body once for each block: a worker takes every workers-th.
+template <typename Body>
+struct ShimWorker {
+    const int64_t* order;
+    int64_t first, blocks, workers;
+    Body* body;
+    pthread_t thread;
+
+    static void* run(void* self) {
+        const ShimWorker& me = *(const ShimWorker*)self;
+        for (int64_t i = me.first; i < me.blocks; i += me.workers) {
+            gridDim.x = (unsigned)me.blocks;
+            blockIdx.x = (unsigned)me.order[i];
+            (*me.body)();
+        }
+        return nullptr;
+    }
+};
 template <typename Body>
 static void shim_run(const int64_t* order, int64_t blocks, int64_t workers, Body body) {
-    auto some = [&](int64_t first) {
-        for (int64_t i = first; i < blocks; i += workers) {
-            gridDim.x = (unsigned)blocks;
-            blockIdx.x = (unsigned)order[i];
-            body();
-        }
-    };
-    if (workers <= 1) return some(0);
-    std::vector<std::thread> threads;
-    for (int64_t worker = 0; worker < workers; ++worker) threads.emplace_back(some, worker);
-    for (auto& thread : threads) thread.join();
+    ShimWorker<Body> all[SHIM_MOST_WORKERS];
+    workers = workers < 1 ? 1 : workers > SHIM_MOST_WORKERS ? SHIM_MOST_WORKERS : workers;
+    for (int64_t i = 0; i < workers; ++i) all[i] = {order, i, blocks, workers, &body, pthread_t()};
+    if (workers == 1) return (void)ShimWorker<Body>::run(all);
+    for (int64_t i = 0; i < workers; ++i) {
+        if (pthread_create(&all[i].thread, nullptr, ShimWorker<Body>::run, all + i)) std::abort();
+    }
+    for (int64_t i = 0; i < workers; ++i) pthread_join(all[i].thread, nullptr);
 }
 
 #endif

@@ -15,8 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from streamstyle.process import cores
+
 # As the command line does; must be said before torch loads OpenMP.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # tests in so many processes, and what they start, share the cores
+    for library in ("OMP_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
+        share = cores() // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        os.environ.setdefault(library, str(max(1, share)))
 
 import numpy as np
 import pytest

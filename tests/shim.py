@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+import filelock
 import numpy as np
 import torch
 
@@ -37,7 +38,7 @@ _C_TYPES = {
     "float": ctypes.c_float,
     "double": ctypes.c_double,
 }
-SANITIZED = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+SANITIZED = ("-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 FLAGS = SANITIZED if os.environ.get("STREAMSTYLE_SHIM") == "sanitized" else ("-O2",)
 """tests/kernels/test_sanitized.py runs the shim's tests once more, in a process with the sanitizers' runtime."""
 
@@ -47,10 +48,12 @@ def compiler() -> str | None:
     return shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
 
 
-def program(stem: str) -> str:
-    """A kernel's text, with one C function for each entry that runs it over blocks."""
+def program(stem: str, only: str | None = None) -> str:
+    """A kernel's text, with one C function for each entry, or for one alone, that runs it over blocks."""
     runs = []
     for entry, parameters in kernels.entries(stem).items():
+        if only not in (None, entry):
+            continue
         declared = ", ".join(f"{p.kind} {'*' if p.pointer else ''}{p.name}" for p in parameters)
         names = ", ".join(p.name for p in parameters)
         runs.append(
@@ -61,8 +64,10 @@ def program(stem: str) -> str:
 
 
 @functools.cache
-def build(stem: str, defines: tuple[tuple[str, str], ...] = (), flags: tuple[str, ...] = FLAGS) -> Path:
-    """The shared library of a kernel, built once for each text, define and flag."""
+def build(
+    stem: str, defines: tuple[tuple[str, str], ...] = (), flags: tuple[str, ...] = FLAGS, only: str | None = None
+) -> Path:
+    """The shared library of a kernel or of one of its entries, built once for each text, define and flag."""
     found = compiler()
     if found is None:
         raise FileNotFoundError("no C++ compiler")
@@ -70,15 +75,16 @@ def build(stem: str, defines: tuple[tuple[str, str], ...] = (), flags: tuple[str
     command = [found, "-std=c++17", "-x", "c++", "-include", str(shim), "-fPIC", "-shared", "-pthread"]
     command += ["-ffp-contract=off", "-Wall", "-Wno-unknown-pragmas", "-Wno-unused-function", "-Wno-unused-variable"]
     command += [*flags, *(f"-D{name}={value}" for name, value in defines)]
-    text = program(stem)
+    text = program(stem, only)
     key = hashlib.sha256("\0".join([text, shim.read_text("utf-8"), *command]).encode()).hexdigest()[:24]
     folder = Path(tempfile.gettempdir()) / f"streamstyle-shim-{os.getuid() if hasattr(os, 'getuid') else 0}"
     folder.mkdir(mode=0o700, exist_ok=True)
     library = folder / f"{stem}-{key}{sysconfig.get_config_var('SHLIB_SUFFIX') or '.so'}"
-    if not library.exists():
-        fresh = library.with_suffix(f".{os.getpid()}")
-        subprocess.run([*command, "-", "-o", str(fresh)], input=text.encode(), check=True)
-        fresh.replace(library)
+    with filelock.FileLock(library.with_suffix(".lock")):  # tests in several processes ask for the same build at once
+        if not library.exists():
+            fresh = library.with_suffix(f".{os.getpid()}")
+            subprocess.run([*command, "-", "-o", str(fresh)], input=text.encode(), check=True)
+            fresh.replace(library)
     return library
 
 
@@ -100,7 +106,9 @@ class Runner:
     ) -> None:
         """Run the entry as `blocks * threads` threads would, at most MOST_BLOCKS at once."""
         self.launched.append(entry)
-        library = _library(build(stem, tuple(sorted(defines.items())), self.flags))
+        # A build with defines mostly serves one entry, and the others would take two thirds of the compiler's time.
+        only = entry if defines else None
+        library = _library(build(stem, tuple(sorted(defines.items())), self.flags, only))
         count = min(blocks * threads, MOST_BLOCKS)
         order = np.arange(count, dtype=np.int64)
         if self.order == "reversed":

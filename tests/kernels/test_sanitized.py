@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ from tests.conftest import skip_or_fail
 
 ROOT = Path(__file__).resolve().parents[2]
 STEMS = sorted(path.stem for folder in kernels._FOLDERS for path in folder.glob("*.cu"))
+GROUPS = STEMS[::2], STEMS[1::2]
+"""Of a process each: to start one takes longer than most kernels' tests."""
 
 OVERRUN = """
 #include "common.cuh"
@@ -44,13 +47,14 @@ def environment() -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("stem", STEMS)
-def test_clean_under_the_sanitizers(stem, environment):
-    test = ROOT / "tests" / "stages" / f"test_{stem}.py"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(test), "-k", "shim-random"]
+@pytest.mark.parametrize("stems", GROUPS, ids=" ".join)
+def test_clean_under_the_sanitizers(stems, environment):
+    tests = [f"tests/stages/test_{stem}.py" for stem in stems]
+    command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", *tests, "-k", "shim-random"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert " passed" in done.stdout
+    for test in tests:
+        assert re.search(rf"^{test}::.* PASSED", done.stdout, re.MULTILINE), f"nothing of {test} was run"
 
 
 @pytest.mark.parametrize(("entry", "complaint"), [("write", "heap-buffer-overflow"), ("shift", "shift exponent")])
