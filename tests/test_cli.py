@@ -354,12 +354,34 @@ def test_a_sheet_of_styles(capsys: pytest.CaptureFixture[str], clip: Path, tmp_p
         assert (status, err) == (0, f"{sheet}: 26 styles\n")
         picture = cv2.imread(str(sheet))
         assert picture.shape[1] > 5 * 320
+    rows = picture.shape[0]
+    paintings = tmp_path / "paintings"
+    paintings.mkdir()
+    for k in range(4):
+        cv2.imwrite(str(paintings / f"{k}.png"), draw(k, (64, 48)))
+    words = (
+        "--on",
+        clip,
+        "--at",
+        "0.1",
+        "--also",
+        paintings,
+        "--also",
+        f"{photo}:1+wave:1; strength=0.5",
+        "--overwrite",
+    )
+    status, _, err = call(capsys, "styles", "--sheet", sheet, *words)
+    assert (status, err) == (0, f"{sheet}: 31 styles\n")
+    assert cv2.imread(str(sheet)).shape[0] > rows  # a row more of tiles
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("styles", "--on", "photo.png"), "goes with --sheet"),
+        (("styles", "--also", "photo.png"), "--also STYLE: goes with --sheet"),
+        (("styles", "--sheet", "s.png", "--also", "gone.jpg"), "gone.jpg: no such file"),
+        (("styles", "--sheet", "s.png", "--also", "stary"), "unknown style 'stary'"),
         (("styles", "--sheet", "film.mp4", "--on", "in.mp4"), "film.mp4: a contact sheet is a picture"),
         (("styles", "--sheet", "s.png", "--on", "missing.png"), "missing.png: no such file"),
     ],

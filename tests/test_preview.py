@@ -15,7 +15,7 @@ from streamstyle import cli
 from streamstyle.config import AnalysisOptions, Options
 from streamstyle.errors import InputError, OptionError, OutputError
 from streamstyle.preview import FOUND_COLOR, preview
-from streamstyle.sheets import contact_sheet, read_picture, write_png
+from streamstyle.sheets import contact_sheet, film_frame, read_picture, write_png
 
 pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("cached")]
 SIZE = (160, 120)
@@ -72,6 +72,34 @@ def test_without_json_an_example_to_paste_is_given(
     for word in line.replace("or", "").split("--object")[1:]:
         arguments = ["run", str(clip), str(tmp_path / "o.mp4"), "--dry-run", "--object", word.strip().strip('"')]
         assert cli.main([*arguments, "--edge-side", "3"]) == 0
+
+
+def test_with_styles_the_frame_is_shown_painted_as_run_paints_it(clip: Path, tmp_path: Path) -> None:
+    out, words = tmp_path / "look.png", ["--background", "none", "--object", "disc@35,60=wave"]
+    assert cli.main(["preview", str(clip), str(out), "--at", "0.3", *words]) == 0
+    third = SIZE[0] * 3
+    picture = cv2.imread(str(out))[:, :, ::-1]
+    before, after = picture[:, :third].astype(int), picture[:, -third:].astype(int)
+    change = np.abs(after - before).max(2) > 40
+    x = round(SIZE[0] * (0.2 + 0.6 * 9 / 24)) * 3
+    assert change[150:210, x - 40 : x + 40].mean() > 0.5  # the disc, where it is by then
+    assert change[:, : x - 150].mean() < 0.02  # and nothing else
+    film = tmp_path / "out.mp4"
+    assert cli.main(["run", str(clip), str(film), *words, "--crf", "1", "--quiet"]) == 0
+    shown = cv2.resize(film_frame(film, 0.3), (third, SIZE[1] * 3), interpolation=cv2.INTER_CUBIC).astype(int)
+    assert np.abs(shown - after).mean() < 6
+
+
+def test_a_painted_preview_that_cannot_be_made(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, said in (
+        (["--style", "gone.jpg"], "gone.jpg: no such file"),
+        (["--background", "none", "--object", "disc@500,60=wave"], "outside the frame"),
+    ):
+        assert cli.main(["preview", str(clip), str(tmp_path / "o.png"), *words]) == 2
+        _, err = capsys.readouterr()
+        assert said in err
+        assert err.count("\n") == 1
+    assert not (tmp_path / "o.png").exists()
 
 
 def test_no_objects_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
