@@ -228,7 +228,7 @@ class LayerFilms:
             dst_colorspace=matrix,
             src_color_range=FULL if full else NARROW,
             dst_color_range=FULL if kind.encoder is None or (full and not kind.is_narrow) else NARROW,
-            interpolation=Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT,
+            interpolation=Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT,
             threads=1,
         )
         return rows_of(laid)
