@@ -32,8 +32,8 @@ def test_inside_a_layer_all_is_its_own(way: Implementation) -> None:
     layers[:, :, 10:] = 2
     background, nobody, thing = layer_alphas(layers, 3, (40, 40), 4.0, impl=way.impl)[:, 0].cpu()
     assert not nobody.any()
-    assert (background[:, :16] == OPAQUE).all()
-    assert (thing[:, 24:] == OPAQUE).all()
+    assert (background[:, :12] == OPAQUE).all()
+    assert (thing[:, 28:] == OPAQUE).all()
     assert len(thing[20].unique()) > 4  # a soft border
 
 
