@@ -16,6 +16,7 @@ from streamstyle.config import AnalysisOptions, Options, OutputOptions
 from streamstyle.errors import OptionError, OutputError
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.pipeline import stylize
+from streamstyle.stylizer import Stylizer
 
 pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("networks")]
 FRAMES = 12
@@ -137,10 +138,10 @@ def test_one_layer_is_refused(disc: Path, tmp_path: Path, look: Look) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_too_many_are_refused(disc: Path, tmp_path: Path) -> None:
+def test_too_many_are_refused() -> None:
     objects = tuple(ObjectStyle(f"it {i}", "wave", (40 + i, 60)) for i in range(31))
     with pytest.raises(OptionError, match="33 layers; name at most 30 objects"):
-        stylize(disc, tmp_path / "out.mp4", look=Look(background="none", objects=objects), options=options(tmp_path))
+        Stylizer(Look(background="none", objects=objects)).cut_layers()
 
 
 def test_no_layer_replaces_the_film(disc: Path, tmp_path: Path) -> None:
