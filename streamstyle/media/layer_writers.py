@@ -32,6 +32,7 @@ class Kind:
     Attributes:
         under: layout of the painted film as it lies under the alpha.
         is_narrow: its readers take luma for 16..235, whatever is said.
+        has_shape: it tells the shape of a pixel; PyAV gives WebM's muxer none.
     """
 
     under: str
@@ -39,6 +40,7 @@ class Kind:
     container: str = ""
     encoder: VideoEncoder | None = None
     is_narrow: bool = False
+    has_shape: bool = False
 
 
 _PRORES = VideoEncoder("prores_ks", "yuva444p10le", {"profile": "4444", "vendor": "apl0"})
@@ -48,7 +50,7 @@ _VP9 = VideoEncoder(
     {"crf": "20", "b": "0", "deadline": "good", "cpu-used": "5", "row-mt": "1", "auto-alt-ref": "0"},
 )
 KINDS = {
-    "prores": Kind("yuv444p10le", ".mov", "mov", _PRORES, is_narrow=True),
+    "prores": Kind("yuv444p10le", ".mov", "mov", _PRORES, is_narrow=True, has_shape=True),
     "vp9": Kind("yuv420p", ".webm", "webm", _VP9),
     "png": Kind("bgr24"),
 }

@@ -161,9 +161,14 @@ class LayerFilms:
 
     def warnings(self) -> list[str]:
         """What could not be kept, a line each."""
+        lines, shape = list[str](), self._info.sample_aspect_ratio
         if self._kind.encoder is None and len(self._steps) > 1:
-            return [f"{self._said}: pictures have no times, and the film's frames are not evenly spaced"]
-        return []
+            lines.append(f"{self._said}: pictures have no times, and the film's frames are not evenly spaced")
+        if not self._kind.has_shape and shape != 1:
+            lines.append(
+                f"{self._said}: layers of this format do not tell that a pixel's shape is {shape}; tell the editor"
+            )
+        return lines
 
     # -- frame by frame -----------------------------------------------------------------------------------------
 
@@ -228,7 +233,7 @@ class LayerFilms:
             dst_colorspace=matrix,
             src_color_range=FULL if full else NARROW,
             dst_color_range=FULL if kind.encoder is None or (full and not kind.is_narrow) else NARROW,
-            interpolation=Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT,
+            interpolation=Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT,
             threads=1,
         )
         return rows_of(laid)
