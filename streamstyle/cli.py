@@ -57,16 +57,14 @@ class Run:
 
     def __call__(self) -> int:
         """Run the job and say how it went."""
-        from streamstyle.look import Look
-
-        look = Look.from_options(self.look)
         self._check_save_look()
         with uncollected():
-            from streamstyle.pipeline import stylize
+            from streamstyle.run_job import planned
 
+        look, paint = planned(self.look)
         share_one_heap()
         with Progress(self.quiet) as progress:
-            report = stylize(
+            report = paint(
                 self.input,
                 self.output,
                 look=look,
@@ -74,8 +72,6 @@ class Run:
                 on_frames=progress,
                 say=None if self.quiet else say,
                 dry_run=self.dry_run,
-                mask=self.look.mask,
-                tracks=self.look.tracks,
             )
         if self.look.save_look is not None and not self.dry_run:
             look.write(self.look.save_look)
@@ -89,10 +85,7 @@ class Run:
             size = f"{report.width}x{report.height}"
             say(f"nothing written (--dry-run): {self.input} -> {self.output}, {size}, all is well")
         else:
-            say(
-                f"{self.output}: {report.frames_out} frames, {report.width}x{report.height}, "
-                f"{report.duration_s:.2f} s, sound {report.audio}, {report.fps:.1f} fps"
-            )
+            say(report.summary())
         return 0
 
     def _check_save_look(self) -> None:

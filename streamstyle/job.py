@@ -50,6 +50,7 @@ class Report:
         resumed_frames: how many of them an earlier run had painted.
         seconds, fps: of this run; first_frame_s: until its first painted batch was encoded.
         busy: share of the run's time each stage was at work; the largest is the bottleneck.
+        project: what a project kept and what was painted anew, in frames, pixels and bytes; see repaint.
         queues: how full each stage's queue was on the average, 0..1: near 1 the stage below it binds.
     """
 
@@ -72,10 +73,27 @@ class Report:
     peak_memory_bytes: int = 0
     busy: dict[str, float] = field(default_factory=dict)
     queues: dict[str, float] = field(default_factory=dict)
+    project: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return asdict(self)
+
+    def summary(self) -> str:
+        """One line for a person."""
+        line = (
+            f"{self.output}: {self.frames_out} frames, {self.width}x{self.height}, {self.duration_s:.2f} s, "
+            f"sound {self.audio}, {self.fps:.1f} fps"
+        )
+        told = self.project
+        if told is not None and "frames_painted" in told:
+            line += (
+                f"; {told['frames_painted']} frames painted again, {100 * told['pixels_painted']:.1f} % of all pixels, "
+                f"{told['segments_copied']} segments copied, {told['segments_encoded']} encoded"
+            )
+        if told is not None and told.get("bytes"):
+            line += f"; the project has {sum(told['bytes'].values()) / 1e6:.1f} MB"
+        return line
 
 
 @dataclass(frozen=True)

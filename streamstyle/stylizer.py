@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from streamstyle.boxes import Box
 from streamstyle.config import Options
 from streamstyle.errors import OptionError, ShapeError
 from streamstyle.frames import ColorTags, Frame, FrameBatch, VideoInfo, packed_bytes, packed_planes
@@ -26,7 +27,7 @@ from streamstyle.look import Look, ObjectStyle
 from streamstyle.nets.painting import Affine
 from streamstyle.object_tracks import object_mask
 from streamstyle.palette import Palette, Worn
-from streamstyle.scene import Given, ObjectStyleReport, Scene, SceneReader
+from streamstyle.scene import Given, Numbers, ObjectStyleReport, Scene, SceneReader
 from streamstyle.segmenter import Segmentation
 from streamstyle.stages.blend_modes import laid_over, looked_up
 from streamstyle.stages.color import filled, rgb_to_yuv, yuv_to_rgb
@@ -41,7 +42,10 @@ RECORD_PX = 1 << 22
 
 @dataclass(frozen=True)
 class Reading:
-    """A batch that has been read: its planes on the device, and all that painting it needs beside them."""
+    """A batch that has been read: its planes on the device, and all that painting it needs beside them.
+
+    within is there where only a part of each frame is to be painted; the rest of it is of no account.
+    """
 
     planes: Planes
     pts: tuple[int, ...]
@@ -50,6 +54,7 @@ class Reading:
     scene: Scene | None
     worn: list[Worn]
     ready: Mark
+    within: tuple[Box, ...] | None = None
 
 
 class Stylizer:
@@ -199,6 +204,23 @@ class Stylizer:
         return Reading(planes, batch.pts, batch.index, color, scene, worn, lanes.mark("analysis"))
 
     @torch.inference_mode()
+    def reading_of(
+        self, batch: FrameBatch, color: ColorTags, scene: Scene, worn: list[Worn], within: tuple[Box, ...]
+    ) -> Reading:
+        """A batch of which all is known already; nothing is carried on. within: what of each frame is wanted."""
+        with self._lanes.on("upload"):
+            planes = upload((batch.y, batch.u, batch.v), self.device)
+        return Reading(planes, batch.pts, batch.index, color, scene, worn, self._lanes.mark("upload"), within)
+
+    @torch.inference_mode()
+    def record_frame(self, planes: tuple[np.ndarray, ...], color: ColorTags) -> list[Affine]:
+        """Each pigment's affine maps from a reference frame, [1, H, W] planes."""
+        with self._lanes.on("analysis"):
+            rgb = yuv_to_rgb(upload(planes, self.device), color)
+            (recorded,) = self._portions.each(1, planes[0].shape[1:], lambda part: self._record(rgb))
+        return recorded
+
+    @torch.inference_mode()
     def paint_reading(self, reading: Reading, *, subsample: bool = True) -> FrameBatch:
         """Paint a batch that was read, as paint_batch; several may be painted at once, in any order, by any thread.
 
@@ -263,7 +285,8 @@ class Stylizer:
         index, looks = self._rows_of(None if looks is None else looks[part], (rgb.shape[2], rgb.shape[3]))
         for run, worn in _runs(reading.worn[part], 1 if self.device.type == "cpu" else len(rgb)):
             rows = None if index is None else index[run]
-            image = self.palette.paint(rgb[run], worn, rows, None if looks is None else looks[run])
+            within = None if reading.within is None else functools.reduce(Box.join, reading.within[part][run])
+            image = self.palette.paint(rgb[run], worn, rows, None if looks is None else looks[run], within)
             original = _part(planes, run)
             if worn.shares is not None and not fits:
                 original = _relaid(original, rgb[run], color, subsample)
@@ -279,6 +302,10 @@ class Stylizer:
         return self.palette.record(rgb)
 
     # -- objects ------------------------------------------------------------------------------------------------
+
+    def number_objects(self, numbers: Numbers) -> None:
+        """From now on scenes have labels, as numbers gives them."""
+        self._scene.numbers = numbers
 
     def report(self) -> list[ObjectStyleReport]:
         """The objects found so far, with the style each wore."""
