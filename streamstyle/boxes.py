@@ -73,6 +73,8 @@ class Box:
         )
 
 
+CHROMA_PX = 4
+"""How far a pixel's colour reaches into its neighbours' chroma, and more."""
 NOWHERE = Box(0, 0, 0, 0)
 
 

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from streamstyle.boxes import Box, Painter, box_of, narrowed, paint_box
+from streamstyle.boxes import CHROMA_PX, Box, Painter, box_of, narrowed, paint_box
 from streamstyle.config import StyleOptions
 from streamstyle.gpu.memory import FEWEST_BAND_PX, band_pixels
 from streamstyle.gpu.transfer import to_device
@@ -315,7 +315,7 @@ class Palette:
             if wearing is None:
                 continue
             box = box_of(looks, by, rgb.shape[2:], self._margin_px)
-            box = narrowed(box, within, rgb.shape[2:], enlarging_px(rgb.shape[2:], coat.scale))
+            box = narrowed(box, within, rgb.shape[2:], enlarging_px(rgb.shape[2:], coat.scale) + CHROMA_PX)
             image = self._one_coat(coat, wearing, rgb, index, box)
             if wearing.share is None:
                 painted = image

@@ -27,7 +27,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from streamstyle.boxes import BOX_PAYS, NOWHERE, Box, Painter
+from streamstyle.boxes import BOX_PAYS, CHROMA_PX, NOWHERE, Box, Painter
 from streamstyle.config import StyleOptions
 from streamstyle.look import Look
 from streamstyle.nets.painting import Affine
@@ -37,8 +37,6 @@ from streamstyle.stages.strokes import enlarging_px, working_size
 from streamstyle.stages.style_map import blend_map
 from streamstyle.styles import NETWORKS, Mix, Painting, source_of
 
-CHROMA_PX = 4
-"""How far a pixel's colour reaches into its neighbours' chroma, and more."""
 Prints = Mapping[str, Any]
 """Fingerprints of paintings and networks, by their full paths."""
 
