@@ -33,11 +33,57 @@ class Box:
     bottom: int
     right: int
 
+    @property
+    def area_px(self) -> int:
+        """Pixels in it."""
+        return max(0, self.bottom - self.top) * max(0, self.right - self.left)
+
+    def meet(self, other: Box, grown_px: int = 0) -> Box:
+        """What lies in both, once the other has grown on all sides; NOWHERE where nothing does."""
+        top, left = max(self.top, other.top - grown_px), max(self.left, other.left - grown_px)
+        bottom, right = min(self.bottom, other.bottom + grown_px), min(self.right, other.right + grown_px)
+        return Box(top, left, bottom, right) if top < bottom and left < right else NOWHERE
+
+    def moved(self, down: int, right: int) -> Box:
+        """The same elsewhere; what is nowhere stays there."""
+        if not self.area_px:
+            return self
+        return Box(self.top + down, self.left + right, self.bottom + down, self.right + right)
+
+    def join(self, other: Box) -> Box:
+        """The smallest that holds both."""
+        if not self.area_px or not other.area_px:
+            return self if self.area_px else other
+        top, left = min(self.top, other.top), min(self.left, other.left)
+        return Box(top, left, max(self.bottom, other.bottom), max(self.right, other.right))
+
+    def on_grid(self, size: Sequence[int]) -> Box:
+        """The same, outwards to multiples of BOX_STEP_PX within a frame of (height, width)."""
+        top, left = (x // BOX_STEP_PX * BOX_STEP_PX for x in (self.top, self.left))
+        bottom, right = (
+            min(full, -(-x // BOX_STEP_PX) * BOX_STEP_PX)
+            for x, full in zip((self.bottom, self.right), size, strict=True)
+        )
+        return Box(top, left, bottom, right)
+
     def scaled(self, down: float, right: float) -> Box:
         """The same on a frame of another size, outwards."""
         return Box(
             int(self.top * down), int(self.left * right), -int(-self.bottom * down // 1), -int(-self.right * right // 1)
         )
+
+
+CHROMA_PX = 4
+"""How far a pixel's colour reaches into its neighbours' chroma, and more."""
+NOWHERE = Box(0, 0, 0, 0)
+
+
+def narrowed(box: Box | None, within: Box | None, size: Sequence[int], grown_px: int) -> Box | None:
+    """Of a box (None: of all the frame) what lies within another that has grown; None where that is nearly all."""
+    if within is None:
+        return box
+    part = (box or Box(0, 0, size[0], size[1])).meet(within, grown_px)
+    return None if box is None and part.area_px >= BOX_PAYS * size[0] * size[1] else part
 
 
 def box_of(looks: np.ndarray | None, by: frozenset[int], size: Sequence[int], margin_px: float) -> Box | None:
@@ -53,7 +99,7 @@ def box_of(looks: np.ndarray | None, by: frozenset[int], size: Sequence[int], ma
         return None
     worn = np.isin(looks, list(by)).any(0)
     if not worn.any():
-        return Box(0, 0, 0, 0)
+        return NOWHERE
     spans = []
     for axis, full in enumerate(size):
         at = np.flatnonzero(worn.max(axis=1 - axis))

@@ -57,16 +57,14 @@ class Run:
 
     def __call__(self) -> int:
         """Run the job and say how it went."""
-        from streamstyle.look import Look
-
-        look = Look.from_options(self.look)
         self._check_save_look()
         with uncollected():
-            from streamstyle.pipeline import stylize
+            from streamstyle.run_job import planned
 
+        look, paint = planned(self.look)
         share_one_heap()
         with Progress(self.quiet) as progress:
-            report = stylize(
+            report = paint(
                 self.input,
                 self.output,
                 look=look,
@@ -74,8 +72,6 @@ class Run:
                 on_frames=progress,
                 say=None if self.quiet else say,
                 dry_run=self.dry_run,
-                mask=self.look.mask,
-                tracks=self.look.tracks,
             )
         if self.look.save_look is not None and not self.dry_run:
             look.write(self.look.save_look)

@@ -129,6 +129,22 @@ class LookOptions(StyleChoices):
         tyro.conf.arg(metavar="LOOK.toml", help_behavior_hint=default_hint),
         Doc("Write the choices to a Look file, to use again."),
     ] = None
+    project: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="FILM.sstyle", help_behavior_hint=default_hint),
+        Doc(
+            "Go on from a project: its Look, changed by what is said here, and its options; only frames and pixels "
+            "that this touches are painted, and nothing is analysed."
+        ),
+    ] = None
+    save_project: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="FILM.sstyle", help_behavior_hint=default_hint),
+        Doc(
+            "Keep in this folder what --project needs; with --project it may be the same. It takes some times the "
+            "room of the film, and a job that was stopped begins anew."
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from streamstyle.boxes import Box
 from streamstyle.calm import LINES, Calm
 from streamstyle.config import StyleOptions
 from streamstyle.frames import ColorTags, FrameBatch, packed_bytes, packed_planes
@@ -36,6 +38,7 @@ class Reading:
 
     Attributes:
         worn: what each frame wears; fading: whether that differs from what the frame before it wore.
+        within: what of each frame is to be painted, where that is not all; the rest is of no account.
     """
 
     planes: Planes
@@ -46,6 +49,7 @@ class Reading:
     worn: list[Worn]
     fading: list[bool]
     ready: Mark
+    within: tuple[Box, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -227,7 +231,8 @@ class FramePainter:
         def each() -> Iterator[tuple[slice, Worn, Tensor]]:
             for run, worn in _runs(reading.worn[part], 1 if rgb.device.type == "cpu" else len(rgb)):
                 index, here = None if rows is None else rows[run], None if looks is None else looks[run]
-                yield run, worn, self.palette.paint(rgb[run], worn, index, here)
+                within = None if reading.within is None else functools.reduce(Box.join, reading.within[part][run])
+                yield run, worn, self.palette.paint(rgb[run], worn, index, here, within)
 
         return rgb, each(), rows
 

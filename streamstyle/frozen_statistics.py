@@ -7,7 +7,7 @@ film comes back to wears what it wore.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,14 +35,14 @@ class Recording:
     """
 
     reference: tuple[float, float]
-    old: list[Affine]
-    new: list[Affine]
+    old: Sequence[Affine]
+    new: Sequence[Affine]
     age: int = FADE_FRAMES
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, as NumPy arrays."""
 
-        def arrays(styles: list[Affine]) -> list[Any]:
+        def arrays(styles: Sequence[Affine]) -> list[Any]:
             return [[[part.cpu().numpy() for part in layer] for layer in style] for style in styles]
 
         old = None if self.old is self.new else arrays(self.old)
@@ -58,6 +58,11 @@ class Recording:
         new = [affine(style) for style in state["new"]]
         old = new if state["old"] is None else [affine(style) for style in state["old"]]
         return cls((state["reference"][0], state["reference"][1]), old, new, state["age"])
+
+
+def light_of(luma: np.ndarray) -> tuple[float, float]:
+    """What statistics know of a frame: mean and spread of its small luma picture [h, w] uint8."""
+    return float(luma.mean()), float(luma.std())
 
 
 class FrozenStatistics:
@@ -84,7 +89,7 @@ class FrozenStatistics:
         self._now = None if state["now"] is None else Recording.of_state(state["now"], device)
         self._left = ShotMemory((shot, Recording.of_state(known, device)) for shot, known in state["left"])
 
-    def step(self, luma: np.ndarray, shot: int, record: Callable[[], list[Affine]]) -> list[Affine]:
+    def step(self, luma: np.ndarray, shot: int, record: Callable[[], Sequence[Affine]]) -> Sequence[Affine]:
         """Affine maps for this frame; ``version`` changes when they do.
 
         Args:
@@ -92,9 +97,14 @@ class FrozenStatistics:
             shot: the number of the shot it is of; see ShotDetector.
             record: makes every style's map from this frame, called only when a new reference is due.
         """
+        return self.step_light(light_of(luma), shot, record)
+
+    def step_light(
+        self, light: tuple[float, float], shot: int, record: Callable[[], Sequence[Affine]]
+    ) -> Sequence[Affine]:
+        """The same, of a frame of which only the light is known; see light_of."""
         if shot != self._shot:
             self._turn(shot)
-        light = (float(luma.mean()), float(luma.std()))
         now = self._now
         if now is None or now.reference[1] < FLAT_LEVELS <= light[1]:
             new = record()

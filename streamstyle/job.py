@@ -53,6 +53,7 @@ class Report:
         calm: of each object, and of what has no name: RMS of the change along the source's motion, 0..1, as shown
             (warping_error) and as painted, and their ratio.
         busy: share of the run's time each stage was at work; the largest is the bottleneck.
+        project: what a project kept and what was painted anew, in frames, pixels and bytes; see repaint.
         queues: how full each stage's queue was on the average, 0..1: near 1 the stage below it binds.
     """
 
@@ -77,6 +78,7 @@ class Report:
     peak_memory_bytes: int = 0
     busy: dict[str, float] = field(default_factory=dict)
     queues: dict[str, float] = field(default_factory=dict)
+    project: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -86,6 +88,14 @@ class Report:
         """What was written, a line for people each."""
         size, sound = f"{self.width}x{self.height}", f"sound {self.audio}"
         film = f"{self.output}: {self.frames_out} frames, {size}, {self.duration_s:.2f} s, {sound}, {self.fps:.1f} fps"
+        told = self.project or {}
+        if "frames_painted" in told:
+            film += (
+                f"; {told['frames_painted']} frames painted again, {100 * told['pixels_painted']:.1f} % of all pixels, "
+                f"{told['segments_copied']} segments copied, {told['segments_encoded']} encoded"
+            )
+        if told.get("bytes"):
+            film += f"; the project has {sum(told['bytes'].values()) / 1e6:.1f} MB"
         return [film, *(f"{layer.file}: {layer.name}, in {layer.frames} frames" for layer in self.layers)]
 
 

@@ -179,7 +179,7 @@ class Look:
         return tuple(dict.fromkeys([self.background_style, self.foreground_style, *(o.style for o in self.objects)]))
 
     @classmethod
-    def from_options(cls, options: StyleChoices, *, unstyled: str | None = None) -> Look:
+    def from_options(cls, options: StyleChoices, *, base: Look | None = None, unstyled: str | None = None) -> Look:
         """From the command line; what is said there overrides the Look file it names.
 
         A name given a place and a style there is given all its places anew; a place without a style is added to the
@@ -187,21 +187,21 @@ class Look:
 
         Args:
             options: what was said.
+            base: the Look it changes, where it names no Look file.
             unstyled: the style of everything nobody gave one; None refuses that.
         """
-        base: dict[str, Any] = {}
-        if options.look is not None:
-            base = vars(cls.read(options.look, unstyled=unstyled)).copy()
+        start = base if options.look is None else cls.read(options.look, unstyled=unstyled)
+        parts: dict[str, Any] = {} if start is None else vars(start).copy()
         for part in PARTS:
             if getattr(options, part) is not None:
-                base[part] = getattr(options, part)
+                parts[part] = getattr(options, part)
         typed = tuple(ObjectStyle.parse(text) for text in options.object)
-        called = dict(base.get("called", ()))
+        called = dict(parts.get("called", ()))
         anew = {_final(thing.name, called) for thing in typed if thing.style and thing.has_place}
         worn = {_final(thing.name, called) for thing in typed if thing.style}
-        kept = (o for o in base.get("objects", ()) if o.name not in anew)
-        base["objects"] = tuple(replace(o, style="") if o.name in worn else o for o in kept) + typed
-        return cls(**_styled(base, unstyled))
+        kept = (o for o in parts.get("objects", ()) if o.name not in anew)
+        parts["objects"] = tuple(replace(o, style="") if o.name in worn else o for o in kept) + typed
+        return cls(**_styled(parts, unstyled))
 
     @classmethod
     def read(cls, path: str | Path, *, unstyled: str | None = None) -> Look:

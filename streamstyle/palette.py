@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from streamstyle.boxes import Box, Painter, box_of, paint_box
+from streamstyle.boxes import CHROMA_PX, Box, Painter, box_of, narrowed, paint_box
 from streamstyle.config import StyleOptions
 from streamstyle.gpu.memory import FEWEST_BAND_PX, band_pixels
 from streamstyle.gpu.transfer import to_device
@@ -35,7 +35,7 @@ from streamstyle.nets.stylenet import StyleNet
 from streamstyle.stages.blend_modes import laid_over, looked_up, soft_light
 from streamstyle.stages.blends import blend_shares, blend_table, mixed_norms
 from streamstyle.stages.network_stylizer import NetworkStylizer
-from streamstyle.stages.strokes import enlarge, shrink, working_size
+from streamstyle.stages.strokes import enlarge, enlarging_px, shrink, working_size
 from streamstyle.stages.stylize_regions import RegionStylizer
 from streamstyle.styles import NONE, STYLES, Mix, Painting, Style, source_of
 
@@ -294,7 +294,9 @@ class Palette:
         numbers = torch.tensor(pairs, dtype=torch.float32)
         return to_device(numbers if len(numbers) == 1 else blend_shares(numbers), self.device)
 
-    def paint(self, rgb: Tensor, worn: Worn, index: Tensor | None, looks: np.ndarray | None) -> Tensor:
+    def paint(
+        self, rgb: Tensor, worn: Worn, index: Tensor | None, looks: np.ndarray | None, within: Box | None = None
+    ) -> Tensor:
         """Paint frames of one moment.
 
         Args:
@@ -302,6 +304,7 @@ class Palette:
             worn: what they wear.
             index: [N, H, W] int32 rows of the table of blends; None where all wear one look.
             looks: [N, h, w] int32, the small map index was made from; a coat passes only over what wears it.
+            within: what of the frames is wanted; the rest is of no account.
 
         Returns:
             [N, 3, H, W] in the palette's precision, 0..1; of no account where nothing is painted.
@@ -311,7 +314,9 @@ class Palette:
         for coat, wearing, by in zip(self.coats, worn.coats, worn.looks, strict=True):
             if wearing is None:
                 continue
-            image = self._one_coat(coat, wearing, rgb, index, box_of(looks, by, rgb.shape[2:], self._margin_px))
+            box = box_of(looks, by, rgb.shape[2:], self._margin_px)
+            box = narrowed(box, within, rgb.shape[2:], enlarging_px(rgb.shape[2:], coat.scale) + CHROMA_PX)
+            image = self._one_coat(coat, wearing, rgb, index, box)
             if wearing.share is None:
                 painted = image
                 break

@@ -25,6 +25,8 @@ from streamstyle.media.encode import encode
 from streamstyle.media.layers import LayerFilms
 from streamstyle.media.segments import WorkFolder
 from streamstyle.naming import foresee_objects, place_objects
+from streamstyle.project import check_place, what_must_stay
+from streamstyle.save_project import ProjectWriter
 from streamstyle.stylizer import Stylizer
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ def stylize(
     overlap: bool = True,
     mask: str | Path | None = None,
     tracks: str | Path | None = None,
+    save_project: str | Path | None = None,
 ) -> Report:
     """Paint a film.
 
@@ -70,6 +73,7 @@ def stylize(
         overlap: False decodes, paints and encodes in turn, on one thread, to measure what overlapping gains.
         mask: a picture of the objects in the first frame, for those that the look takes from one.
         tracks: a label track of the film: its objects, by name, wear what the look gives them, and none is looked for.
+        save_project: a folder for what ``repaint`` needs to change this film later; such a job is not taken up again.
 
     Raises:
         StreamstyleError: one line that says what, where, and the mend; the work folder is left where a segment is done.
@@ -79,13 +83,13 @@ def stylize(
         240
     """
     began, options, warnings = time.perf_counter(), options or Options(), list[str]()
-    look, out = Look(style=look) if isinstance(look, str) else look, options.output
+    said, out = Look(style=look) if isinstance(look, str) else look, options.output
     job = plan(input, output, out)
     info, size = job.info, (job.width, job.height)
     if tracks is not None and mask is not None:
         raise OptionError("--mask: does not go with --tracks, which says where objects are; leave one of them out")
-    given = None if tracks is None else GivenTracks(tracks, info, look)
-    stylizer = Stylizer(look, options, frames_expected=job.frames, given=given)
+    given = None if tracks is None else GivenTracks(tracks, info, said)
+    stylizer = Stylizer(said, options, frames_expected=job.frames, given=given)
     if given is None:
         place_objects(stylizer, info, mask)
     layers = None
@@ -103,12 +107,19 @@ def stylize(
         told = given.warnings() if given else ()
         return replace(report, seconds=round(time.perf_counter() - began, 3), warnings=tuple(told))
 
-    resume = not out.no_resume and layers is None  # closed segments would lack the layers' frames
+    saver = None
+    if save_project is not None:
+        check_place(save_project, overwrite=out.overwrite)
+        saver = ProjectWriter(save_project, info, said, options, size, job.encoder.segment_suffix)
+        stylizer.number_objects(saver.numbers)
+    # Closed segments would lack the layers' and the project's frames.
+    resume = not out.no_resume and layers is None and saver is None
     per_batch, per_segment = frames_of(size, stylizer.device.type)
     same = identity(job, options, stylizer, per_segment, mask, tracks)
     window: dict[str, Any] = {"start_s": out.start, "duration_s": out.duration, "warn": warnings.append}
     with (
         given or nullcontext(),
+        saver or nullcontext(),
         WorkFolder(job.target, same, resume=resume, suffix=job.encoder.segment_suffix, say=say) as work,
         layers or nullcontext(),
         River(QUEUE_BATCHES if overlap else 0, stylizer.device, on_frames, work.resumed_frames, job.frames) as river,
@@ -122,11 +133,12 @@ def stylize(
         first = 1 if stylizer.device.type == "cpu" else per_batch  # a CPU's first frame need not wait for others
         groups = rebatch(film, per_batch, begin=work.frames, edge=per_segment, first=first)
         batches = stack(groups, work.frames, stylizer.device)
-        readings = read(stylizer, river.thread("decode", batches), info, per_segment)
+        readings = read(stylizer, river.thread("decode", batches), info, per_segment, saver)
         begun = river.share(functools.partial(begin, stylizer, size), river.thread("read", readings))
         painted = river.thread("paint", end(stylizer, size, begun))
+        painted = painted if layers is None else river.thread("layers", layers.through(painted))
         written = encode(
-            painted if layers is None else river.thread("layers", layers.through(painted)),
+            painted if saver is None else saver.keep(painted),
             output,
             info,
             out,
@@ -137,6 +149,9 @@ def stylize(
             warn=warnings.append,
             on_frames=river.count,
         )
+        if saver is not None:
+            saved = saver.finish(work, what_must_stay(same), same["painted_with"], stylizer.report())
+            report = replace(report, project={"bytes": saved})
 
     seconds = time.perf_counter() - began
     return replace(
@@ -169,7 +184,11 @@ def stack(groups: Iterable[list[Frame]], begin: int, device: torch.device) -> It
 
 
 def read(
-    stylizer: Stylizer, batches: Iterator[FrameBatch], info: VideoInfo, per_segment: int
+    stylizer: Stylizer,
+    batches: Iterator[FrameBatch],
+    info: VideoInfo,
+    per_segment: int,
+    saver: ProjectWriter | None = None,
 ) -> Iterator[tuple[Reading, Checkpoint | None]]:
     """Batches as they are read, with a checkpoint after each that ends a segment, and after the last.
 
@@ -179,6 +198,8 @@ def read(
         for batch, is_last in marked_last(upstream):
             times_s = [float((pts - info.start_pts) * info.time_base) for pts in batch.pts]
             reading, checkpoint = stylizer.read_batch(batch, info.color, times_s), None
+            if saver is not None:
+                saver.read(batch, reading.scene)
             if is_last or (batch.index + len(batch)) % per_segment == 0:
                 crc = picture_crc(batch.y[-1], batch.u[-1], batch.v[-1])
                 checkpoint = Checkpoint(batch.pts[-1], crc, stylizer.state_dict(), batch.faults)

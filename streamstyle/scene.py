@@ -40,12 +40,14 @@ class Scene:
         shots: the number of the shot each frame is of.
         looks: [N, h, w] int32, the index of the style each pixel wears; None where all wear one.
         layers: [N, h, w] int32, the index in layer_names of what each pixel is a part of; None as looks.
+        labels: [N, h, w] int32, the number of the object each pixel belongs to; None where nobody gives them.
     """
 
     lumas: np.ndarray
     shots: list[int]
     looks: np.ndarray | None
     layers: np.ndarray | None = None
+    labels: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,13 @@ class Following(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on as what this is the state_dict of."""
+
+
+class Numbers(Protocol):
+    """Who numbers a film's objects; see Scene.labels."""
+
+    def table(self, tracker: Tracker) -> np.ndarray:
+        """Slot -> number, int32."""
 
 
 class Given(Following, Protocol):
@@ -182,6 +191,7 @@ class SceneReader:
 
     Attributes:
         drawn: [H, W] uint8 labels of a mask of the first frame, for the objects that are its labels.
+        numbers: who gives objects their labels, where they are wanted.
     """
 
     def __init__(self, look: Look, options: AnalysisOptions, device: torch.device, given: Given | None = None) -> None:
@@ -191,6 +201,7 @@ class SceneReader:
         needed = look.needs_objects and given is None
         self.segmenter = Segmenter(options, device, features=wants) if needed else None
         self.drawn: np.ndarray | None = None
+        self.numbers: Numbers | None = None
         self.restart(look)
 
     def restart(self, look: Look) -> None:
@@ -253,14 +264,16 @@ class SceneReader:
             told, features = self._find((y, u, v), color)
             assert self.segmenter is not None
             regions = dict(zip(at, self.segmenter.told(Download(told).wait(), features), strict=True))
-        looks, layers = [], []
+        looks, layers, labels = [], [], []
         for i, luma in enumerate(lumas):
             motion = [part[i] for part in moved]
             slots = self.tracks.step(luma, regions.get(i), shots[i], index + i, times_s[i], size, motion)
             look_of, layer_of = self._tables()
             looks.append(look_of[slots])
             layers.append(layer_of[slots])
-        return Scene(lumas, shots, np.stack(looks), np.stack(layers))
+            if self.numbers is not None:
+                labels.append(self.numbers.table(self.tracks.tracker)[slots])
+        return Scene(lumas, shots, np.stack(looks), np.stack(layers), np.stack(labels) if labels else None)
 
     @property
     def layer_names(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from streamstyle.boxes import Box
 from streamstyle.config import Options
 from streamstyle.errors import OptionError, ShapeError
 from streamstyle.frame_painter import FramePainter, Painting, Reading, part_of
@@ -27,7 +28,7 @@ from streamstyle.look import Look, ObjectStyle
 from streamstyle.nets.painting import Affine
 from streamstyle.object_tracks import object_mask
 from streamstyle.palette import Palette, Worn
-from streamstyle.scene import Given, ObjectStyleReport, Scene, SceneReader
+from streamstyle.scene import Given, Numbers, ObjectStyleReport, Scene, SceneReader
 from streamstyle.segmenter import Segmentation
 from streamstyle.stages.blend_modes import laid_over, looked_up
 from streamstyle.stages.color import rgb_to_yuv, yuv_to_rgb
@@ -191,6 +192,30 @@ class Stylizer:
             wear = self._wear(scene, lambda i: yuv_to_rgb(part_of(planes, slice(i, i + 1)), color), size, times_s)
         return Reading(planes, batch.pts, batch.index, color, scene, *wear, lanes.mark("analysis"))
 
+    @torch.inference_mode()
+    def reading_of(
+        self,
+        batch: FrameBatch,
+        color: ColorTags,
+        scene: Scene,
+        worn: list[Worn],
+        fading: list[bool],
+        within: tuple[Box, ...],
+    ) -> Reading:
+        """A batch of which all is known already; nothing is carried on. within: what of each frame is wanted."""
+        with self._lanes.on("upload"):
+            planes = upload((batch.y, batch.u, batch.v), self.device)
+        ready = self._lanes.mark("upload")
+        return Reading(planes, batch.pts, batch.index, color, scene, worn, fading, ready, within)
+
+    @torch.inference_mode()
+    def record_frame(self, planes: tuple[np.ndarray, ...], color: ColorTags) -> list[Affine]:
+        """Each pigment's affine maps from a reference frame, [1, H, W] planes."""
+        with self._lanes.on("analysis"):
+            rgb = yuv_to_rgb(upload(planes, self.device), color)
+            (recorded,) = self.painter.portions.each(1, planes[0].shape[1:], lambda part: self._record(rgb))
+        return recorded
+
     def paint_reading(self, reading: Reading, *, subsample: bool = True) -> FrameBatch:
         """Paint a batch that was read, as paint_batch: begin_painting, then end_painting."""
         return self.end_painting(self.begin_painting(reading, subsample=subsample), subsample=subsample)
@@ -247,6 +272,15 @@ class Stylizer:
         cutter = LayerCutter(self._scene, self.options.painting.feather, paints=self.palette.paints)
         self.painter.cutter = cutter
         return cutter.layers
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """The background, all objects without a name together, and each that has one."""
+        return self._scene.layer_names
+
+    def number_objects(self, numbers: Numbers) -> None:
+        """From now on scenes have labels, as numbers gives them."""
+        self._scene.numbers = numbers
 
     def calm_report(self) -> list[dict[str, Any]]:
         """How steady each layer is, and was before it was calmed: RMS along the source's motion; empty without calm."""

@@ -36,6 +36,7 @@ PUBLIC_NAMES = {
 #          -> object_tracks -> appearance_tracks -> scene -> layers -> frame_painter -> stylizer -> naming, job
 #   media, stages -> boxes -> palette -> frame_painter
 #          -> pipeline | preview, sheets, doctor -> bench, demo -> cli, web
+#   label_track, palette -> project, touched -> save_project -> pipeline, repaint -> run_job -> cli
 #   media -> masks, label_track -> track_drawing -> track_export -> tracks -> cli
 #   nets -> train -> cli
 _WORDS = {"errors", "_version", "frames", "arguments", "config", "styles", "look"}
@@ -69,8 +70,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "layers": _FOLLOWING | {"scene"},
     "boxes": _STAGES,
     "palette": _STAGES | {"boxes", "media"},
-    "frame_painter": _FOLLOWING | {"calm", "layers", "palette", "scene"},
-    "stylizer": _FOLLOWING | {"frame_painter", "layers", "palette", "scene"},
+    "frame_painter": _FOLLOWING | {"boxes", "calm", "layers", "palette", "scene"},
+    "stylizer": _FOLLOWING | {"boxes", "frame_painter", "layers", "palette", "scene"},
     "given_tracks": _FOLLOWING | {"masks", "label_track"},
     "masks": _WORDS | {"media"},
     "label_track": _WORDS | {"media"},
@@ -82,7 +83,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sheets": _PATH | {"palette"},
     "doctor": _PATH,
     "job": _PATH,
-    "pipeline": _PATH | {"frame_painter", "job", "naming", "given_tracks"},
+    "project": _WORDS | {"media", "label_track"},
+    "save_project": _PATH | {"masks", "label_track", "project"},
+    "touched": _STAGES | {"boxes", "palette"},
+    "pipeline": _PATH | {"frame_painter", "job", "naming", "given_tracks", "project", "save_project"},
+    "repaint": _PATH
+    | {"boxes", "frame_painter", "palette", "job", "given_tracks", "label_track", "project", "save_project", "touched"},
+    "run_job": _WORDS | {"process", "job", "pipeline", "project", "repaint"},
     "bench": _PATH | {"naming", "job", "pipeline", "preview", "sheets", "doctor"},
     "demo": _PATH | {"pipeline", "preview", "sheets"},
     "train": _WORDS | {"gpu", "nets"},
@@ -96,6 +103,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "progress",
         "process",
         "tracks_command",
+        "run_job",
         "pipeline",
         "bench",
         "demo",

@@ -26,7 +26,7 @@ from streamstyle.media.audio import AudioSource
 from streamstyle.media.codecs import VideoEncoder, add_video_stream, choose_encoder, fit_frame
 from streamstyle.media.join import EncodeResult, FilmJob, Warn, join, timescale_of
 from streamstyle.media.probe import frame_ticks
-from streamstyle.media.segments import Segment, WorkFolder, told
+from streamstyle.media.segments import KeptSegment, Segment, WorkFolder, told
 
 _FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 _SPACE_OF_MATRIX = {"bt709": 1, "bt601": 6, "bt2020": 9}  # libav's AVColorSpace
@@ -63,7 +63,7 @@ def check_place(in_path: str | Path, out_path: str | Path, overwrite: bool) -> N
 
 
 def encode(
-    frames: Iterable[FrameBatch],
+    frames: Iterable[FrameBatch | KeptSegment],
     path: str | Path,
     info: VideoInfo,
     options: OutputOptions,
@@ -82,7 +82,8 @@ def encode(
 
     Args:
         frames: batches with pts in ticks of info.time_base, strictly increasing; closed at the end, whatever happens.
-            A segment is closed after each batch that has a checkpoint.
+            A segment is closed after each batch that has a checkpoint; one that was written before may stand for its
+            batches.
         path: the target; .mp4, .m4v, .mov or .mkv.
         info: the input film: its timing, pixel shape and colour tags are written.
         options: what choose_encoder takes, and start.
@@ -133,13 +134,20 @@ def work_folder(
     return WorkFolder(target, {}, resume=False, suffix=encoder.segment_suffix)
 
 
-def _write_segments(batches: Iterator[FrameBatch], job: FilmJob, on_frames: Callable[[int], None]) -> None:
+def _write_segments(
+    batches: Iterator[FrameBatch | KeptSegment], job: FilmJob, on_frames: Callable[[int], None]
+) -> None:
     """Encode every batch, closing a segment where a batch says so and at the end."""
     writer: _SegmentWriter | None = None
     last_pts = job.work.segments[-1].last_pts if job.work.segments else None
     try:
         for batch in batches:
             with told(job.path):
+                if isinstance(batch, KeptSegment):
+                    job.work.take(batch)
+                    last_pts = batch.segment.last_pts
+                    on_frames(len(batch))
+                    continue
                 if writer is None:
                     writer = _SegmentWriter(job, len(job.work.segments), batch.pts[0], last_pts)
                 writer.write(batch)

@@ -34,6 +34,7 @@ from filelock import FileLock, Timeout
 from streamstyle.errors import OutputError
 from streamstyle.frames import Checkpoint, Faults
 from streamstyle.media.images import fingerprint_of_folder, is_folder
+from streamstyle.media.links import link_or_copy
 
 Say = Callable[[str], None]
 JOURNAL, LOCK = "journal.jsonl", "lock"
@@ -61,6 +62,17 @@ class Segment:
     first_pts: int
     last_pts: int
     size_bytes: int
+
+
+@dataclass(frozen=True)
+class KeptSegment:
+    """A closed segment that was written before, and goes into a film as it is; number is where it was counted so."""
+
+    segment: Segment
+    file: Path
+
+    def __len__(self) -> int:
+        return self.segment.frames
 
 
 def parts_folder(target: Path) -> Path:
@@ -162,6 +174,12 @@ class WorkFolder:
         self.segments.append(segment)
         self.checkpoint = checkpoint
         self._state(segment.number - 1).unlink(missing_ok=True)
+
+    def take(self, kept: KeptSegment) -> None:
+        """Count a segment that was written before as the next of this film."""
+        number = len(self.segments)
+        link_or_copy(kept.file, self.file(number))
+        self.add(dataclasses.replace(kept.segment, number=number), None)
 
     def hand_over(self, joined: Path) -> None:
         """Put the whole film, which lies in this folder, in the target's place; it is on the disk when this returns."""

@@ -6,6 +6,7 @@ asked for, a smaller picture is painted, and the painting is enlarged.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import cv2
@@ -35,6 +36,14 @@ def working_size(size: Sequence[int], scale: float) -> tuple[int, int]:
         return size[0], size[1]
     height, width = (max(16, round(pixels / factor)) for pixels in size)
     return height, width
+
+
+def enlarging_px(size: Sequence[int], scale: float) -> int:
+    """How far in a painting of (height, width) a pixel of the smaller one reaches by being enlarged."""
+    small = working_size(size, scale)
+    if small == tuple(size):
+        return 0
+    return math.ceil(4 * max(full / part for full, part in zip(size, small, strict=True)))
 
 
 def shrink(rgb: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,0 +1,410 @@
+"""A film painted again where its Look has changed, and only there: what a project has of it is kept to the bit.
+
+::
+
+    segments no frame of which is touched ──────────────────────────────────────────► packets copied
+    others: film decoded ──► touched frames painted within their box ──┐
+            painted frames kept bit for bit ───────────────────────────┴─ merged ──► encoded anew
+
+Nothing is analysed. The film is the one a whole run with the new Look and the project's label track makes, frame by
+frame and, as encoders go, packet by packet (on CUDA up to a last bit). A project is only read; save_project writes
+the next one.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+
+from streamstyle.boxes import NOWHERE, Box
+from streamstyle.config import Options
+from streamstyle.errors import InputError
+from streamstyle.flow import rebatch
+from streamstyle.frame_painter import Painting, Reading
+from streamstyle.frames import Checkpoint, Frame, FrameBatch, VideoInfo, output_chroma, packed_planes
+from streamstyle.frozen_statistics import FrozenStatistics
+from streamstyle.given_tracks import GivenTracks
+from streamstyle.job import OnFrames, Plan, Report, River, describe_device, identity, peak_memory_bytes, plan
+from streamstyle.label_track import LabelTrack
+from streamstyle.look import Look, ObjectStyle
+from streamstyle.media.audio import AudioSource
+from streamstyle.media.decode import decode
+from streamstyle.media.encode import encode
+from streamstyle.media.lossless import read_lossless
+from streamstyle.media.segments import KeptSegment, WorkFolder, fingerprint
+from streamstyle.nets.painting import Affine
+from streamstyle.palette import Worn
+from streamstyle.project import LABELS, PAINTED, Project, bytes_by_kind, check_place, seconds_of, what_must_stay
+from streamstyle.save_project import ProjectWriter, styled
+from streamstyle.scene import Scene
+from streamstyle.stages.stylize_regions import RegionStylizer
+from streamstyle.stylizer import Stylizer
+from streamstyle.touched import Sketch, Touched, carries_paint
+
+BATCH_PX = {"cpu": 1 << 20, "cuda": 1 << 25}
+MOST_FRAMES = 8
+"""Frames and pixels of a batch at most, as of a film that is painted whole."""
+QUEUE_BATCHES = 2
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some frames of the film: as decoded, as they were painted, and what of them is to be painted again.
+
+    Attributes:
+        batch: as decoded; its checkpoint where a segment ends.
+        painted: [N, bytes] uint8, packed.
+        at: which of them are touched; boxes: where.
+        reading: of those.
+    """
+
+    batch: FrameBatch
+    painted: np.ndarray
+    at: tuple[int, ...] = ()
+    boxes: tuple[Box, ...] = ()
+    reading: Reading | None = None
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+
+def repaint(
+    input: str | Path,
+    output: str | Path,
+    project: Project,
+    *,
+    look: Look,
+    options: Options | None = None,
+    save_project: str | Path | None = None,
+    on_frames: OnFrames | None = None,
+    say: Callable[[str], None] | None = None,
+    dry_run: bool = False,
+    overlap: bool = True,
+) -> Report:
+    """Paint a film again from a project.
+
+    Args:
+        input: the film the project is of.
+        output, on_frames, say, dry_run, overlap: as of ``stylize``. A job that is stopped begins anew.
+        project: what an earlier run saved.
+        look: the Look from now on; its objects are the project's, by name.
+        options: how paint is put on may be another; all else is the project's.
+        save_project: where to save what a later change needs; may be the project's own folder.
+
+    Raises:
+        InputError: another film, or a part of the project is damaged. OptionError: an option changes every pixel.
+        StreamstyleError: as of ``stylize``.
+    """
+    began = time.perf_counter()
+    options = project.options_with(options or Options())
+    job = plan(input, output, options.output)
+    bare = replace(look, objects=tuple({o.name: _placeless(o) for o in look.objects}.values()))
+    if save_project is not None:
+        check_place(save_project, overwrite=options.output.overwrite, going_on=project.path)
+    given = GivenTracks(project.path / LABELS, job.info, bare)
+    stylizer = Stylizer(bare, options, frames_expected=job.frames, given=given)
+    same = identity(job, options, stylizer, 0, None, None)
+    project.check(job.info, what_must_stay(same))
+    prints = {os.path.abspath(file): fingerprint(file) for file in stylizer.palette.files}
+    change = Change(project, stylizer, job.info, prints)
+    report = Report(
+        str(input),
+        str(output),
+        width=job.width,
+        height=job.height,
+        encoder=job.encoder.name,
+        device=describe_device(stylizer),
+        warnings=tuple(_unknown(project, look)),
+        project=change.report(),
+    )
+    if dry_run:
+        return replace(report, seconds=round(time.perf_counter() - began, 3))
+    warnings: list[str] = []
+    saver = None
+    if save_project is not None:
+        size, suffix = (job.width, job.height), job.encoder.segment_suffix
+        saver = ProjectWriter(save_project, job.info, look, options, size, suffix, project)
+    saved: dict[str, int] = {}
+    with (
+        saver or nullcontext(),
+        WorkFolder(job.target, same, resume=False, suffix=job.encoder.segment_suffix, say=say) as work,
+        River(QUEUE_BATCHES if overlap else 0, stylizer.device, on_frames, 0, len(project.frames)) as river,
+    ):
+        pieces = river.thread("decode", change.pieces(job))
+        readings = river.thread("read", change.readings(pieces))
+        painted = river.thread("paint", end(stylizer, river.share(functools.partial(begin, stylizer), readings)))
+        window: dict[str, Any] = {"start_s": options.output.start, "duration_s": options.output.duration}
+        written = encode(
+            painted if saver is None else saver.keep(painted),
+            output,
+            job.info,
+            options.output,
+            size=(job.width, job.height),
+            audio=AudioSource(job.info, **window, warn=warnings.append),
+            work=work,
+            encoder=job.encoder,
+            warn=warnings.append,
+            on_frames=river.count,
+        )
+        if saver is not None:
+            saved = saver.finish(work, what_must_stay(same), prints, styled(project.objects, look))
+    seconds = time.perf_counter() - began
+    new_bytes = sum(s.size_bytes for s in work.segments if change.touched_segments[s.number])
+    told = change.report() | {
+        "bytes_written": written.size_bytes + (new_bytes + saver.written_bytes if saver else 0),
+        "seconds": round(seconds, 3),
+        "bytes": saved or bytes_by_kind(project.files),
+    }
+    return replace(
+        report,
+        frames_in=written.frames,
+        frames_out=written.frames,
+        duration_s=round(written.duration_s, 6),
+        audio=written.audio,
+        seconds=round(seconds, 3),
+        first_frame_s=round((river.first_frame_at or began) - began, 3),
+        fps=round(written.frames / seconds, 3),
+        objects=tuple(styled(project.objects, look)),
+        warnings=(*report.warnings, *warnings),
+        peak_memory_bytes=peak_memory_bytes(),
+        busy=river.busy(),
+        queues={gauge.name: round(gauge.occupancy, 3) for gauge in river.gauges},
+        project=told,
+    )
+
+
+class Change:
+    """What a new Look changes in a film, and the film's frames with it.
+
+    Attributes:
+        touched: [F] bool, frames that may be painted again.
+        touched_segments: for each segment whether it has one.
+    """
+
+    def __init__(self, project: Project, stylizer: Stylizer, info: VideoInfo, prints: dict[str, Any]) -> None:
+        self._project, self._stylizer, self._info = project, stylizer, info
+        painting = stylizer.options.painting
+        before = Sketch(project.look, project.options.painting, project.painted_with)
+        after = Sketch(stylizer.look, painting, prints)
+        tables = before.table_of(project.names, project.wore), after.table_of(project.names)
+        painters = [coat.painter for coat in stylizer.palette.coats]
+        halo_px = max((p.halo_px for p in painters if isinstance(p, RegionStylizer)), default=0)
+        self._size = project.size[::-1]
+        self._of = Touched(before, after, tables, self._size, halo_px, stylizer.device)
+        frames = project.frames
+        self._times_s = [seconds_of(info, int(pts)) for pts in frames.pts]
+        self.touched = np.array([self._of.may_touch(frames.labels_in(i), t) for i, t in enumerate(self._times_s)], bool)
+        self._episodes = np.cumsum(np.diff(frames.shots, prepend=frames.shots[:1]) != 0)
+        names = {label: stylizer.look.name_of(name) for label, name in project.names.items()}
+        layers = {name: k for k, name in enumerate(stylizer.layer_names[2:], 2)}
+        self._layer_of = np.zeros(max(names, default=0) + 1, np.int32)
+        for label, name in names.items():
+            self._layer_of[label] = layers.get(name, 1)
+        self._whole = carries_paint(painting) or carries_paint(project.options.painting)
+        if self._whole:
+            self.touched = np.isin(frames.shots, frames.shots[self.touched])
+        counts = [each.segment.frames for each in project.segments]
+        self._begins = np.cumsum([0, *counts]).tolist()
+        self.touched_segments = [
+            bool(self.touched[a:b].any()) for a, b in zip(self._begins, self._begins[1:], strict=False)
+        ]
+        self._painted_frames = self._painted_px = self._bytes_read = 0
+
+    def report(self) -> dict[str, Any]:
+        """How much was kept and how much painted; of a job that has not begun, how much may be."""
+        frames, (height, width) = len(self.touched), self._size
+        encoded = sum(self.touched_segments)
+        return {
+            "frames_painted": self._painted_frames,
+            "frames_reused": frames - self._painted_frames,
+            "frames_touched_at_most": int(self.touched.sum()),
+            "pixels_painted": round(self._painted_px / max(1, frames * height * width), 6),
+            "segments_copied": len(self.touched_segments) - encoded,
+            "segments_encoded": encoded,
+            "bytes_read": self._bytes_read,
+        }
+
+    def pieces(self, job: Plan) -> Iterator[Piece | KeptSegment]:
+        """The film: segments to copy, and of the others the frames, as decoded and as they were painted."""
+        project, film, at = self._project, None, -1
+        try:
+            for number, is_touched in enumerate(self.touched_segments):
+                if not is_touched:
+                    self._bytes_read += project.kept(number).segment.size_bytes
+                    yield project.kept(number)
+                    continue
+                if film is None or at != number:
+                    _close(film)
+                    out = self._stylizer.options.output
+                    film = decode(
+                        self._info,
+                        start_s=out.start,
+                        duration_s=out.duration,
+                        size=out.size,
+                        after=project.before(number),
+                        hwaccel=out.hwaccel,
+                    )
+                yield from self._segment(number, film)
+                at = number + 1
+        finally:
+            _close(film)
+
+    def _segment(self, number: int, film: Iterator[Frame]) -> Iterator[Piece]:
+        begin, end = self._begins[number : number + 2]
+        path = self._project.file(PAINTED, number)
+        self._bytes_read += path.stat().st_size
+        pixels = self._size[0] * self._size[1]
+        per_batch = max(1, min(MOST_FRAMES, BATCH_PX[self._stylizer.device.type] // pixels))
+        with closing(read_lossless(path, self._project.size)) as kept:  # type: ignore[type-var]
+            done = begin
+            for group in rebatch(islice(film, end - begin), per_batch):
+                batch = FrameBatch.stack(group, done)
+                painted = list(islice(kept, len(batch)))
+                same_times = batch.pts == tuple(self._project.frames.pts[done : done + len(batch)].tolist())
+                if len(painted) != len(batch) or not same_times:
+                    raise InputError(f"{path}: is not of this stretch of {self._info.path}; run without --project")
+                done += len(batch)
+                if done == end:
+                    last = self._project.segments[number]
+                    batch = replace(batch, checkpoint=Checkpoint(batch.pts[-1], last.crc, {}, last.faults))
+                yield Piece(batch, np.stack(painted))
+        if done != end:
+            raise InputError(
+                f"{self._info.path}: ends after frame {done}, {self._project.path} goes on; is it cut short?"
+            )
+
+    @torch.inference_mode()
+    def readings(self, pieces: Iterator[Piece | KeptSegment]) -> Iterator[Piece | KeptSegment]:
+        """The pieces, with what is to be painted in them; statistics are followed through all that is copied, too."""
+        statistics, done = FrozenStatistics(), 0
+        worn: tuple[Any, Worn] | None = None
+        before: Any = None
+        palette, frames = self._stylizer.palette, self._project.frames
+        with closing(pieces), LabelTrack(self._project.path / LABELS) as track:  # type: ignore[type-var]
+            for piece in pieces:
+                at, boxes, maps, layers, wears, fading = [], [], [], [], [], []
+                for i in range(done, done + len(piece)):
+                    light, shot, time_s = tuple(frames.light[i].tolist()), int(frames.shots[i]), self._times_s[i]
+                    recorded = statistics.step_light(light, shot, functools.partial(self._record, i))
+                    what = (statistics.version, palette.moment(time_s))
+                    changes, before = what != before, what
+                    if not self.touched[i]:
+                        continue
+                    labels = track[i].astype(np.int32)
+                    box = Box(0, 0, *self._size) if self._whole else self._of.box(labels, time_s)
+                    if box == NOWHERE:
+                        continue
+                    if worn is None or worn[0] != what:
+                        worn = what, palette.wear(recorded, time_s)
+                    at.append(i - done)
+                    boxes.append(box)
+                    maps.append(self._of.looks(labels))
+                    layers.append(self._layer_of[labels])
+                    wears.append(worn[1])
+                    fading.append(changes)
+                done += len(piece)
+                if isinstance(piece, KeptSegment) or not at:
+                    yield piece
+                    continue
+                self._painted_frames += len(at)
+                self._painted_px += sum(box.area_px for box in boxes)
+                batch, none = _some(piece.batch, at), np.zeros((len(at), 0, 0), np.uint8)
+                parts = np.stack(layers) if self._stylizer.look.needs_objects else None
+                # An episode is a shot without a break: what is skipped between two of one shot is a cut for calm.
+                scene = Scene(none, [int(self._episodes[done - len(piece) + i]) for i in at], np.stack(maps), parts)
+                reading = self._stylizer.reading_of(batch, self._info.color, scene, wears, fading, tuple(boxes))
+                yield replace(piece, at=tuple(at), boxes=tuple(boxes), reading=reading)
+
+    def _record(self, frame: int) -> Sequence[Affine]:
+        return Recorded(lambda: self._stylizer.record_frame(self._project.reference(frame), self._info.color))
+
+
+class Recorded(Sequence[Affine]):
+    """Statistics that are recorded when they are first asked for: most shots of a film are not touched."""
+
+    def __init__(self, record: Callable[[], list[Affine]]) -> None:
+        self._record, self._done = record, list[Affine]()
+
+    def _all(self) -> list[Affine]:
+        self._done = self._done or self._record()
+        return self._done
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    @overload
+    def __getitem__(self, number: int) -> Affine: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[Affine]: ...
+    def __getitem__(self, number: int | slice) -> Affine | Sequence[Affine]:
+        return self._all()[number]
+
+
+def begin(stylizer: Stylizer, piece: Piece | KeptSegment) -> tuple[Piece | KeptSegment, Painting | None]:
+    """A piece, and what painting its touched frames needs no other frames for."""
+    if isinstance(piece, KeptSegment) or piece.reading is None:
+        return piece, None
+    return piece, stylizer.begin_painting(piece.reading, subsample=_subsample(piece))
+
+
+def end(
+    stylizer: Stylizer, items: Iterator[tuple[Piece | KeptSegment, Painting | None]]
+) -> Iterator[FrameBatch | KeptSegment]:
+    """The pieces' frames, touched ones painted within their boxes, all else as it was painted; in order."""
+    with closing(items) as upstream:  # type: ignore[type-var]
+        for piece, painting in upstream:
+            if isinstance(piece, KeptSegment):
+                yield piece
+                continue
+            subsample = _subsample(piece)
+            planes = packed_planes(piece.painted, *piece.batch.y.shape[1:], subsample=subsample)
+            if painting is not None:
+                _merge_(planes, stylizer.end_painting(painting, subsample=subsample), piece, 1 + subsample)
+            y, u, v = planes
+            yield replace(piece.batch, y=y, u=u, v=v, packed=piece.painted)
+
+
+def _subsample(piece: Piece) -> bool:
+    height, width = piece.batch.y.shape[1:]
+    return output_chroma(width, height) == "yuv420p"
+
+
+def _merge_(planes: tuple[Any, Any, Any], new: FrameBatch, piece: Piece, step: int) -> None:
+    """Put what is new of a piece's touched frames into its planes; step: pixels a chroma sample."""
+    for k, (i, box) in enumerate(zip(piece.at, piece.boxes, strict=True)):
+        for plane, painted, each in zip(planes, (new.y, new.u, new.v), (1, step, step), strict=True):
+            rows, columns = slice(box.top // each, box.bottom // each), slice(box.left // each, box.right // each)
+            plane[i, rows, columns] = painted[k, rows, columns]
+
+
+def _unknown(project: Project, look: Look) -> list[str]:
+    """Objects of a Look that a project does not have, a line each."""
+    there = sorted({look.name_of(name) for name in project.names.values()})
+    known = f"it has {', '.join(there)}" if there else "it has none"
+    unknown = dict.fromkeys(thing.name for thing in look.objects if thing.name not in there)
+    return [f"object '{name}': never appears, {project.path} has no such object; {known}" for name in unknown]
+
+
+def _placeless(thing: ObjectStyle) -> ObjectStyle:
+    """An object that is found by its name."""
+    return ObjectStyle(thing.name, thing.style)
+
+
+def _close(film: Any) -> None:
+    if film is not None:
+        film.close()
+
+
+def _some(batch: FrameBatch, at: list[int]) -> FrameBatch:
+    """Some frames of a batch."""
+    return FrameBatch(batch.y[at], batch.u[at], batch.v[at], tuple(batch.pts[i] for i in at), batch.index)

@@ -1,0 +1,39 @@
+"""Which job ``run`` means: a film painted whole, or again from a project."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from streamstyle.config import LookOptions
+from streamstyle.errors import OptionError
+from streamstyle.look import Look
+from streamstyle.process import uncollected
+
+if TYPE_CHECKING:
+    from streamstyle.job import Report
+
+
+def planned(choices: LookOptions) -> tuple[Look, Callable[..., Report]]:
+    """The Look, and what paints with it: ``stylize`` or ``repaint``.
+
+    Raises:
+        OptionError: choices that do not go together. InputError: a project that cannot be used.
+    """
+    if choices.project is None:
+        look = Look.from_options(choices)
+        with uncollected():
+            from streamstyle.pipeline import stylize
+        return look, functools.partial(
+            stylize, mask=choices.mask, tracks=choices.tracks, save_project=choices.save_project
+        )
+    for name in ("mask", "tracks"):
+        if getattr(choices, name) is not None:
+            raise OptionError(f"--{name}: does not go with --project, which says where objects are; leave it out")
+    with uncollected():
+        from streamstyle.project import Project
+        from streamstyle.repaint import repaint
+    project = Project(choices.project)
+    look = Look.from_options(choices, base=project.look)
+    return look, functools.partial(repaint, project=project, save_project=choices.save_project)

@@ -1,0 +1,308 @@
+"""A film painted again from a project: what a whole run would paint, with less work; and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from clips import draw_mottled, make_clip
+
+from streamstyle import cli, pipeline
+from streamstyle.config import Options, OutputOptions, StyleOptions
+from streamstyle.errors import InputError, OptionError, OutputError, StreamstyleError
+from streamstyle.given_tracks import GivenTracks
+from streamstyle.job import Report
+from streamstyle.label_track import LabelTrackWriter
+from streamstyle.look import Look, ObjectStyle
+from streamstyle.media.decode import decode
+from streamstyle.media.probe import probe
+from streamstyle.pipeline import stylize
+from streamstyle.project import META, Project
+from streamstyle.repaint import Change, repaint
+from streamstyle.stylizer import Stylizer
+from streamstyle.touched import carries_paint
+
+pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("networks")]
+SIZE, FRAMES, SEGMENT = (352, 224), 24, 6
+NAMES = {1: "swan", 2: "dog", 3: "object 3"}
+LOOK = Look(background="wave", foreground="none", objects=(ObjectStyle("swan", "starry"), ObjectStyle("dog", "ember")))
+OPTIONS = Options(output=OutputOptions(preset="ultrafast"))
+
+
+def drawn(i: int) -> np.ndarray:
+    """A dog always, a swan far from it in frames 8 to 13, and something without a style of its own."""
+    labels = np.zeros((56, 88), np.uint8)
+    labels[40:50, 4:16] = 2
+    labels[50:, 80:] = 3
+    if 8 <= i < 14:
+        labels[6:14, 66 + i - 8 : 76 + i - 8] = 1
+    return labels
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("film") / "in.mp4"
+    make_clip(path, frames=FRAMES, size=SIZE, picture=draw_mottled)
+    info = probe(path)
+    with LabelTrackWriter(path.with_name("labels.npz"), info, NAMES) as writer:
+        for i, frame in enumerate(decode(info)):
+            writer.add(drawn(i), frame.pts)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "SEGMENT_FRAMES", (SEGMENT, SEGMENT))
+
+
+@pytest.fixture(scope="module")
+def saved(clip: Path) -> Path:
+    """A project of LOOK; with the film it was saved with, first.mp4, beside it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "SEGMENT_FRAMES", (SEGMENT, SEGMENT))
+        whole(clip, clip.with_name("first.mp4"), LOOK, save_project=clip.with_name("film.sstyle"))
+    return clip.with_name("film.sstyle")
+
+
+def whole(clip: Path, out: Path, look: Look, options: Options = OPTIONS, **more: Any) -> Report:
+    return stylize(clip, out, look=look, options=options, tracks=clip.with_name("labels.npz"), **more)
+
+
+def dressed(**styles: str) -> Look:
+    """LOOK with other styles."""
+    objects = tuple(ObjectStyle(o.name, styles.get(o.name, o.style)) for o in LOOK.objects)
+    parts = {part: styles[part] for part in ("background", "foreground") if part in styles}
+    return replace(LOOK, objects=objects, **parts)
+
+
+def count_painted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers of frames that are handed to the networks."""
+    counts: list[int] = []
+    real = Stylizer.paint_reading
+
+    def counted(self: Stylizer, reading: Any, **named: Any) -> Any:
+        counts.append(len(reading.pts))
+        return real(self, reading, **named)
+
+    monkeypatch.setattr(Stylizer, "paint_reading", counted)
+    return counts
+
+
+# -- the same film ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("look", "painted", "copied"),
+    [
+        (dressed(swan="crayon-dusk"), 6, 2),
+        (dressed(swan="none"), 6, 2),
+        (dressed(swan="wave"), 6, 2),
+        (dressed(swan="starry; strength=0.5; keep-colors; blend=soft-light"), 6, 2),
+        (dressed(swan="starry:0.6+wave:0.4"), 6, 2),
+        (dressed(swan="starry@0.3 > ember@0.5"), 4, 2),
+        (dressed(swan="starry; scale=2"), 24, 0),
+        (dressed(dog="poppy-field", swan="crayon-dusk"), 24, 0),
+        (dressed(background="none"), 24, 0),
+        (dressed(foreground="starry"), 24, 0),
+        (replace(LOOK, objects=(*LOOK.objects, ObjectStyle("object 3", "starry"))), 24, 0),
+        (replace(LOOK, objects=(ObjectStyle("bird", "starry"), LOOK.objects[1]), called=(("swan", "bird"),)), 0, 4),
+        (LOOK, 0, 4),
+    ],
+)
+def test_it_is_the_film_a_whole_run_makes(
+    clip: Path, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look: Look, painted: int, copied: int
+) -> None:
+    if look != LOOK:  # of which first.mp4 is the whole film
+        whole(clip, tmp_path / "whole.mp4", look)
+    else:
+        shutil.copy(clip.with_name("first.mp4"), tmp_path / "whole.mp4")
+    counts = count_painted(monkeypatch)
+    report = repaint(clip, tmp_path / "again.mp4", Project(saved), look=look)
+    assert (tmp_path / "again.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+    assert report.project is not None
+    assert (report.project["frames_painted"], sum(counts)) == (painted, painted)
+    assert (report.project["segments_copied"], report.project["frames_reused"]) == (copied, FRAMES - painted)
+    assert report.warnings == ()
+
+
+@pytest.mark.parametrize(
+    "painting", [StyleOptions(feather=20), StyleOptions(strength=0.5), StyleOptions(blend="luminosity")]
+)
+def test_other_paint_is_put_on_as_a_whole_run_does(
+    clip: Path, saved: Path, tmp_path: Path, painting: StyleOptions
+) -> None:
+    whole(clip, tmp_path / "whole.mp4", LOOK, replace(OPTIONS, painting=painting))
+    repaint(clip, tmp_path / "again.mp4", Project(saved), look=LOOK, options=Options(painting=painting))
+    assert (tmp_path / "again.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+def test_only_the_part_around_a_small_object_is_painted(clip: Path, saved: Path, tmp_path: Path) -> None:
+    report = repaint(clip, tmp_path / "again.mp4", Project(saved), look=dressed(swan="none"))
+    assert report.project is not None
+    assert 0 < report.project["pixels_painted"] < 0.6 * 6 / FRAMES
+
+
+def test_a_second_change_goes_on_from_the_first(clip: Path, saved: Path, tmp_path: Path) -> None:
+    held = tmp_path / "film.sstyle"
+    shutil.copytree(saved, held)
+    look = dressed(swan="crayon-dusk")
+    report = repaint(clip, tmp_path / "a.mp4", Project(held), look=look, save_project=held)
+    assert report.project is not None
+    assert report.project["bytes"]["painted"] > 0
+    now = Project(held)
+    assert now.look == look
+    for number, touched in enumerate([False, True, True, False]):
+        for kind in ("encoded", "painted"):
+            same = now.file(kind, number).read_bytes() == Project(saved).file(kind, number).read_bytes()
+            assert same != touched
+    report = repaint(clip, tmp_path / "b.mp4", now, look=LOOK)
+    assert report.project is not None
+    assert report.project["frames_painted"] == 6
+    assert (tmp_path / "b.mp4").read_bytes() == clip.with_name("first.mp4").read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {"a.mp4", "b.mp4", "film.sstyle"}
+
+
+def test_a_film_that_was_analysed_is_painted_again(clip: Path, tmp_path: Path) -> None:
+    """Not from given tracks: the labels kept are those that were found, cuts and light too."""
+    frames = [draw_mottled(i, (96, 72)) // 2 for i in range(8)] + [255 - draw_mottled(i, (96, 72)) for i in range(6)]
+    film, held = tmp_path / "in.mp4", tmp_path / "film.sstyle"
+    make_clip(film, frames=14, size=(96, 72), picture=lambda i, size: frames[i])
+    look = Look(background="none", foreground="wave", objects=(ObjectStyle("it", "starry", (19, 36)),))
+    stylize(film, tmp_path / "first.mp4", look=look, options=OPTIONS, save_project=held)
+    again = repaint(film, tmp_path / "again.mp4", Project(held), look=look)
+    assert again.project is not None
+    assert again.project["frames_painted"] == 0
+    assert (tmp_path / "again.mp4").read_bytes() == (tmp_path / "first.mp4").read_bytes()
+    other = Look(background="ember", foreground="wave", objects=(ObjectStyle("it", "wave"),))
+    stylize(film, tmp_path / "whole.mp4", look=other, options=OPTIONS, tracks=held / "labels.npz")
+    repaint(film, tmp_path / "other.mp4", Project(held), look=other)
+    assert (tmp_path / "other.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+def test_where_paint_is_carried_on_whole_shots_are_painted(
+    clip: Path, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not carries_paint(StyleOptions())
+    monkeypatch.setattr("streamstyle.repaint.carries_paint", lambda painting: True)
+    look, project, info = dressed(swan="none"), Project(saved), probe(clip)
+    stylizer = Stylizer(look, given=GivenTracks(saved / "labels.npz", info, look))
+    assert Change(project, stylizer, info, {}).touched.all()
+    monkeypatch.undo()
+    assert np.flatnonzero(Change(project, stylizer, info, {}).touched).tolist() == [*range(8, 14)]
+
+
+# -- the command line -------------------------------------------------------------------------------------------------
+
+
+def test_from_the_command_line(clip: Path, saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["run", str(clip), str(tmp_path / "out.mp4"), "--project", str(saved), "--object", "swan=none"]
+    assert cli.main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])["project"]
+    assert (told["frames_painted"], told["segments_copied"], told["segments_encoded"]) == (6, 2, 2)
+    assert set(told["bytes"]) == {"encoded", "painted", "references", "labels", "frames"}
+    assert told["bytes_read"] > 0
+    assert told["bytes_written"] > 0
+    assert cli.main([*words, "--overwrite", "--object", "cat=wave"]) == 0
+    said = capsys.readouterr().err
+    assert "object 'cat': never appears" in said
+    assert "it has dog, object 3, swan" in said
+    assert "6 frames painted again" in said
+    whole(clip, tmp_path / "whole.mp4", dressed(swan="none"))
+    assert (tmp_path / "whole.mp4").read_bytes() == (tmp_path / "out.mp4").read_bytes()
+
+
+# -- refusals ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_no_project_is_refused(clip: Path, saved: Path, tmp_path: Path) -> None:
+    def refused(path: Path, words: str) -> None:
+        with pytest.raises(InputError, match=words):
+            Project(path)
+
+    refused(tmp_path / "none", "no such project")
+    refused(tmp_path, "not a project; give")
+    refused(clip, "not a project but a file")
+    held = tmp_path / "film.sstyle"
+    shutil.copytree(saved, held)
+    said = json.loads((held / META).read_text())
+    (held / META).write_text(json.dumps({**said, "version": 99}))
+    refused(held, "of version 99.*make it again")
+    (held / META).write_text(json.dumps({**said, "segments": []}))
+    refused(held, "damaged .its frames do not add up.; make it again")
+    (held / META).write_text(json.dumps(said))
+    (held / "painted" / "000001.mkv").unlink()
+    refused(held, "damaged .painted/000001.mkv is missing or cut short.; make it again")
+
+
+def test_another_film_or_machine_is_refused(clip: Path, saved: Path, tmp_path: Path) -> None:
+    other = make_clip(tmp_path / "other.mp4", frames=FRAMES, size=SIZE)
+    with pytest.raises(InputError, match="is not the film"):
+        repaint(other, tmp_path / "out.mp4", Project(saved), look=LOOK)
+    project = Project(saved)
+    project.same["version"]["torch"] = "1.0"
+    with pytest.raises(OptionError, match=r"was painted with another version\.torch; make it again"):
+        repaint(clip, tmp_path / "out.mp4", project, look=LOOK)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (Options(output=OutputOptions(size=100)), "--size 100: the project was painted with None"),
+        (Options(output=OutputOptions(codec="hevc")), "--codec hevc"),
+        (Options(output=OutputOptions(crf=30)), "--crf 30"),
+        (Options(painting=StyleOptions(precision="bfloat16")), "--precision bfloat16"),
+    ],
+)
+def test_options_that_change_all_are_refused(
+    clip: Path, saved: Path, tmp_path: Path, options: Options, words: str
+) -> None:
+    with pytest.raises(OptionError, match=words):
+        repaint(clip, tmp_path / "out.mp4", Project(saved), look=LOOK, options=options)
+
+
+def test_where_a_project_may_be_saved(clip: Path, saved: Path, tmp_path: Path) -> None:
+    def refused(words: str, path: Path, look: Look = LOOK) -> None:
+        with pytest.raises(StreamstyleError, match=words):
+            whole(clip, tmp_path / "out.mp4", look, save_project=path)
+
+    refused("exists; add --overwrite", saved)
+    refused("is there and no project", clip)
+    refused("is no folder to write in", tmp_path / "a" / "b")
+    refused("this Look has no objects", tmp_path / "film.sstyle", Look(style="wave"))
+    refused("nothing is painted", tmp_path / "film.sstyle", Look(style="none", objects=(ObjectStyle("swan", "none"),)))
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(OutputError, match="exists; add --overwrite"):
+        repaint(clip, tmp_path / "out.mp4", Project(saved), look=LOOK, save_project=_other(saved, tmp_path))
+    words = ["run", str(clip), str(tmp_path / "out.mp4"), "--project", str(saved)]
+    assert cli.main([*words, "--tracks", str(clip.with_name("labels.npz"))]) == 2
+
+
+def _other(saved: Path, folder: Path) -> Path:
+    shutil.copytree(saved, folder / "other.sstyle")
+    return folder / "other.sstyle"
+
+
+def test_a_job_that_fails_leaves_the_project_as_it_was(
+    clip: Path, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = _other(saved, tmp_path)
+
+    def fails(*_: Any, **__: Any) -> Any:
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr(Stylizer, "paint_reading", fails)
+    with pytest.raises(OutputError, match="disk is full"):
+        repaint(clip, tmp_path / "out.mp4", Project(held), look=dressed(swan="none"), save_project=held)
+    assert Project(held).look == LOOK
+    assert [path.name for path in tmp_path.iterdir()] == ["other.sstyle"]
+
+
+def test_a_project_that_was_being_replaced_is_there(saved: Path, tmp_path: Path) -> None:
+    held = _other(saved, tmp_path)
+    held.rename(tmp_path / ".other.sstyle.old")
+    assert Project(held).look == LOOK
