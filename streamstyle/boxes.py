@@ -66,11 +66,15 @@ class Box:
         )
         return Box(top, left, bottom, right)
 
-    def scaled(self, down: float, right: float) -> Box:
-        """The same on a frame of another size, outwards."""
-        return Box(
-            int(self.top * down), int(self.left * right), -int(-self.bottom * down // 1), -int(-self.right * right // 1)
+    def scaled(self, old: Sequence[int], new: Sequence[int]) -> Box:
+        """The same on a frame of (height, width) new instead of old, outwards."""
+        (top, bottom), (left, right) = (
+            (begin * after // before, min(after, -(-end * after // before)))
+            for begin, end, before, after in zip(
+                (self.top, self.left), (self.bottom, self.right), old, new, strict=True
+            )
         )
+        return Box(top, left, bottom, right)
 
 
 CHROMA_PX = 4

@@ -107,7 +107,7 @@ class Calm:
 
     Args:
         strength: 0 (as painted) .. 1.
-        looks: how many there are.
+        looks: how many there are for the report: that of a number is what is left of it divided by these.
 
     Raises:
         OptionError: strength is not 0 .. 1.
@@ -245,7 +245,7 @@ class Calm:
         for new, old in ((now.shown, last.shown), (now.painted, last.painted)):
             rows.append(differences(new, old, y, x, motion) * counted)
         sums = torch.zeros(3, self.looks, device=device)
-        worn = now.looks[part, part].reshape(-1).clamp(0, self.looks - 1)
+        worn = now.looks[part, part].reshape(-1) % self.looks
         sums.index_add_(1, worn, torch.stack(rows).reshape(3, -1))
         self._pending.append(sums)
         if device.type == "cpu" or len(self._pending) >= 64:

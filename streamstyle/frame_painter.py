@@ -167,14 +167,14 @@ class FramePainter:
         crossing += [tensor for worn in reading.worn for tensor in worn.tensors()]
         with lanes.on("calm", after=painting.ready, uses=crossing):
             packed, out = _new_frames(planes, subsample)
-            layers = None
-            if scene.layers is not None:
-                layers = to_device(torch.from_numpy(scene.layers), self.palette.device)
+            parts = None
+            if scene.parts is not None:
+                parts = to_device(torch.from_numpy(scene.parts), self.palette.device)
             for i, (image, worn) in enumerate(zip(painting.images, reading.worn, strict=True)):
                 shown = self._calm.step(
                     image[0],
                     painting.lumas[i],
-                    None if layers is None else layers[i],
+                    None if parts is None else parts[i],
                     scene.shots[i],
                     fading=reading.fading[i],
                 )
@@ -193,8 +193,8 @@ class FramePainter:
         painted = self.palette.paint(rgb, worn, rows, looks).float()
         if self._calm is not None:
             luma = resize_planes(planes[0], small_size(planes[0].shape, LINES))[0]
-            layers = None if scene.layers is None else to_device(torch.from_numpy(scene.layers[0]), rgb.device)
-            painted = self._calm.step(painted[0], luma, layers, scene.shots[0], fading=fading)[None]
+            parts = None if scene.parts is None else to_device(torch.from_numpy(scene.parts[0]), rgb.device)
+            painted = self._calm.step(painted[0], luma, parts, scene.shots[0], fading=fading)[None]
         return painted, rows
 
     def _rows(self, looks: np.ndarray | None, size: tuple[int, int]) -> tuple[Tensor | None, np.ndarray | None]:

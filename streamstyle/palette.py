@@ -242,7 +242,7 @@ class Palette:
         coats: list[WornCoat | None] = []
         for coat in self.coats:
             affines, shares = zip(*(self._of_coat(coat, worn, recorded) for worn in looks), strict=True)
-            coats.append(self._worn_coat(coat, affines, shares))
+            coats.append(self._worn_coat(coat, affines, shares, mixed=look is None))
         painted, soft = zip(*(self._laid_on(*each) for each in zip(styles, looks, strict=True)), strict=True)
         by = tuple(
             frozenset(k for k, worn in enumerate(looks) if any(worn.get(p) for p in coat.pigments))
@@ -252,8 +252,8 @@ class Palette:
         return Worn(
             tuple(coats),
             by,
-            None if all_painted else self._rows(painted),
-            self._rows([(s, s) for s in soft])[:, 0].contiguous() if any(soft) else None,
+            None if all_painted else self._rows(painted, mixed=look is None),
+            self._column(soft, mixed=look is None) if any(soft) else None,
         )
 
     def _worn_by(self, look: int, time_s: float) -> dict[int, float]:
@@ -270,11 +270,13 @@ class Palette:
             return recorded[next(iter(weights), coat.pigments[0])], sum(weights.values())
         return mixed_norms([recorded[p] for p in weights], list(weights.values())), sum(weights.values())
 
-    def _worn_coat(self, coat: Coat, styles: Sequence[Affine], shares: Sequence[float]) -> WornCoat | None:
+    def _worn_coat(
+        self, coat: Coat, styles: Sequence[Affine], shares: Sequence[float], *, mixed: bool
+    ) -> WornCoat | None:
         if not any(shares):
             return None
-        share = None if len(self.coats) == 1 else self._rows([(s, s) for s in shares])[:, 0].contiguous()
-        if len(styles) == 1 or isinstance(coat.painter, NetworkStylizer):
+        share = None if len(self.coats) == 1 else self._column(shares, mixed=mixed)
+        if not mixed or isinstance(coat.painter, NetworkStylizer):
             return WornCoat(styles[0], share)
         equal = len(set(shares)) == 1
         return WornCoat(blend_table(styles, None if equal else to_device(torch.tensor(shares), self.device)), share)
@@ -289,10 +291,14 @@ class Palette:
         painted = 1.0 if painted > 1 - 1e-6 else painted
         return (painted, 0.0 if keeps or blend == "luminosity" else painted), float(blend == "soft-light")
 
-    def _rows(self, pairs: Sequence[tuple[float, float]]) -> Tensor:
-        """A pair of numbers of each look as rows of the table of blends, [R, 2] on the device."""
+    def _rows(self, pairs: Sequence[tuple[float, float]], *, mixed: bool) -> Tensor:
+        """A pair of numbers of each look, [R, 2] on the device: a row of each blend, or where not mixed of the look."""
         numbers = torch.tensor(pairs, dtype=torch.float32)
-        return to_device(numbers if len(numbers) == 1 else blend_shares(numbers), self.device)
+        return to_device(blend_shares(numbers) if mixed else numbers, self.device)
+
+    def _column(self, numbers: Sequence[float], *, mixed: bool) -> Tensor:
+        """A number of each look, [R]; as _rows."""
+        return self._rows([(number, number) for number in numbers], mixed=mixed)[:, 0].contiguous()
 
     def paint(
         self, rgb: Tensor, worn: Worn, index: Tensor | None, looks: np.ndarray | None, within: Box | None = None
@@ -314,7 +320,8 @@ class Palette:
         for coat, wearing, by in zip(self.coats, worn.coats, worn.looks, strict=True):
             if wearing is None:
                 continue
-            box = box_of(looks, by, rgb.shape[2:], self._margin_px)
+            reach_px = self._margin_px + enlarging_px(rgb.shape[2:], coat.scale)
+            box = box_of(looks, by, rgb.shape[2:], reach_px)
             box = narrowed(box, within, rgb.shape[2:], enlarging_px(rgb.shape[2:], coat.scale) + CHROMA_PX)
             image = self._one_coat(coat, wearing, rgb, index, box)
             if wearing.share is None:
@@ -358,7 +365,7 @@ class Palette:
             assert isinstance(coat.painter, RegionStylizer)
             image = coat.painter.paint(small, wearing.affine, rows)
         else:
-            box = box.scaled(size[0] / rgb.shape[2], size[1] / rgb.shape[3])
+            box = box.scaled(rgb.shape[2:], size)
             image = paint_box(coat.painter, small, wearing.affine, rows, box)
         return image if small is rgb else enlarge(image, rgb.shape[2:])
 

@@ -202,7 +202,7 @@ def read(
                 saver.read(batch, reading.scene)
             if is_last or (batch.index + len(batch)) % per_segment == 0:
                 crc = picture_crc(batch.y[-1], batch.u[-1], batch.v[-1])
-                checkpoint = Checkpoint(batch.pts[-1], crc, stylizer.state_dict(), batch.faults)
+                checkpoint = Checkpoint(batch.pts[-1], crc, stylizer.reading_state(), batch.faults)
             yield reading, checkpoint
             del batch, reading
 
@@ -223,7 +223,7 @@ def end(
         for painting, checkpoint in upstream:
             painted = stylizer.end_painting(painting, subsample=output_chroma(*size) == "yuv420p")
             if checkpoint is not None:
-                state = {**checkpoint.state, "painter": stylizer.painter.state_dict()}
+                state = {"reading": checkpoint.state, "painting": stylizer.painting_state()}
                 checkpoint = replace(checkpoint, state=state)
             yield replace(painted, checkpoint=checkpoint)
             del painting, painted

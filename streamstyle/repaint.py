@@ -18,7 +18,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, overload
@@ -30,8 +30,7 @@ from streamstyle.boxes import NOWHERE, Box
 from streamstyle.config import Options
 from streamstyle.errors import InputError
 from streamstyle.flow import rebatch
-from streamstyle.frame_painter import Painting, Reading
-from streamstyle.frames import Checkpoint, Frame, FrameBatch, VideoInfo, output_chroma, packed_planes
+from streamstyle.frames import Checkpoint, Frame, FrameBatch, VideoInfo
 from streamstyle.frozen_statistics import FrozenStatistics
 from streamstyle.given_tracks import GivenTracks
 from streamstyle.job import OnFrames, Plan, Report, River, describe_device, identity, peak_memory_bytes, plan
@@ -44,9 +43,10 @@ from streamstyle.media.lossless import read_lossless
 from streamstyle.media.segments import KeptSegment, WorkFolder, fingerprint
 from streamstyle.nets.painting import Affine
 from streamstyle.palette import Worn
+from streamstyle.pieces import Piece, begin, end
 from streamstyle.project import LABELS, PAINTED, Project, bytes_by_kind, check_place, seconds_of, what_must_stay
 from streamstyle.save_project import ProjectWriter, styled
-from streamstyle.scene import Scene
+from streamstyle.scene import Scene, part_numbers
 from streamstyle.stages.stylize_regions import RegionStylizer
 from streamstyle.stylizer import Stylizer
 from streamstyle.touched import Sketch, Touched, carries_paint
@@ -55,27 +55,6 @@ BATCH_PX = {"cpu": 1 << 20, "cuda": 1 << 25}
 MOST_FRAMES = 8
 """Frames and pixels of a batch at most, as of a film that is painted whole."""
 QUEUE_BATCHES = 2
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Some frames of the film: as decoded, as they were painted, and what of them is to be painted again.
-
-    Attributes:
-        batch: as decoded; its checkpoint where a segment ends.
-        painted: [N, bytes] uint8, packed.
-        at: which of them are touched; boxes: where.
-        reading: of those.
-    """
-
-    batch: FrameBatch
-    painted: np.ndarray
-    at: tuple[int, ...] = ()
-    boxes: tuple[Box, ...] = ()
-    reading: Reading | None = None
-
-    def __len__(self) -> int:
-        return len(self.batch)
 
 
 def repaint(
@@ -210,6 +189,7 @@ class Change:
         self._layer_of = np.zeros(max(names, default=0) + 1, np.int32)
         for label, name in names.items():
             self._layer_of[label] = layers.get(name, 1)
+        self._layers = len(stylizer.layer_names)
         self._whole = carries_paint(painting) or carries_paint(project.options.painting)
         if self._whole:
             self.touched = np.isin(frames.shots, frames.shots[self.touched])
@@ -292,7 +272,7 @@ class Change:
         palette, frames = self._stylizer.palette, self._project.frames
         with closing(pieces), LabelTrack(self._project.path / LABELS) as track:  # type: ignore[type-var]
             for piece in pieces:
-                at, boxes, maps, layers, wears, fading = [], [], [], [], [], []
+                at, boxes, maps, parts, wears, fading = [], [], [], [], [], []
                 for i in range(done, done + len(piece)):
                     light, shot, time_s = tuple(frames.light[i].tolist()), int(frames.shots[i]), self._times_s[i]
                     recorded = statistics.step_light(light, shot, functools.partial(self._record, i))
@@ -309,7 +289,7 @@ class Change:
                     at.append(i - done)
                     boxes.append(box)
                     maps.append(self._of.looks(labels))
-                    layers.append(self._layer_of[labels])
+                    parts.append(part_numbers(labels, self._layer_of[labels], self._layers))
                     wears.append(worn[1])
                     fading.append(changes)
                 done += len(piece)
@@ -319,9 +299,11 @@ class Change:
                 self._painted_frames += len(at)
                 self._painted_px += sum(box.area_px for box in boxes)
                 batch, none = _some(piece.batch, at), np.zeros((len(at), 0, 0), np.uint8)
-                parts = np.stack(layers) if self._stylizer.look.needs_objects else None
+                known = np.stack(parts) if self._stylizer.look.needs_objects else None
                 # An episode is a shot without a break: what is skipped between two of one shot is a cut for calm.
-                scene = Scene(none, [int(self._episodes[done - len(piece) + i]) for i in at], np.stack(maps), parts)
+                scene = Scene(
+                    none, [int(self._episodes[done - len(piece) + i]) for i in at], np.stack(maps), parts=known
+                )
                 reading = self._stylizer.reading_of(batch, self._info.color, scene, wears, fading, tuple(boxes))
                 yield replace(piece, at=tuple(at), boxes=tuple(boxes), reading=reading)
 
@@ -348,43 +330,6 @@ class Recorded(Sequence[Affine]):
     def __getitem__(self, number: slice) -> Sequence[Affine]: ...
     def __getitem__(self, number: int | slice) -> Affine | Sequence[Affine]:
         return self._all()[number]
-
-
-def begin(stylizer: Stylizer, piece: Piece | KeptSegment) -> tuple[Piece | KeptSegment, Painting | None]:
-    """A piece, and what painting its touched frames needs no other frames for."""
-    if isinstance(piece, KeptSegment) or piece.reading is None:
-        return piece, None
-    return piece, stylizer.begin_painting(piece.reading, subsample=_subsample(piece))
-
-
-def end(
-    stylizer: Stylizer, items: Iterator[tuple[Piece | KeptSegment, Painting | None]]
-) -> Iterator[FrameBatch | KeptSegment]:
-    """The pieces' frames, touched ones painted within their boxes, all else as it was painted; in order."""
-    with closing(items) as upstream:  # type: ignore[type-var]
-        for piece, painting in upstream:
-            if isinstance(piece, KeptSegment):
-                yield piece
-                continue
-            subsample = _subsample(piece)
-            planes = packed_planes(piece.painted, *piece.batch.y.shape[1:], subsample=subsample)
-            if painting is not None:
-                _merge_(planes, stylizer.end_painting(painting, subsample=subsample), piece, 1 + subsample)
-            y, u, v = planes
-            yield replace(piece.batch, y=y, u=u, v=v, packed=piece.painted)
-
-
-def _subsample(piece: Piece) -> bool:
-    height, width = piece.batch.y.shape[1:]
-    return output_chroma(width, height) == "yuv420p"
-
-
-def _merge_(planes: tuple[Any, Any, Any], new: FrameBatch, piece: Piece, step: int) -> None:
-    """Put what is new of a piece's touched frames into its planes; step: pixels a chroma sample."""
-    for k, (i, box) in enumerate(zip(piece.at, piece.boxes, strict=True)):
-        for plane, painted, each in zip(planes, (new.y, new.u, new.v), (1, step, step), strict=True):
-            rows, columns = slice(box.top // each, box.bottom // each), slice(box.left // each, box.right // each)
-            plane[i, rows, columns] = painted[k, rows, columns]
 
 
 def _unknown(project: Project, look: Look) -> list[str]:

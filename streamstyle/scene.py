@@ -40,6 +40,8 @@ class Scene:
         shots: the number of the shot each frame is of.
         looks: [N, h, w] int32, the index of the style each pixel wears; None where all wear one.
         layers: [N, h, w] int32, the index in layer_names of what each pixel is a part of; None as looks.
+        parts: [N, h, w] int32, of each pixel which object it belongs to, whether that has a name or not: its slot
+            times the number of layers, plus its layer; 0 is the background.
         labels: [N, h, w] int32, the number of the object each pixel belongs to; None where nobody gives them.
     """
 
@@ -48,6 +50,7 @@ class Scene:
     looks: np.ndarray | None
     layers: np.ndarray | None = None
     labels: np.ndarray | None = None
+    parts: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -264,7 +267,7 @@ class SceneReader:
             told, features = self._find((y, u, v), color)
             assert self.segmenter is not None
             regions = dict(zip(at, self.segmenter.told(Download(told).wait(), features), strict=True))
-        looks, layers, labels = [], [], []
+        looks, layers, labels, parts = [], [], [], list[np.ndarray]()
         for i, luma in enumerate(lumas):
             motion = [part[i] for part in moved]
             slots = self.tracks.step(luma, regions.get(i), shots[i], index + i, times_s[i], size, motion)
@@ -273,7 +276,9 @@ class SceneReader:
             layers.append(layer_of[slots])
             if self.numbers is not None:
                 labels.append(self.numbers.table(self.tracks.tracker)[slots])
-        return Scene(lumas, shots, np.stack(looks), np.stack(layers), np.stack(labels) if labels else None)
+            parts.append(part_numbers(slots, layers[-1], len(self.layer_names)))
+        known = np.stack(labels) if labels else None
+        return Scene(lumas, shots, np.stack(looks), np.stack(layers), known, np.stack(parts))
 
     @property
     def layer_names(self) -> tuple[str, ...]:
@@ -380,6 +385,11 @@ class SceneReader:
                 looks[slot] = number[worn.get(track.name or "", self.look.foreground_style)]
                 layers[slot] = layer.get(track.name or "", 1)
         return looks, layers
+
+
+def part_numbers(slots: np.ndarray, layers: np.ndarray, count: int) -> np.ndarray:
+    """Scene.parts of slots and layers [h, w] int32, of so many layers."""
+    return np.where(layers == 0, 0, slots * count + layers).astype(np.int32)
 
 
 def _joined(portions: Sequence[tuple[torch.Tensor, ...]]) -> tuple[torch.Tensor, ...]:

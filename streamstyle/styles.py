@@ -15,6 +15,7 @@ One form serves the command line, Look files and Python. What is written back is
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import math
 import os
@@ -122,8 +123,8 @@ class Style:
 
     def __str__(self) -> str:
         """The canonical form, which :meth:`parse` reads back equal."""
-        if self.sources == (NONE,):
-            return NONE
+        if self.sources == (NONE,):  # of a picture that is kept, only its border can be told
+            return NONE if self.feather is None else f"{NONE}; feather={_number(self.feather)}"
         timed = len(self.keys) > 1
         words = [" > ".join(_mix_text(key.mix) + (f"@{_number(key.at_s)}" if timed else "") for key in self.keys)]
         words += [f"{name}={_number(value)}" for name in _RANGES if (value := getattr(self, name)) is not None]
@@ -162,8 +163,10 @@ class Style:
             found = source_of(text)
             if isinstance(found, str):
                 return text
-            path = found.path if isinstance(found, Painting) else found
-            return text.replace(str(path), move(str(path)), 1)
+            if isinstance(found, Path):
+                return _path(move(str(found)))
+            crop = "" if found.crop is None else "#" + ",".join(map(str, found.crop))
+            return _path(move(str(found.path))) + crop + ("/" if text.endswith("/") else "")
 
         keys = (Key(key.at_s, tuple((source(name), weight) for name, weight in key.mix)) for key in self.keys)
         return replace(self, keys=tuple(keys))
@@ -221,14 +224,23 @@ def style_number(name: str) -> int | None:
 def _source(word: str) -> str:
     """A source's canonical form; a word that cannot be a file is a built-in style's."""
     word = word.strip()
+    with contextlib.suppress(OptionError):
+        return style_name(word)  # also where a file or folder is called so: ./wave is that
     bare = cropped["path"] if (cropped := _CROP.fullmatch(word)) else word
     file = bare.lower().endswith((*PICTURES, *NETWORKS)) or "/" in bare or os.sep in bare or os.path.isdir(bare)
     if not word or not file:
         return style_name(word)
     if cropped and not os.path.exists(word):
-        return os.path.normpath(bare) + "#" + "".join(cropped["box"].split())
+        return _path(bare) + "#" + "".join(cropped["box"].split())
     folder = word.endswith(("/", os.sep)) or os.path.isdir(word)
-    return os.path.normpath(word) + ("/" if folder else "")
+    return _path(word) + ("/" if folder else "")
+
+
+def _path(text: str) -> str:
+    """A path in one form, and in one that is a path whatever stands in the folder we are in."""
+    path = os.path.normpath(text)
+    plain = os.sep not in path and "/" not in path and not path.lower().endswith((*PICTURES, *NETWORKS))
+    return os.path.join(".", path) if plain else path
 
 
 def _mix(text: str) -> Mix:

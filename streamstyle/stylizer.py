@@ -96,6 +96,20 @@ class Stylizer:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the frames to come depend on, as nested plain values and NumPy arrays; see load_state_dict."""
+        return {"reading": self.reading_state(), "painting": self.painting_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on as the stylizer, of the same Look and options, whose state_dict this is."""
+        self.restart()
+        reading = state["reading"]
+        with self._lanes.on("analysis"):
+            self._scene.load_state_dict(reading["scene"])
+            self._statistics.load_state_dict(reading["statistics"], self.device)
+            self._moment = reading["moment"]
+        self.painter.load_state_dict(state["painting"])
+
+    def reading_state(self) -> dict[str, Any]:
+        """What reading carries from frame to frame: where batches are read ahead, as of the last one read."""
         with self._lanes.on("analysis"):
             return {
                 "scene": self._scene.state_dict(),
@@ -103,14 +117,9 @@ class Stylizer:
                 "moment": self._moment,
             }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on as the stylizer, of the same Look and options, whose state_dict this is."""
-        self.restart()
-        with self._lanes.on("analysis"):
-            self._scene.load_state_dict(state["scene"])
-            self._statistics.load_state_dict(state["statistics"], self.device)
-            self._moment = state["moment"]
-        self.painter.load_state_dict(state.get("painter", {}))
+    def painting_state(self) -> dict[str, Any]:
+        """What painting carries, as of the last batch whose painting was ended."""
+        return self.painter.state_dict()
 
     # -- any source ---------------------------------------------------------------------------------------------
 

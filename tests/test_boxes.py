@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from streamstyle.boxes import BOX_STEP_PX, Box, box_of, paint_box
+from streamstyle.stages.strokes import working_size
 
 
 class Blur:
@@ -54,4 +55,13 @@ def test_a_box_holds_all_a_look_can_reach():
 
 
 def test_a_box_on_a_smaller_frame_covers_it():
-    assert Box(32, 64, 65, 97).scaled(0.5, 0.25) == Box(16, 16, 33, 25)
+    assert Box(32, 64, 65, 97).scaled((100, 200), (50, 50)) == Box(16, 16, 33, 25)
+
+
+@pytest.mark.parametrize("height", [481, 680, 858, 1080, 1634, 2160, 4319])
+def test_a_box_never_leaves_a_smaller_frame(height):
+    size = working_size((height, 2 * height), 1)
+    box = Box(height - 31, 2 * height - 33, height, 2 * height).scaled((height, 2 * height), size)
+    assert box.bottom == size[0]
+    assert box.right == size[1]
+    assert box.top * height / size[0] <= height - 31

@@ -85,3 +85,14 @@ def test_frames_from_any_source_are_calmed_as_well():
     (report,) = stylizer.calm_report()
     assert report["object"] == "background"
     assert report["warping_error"] == 0
+
+
+@pytest.mark.parametrize("calm", [0.0, 1.0])
+def test_a_stylizer_goes_on_as_the_one_whose_state_it_has(calm):
+    look = Look(background="wave", foreground="starry")
+    whole = painted(look, film(), [4, 3], calm)
+    first, second = Stylizer(look, options(calm)), Stylizer(look, options(calm))
+    begun = first.paint_batch(FrameBatch.stack(film()[:4], 0), COLOR, [i / 25 for i in range(4)]).unstack()
+    second.load_state_dict(first.state_dict())
+    rest = second.paint_batch(FrameBatch.stack(film()[4:], 4), COLOR, [i / 25 for i in range(4, 7)]).unstack()
+    assert same(begun + rest, whole)

@@ -198,3 +198,31 @@ def test_more_styles_than_a_pixel_can_tell_apart_are_refused():
     objects = tuple(ObjectStyle(f"o{k}", f"wave; strength={k / 100}", (1, 1)) for k in range(1, 33))
     with pytest.raises(OptionError, match="give at most 32"):
         Stylizer(Look(background="none", objects=objects))
+
+
+@pytest.mark.parametrize(
+    "style", ["starry; strength=0.5", "starry; keep-colors", "starry; blend=soft-light", "starry:1+{art}/night.png:1"]
+)
+def test_one_style_on_all_objects_is_painted_as_on_the_whole(style, art, picture, cached):
+    """One look, and rows of its table nonetheless: the rows of a look and itself."""
+    style = canonical(style.format(art=art))
+    with torch.inference_mode():
+        made = Palette([style], StyleOptions(), CPU, torch.float32)
+        recorded = made.record(picture)
+        rows = torch.full((1, 64, 96), LEVELS - 1, dtype=torch.int32)
+        worn, alone = made.wear(recorded, 0.0), made.wear(recorded, 0.0, 0)
+        mixed = made.paint(picture, worn, rows, np.zeros((1, 16, 24), np.int32))
+        close(mixed, made.paint(picture, alone, None, None))
+        if worn.shares is not None:
+            close(laid_over(mixed, picture, worn.shares, rows), laid_over(mixed, picture, alone.shares, None), 1e-6)
+
+
+def test_an_own_network_at_the_foot_of_a_film_of_cinema_size(tmp_path, cached):
+    file = save(tmp_path / "candy.safetensors", transformer(blocks=1).state_dict())
+    looks = np.zeros((1, 54, 128), np.int32)
+    looks[:, 40:, 30:60] = 1
+    rgb = torch.rand(1, 3, 858, 2048)
+    with torch.inference_mode():
+        made = Palette(["none", str(file)], StyleOptions(), CPU, torch.float32)
+        worn = made.wear(made.record(rgb[:, :, :96, :128]), 0.0)
+        assert made.paint(rgb, worn, torch.zeros(1, 858, 2048, dtype=torch.int32), looks).shape == rgb.shape

@@ -62,7 +62,9 @@ def test_a_word_like_nothing_is_shown_where_the_styles_are(word):
         ("starry_night.JPG", "starry_night.JPG"),
         ("./a//wave.jpg", "a/wave.jpg"),
         ("wave.jpg# 10,20, 300,200", "wave.jpg#10,20,300,200"),
-        ("monet/", "monet/"),
+        ("monet/", "./monet/"),
+        ("./starry", "./starry"),
+        ("none; feather=20", "none; feather=20"),
         ("candy.safetensors", "candy.safetensors"),
         ("starry:7+a.jpg:3", "starry:0.7+a.jpg:0.3"),
         ("starry+wave+ember", "starry:0.3334+wave:0.3333+ember:0.3333"),
@@ -125,16 +127,16 @@ def test_a_file_whose_name_looks_like_more_is_that_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("a+b.jpg", "a.jpg#1,2,3,4", "night:2.jpg"):
         Path(name).touch()
-        assert canonical(name) == name
-        assert Style.parse(name).files == (Path(name),)
+        assert Style.parse(canonical(name)).files == (Path(name),)
     (tmp_path / "starry").mkdir()
-    assert canonical("starry") == "starry/"
+    assert canonical("starry") == "starry"  # a built-in style, whatever the folder we are in holds
+    assert source_of(canonical("starry/")) == Painting(Path("starry"))
 
 
 def test_a_style_moves_with_its_files():
-    said = "a.jpg:0.5+starry:0.5@1 > b/c.png#1,2,3,4@2; strength=0.5"
+    said = "a.jpg:0.5+starry:0.5@1 > b/c.png#1,2,3,4@2 > monet/@3 > d.safetensors@4; strength=0.5"
     assert moved(said, lambda path: os.path.join("x", path)) == (
-        "x/a.jpg:0.5+starry:0.5@1 > x/b/c.png#1,2,3,4@2; strength=0.5"
+        "x/a.jpg:0.5+starry:0.5@1 > x/b/c.png#1,2,3,4@2 > x/monet/@3 > x/d.safetensors@4; strength=0.5"
     )
 
 

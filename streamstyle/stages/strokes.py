@@ -52,8 +52,11 @@ def shrink(rgb: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def enlarge(image: Tensor, size: Sequence[int]) -> Tensor:
-    """A painting [N, 3, h, w], 0..1, at the film's size (bicubic), channels-last, in its own precision."""
-    return image if tuple(image.shape[2:]) == tuple(size) else _resized(image, size, cv2.INTER_CUBIC).clamp_(0, 1)
+    """A painting [N, 3, h, w], 0..1, at the film's size (bicubic; by means where that is smaller), channels-last."""
+    if tuple(image.shape[2:]) == tuple(size):
+        return image
+    smaller = image.shape[2] > size[0]
+    return _resized(image, size, cv2.INTER_AREA if smaller else cv2.INTER_CUBIC).clamp_(0, 1)
 
 
 def _resized(image: Tensor, size: Sequence[int], how: int) -> Tensor:

@@ -53,3 +53,9 @@ def test_a_flat_picture_stays_flat():
     small = shrink(flat, (37, 61))
     torch.testing.assert_close(small, torch.full((1, 3, 37, 61), 0.25))
     torch.testing.assert_close(enlarge(small, (90, 160)), flat)
+
+
+def test_a_painting_larger_than_the_film_is_averaged():
+    stripes = torch.zeros(1, 3, 64, 64)
+    stripes[..., ::4] = 1
+    torch.testing.assert_close(enlarge(stripes, (16, 16)), torch.full((1, 3, 16, 16), 0.25))

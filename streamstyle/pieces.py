@@ -1,0 +1,74 @@
+"""Stretches of a film that is painted again from a project: copied, or merged of what was painted and what is new."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from streamstyle.boxes import Box
+from streamstyle.frame_painter import Painting, Reading
+from streamstyle.frames import FrameBatch, output_chroma, packed_planes
+from streamstyle.media.segments import KeptSegment
+from streamstyle.stylizer import Stylizer
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some frames of the film: as decoded, as they were painted, and what of them is to be painted again.
+
+    Attributes:
+        batch: as decoded; its checkpoint where a segment ends.
+        painted: [N, bytes] uint8, packed.
+        at: which of them are touched; boxes: where.
+        reading: of those.
+    """
+
+    batch: FrameBatch
+    painted: np.ndarray
+    at: tuple[int, ...] = ()
+    boxes: tuple[Box, ...] = ()
+    reading: Reading | None = None
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+
+def begin(stylizer: Stylizer, piece: Piece | KeptSegment) -> tuple[Piece | KeptSegment, Painting | None]:
+    """A piece, and what painting its touched frames needs no other frames for."""
+    if isinstance(piece, KeptSegment) or piece.reading is None:
+        return piece, None
+    return piece, stylizer.begin_painting(piece.reading, subsample=_subsample(piece))
+
+
+def end(
+    stylizer: Stylizer, items: Iterator[tuple[Piece | KeptSegment, Painting | None]]
+) -> Iterator[FrameBatch | KeptSegment]:
+    """The pieces' frames, touched ones painted within their boxes, all else as it was painted; in order."""
+    with closing(items) as upstream:  # type: ignore[type-var]
+        for piece, painting in upstream:
+            if isinstance(piece, KeptSegment):
+                yield piece
+                continue
+            subsample = _subsample(piece)
+            planes = packed_planes(piece.painted, *piece.batch.y.shape[1:], subsample=subsample)
+            if painting is not None:
+                _merge_(planes, stylizer.end_painting(painting, subsample=subsample), piece, 1 + subsample)
+            y, u, v = planes
+            yield replace(piece.batch, y=y, u=u, v=v, packed=piece.painted)
+
+
+def _subsample(piece: Piece) -> bool:
+    height, width = piece.batch.y.shape[1:]
+    return output_chroma(width, height) == "yuv420p"
+
+
+def _merge_(planes: tuple[Any, Any, Any], new: FrameBatch, piece: Piece, step: int) -> None:
+    """Put what is new of a piece's touched frames into its planes; step: pixels a chroma sample."""
+    for k, (i, box) in enumerate(zip(piece.at, piece.boxes, strict=True)):
+        for plane, painted, each in zip(planes, (new.y, new.u, new.v), (1, step, step), strict=True):
+            rows, columns = slice(box.top // each, box.bottom // each), slice(box.left // each, box.right // each)
+            plane[i, rows, columns] = painted[k, rows, columns]
