@@ -239,7 +239,8 @@ class Calm:
             return
         y = ((torch.arange(lines, device=device)[part] + 0.5) * (height / lines)).long()
         x = ((torch.arange(columns, device=device)[part] + 0.5) * (width / columns)).long()
-        motion = flow[part, part] * flow.new_tensor([width / columns, height / lines])
+        small = flow[part, part]
+        motion = torch.stack([small[..., 0] * (width / columns), small[..., 1] * (height / lines)], 2)
         counted = (trusted.share[part, part] >= 0.5) | trusted.still[part, part]
         rows = [counted.float()]
         for new, old in ((now.shown, last.shown), (now.painted, last.painted)):
@@ -307,7 +308,9 @@ def _begun(painted: Tensor, fine: Tensor, luma: Tensor, worn: Tensor) -> Carried
 
 def _unit(luma: Tensor) -> Tensor:
     """No bend."""
-    return torch.tensor([1.0, 0.0, 0.0, 1.0], device=luma.device).expand(*luma.shape, 4).contiguous()
+    unit = torch.zeros(*luma.shape, 4, device=luma.device)
+    unit[..., ::3] = 1
+    return unit
 
 
 def _search() -> cv2.DISOpticalFlow:
