@@ -29,9 +29,15 @@ def goal_of(row: dict[str, Any]) -> str:
     return f"{way} {row['goal']:g}: {'met' if row['met'] else '**missed**'}"
 
 
-def figures_table(result: dict[str, Any]) -> str:
+def result_of(name: str) -> dict[str, Any]:
+    """A committed result."""
+    result: dict[str, Any] = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+    return result
+
+
+def figures_table(result: dict[str, Any], by: str = "make bench") -> str:
     """Every figure of a result, goals missed beside goals met."""
-    lines = [f"Measured by `make bench` on {machine_name(result)}:", "", "| figure | value | goal |", "|---|---|---|"]
+    lines = [f"Measured by `{by}` on {machine_name(result)}:", "", "| figure | value | goal |", "|---|---|---|"]
     lines += [f"| {row['name']} | {row['value']:.4g} {row['unit']} | {goal_of(row)} |" for row in result["figures"]]
     return "\n".join(lines)
 
@@ -115,6 +121,7 @@ def generated() -> dict[str, dict[str, str]]:
             "gpu": gpu_table(gpu),
             "boundaries": ways_table("boundaries"),
             "styles": ways_table("styles"),
+            "calm": figures_table(result_of("calm"), "benchmarks/eval_calm.py"),
         },
     }
 
