@@ -24,12 +24,13 @@ from streamstyle.gpu.memory import Portions
 from streamstyle.gpu.streams import Download, Lane, Lanes, Mark
 from streamstyle.gpu.transfer import Planes, to_device
 from streamstyle.layers import LayerCutter
-from streamstyle.palette import Palette, Worn
+from streamstyle.palette import Palette
 from streamstyle.scene import Scene
 from streamstyle.stages.color import filled, rgb_to_yuv, yuv_to_rgb
 from streamstyle.stages.composite import composite
 from streamstyle.stages.resize import resize_planes, small_size
 from streamstyle.stages.style_map import blend_map, pair_feathers
+from streamstyle.worn import Worn
 
 
 @dataclass(frozen=True)

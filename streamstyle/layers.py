@@ -11,7 +11,7 @@ from streamstyle.gpu.memory import Portions
 from streamstyle.gpu.transfer import to_device
 from streamstyle.scene import Scene, SceneReader
 from streamstyle.stages.layer_alphas import layer_alphas
-from streamstyle.stages.style_map import MOST_LOOKS
+from streamstyle.stages.style_map import MOST_LOOKS, Widths
 
 
 class LayerCutter:
@@ -19,7 +19,7 @@ class LayerCutter:
 
     Args:
         reader: knows the layers; its objects have their names already.
-        feather_px: width of the soft border in the frame's pixels.
+        widths: [K][K], of the soft border between each two layers, in the frame's pixels.
         paints: whether anything is painted.
 
     Attributes:
@@ -29,8 +29,8 @@ class LayerCutter:
         OptionError: there is but one layer, or there are too many.
     """
 
-    def __init__(self, reader: SceneReader, feather_px: float, *, paints: bool) -> None:
-        self.layers, self._count, self._feather_px = reader.layers, len(reader.layer_names), feather_px
+    def __init__(self, reader: SceneReader, widths: Widths, *, paints: bool) -> None:
+        self.layers, self._count, self._widths = reader.layers, len(reader.layer_names), widths
         if not self.layers or not paints:
             raise OptionError(
                 "--layers: there is but one layer, for one style covers the whole frame; name objects with --object, "
@@ -55,6 +55,6 @@ class LayerCutter:
 
         def cut(part: slice) -> Tensor:
             on_device = to_device(torch.from_numpy(small[part]), device)
-            return layer_alphas(on_device, self._count, size, self._feather_px, there)
+            return layer_alphas(on_device, self._count, size, self._widths, there)
 
         return dict(zip(there, torch.cat(portions.each(len(small), size, cut), 1), strict=True))

@@ -14,7 +14,7 @@ networks, and the border between objects of two, is a sum of coats.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,11 +33,12 @@ from streamstyle.nets.johnson import JohnsonNet
 from streamstyle.nets.painting import Affine
 from streamstyle.nets.stylenet import StyleNet
 from streamstyle.stages.blend_modes import laid_over, looked_up, soft_light
-from streamstyle.stages.blends import blend_shares, blend_table, mixed_norms
+from streamstyle.stages.blends import blend_shares, mixed_norms
 from streamstyle.stages.network_stylizer import NetworkStylizer
 from streamstyle.stages.strokes import enlarge, enlarging_px, shrink, working_size
 from streamstyle.stages.stylize_regions import RegionStylizer
 from streamstyle.styles import NONE, STYLES, Mix, Painting, Style, source_of
+from streamstyle.worn import Worn, WornCoat
 
 
 @dataclass
@@ -47,39 +48,6 @@ class Coat:
     painter: Painter
     scale: float
     pigments: list[int] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class WornCoat:
-    """What a coat paints now: a style, or a table of blends; and the share [R] of the painting that is its own."""
-
-    affine: Affine
-    share: Tensor | None
-
-
-@dataclass(frozen=True)
-class Worn:
-    """What frames wear.
-
-    Attributes:
-        coats: one for each of the palette; None where nobody wears it.
-        looks: which of the looks each coat is worn by.
-        shares: [R, 2] float32, how far each row is painted, in luma and in chroma; None: all of it.
-        soft: [R] float32, how far each row's paint is laid on as soft light; None: nowhere.
-    """
-
-    coats: tuple[WornCoat | None, ...]
-    looks: tuple[frozenset[int], ...]
-    shares: Tensor | None
-    soft: Tensor | None
-
-    def tensors(self) -> Iterator[Tensor]:
-        """All of them."""
-        for coat in filter(None, self.coats):
-            for layer in coat.affine:
-                yield from layer
-            yield from () if coat.share is None else (coat.share,)
-        yield from (x for x in (self.shares, self.soft) if x is not None)
 
 
 class Palette:
@@ -276,10 +244,11 @@ class Palette:
         if not any(shares):
             return None
         share = None if len(self.coats) == 1 else self._column(shares, mixed=mixed)
-        if not mixed or isinstance(coat.painter, NetworkStylizer):
-            return WornCoat(styles[0], share)
-        equal = len(set(shares)) == 1
-        return WornCoat(blend_table(styles, None if equal else to_device(torch.tensor(shares), self.device)), share)
+        weights = None
+        if mixed and len(set(shares)) > 1:
+            weights = to_device(torch.tensor(shares, dtype=torch.float32), self.device)
+        own = isinstance(coat.painter, NetworkStylizer)  # which has one style, and looks nothing up
+        return WornCoat(styles[:1] if own else styles, weights, share, mixed=mixed and not own)
 
     def _laid_on(self, style: Style, worn: dict[int, float]) -> tuple[tuple[float, float], float]:
         """How far a look is painted, in luma and in chroma; and whether as soft light."""
@@ -358,15 +327,16 @@ class Palette:
         rows = index
         if index is not None and small is not rgb:
             rows = F.interpolate(index[:, None].float(), size, mode="nearest-exact")[:, 0].to(torch.int32)
-        rows = None if wearing.affine[0][0].ndim == 1 else rows
+        affine = wearing.affine
+        rows = None if affine[0][0].ndim == 1 else rows
         if box is None and isinstance(coat.painter, NetworkStylizer):
-            image = coat.painter.paint(small, wearing.affine)
+            image = coat.painter.paint(small, affine)
         elif box is None:
             assert isinstance(coat.painter, RegionStylizer)
-            image = coat.painter.paint(small, wearing.affine, rows)
+            image = coat.painter.paint(small, affine, rows)
         else:
             box = box.scaled(rgb.shape[2:], size)
-            image = paint_box(coat.painter, small, wearing.affine, rows, box)
+            image = paint_box(coat.painter, small, affine, rows, box)
         return image if small is rgb else enlarge(image, rgb.shape[2:])
 
     def forget_workspace(self) -> None:

@@ -42,7 +42,6 @@ from streamstyle.media.encode import encode
 from streamstyle.media.lossless import read_lossless
 from streamstyle.media.segments import KeptSegment, WorkFolder, fingerprint
 from streamstyle.nets.painting import Affine
-from streamstyle.palette import Worn
 from streamstyle.pieces import Piece, begin, end
 from streamstyle.project import LABELS, PAINTED, Project, bytes_by_kind, check_place, seconds_of, what_must_stay
 from streamstyle.save_project import ProjectWriter, styled
@@ -50,6 +49,7 @@ from streamstyle.scene import Scene, part_numbers
 from streamstyle.stages.stylize_regions import RegionStylizer
 from streamstyle.stylizer import Stylizer
 from streamstyle.touched import Sketch, Touched, carries_paint
+from streamstyle.worn import Worn
 
 BATCH_PX = {"cpu": 1 << 20, "cuda": 1 << 25}
 MOST_FRAMES = 8

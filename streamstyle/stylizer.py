@@ -27,12 +27,14 @@ from streamstyle.layers import LayerCutter
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.nets.painting import Affine
 from streamstyle.object_tracks import object_mask
-from streamstyle.palette import Palette, Worn
+from streamstyle.palette import Palette
 from streamstyle.scene import Given, Numbers, ObjectStyleReport, Scene, SceneReader
 from streamstyle.segmenter import Segmentation
 from streamstyle.stages.blend_modes import laid_over, looked_up
 from streamstyle.stages.color import rgb_to_yuv, yuv_to_rgb
-from streamstyle.stages.style_map import MOST_LOOKS
+from streamstyle.stages.style_map import MOST_LOOKS, pair_feathers
+from streamstyle.styles import Style
+from streamstyle.worn import Worn
 
 COMPILE_PAYS_FRAMES = 1500
 """Frames of a 640x360 film after which a compiled lookup has earned its compilation (10 s) back."""
@@ -278,7 +280,10 @@ class Stylizer:
 
     def cut_layers(self) -> dict[int, str]:
         """From now on, batches that are painted have alphas, as ``LayerCutter`` makes them; the layers, by number."""
-        cutter = LayerCutter(self._scene, self.options.painting.feather, paints=self.palette.paints)
+        worn = {thing.name: thing.style for thing in self.look.objects}
+        styles = [self.look.background_style, self.look.foreground_style, *(worn[n] for n in self.layer_names[2:])]
+        widths = pair_feathers([Style.parse(style).feather for style in styles], self.options.painting.feather)
+        cutter = LayerCutter(self._scene, widths, paints=self.palette.paints)
         self.painter.cutter = cutter
         return cutter.layers
 

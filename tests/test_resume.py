@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -30,6 +31,7 @@ from streamstyle.look import Look, ObjectStyle
 from streamstyle.media import segments as segments_module
 from streamstyle.media.segments import WorkFolder, parts_folder
 from streamstyle.pipeline import stylize
+from tests.johnson_nets import save, transformer
 
 pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("networks")]
 ROOT = Path(__file__).resolve().parent.parent
@@ -303,6 +305,35 @@ def other_clip(clip: Path, tmp_path: Path) -> Path:
     changed = tmp_path / "changed.mp4"
     changed.write_bytes(clip.read_bytes())
     return changed
+
+
+@pytest.mark.parametrize("kind", ["painting", "folder", "network"])
+def test_a_changed_painting_starts_afresh_and_is_told(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    folder = tmp_path / "art"
+    folder.mkdir()
+    painting = folder / "night.png"
+    cv2.imwrite(str(painting), draw_mottled(0, (40, 30)))
+    network = save(tmp_path / "candy.safetensors", transformer(blocks=0).state_dict())
+    look = Look(style=str({"painting": painting, "folder": folder, "network": network}[kind]))
+    options = Options(output=OutputOptions(preset="ultrafast"))
+    source, target, said = other_clip(clip, tmp_path), tmp_path / "film" / "out.mp4", list[str]()
+    target.parent.mkdir()
+    with monkeypatch.context() as patch:
+        breaks(patch, WorkFolder, "add", 3, Killed())
+        with pytest.raises(Killed):
+            paint(source, target, look, options)
+    if kind == "painting":
+        cv2.imwrite(str(painting), draw_mottled(9, (40, 30)))
+    elif kind == "folder":
+        cv2.imwrite(str(folder / "fire.png"), draw_mottled(9, (40, 30)))
+    else:
+        save(network, transformer(blocks=0, seed=3).state_dict())
+    assert paint(source, target, look, options, say=said.append).resumed_frames == 0
+    (line,) = said
+    assert "painted_with" in line
+    assert "starting afresh" in line
 
 
 @pytest.mark.parametrize(

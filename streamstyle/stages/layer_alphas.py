@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from streamstyle.errors import ShapeError
-from streamstyle.stages.style_map import style_map
+from streamstyle.stages.style_map import Widths, style_map
 
 OPAQUE = 255
 
@@ -21,7 +21,7 @@ def layer_alphas(
     layers: Tensor,
     count: int,
     size: tuple[int, int],
-    feather_px: float,
+    feather_px: Widths,
     wanted: Sequence[int] | None = None,
     *,
     impl: str = "auto",
