@@ -116,10 +116,13 @@ def asset() -> Callable[[str], Path]:
     return fetch
 
 
+NETWORKS = ("hed", "multistyle26", "arbitrary_predict", "arbitrary_transform")
+
+
 @pytest.fixture(scope="module")
 def cached() -> None:
     """The networks' weights are in the cache."""
-    for name in ("hed", "multistyle26"):
+    for name in NETWORKS:
         try:
             weights.fetch(name)
         except weights.DownloadError as error:
@@ -129,7 +132,7 @@ def cached() -> None:
 @pytest.fixture(scope="module")
 def networks(cached: None) -> Iterator[None]:
     """The networks' weights are read once for all tests of a module."""
-    kept = {name: weights.load(name) for name in ("hed", "multistyle26")}
+    kept = {name: weights.load(name) for name in NETWORKS}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(weights, "load", lambda name, say=None: kept[name])
         yield

@@ -28,6 +28,8 @@ JSON_KEYS = {
         "device",
         "objects",
         "layers",
+        "calm",
+        "project",
         "warnings",
         "peak_memory_bytes",
         "encoder",

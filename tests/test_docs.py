@@ -11,7 +11,7 @@ import pytest
 from streamstyle import cli, config
 from streamstyle.look import Look
 from streamstyle.nets import weights
-from streamstyle.styles import STYLES
+from streamstyle.styles import STYLES, Painting, canonical, source_of
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -90,11 +90,11 @@ def test_option_tables_are_those_of_config() -> None:
 
 
 def test_every_style_the_readme_names_exists() -> None:
-    said = re.findall(r"--(?:style|background|foreground)[ =]([\w-]+)", README.read_text("utf-8"))
+    said = re.findall(r"--(?:style|background|foreground)[ =]([\w.-]+)", README.read_text("utf-8"))
     for word in said:
         if word.isupper():
             continue  # STYLE
-        assert word in {*STYLES, "none"} or word.isdigit(), word
+        assert isinstance(source_of(canonical(word)), Painting | Path) or word in {*STYLES, "none"}, word
 
 
 def test_readme_names_where_the_weights_come_from() -> None:

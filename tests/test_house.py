@@ -92,6 +92,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "repaint": _PATH
     | {
         "pieces",
+        "worn",
         "boxes",
         "frame_painter",
         "palette",

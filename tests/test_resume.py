@@ -198,20 +198,22 @@ def test_calm_goes_on_as_if_it_had_not_been_stopped(
 ) -> None:
     from streamstyle.frame_painter import FramePainter
 
-    at_once = paint(clip, tmp_path / "whole.mp4", options=CALM)
+    for name in ("at_once", "film"):
+        (tmp_path / name).mkdir()
+    at_once = paint(clip, tmp_path / "at_once" / "out.mp4", options=CALM)
     assert {one["object"] for one in at_once.calm} >= {"background", "foreground"}
     assert all(one["warping_error"] < one["as_painted"] for one in at_once.calm)
     for _ in range(20):
         try:
             with monkeypatch.context() as patch:
                 breaks(patch, FramePainter, "end", 9, Killed())
-                report = paint(clip, tmp_path / "out.mp4", options=CALM)
+                report = paint(clip, tmp_path / "film" / "out.mp4", options=CALM)
         except Killed:
             continue
         break
     assert report.resumed_frames > FRAMES / 2
     assert report.calm == at_once.calm
-    assert_same_film(tmp_path / "out.mp4", report, (tmp_path / "whole.mp4", at_once))
+    assert_same_film(tmp_path / "film" / "out.mp4", report, (tmp_path / "at_once" / "out.mp4", at_once))
 
 
 # -- a process that is killed ---------------------------------------------------------------------------------------

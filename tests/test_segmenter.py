@@ -262,7 +262,8 @@ def test_a_job_is_another_one_when_the_checkpoint_has_changed(tmp_path):
     film.write_bytes(b"film")
     checkpoint.write_bytes(b"one")
     plan = SimpleNamespace(info=SimpleNamespace(path=film), encoder=SimpleNamespace(name="libx264"))
-    stylizer = SimpleNamespace(look=Look("wave"), device=torch.device("cpu"), dtype=torch.float32)
+    palette = SimpleNamespace(files=[])
+    stylizer = SimpleNamespace(look=Look("wave"), device=torch.device("cpu"), dtype=torch.float32, palette=palette)
 
     def now(segmenter: str) -> dict:
         options = Options(analysis=AnalysisOptions(segmenter=segmenter))

@@ -12,16 +12,17 @@ import torch
 from clips import draw, draw_mottled
 
 import streamstyle
+from streamstyle import frame_painter
 from streamstyle import scene as scene_module
-from streamstyle import stylizer as stylizer_module
 from streamstyle.config import AnalysisOptions, Options, StyleOptions
 from streamstyle.errors import DeviceError, OptionError, ShapeError
+from streamstyle.frame_painter import FramePainter, Reading
 from streamstyle.frames import ColorTags, FrameBatch
 from streamstyle.gpu.transfer import Planes
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.segments import read_state, write_state
 from streamstyle.segmenter import Segmenter
-from streamstyle.stylizer import Reading, Stylizer
+from streamstyle.stylizer import Stylizer
 
 pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("networks")]
 COLOR = ColorTags("bt601")
@@ -224,14 +225,14 @@ def test_planes_outside_every_styled_region_are_the_films_own(
     monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], halved: bool, subsample: bool, feather: float
 ) -> None:
     shares: list[torch.Tensor] = []
-    real = stylizer_module.composite
+    real = frame_painter.composite
 
     def spy(rgb: torch.Tensor, original: Planes, color: ColorTags, *rest: torch.Tensor, **more: Any) -> Planes:
         index, table = rest
         shares.append(table[index.long(), 0])
         return real(rgb, original, color, *rest, **more)
 
-    monkeypatch.setattr(stylizer_module, "composite", spy)
+    monkeypatch.setattr(frame_painter, "composite", spy)
     batch = planes(size=size, halved=halved)
     look = Look(background="none", objects=(ObjectStyle("it", "wave", region=1),))
     out = painted(look, batch, 4, subsample=subsample, painting=StyleOptions(feather=feather))
@@ -328,14 +329,14 @@ def test_out_of_memory_halves_the_batch_with_a_warning_and_the_same_picture(
     monkeypatch: pytest.MonkeyPatch, fits: int
 ) -> None:
     look, batch = Look(background="starry", foreground="wave"), planes(6)
-    wanted, real = painted(look, batch, 6), Stylizer._paint_planes
+    wanted, real = painted(look, batch, 6), FramePainter._paint_planes
 
-    def limited(self: Stylizer, reading: Reading, part: slice, out: Planes, subsample: bool) -> Planes:
+    def limited(self: FramePainter, reading: Reading, part: slice, out: Planes, subsample: bool) -> Planes:
         if part.stop - part.start > fits:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(self, reading, part, out, subsample)
 
-    monkeypatch.setattr(Stylizer, "_paint_planes", limited)
+    monkeypatch.setattr(FramePainter, "_paint_planes", limited)
     stylizer = Stylizer(look)
     assert same(stylizer.paint_batch(batch, COLOR, [i / 25 for i in batch.pts]), wanted)
     (line,) = stylizer.warnings()
@@ -382,7 +383,7 @@ def test_no_memory_for_one_frame_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
     def never(*_: object) -> Planes:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(Stylizer, "_paint_planes", never)
+    monkeypatch.setattr(FramePainter, "_paint_planes", never)
     with pytest.raises(DeviceError, match=r"out of memory for one frame of 64x48; give a smaller --size"):
         painted(MIXED, planes(6), 6)
 
