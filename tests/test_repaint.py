@@ -83,13 +83,13 @@ def dressed(**styles: str) -> Look:
 def count_painted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Numbers of frames that are handed to the networks."""
     counts: list[int] = []
-    real = Stylizer.paint_reading
+    real = Stylizer.begin_painting
 
     def counted(self: Stylizer, reading: Any, **named: Any) -> Any:
         counts.append(len(reading.pts))
         return real(self, reading, **named)
 
-    monkeypatch.setattr(Stylizer, "paint_reading", counted)
+    monkeypatch.setattr(Stylizer, "begin_painting", counted)
     return counts
 
 
@@ -194,6 +194,18 @@ def test_where_paint_is_carried_on_whole_shots_are_painted(
     assert Change(project, stylizer, info, {}).touched.all()
     monkeypatch.undo()
     assert np.flatnonzero(Change(project, stylizer, info, {}).touched).tolist() == [*range(8, 14)]
+
+
+def test_calm_is_painted_again_shot_by_shot_as_a_whole_run_does(clip: Path, tmp_path: Path) -> None:
+    calm = replace(OPTIONS, painting=StyleOptions(calm=1))
+    whole(clip, tmp_path / "first.mp4", LOOK, calm, save_project=tmp_path / "film.sstyle")
+    look = dressed(swan="ember")
+    report = repaint(clip, tmp_path / "again.mp4", Project(tmp_path / "film.sstyle"), look=look)
+    whole(clip, tmp_path / "whole.mp4", look, calm)
+    assert (tmp_path / "again.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+    assert (tmp_path / "again.mp4").read_bytes() != (tmp_path / "first.mp4").read_bytes()
+    assert report.project is not None
+    assert report.project["frames_painted"] == FRAMES  # of one shot
 
 
 # -- the command line -------------------------------------------------------------------------------------------------
