@@ -7,7 +7,7 @@ Laplacian's energy a little sharpening gives back, no more.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import cv2
@@ -160,6 +160,11 @@ class Calm:
             still &= ~_near(worn != last.looks)
         if fading:
             still = torch.zeros_like(still)
+        if still.device.type == "cpu" and bool(still.all()):
+            self._now = replace(last, painted=painted, fine=fine, luma=luma, looks=worn)
+            nowhere = torch.zeros(*luma.shape, 2)
+            self._measure(last, self._now, nowhere, Trusted(nowhere[..., 0], last.painted_in, last.bent, still))
+            return last.shown
         flow = self._flow(fine, last.fine, still)
         pair = () if looks is None else (worn, last.looks)
         share, painted_in = trust(flow, luma, last.luma, last.painted_in, *pair)
@@ -215,8 +220,6 @@ class Calm:
     def _flow(self, luma: Tensor, previous: Tensor, still: Tensor) -> Tensor:
         """Where in the previous frame each pixel of the halved luma was, [h, w, 2], of the whole ones."""
         if luma.device.type == "cpu" and min(luma.shape) >= SMALLEST_PX:
-            if bool(still.all()):
-                return torch.zeros(*still.shape, 2)
             found = self._search.calc(luma.contiguous().numpy(), previous.contiguous().numpy(), None)  # type: ignore[call-overload]
             small = cv2.resize(found, still.shape[::-1], interpolation=cv2.INTER_AREA)
             smooth = cv2.blur(small, (3, 3)) * np.float32(0.5)
@@ -239,7 +242,8 @@ class Calm:
             return
         y = ((torch.arange(lines, device=device)[part] + 0.5) * (height / lines)).long()
         x = ((torch.arange(columns, device=device)[part] + 0.5) * (width / columns)).long()
-        motion = flow[part, part] * flow.new_tensor([width / columns, height / lines])
+        small = flow[part, part]
+        motion = torch.stack([small[..., 0] * (width / columns), small[..., 1] * (height / lines)], 2)
         counted = (trusted.share[part, part] >= 0.5) | trusted.still[part, part]
         rows = [counted.float()]
         for new, old in ((now.shown, last.shown), (now.painted, last.painted)):
@@ -307,7 +311,9 @@ def _begun(painted: Tensor, fine: Tensor, luma: Tensor, worn: Tensor) -> Carried
 
 def _unit(luma: Tensor) -> Tensor:
     """No bend."""
-    return torch.tensor([1.0, 0.0, 0.0, 1.0], device=luma.device).expand(*luma.shape, 4).contiguous()
+    unit = torch.zeros(*luma.shape, 4, device=luma.device)
+    unit[..., ::3] = 1
+    return unit
 
 
 def _search() -> cv2.DISOpticalFlow:

