@@ -34,8 +34,11 @@ LINES = 360
 """Short side of the source's luma that is enough: at 240 lines the warping error is a fifth higher."""
 SMALLEST_PX = 64
 """Short side under which OpenCV's search has no pyramid to speak of."""
-REFRESH_FADING = 0.25
-"""Share of the new painting while the styles themselves change."""
+REFRESH_FADING, SETTLE_FRAMES = 0.25, 18
+"""Share of the new painting while the styles themselves change, and for how many frames after: half a % is left then."""
+OTHER_STYLE, CELL_PX = 0.16, 8
+"""RMS of a look's change, of its means over cells of so many pixels of the halved luma, that is another style at once:
+on DAVIS styles flicker by 0.04 to 0.12, and differ from each other by 0.23 to 0.55."""
 SHARPNESS, MOST_SHARPEN, PATIENCE = 0.96, 0.5, 0.3
 """Sharpness kept, of the paintings'; the most that is added for it; and how fast that is learned."""
 STANDS_PX = 0.1
@@ -56,7 +59,7 @@ class Carried:
         looks: [h, w] int32.
         to_anchor: [h, w, 2] float32 px; anchored: [h, w] bool; bent: [h, w, 4] float32, see bend.
         sharpen: 0-d float32.
-        age: frames since the anchor.
+        age: frames since the anchor; frames: since the shot began; settling: for which what changed goes on arriving.
     """
 
     painted: Tensor
@@ -72,6 +75,8 @@ class Carried:
     bent: Tensor
     sharpen: Tensor
     age: int = 0
+    frames: int = 0
+    settling: int = 0
 
 
 class Trusted(NamedTuple):
@@ -158,22 +163,27 @@ class Calm:
         still = still_mask(luma, last.luma, last.settled)
         if looks is not None:
             still &= ~_near(worn != last.looks)
-        if fading:
+        settling = SETTLE_FRAMES if fading else max(0, last.settling - 1)
+        changes = fading or last.settling > 0
+        if changes:
             still = torch.zeros_like(still)
         if still.device.type == "cpu" and bool(still.all()):
-            self._now = replace(last, painted=painted, fine=fine, luma=luma, looks=worn)
+            self._now = replace(last, painted=painted, fine=fine, luma=luma, looks=worn, frames=last.frames + 1)
             nowhere = torch.zeros(*luma.shape, 2)
             self._measure(last, self._now, nowhere, Trusted(nowhere[..., 0], last.painted_in, last.bent, still))
             return last.shown
         flow = self._flow(fine, last.fine, still)
         pair = () if looks is None else (worn, last.looks)
         share, painted_in = trust(flow, luma, last.luma, last.painted_in, *pair)
+        if fading:
+            share = share.masked_fill(self._other_style(last.painted, painted, worn, flow, share), 0)
         bent, holds = bend(last.bent, flow)
         trusted = Trusted(share * holds, painted_in, bent, still)
-        self._now = self._blended(last, painted, fine, luma, worn, flow, trusted, REFRESH_FADING if fading else REFRESH)
-        if self._now.age % EVERY_FRAMES == 0:
-            self._measure(last, self._now, flow, trusted)
-        if fading or self._now.age >= ANCHOR_FRAMES:
+        refresh = REFRESH_FADING if changes else REFRESH
+        self._now = self._blended(last, painted, fine, luma, worn, flow, trusted, refresh)
+        self._now.settling = settling
+        self._measure(last, self._now, flow, trusted)
+        if changes or self._now.age >= ANCHOR_FRAMES:
             self._now.anchor, self._now.age = self._now.shown, 0
             self._now.to_anchor = torch.zeros_like(flow)
             self._now.anchored = torch.ones_like(still)
@@ -215,7 +225,22 @@ class Calm:
             bent=torch.where(((share >= 0.5) | still)[..., None], trusted.bent, _unit(luma)),
             sharpen=sharpen,
             age=age,
+            frames=last.frames + 1,
         )
+
+    def _other_style(self, before: Tensor, painted: Tensor, worn: Tensor, flow: Tensor, share: Tensor) -> Tensor:
+        """Where the look that is worn is painted in quite another style than one frame ago, [h, w] bool."""
+        small, was = (F.interpolate(picture[None], size=worn.shape, mode="area")[0] for picture in (painted, before))
+        was = carried_along(was.permute(1, 2, 0).contiguous(), flow).permute(2, 0, 1)
+        counted = (share >= 0.5).float()[None]
+        cells = F.avg_pool2d(torch.cat([(small - was) * counted, counted])[None], CELL_PX, ceil_mode=True)[0]
+        weight = cells[3].flatten()
+        change = (cells[:3].flatten(1) / weight.clamp_min(1e-6)).square().mean(0)
+        looks = worn.clamp(0, self.looks - 1)
+        sums = torch.zeros(2, self.looks, device=worn.device)
+        sums.index_add_(1, looks[::CELL_PX, ::CELL_PX].flatten(), torch.stack([weight, weight * change]))
+        other = sums[1] > OTHER_STYLE**2 * sums[0]
+        return other.index_select(0, looks.flatten()).view(worn.shape)
 
     def _flow(self, luma: Tensor, previous: Tensor, still: Tensor) -> Tensor:
         """Where in the previous frame each pixel of the halved luma was, [h, w, 2], of the whole ones."""
@@ -234,7 +259,9 @@ class Calm:
     # -- the report ---------------------------------------------------------------------------------------------------
 
     def _measure(self, last: Carried, now: Carried, flow: Tensor, trusted: Trusted) -> None:
-        """Add a frame's differences along the motion, look by look, at every EVERY_PX-th pixel and line."""
+        """Add every EVERY_FRAMES-th frame's differences along the motion, look by look, at every EVERY_PX-th pixel."""
+        if now.frames % EVERY_FRAMES:
+            return
         (height, width), (lines, columns) = now.shown.shape[1:], now.luma.shape
         part = slice(EVERY_PX // 2, None, EVERY_PX)
         device = flow.device
@@ -287,8 +314,10 @@ class Calm:
         self._shot, self._sums, self._pending = state["shot"], state["sums"], []
         self._now = None
         if state["now"] is not None:
-            parts = {name: _tensor(part, device) for name, part in state["now"].items() if name != "age"}
-            self._now = Carried(**parts, age=state["now"]["age"])
+            parts = state["now"].items()
+            self._now = Carried(
+                **{name: _tensor(part, device) if isinstance(part, np.ndarray) else part for name, part in parts}
+            )
 
 
 def _begun(painted: Tensor, fine: Tensor, luma: Tensor, worn: Tensor) -> Carried:

@@ -126,6 +126,57 @@ def test_styles_that_change_come_through_where_nothing_moves():
     assert shown.min() > 0.97
 
 
+def painting(luma: torch.Tensor, color: tuple[float, float, float]) -> torch.Tensor:
+    """In one colour, darker where the source is."""
+    return torch.tensor(color)[:, None, None] * (0.5 + luma / 510)
+
+
+RED, BLUE = (0.9, 0.2, 0.1), (0.1, 0.3, 0.9)
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_a_style_that_is_changed_at_once_is_there_at_once(moves):
+    calm, lumas = Calm(), pan(8) if moves else [texture(HEIGHT, WIDTH)] * 8
+    for k, luma in enumerate(lumas):
+        painted = painting(luma, RED if k < 4 else BLUE)
+        shown = calm.step(painted, luma, None, 0, fading=k == 4)
+        if k >= 4:
+            assert (shown - painted).abs().mean() < 0.01
+
+
+def test_another_style_of_one_look_is_none_of_the_others():
+    calm, luma = Calm(looks=2), texture(HEIGHT, WIDTH)
+    looks = torch.zeros(HEIGHT, WIDTH, dtype=torch.int32)
+    looks[:, 96:] = 1
+    for k in range(6):
+        painted = flickering(luma, k)
+        if k == 5:
+            painted[:, :, 96:] = painting(luma, BLUE)[:, :, 96:]
+        shown, before = calm.step(painted, luma, looks, 0, fading=k == 5), shown if k else painted
+    assert (shown - painted)[:, :, 104:].abs().max() < 1e-4
+    assert (shown - before)[:, :, :88].abs().mean() < 0.3 * (painted - before)[:, :, :88].abs().mean()
+
+
+@pytest.mark.parametrize("fade", [1, 6, 24, 50])
+def test_styles_that_changed_arrive_where_nothing_moves(fade):
+    calm, luma = Calm(), texture(HEIGHT, WIDTH)
+    red, new = painting(luma, RED), painting(luma, (0.8, 0.3, 0.2) if fade == 1 else BLUE)
+    calm.step(red, luma, None, 0)
+    for k in range(fade):
+        calm.step(red + (new - red) * ((k + 1) / fade), luma, None, 0, fading=True)
+    shown = [calm.step(new, luma, None, 0) for _ in range(20)]
+    assert (shown[-1] - new).abs().max() < 0.006
+    assert torch.equal(shown[-1], shown[-2])
+
+
+def test_where_styles_always_change_there_is_a_report():
+    calm, lumas = Calm(), pan(6)
+    for k, luma in enumerate(lumas):
+        calm.step(flickering(luma, k), luma, None, 0, fading=True)
+    (seen,) = calm.report()
+    assert 0 < seen.ratio < 0.8
+
+
 def test_without_strength_it_is_as_painted():
     calm, luma = Calm(0.0), texture(HEIGHT, WIDTH)
     for k in range(3):
@@ -144,7 +195,8 @@ def test_taken_up_again_it_is_the_same_film():
             other = Calm(0.8, 2)
             other.load_state_dict(state, CPU)
         painted = flickering(luma, k)
-        assert torch.equal(one.step(painted, luma, looks, 0), other.step(painted.clone(), luma, looks, 0))
+        shown = [calm.step(painted.clone(), luma, looks, 0, fading=k in (3, 11)) for calm in (one, other)]
+        assert torch.equal(*shown)
     assert one.report() == other.report()
 
 
@@ -154,7 +206,7 @@ def test_small_pictures(size):
     luma = torch.zeros(size, dtype=torch.uint8)
     for k in range(3):
         painted = torch.full((3, *size), 0.3 * k)
-        shown = calm.step(painted, luma + 40 * k, None, 0)
+        shown = calm.step(painted, luma + 40 * k, None, 0, fading=k == 1)
         assert shown.shape == painted.shape
 
 
