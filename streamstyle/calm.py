@@ -7,6 +7,7 @@ Laplacian's energy a little sharpening gives back, no more.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
@@ -19,11 +20,13 @@ from torch import Tensor
 from streamstyle.errors import OptionError, ShapeError
 from streamstyle.stages.calm import (
     ANCHOR_FRAMES,
+    REACH_PX,
     REFRESH,
     bend,
     calm,
     carried_along,
     differences,
+    near,
     sharpness,
     still_mask,
     trust,
@@ -35,12 +38,14 @@ LINES = 360
 SMALLEST_PX = 64
 """Short side under which OpenCV's search has no pyramid to speak of."""
 REFRESH_FADING, SETTLE_FRAMES = 0.25, 18
-"""Share of the new painting while the styles themselves change, and for how many frames after: half a % is left then."""
+"""Share of the new painting while the styles themselves change, and for so many frames after: half a % is left then."""
 OTHER_STYLE, CELL_PX = 0.16, 8
 """RMS of a look's change, of its means over cells of so many pixels of the halved luma, that is another style at once:
 on DAVIS styles flicker by 0.04 to 0.12, and differ from each other by 0.23 to 0.55."""
 SHARPNESS, MOST_SHARPEN, PATIENCE = 0.96, 0.5, 0.3
 """Sharpness kept, of the paintings'; the most that is added for it; and how fast that is learned."""
+SOFT_REACH = 0.85
+"""Of its width, how far a soft border reaches to either side: its Gaussian's tail, to half a step of the blend."""
 STANDS_PX = 0.1
 """Motion under which nothing moves: a search finds some such everywhere."""
 EVERY_FRAMES = 2
@@ -113,15 +118,16 @@ class Calm:
     Args:
         strength: 0 (as painted) .. 1.
         looks: how many there are.
+        feather_px: width of the widest soft border between them, in pixels of the film: nothing is blended there.
 
     Raises:
         OptionError: strength is not 0 .. 1.
     """
 
-    def __init__(self, strength: float = 1.0, looks: int = 1) -> None:
+    def __init__(self, strength: float = 1.0, looks: int = 1, feather_px: float = 0.0) -> None:
         if not 0 <= strength <= 1:
             raise OptionError(f"--calm must be 0 .. 1, got {strength:g}")
-        self.strength, self.looks = strength, looks
+        self.strength, self.looks, self.feather_px = strength, looks, feather_px
         self._shot: int | None = None
         self._now: Carried | None = None
         self._sums = np.zeros((3, looks))
@@ -161,8 +167,9 @@ class Calm:
             self._now = _begun(painted, fine, luma, worn)
             return painted
         still = still_mask(luma, last.luma, last.settled)
+        reach_px = self._reach_px(luma, painted)
         if looks is not None:
-            still &= ~_near(worn != last.looks)
+            still &= ~near(worn != last.looks, reach_px + 2)
         settling = SETTLE_FRAMES if fading else max(0, last.settling - 1)
         changes = fading or last.settling > 0
         if changes:
@@ -174,7 +181,7 @@ class Calm:
             return last.shown
         flow = self._flow(fine, last.fine, still)
         pair = () if looks is None else (worn, last.looks)
-        share, painted_in = trust(flow, luma, last.luma, last.painted_in, *pair)
+        share, painted_in = trust(flow, luma, last.luma, last.painted_in, *pair, reach_px=reach_px)
         if fading:
             share = share.masked_fill(self._other_style(last.painted, painted, worn, flow, share), 0)
         bent, holds = bend(last.bent, flow)
@@ -227,6 +234,11 @@ class Calm:
             age=age,
             frames=last.frames + 1,
         )
+
+    def _reach_px(self, luma: Tensor, painted: Tensor) -> int:
+        """How far a soft border reaches to either side, in pixels of the halved luma."""
+        reach = SOFT_REACH * self.feather_px * max(a / b for a, b in zip(luma.shape, painted.shape[1:], strict=True))
+        return max(REACH_PX, math.ceil(reach) + 1)
 
     def _other_style(self, before: Tensor, painted: Tensor, worn: Tensor, flow: Tensor, share: Tensor) -> Tensor:
         """Where the look that is worn is painted in quite another style than one frame ago, [h, w] bool."""
@@ -370,13 +382,6 @@ def _resized(looks: Tensor, size: torch.Size) -> Tensor:
     if looks.shape == size:
         return looks
     return F.interpolate(looks[None, None].float(), size=size, mode="nearest-exact")[0, 0].to(torch.int32)
-
-
-def _near(changed: Tensor) -> Tensor:
-    """What is near a change of looks: soft borders change with them."""
-    if changed.device.type == "cpu":
-        return torch.from_numpy(cv2.dilate(changed.numpy().view(np.uint8), np.ones((9, 9), np.uint8)) > 0)
-    return F.max_pool2d(changed[None, None].float(), 9, 1, 4)[0, 0] > 0
 
 
 def _array(part: Tensor) -> np.ndarray:

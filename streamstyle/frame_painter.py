@@ -91,7 +91,10 @@ class FramePainter:
     def restart(self) -> None:
         """Forget the film so far."""
         self.portions.forget()
-        self._calm = Calm(self._options.calm, len(self._layers)) if self._options.calm > 0 else None
+        self._calm: Calm | None = None
+        if self._options.calm > 0:
+            borders = (width for a, row in enumerate(self.feathers) for b, width in enumerate(row) if a != b)
+            self._calm = Calm(self._options.calm, len(self._layers), max(borders, default=0.0))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the frames to come depend on; see load_state_dict."""

@@ -10,6 +10,7 @@ import torch
 
 from streamstyle.calm import Calm
 from streamstyle.errors import OptionError, ShapeError
+from streamstyle.stages.style_map import style_map
 
 HEIGHT, WIDTH = 144, 192
 CPU = torch.device("cpu")
@@ -98,6 +99,21 @@ def test_nothing_is_blended_across_a_border(moves):
     assert [seen.look for seen in calm.report()] == [0, 1]
 
 
+@pytest.mark.parametrize("feather", [6, 20, 60])
+@pytest.mark.parametrize("moves", ["all", "border"])
+def test_a_soft_border_that_moves_leaves_no_trail(feather, moves):
+    """Red and blue, blended at the border as painting does; the film moves with it, or only what is which."""
+    calm = Calm(looks=2, feather_px=feather)
+    for k, luma in enumerate(pan(10) if moves == "all" else [texture(HEIGHT, WIDTH)] * 10):
+        looks = torch.zeros(1, HEIGHT // 2, WIDTH // 2, dtype=torch.int32)
+        looks[..., 70 - (k if moves == "all" else -k) :] = 1
+        first, _, weight = style_map(looks, 2, (HEIGHT, WIDTH), float(feather))
+        red = torch.where(first[0] == 0, weight[0], 1 - weight[0])
+        painted = torch.stack([red, torch.zeros_like(red), 1 - red])
+        shown = calm.step(painted, luma, looks[0], 0)
+    assert (shown - painted).abs().max() < 0.03
+
+
 def test_a_look_that_appears_takes_no_old_colours():
     calm, luma = Calm(looks=2), texture(HEIGHT, WIDTH)
     looks = torch.zeros(HEIGHT, WIDTH, dtype=torch.int32)
@@ -148,11 +164,12 @@ def test_another_style_of_one_look_is_none_of_the_others():
     calm, luma = Calm(looks=2), texture(HEIGHT, WIDTH)
     looks = torch.zeros(HEIGHT, WIDTH, dtype=torch.int32)
     looks[:, 96:] = 1
+    shown = flickering(luma, 0)
     for k in range(6):
-        painted = flickering(luma, k)
+        before, painted = shown, flickering(luma, k)
         if k == 5:
             painted[:, :, 96:] = painting(luma, BLUE)[:, :, 96:]
-        shown, before = calm.step(painted, luma, looks, 0, fading=k == 5), shown if k else painted
+        shown = calm.step(painted, luma, looks, 0, fading=k == 5)
     assert (shown - painted)[:, :, 104:].abs().max() < 1e-4
     assert (shown - before)[:, :, :88].abs().mean() < 0.3 * (painted - before)[:, :, :88].abs().mean()
 

@@ -10,7 +10,7 @@ A picture that is warped once a frame is soon blurred (bilinear: a fifth of the 
 are joined, not pictures: an anchor, some picture that was shown, is read once wherever it is needed, for ANCHOR_FRAMES.
 
 Trust is 0, and the new painting shown, where the source looks different from what the motion says, where the motion
-leaves the picture, within REACH_PX of a border between looks, where another look was worn, and where motion stretched
+leaves the picture, within reach of a border between looks, where another look was worn, and where motion stretched
 the strokes too far. It fades as the light leaves what the strokes were painted in.
 
 Source: Chen et al. 2017, "Coherent Online Video Style Transfer" (blending along flow); Lai et al. 2018, "Learning Blind
@@ -80,6 +80,7 @@ def trust(
     looks: Tensor | None = None,
     previous_looks: Tensor | None = None,
     *,
+    reach_px: int = REACH_PX,
     impl: str = "auto",
 ) -> tuple[Tensor, Tensor]:
     """How far what was shown may be carried along the motion.
@@ -89,6 +90,7 @@ def trust(
         luma, previous: [h, w] uint8.
         painted_in: [h, w] float32: luma of the source when what is carried was painted, of the previous frame's pixels.
         looks, previous_looks: [h, w] int32, or None where all wear one.
+        reach_px: distance from a border between looks within which nothing is carried.
         impl: "auto" (OpenCV on a CPU, else torch) or "ref" (torch).
 
     Returns:
@@ -109,8 +111,16 @@ def trust(
         if worn is not None:
             _check("looks", worn, torch.int32, size, 2)
     if impl == "auto" and luma.device.type == "cpu":
-        return trust_cpu(flow, luma, previous, painted_in, looks, previous_looks)
-    return _trust_ref(flow, luma, previous, painted_in, looks, previous_looks)
+        return trust_cpu(flow, luma, previous, painted_in, looks, previous_looks, reach_px)
+    return _trust_ref(flow, luma, previous, painted_in, looks, previous_looks, reach_px)
+
+
+def near(changed: Tensor, reach_px: int) -> Tensor:
+    """What is near a change of looks, [h, w] bool: soft borders change with them."""
+    if changed.device.type == "cpu":
+        square = np.ones((2 * reach_px + 1,) * 2, np.uint8)
+        return torch.from_numpy(cv2.dilate(changed.numpy().view(np.uint8), square) > 0)
+    return _largest(changed.float(), reach_px) > 0
 
 
 def carried_along(values: Tensor, flow: Tensor, *, impl: str = "auto") -> Tensor:
@@ -248,6 +258,7 @@ def _trust_ref(
     painted_in: Tensor,
     looks: Tensor | None,
     previous_looks: Tensor | None,
+    reach_px: int,
 ) -> tuple[Tensor, Tensor]:
     height, width = luma.shape
     now = luma.float()
@@ -260,7 +271,8 @@ def _trust_ref(
     if looks is not None and previous_looks is not None:
         column = x.round().clamp_(0, width - 1).long()
         row = y.round().clamp_(0, height - 1).long()
-        inside &= _inner(looks) & (_inner_looks(previous_looks)[row, column] == looks)
+        was = torch.where(_inner(previous_looks, reach_px), previous_looks, -1)
+        inside &= _inner(looks, reach_px) & (was[row, column] == looks)
     kept = -F.max_pool2d(-F.pad(inside.float()[None, None], (1, 1, 1, 1), mode="replicate"), 3, 1)
     return share * kept[0, 0], there[1]
 
@@ -336,12 +348,14 @@ def _ramp(values: Tensor, whole: float, none: float) -> Tensor:
     return ((none - values) / (none - whole)).clamp_(0, 1)
 
 
-def _inner(looks: Tensor) -> Tensor:
-    """Whether all within REACH_PX wear the same."""
-    padded = F.pad(looks.float()[None, None], (REACH_PX,) * 4, mode="replicate")
-    side = 2 * REACH_PX + 1
-    return (F.max_pool2d(padded, side, 1) == -F.max_pool2d(-padded, side, 1))[0, 0]
+def _inner(looks: Tensor, reach_px: int) -> Tensor:
+    """Whether all within reach wear the same."""
+    worn = looks.float()
+    return _largest(worn, reach_px) == -_largest(-worn, reach_px)
 
 
-def _inner_looks(looks: Tensor) -> Tensor:
-    return torch.where(_inner(looks), looks, -1)
+def _largest(values: Tensor, reach_px: int) -> Tensor:
+    """The largest of the square around each pixel [h, w]; by lines and by columns, for the square may be wide."""
+    side = 2 * reach_px + 1
+    lines = F.max_pool2d(values[None, None], (1, side), 1, (0, reach_px))
+    return F.max_pool2d(lines, (side, 1), 1, (reach_px, 0))[0, 0]
