@@ -8,6 +8,7 @@ Laplacian's energy a little sharpening gives back, no more.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from streamstyle.stages.calm import (
     bend,
     calm,
     carried_along,
+    color_held,
     differences,
     near,
     sharpness,
@@ -61,7 +63,8 @@ class Carried:
         painted: [3, H, W] the last painting; shown: what was shown for it; anchor: what was shown some frames ago.
         fine: [2 h, 2 w] uint8 luma of the source; luma: the same halved, [h, w] uint8; settled: that when each pixel
             last changed; painted_in: [h, w] float32, that when what the anchor shows was painted.
-        looks: [h, w] int32.
+        looks: [h, w] int32. chroma, chroma_settled, chroma_in: as luma, settled and painted_in, of u and v, [2, h, w];
+            None where it is not known.
         to_anchor: [h, w, 2] float32 px; anchored: [h, w] bool; bent: [h, w, 4] float32, see bend.
         sharpen: 0-d float32.
         age: frames since the anchor; frames: since the shot began; settling: for which what changed goes on arriving.
@@ -79,6 +82,9 @@ class Carried:
     anchored: Tensor
     bent: Tensor
     sharpen: Tensor
+    chroma: Tensor | None = None
+    chroma_settled: Tensor | None = None
+    chroma_in: Tensor | None = None
     age: int = 0
     frames: int = 0
     settling: int = 0
@@ -134,7 +140,16 @@ class Calm:
         self._pending: list[Tensor] = []
         self._search = _search()
 
-    def step(self, painted: Tensor, luma: Tensor, looks: Tensor | None, shot: int, *, fading: bool = False) -> Tensor:
+    def step(
+        self,
+        painted: Tensor,
+        luma: Tensor,
+        looks: Tensor | None,
+        shot: int,
+        *,
+        fading: bool = False,
+        chroma: Tensor | None = None,
+    ) -> Tensor:
         """The picture to show for the next frame.
 
         Args:
@@ -143,12 +158,13 @@ class Calm:
             looks: the look each pixel wears, int32 of any size, on that device; None where all wear one.
             shot: its number; another begins anew.
             fading: the styles themselves are changing.
+            chroma: [2, *halved_size(h, w)] uint8, u and v of the source: what changes in these alone is seen too.
 
         Returns:
             [3, H, W] float32, 0..1, not to be written to.
 
         Raises:
-            ShapeError: painted is not [3, H, W], or luma not uint8 [h, w].
+            ShapeError: painted is not [3, H, W], luma not uint8 [h, w], or chroma not of half its size.
 
         Cost: on CUDA no synchronisation but once in some seconds' frames.
         """
@@ -156,6 +172,8 @@ class Calm:
             raise ShapeError(f"painted must be floating [3, H, W], got {painted.dtype} {[*painted.shape]}")
         if luma.ndim != 2 or luma.dtype != torch.uint8:
             raise ShapeError(f"luma must be uint8 [h, w], got {luma.dtype} {[*luma.shape]}")
+        if chroma is not None and (chroma.dtype != torch.uint8 or chroma.shape != (2, *halved_size(luma.shape))):
+            raise ShapeError(f"chroma must be uint8 [2, h / 2, w / 2], got {chroma.dtype} {[*chroma.shape]}")
         painted, fine = painted.float(), luma
         if self.strength == 0:
             return painted
@@ -163,10 +181,15 @@ class Calm:
         worn = torch.zeros_like(luma, dtype=torch.int32) if looks is None else _resized(looks, luma.shape)
         last, same = self._now, shot == self._shot
         self._shot = shot
-        if last is None or not same or last.shown.shape != painted.shape or last.fine.shape != fine.shape:
-            self._now = _begun(painted, fine, luma, worn)
+        if last is not None and (last.shown.shape != painted.shape or last.fine.shape != fine.shape):
+            last = None
+        if last is None or not same or (last.chroma is None) != (chroma is None):
+            self._now = _begun(painted, fine, luma, worn, chroma)
             return painted
         still = still_mask(luma, last.luma, last.settled)
+        if chroma is not None and last.chroma is not None and last.chroma_settled is not None:
+            for planes in zip(chroma, last.chroma, last.chroma_settled, strict=True):
+                still &= still_mask(*planes)
         reach_px = self._reach_px(luma, painted)
         if looks is not None:
             still &= ~near(worn != last.looks, reach_px + 2)
@@ -175,13 +198,19 @@ class Calm:
         if changes:
             still = torch.zeros_like(still)
         if still.device.type == "cpu" and bool(still.all()):
-            self._now = replace(last, painted=painted, fine=fine, luma=luma, looks=worn, frames=last.frames + 1)
+            self._now = replace(last, painted=painted, fine=fine, luma=luma, looks=worn, chroma=chroma)
+            self._now.frames += 1
             nowhere = torch.zeros(*luma.shape, 2)
             self._measure(last, self._now, nowhere, Trusted(nowhere[..., 0], last.painted_in, last.bent, still))
             return last.shown
         flow = self._flow(fine, last.fine, still)
         pair = () if looks is None else (worn, last.looks)
         share, painted_in = trust(flow, luma, last.luma, last.painted_in, *pair, reach_px=reach_px)
+        if chroma is not None and last.chroma_in is not None:
+            held, chroma_in = color_held(flow, chroma, last.chroma_in)
+            share = share * held
+        else:
+            chroma_in = None
         if fading:
             share = share.masked_fill(self._other_style(last.painted, painted, worn, flow, share), 0)
         bent, holds = bend(last.bent, flow)
@@ -189,6 +218,12 @@ class Calm:
         refresh = REFRESH_FADING if changes else REFRESH
         self._now = self._blended(last, painted, fine, luma, worn, flow, trusted, refresh)
         self._now.settling = settling
+        if chroma is not None and chroma_in is not None and last.chroma_settled is not None:
+            self._now.chroma = chroma
+            self._now.chroma_settled = torch.where(still, last.chroma_settled, chroma)
+            renewed = self._new_share(share * holds, refresh) * (chroma.float() - chroma_in)
+            keeps = self._keeps(still, self._now.anchored, refresh, self._now.age)
+            self._now.chroma_in = chroma_in + renewed.masked_fill(keeps, 0)
         self._measure(last, self._now, flow, trusted)
         if changes or self._now.age >= ANCHOR_FRAMES:
             self._now.anchor, self._now.age = self._now.shown, 0
@@ -214,10 +249,9 @@ class Calm:
         shown = calm(painted, last.shown, last.anchor, *around, last.sharpen, refresh=refresh, strength=self.strength)
         missing = SHARPNESS - sharpness(shown) / (sharpness(painted) + 1e-9)
         sharpen = (last.sharpen + PATIENCE * missing).clamp(0, MOST_SHARPEN)
-        new = 1 - (1 - refresh) * self.strength * share
-        renewed = trusted.painted_in + new * (luma.float() - trusted.painted_in)
+        renewed = trusted.painted_in + self._new_share(share, refresh) * (luma.float() - trusted.painted_in)
         age = last.age + 1
-        keeps = still if refresh != REFRESH or age >= ANCHOR_FRAMES else still | anchored
+        keeps = self._keeps(still, anchored, refresh, age)
         return Carried(
             painted=painted,
             shown=shown,
@@ -234,6 +268,15 @@ class Calm:
             age=age,
             frames=last.frames + 1,
         )
+
+    def _new_share(self, share: Tensor, refresh: float) -> Tensor:
+        """How much of what is shown is the new painting."""
+        return 1 - (1 - refresh) * self.strength * share
+
+    @staticmethod
+    def _keeps(still: Tensor, anchored: Tensor, refresh: float, age: int) -> Tensor:
+        """Where what will be carried on is what was, [h, w] bool."""
+        return still if refresh != REFRESH or age >= ANCHOR_FRAMES else still | anchored
 
     def _reach_px(self, luma: Tensor, painted: Tensor) -> int:
         """How far a soft border reaches to either side, in pixels of the halved luma."""
@@ -318,7 +361,7 @@ class Calm:
         now = None
         if self._now is not None:
             parts = ((field.name, getattr(self._now, field.name)) for field in fields(Carried))
-            now = {name: _array(part) if isinstance(part, Tensor) else part for name, part in parts}
+            now = {name: _array(name, part) if isinstance(part, Tensor) else part for name, part in parts}
         return {"shot": self._shot, "now": now, "sums": self._sums}
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
@@ -328,11 +371,16 @@ class Calm:
         if state["now"] is not None:
             parts = state["now"].items()
             self._now = Carried(
-                **{name: _tensor(part, device) if isinstance(part, np.ndarray) else part for name, part in parts}
+                **{name: _tensor(name, part, device) if isinstance(part, np.ndarray) else part for name, part in parts}
             )
 
 
-def _begun(painted: Tensor, fine: Tensor, luma: Tensor, worn: Tensor) -> Carried:
+def halved_size(shape: Sequence[int]) -> tuple[int, int]:
+    """Size of the halved luma of a luma [h, w]."""
+    return -(-shape[-2] // 2), -(-shape[-1] // 2)
+
+
+def _begun(painted: Tensor, fine: Tensor, luma: Tensor, worn: Tensor, chroma: Tensor | None) -> Carried:
     """A shot's first frame."""
     return Carried(
         painted=painted,
@@ -347,6 +395,9 @@ def _begun(painted: Tensor, fine: Tensor, luma: Tensor, worn: Tensor) -> Carried
         anchored=torch.ones_like(luma, dtype=torch.bool),
         bent=_unit(luma),
         sharpen=torch.zeros((), device=luma.device),
+        chroma=chroma,
+        chroma_settled=chroma,
+        chroma_in=None if chroma is None else chroma.float(),
     )
 
 
@@ -372,7 +423,7 @@ def _search() -> cv2.DISOpticalFlow:
 
 
 def _halved(luma: Tensor) -> Tensor:
-    size = tuple(-(-side // 2) for side in luma.shape)
+    size = halved_size(luma.shape)
     if luma.device.type == "cpu":
         return torch.from_numpy(cv2.resize(luma.numpy(), size[::-1], interpolation=cv2.INTER_AREA))
     return F.interpolate(luma[None, None].float(), size=size, mode="area")[0, 0].round().to(torch.uint8)
@@ -384,11 +435,14 @@ def _resized(looks: Tensor, size: torch.Size) -> Tensor:
     return F.interpolate(looks[None, None].float(), size=size, mode="nearest-exact")[0, 0].to(torch.int32)
 
 
-def _array(part: Tensor) -> np.ndarray:
+PICTURES = {"painted", "shown", "anchor"}
+
+
+def _array(name: str, part: Tensor) -> np.ndarray:
     """On the host; pictures as they lie in memory."""
-    return (part.permute(1, 2, 0) if part.ndim == 3 and part.shape[0] == 3 else part).cpu().numpy()
+    return (part.permute(1, 2, 0) if name in PICTURES else part).cpu().numpy()
 
 
-def _tensor(part: np.ndarray, device: torch.device) -> Tensor:
+def _tensor(name: str, part: np.ndarray, device: torch.device) -> Tensor:
     tensor = torch.from_numpy(np.array(part)).to(device)
-    return tensor.permute(2, 0, 1) if tensor.ndim == 3 and tensor.shape[2] == 3 else tensor
+    return tensor.permute(2, 0, 1) if name in PICTURES else tensor

@@ -126,6 +126,27 @@ def test_a_look_that_appears_takes_no_old_colours():
     assert torch.allclose(shown[:, 40:90, 60:130], painted[:, 40:90, 60:130], atol=2e-5)
 
 
+@pytest.mark.parametrize("moves", [False, True])
+def test_a_colour_that_changes_at_equal_luma_comes_through(moves):
+    calm, lumas = Calm(), pan(9) if moves else [texture(HEIGHT, WIDTH)] * 9
+    for k, luma in enumerate(lumas):
+        chroma = torch.full((2, HEIGHT // 2, WIDTH // 2), 128, dtype=torch.uint8)
+        chroma[1] += 60 * (k >= 5)
+        painted = painting(luma, BLUE if k >= 5 else RED)
+        shown = calm.step(painted, luma, None, 0, chroma=chroma)
+        if k >= 5:
+            assert (shown - painted).abs().max() < 0.02
+
+
+def test_with_chroma_a_still_film_is_as_still():
+    calm, luma = Calm(), texture(HEIGHT, WIDTH)
+    noise = torch.Generator().manual_seed(0)
+    for k in range(6):
+        chroma = (128 + torch.rand(2, HEIGHT // 2, WIDTH // 2, generator=noise).round()).to(torch.uint8)
+        shown = calm.step(flickering(luma, k), luma, None, 0, chroma=chroma)
+        assert torch.equal(shown, flickering(luma, 0))
+
+
 def test_light_that_changes_slowly_comes_through():
     calm, luma = Calm(), texture(HEIGHT, WIDTH) // 3
     for k in range(60):
@@ -212,7 +233,9 @@ def test_taken_up_again_it_is_the_same_film():
             other = Calm(0.8, 2)
             other.load_state_dict(state, CPU)
         painted = flickering(luma, k)
-        shown = [calm.step(painted.clone(), luma, looks, 0, fading=k in (3, 11)) for calm in (one, other)]
+        chroma = torch.full((2, HEIGHT // 2, WIDTH // 2), 100 + 5 * k, dtype=torch.uint8)
+        how = {"fading": k in (3, 11), "chroma": chroma}
+        shown = [calm.step(painted.clone(), luma, looks, 0, **how) for calm in (one, other)]
         assert torch.equal(*shown)
     assert one.report() == other.report()
 
@@ -232,5 +255,7 @@ def test_what_cannot_be_is_refused():
         Calm(1.5)
     with pytest.raises(ShapeError, match="painted"):
         Calm().step(torch.zeros(1, 3, 8, 8), torch.zeros(8, 8, dtype=torch.uint8), None, 0)
+    with pytest.raises(ShapeError, match="chroma"):
+        Calm().step(torch.zeros(3, 8, 8), torch.zeros(8, 8).byte(), None, 0, chroma=torch.zeros(2, 8, 8))
     with pytest.raises(ShapeError, match="luma"):
         Calm().step(torch.zeros(3, 8, 8), torch.zeros(8, 8), None, 0)

@@ -27,6 +27,8 @@ from torch import Tensor
 
 from streamstyle.errors import ShapeError
 from streamstyle.stages.calm_cpu import (
+    COLOR_HELD,
+    COLOR_NEW,
     LIGHT_HELD,
     LIGHT_NEW,
     LOOKS_ALIKE,
@@ -113,6 +115,26 @@ def trust(
     if impl == "auto" and luma.device.type == "cpu":
         return trust_cpu(flow, luma, previous, painted_in, looks, previous_looks, reach_px)
     return _trust_ref(flow, luma, previous, painted_in, looks, previous_looks, reach_px)
+
+
+def color_held(flow: Tensor, chroma: Tensor, painted_in: Tensor) -> tuple[Tensor, Tensor]:
+    """How far the source has kept the colour in which what is carried was painted.
+
+    Args:
+        flow: [h, w, 2] float32 px.
+        chroma: [2, h, w] uint8.
+        painted_in: [2, h, w] float32: as for :func:`trust`, of the chroma.
+
+    Returns:
+        share, [h, w] float32: of the carried picture, 0..1; and painted_in of the new frame's pixels.
+    """
+    there = carried_along(painted_in.permute(1, 2, 0).contiguous(), flow).permute(2, 0, 1)
+    change = chroma.float() - there
+    if flow.device.type == "cpu":
+        u, v = (torch.from_numpy(cv2.blur(plane.numpy(), (5, 5))) for plane in change.contiguous())
+    else:
+        u, v = _mean(change[0], 5), _mean(change[1], 5)
+    return _ramp(torch.maximum(u.abs(), v.abs()), COLOR_HELD, COLOR_NEW), there
 
 
 def near(changed: Tensor, reach_px: int) -> Tensor:

@@ -14,6 +14,8 @@ LOOKS_ALIKE, LOOKS_OTHER = 16.0, 48.0
 """Luma levels, mean of 3 x 3, up to which the source is what its motion says, and from which it is something else."""
 LIGHT_HELD, LIGHT_NEW = 12.0, 48.0
 """Luma levels by which the light may leave what was painted before the new painting comes through, and does whole."""
+COLOR_HELD, COLOR_NEW = 8.0, 24.0
+"""The same of u and of v, which seldom change by as much."""
 REACH_PX = 2
 """Pixels of the small picture from a border between looks within which nothing is blended at the least: what a
 cubic reads."""
