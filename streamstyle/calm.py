@@ -8,7 +8,7 @@ Laplacian's energy a little sharpening gives back, no more.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
@@ -149,6 +149,7 @@ class Calm:
         *,
         fading: bool = False,
         chroma: Tensor | None = None,
+        unseen: Collection[int] = (),
     ) -> Tensor:
         """The picture to show for the next frame.
 
@@ -159,6 +160,7 @@ class Calm:
             shot: its number; another begins anew.
             fading: the styles themselves are changing.
             chroma: [2, *halved_size(h, w)] uint8, u and v of the source: what changes in these alone is seen too.
+            unseen: looks of whose painting nothing is shown: left out of the report.
 
         Returns:
             [3, H, W] float32, 0..1, not to be written to.
@@ -201,7 +203,7 @@ class Calm:
             self._now = replace(last, painted=painted, fine=fine, luma=luma, looks=worn, chroma=chroma)
             self._now.frames += 1
             nowhere = torch.zeros(*luma.shape, 2)
-            self._measure(last, self._now, nowhere, Trusted(nowhere[..., 0], last.painted_in, last.bent, still))
+            self._measure(last, self._now, nowhere, Trusted(nowhere[..., 0], last.painted_in, last.bent, still), unseen)
             return last.shown
         flow = self._flow(fine, last.fine, still)
         pair = () if looks is None else (worn, last.looks)
@@ -224,7 +226,7 @@ class Calm:
             renewed = self._new_share(share * holds, refresh) * (chroma.float() - chroma_in)
             keeps = self._keeps(still, self._now.anchored, refresh, self._now.age)
             self._now.chroma_in = chroma_in + renewed.masked_fill(keeps, 0)
-        self._measure(last, self._now, flow, trusted)
+        self._measure(last, self._now, flow, trusted, unseen)
         if changes or self._now.age >= ANCHOR_FRAMES:
             self._now.anchor, self._now.age = self._now.shown, 0
             self._now.to_anchor = torch.zeros_like(flow)
@@ -313,7 +315,7 @@ class Calm:
 
     # -- the report ---------------------------------------------------------------------------------------------------
 
-    def _measure(self, last: Carried, now: Carried, flow: Tensor, trusted: Trusted) -> None:
+    def _measure(self, last: Carried, now: Carried, flow: Tensor, trusted: Trusted, unseen: Collection[int]) -> None:
         """Add every EVERY_FRAMES-th frame's differences along the motion, look by look, at every EVERY_PX-th pixel."""
         if now.frames % EVERY_FRAMES:
             return
@@ -333,6 +335,8 @@ class Calm:
         sums = torch.zeros(3, self.looks, device=device)
         worn = now.looks[part, part].reshape(-1).clamp(0, self.looks - 1)
         sums.index_add_(1, worn, torch.stack(rows).reshape(3, -1))
+        for look in unseen:
+            sums[:, look] = 0
         self._pending.append(sums)
         if device.type == "cpu" or len(self._pending) >= 64:
             self._fold()

@@ -188,6 +188,7 @@ class FramePainter:
                     scene.shots[i],
                     fading=reading.fading[i],
                     chroma=painting.chromas[i],
+                    unseen=_unseen(scene, i, worn),
                 )
                 frame = slice(i, i + 1)
                 rows = None if painting.rows is None else painting.rows[frame]
@@ -205,7 +206,8 @@ class FramePainter:
         if self._calm is not None:
             luma, chroma = (part[0] for part in _for_motion(planes))
             layers = None if scene.layers is None else to_device(torch.from_numpy(scene.layers[0]), rgb.device)
-            painted = self._calm.step(painted[0], luma, layers, scene.shots[0], fading=fading, chroma=chroma)[None]
+            how = {"fading": fading, "chroma": chroma, "unseen": _unseen(scene, 0, worn)}
+            painted = self._calm.step(painted[0], luma, layers, scene.shots[0], **how)[None]
         return painted, rows
 
     def _rows(self, looks: np.ndarray | None, size: tuple[int, int]) -> tuple[Tensor | None, np.ndarray | None]:
@@ -284,6 +286,14 @@ def _for_motion(planes: Planes) -> tuple[Tensor, Tensor]:
     luma = resize_planes(planes[0], small_size(planes[0].shape, LINES))
     size = halved_size(luma.shape)
     return luma, torch.stack([resize_planes(plane, size) for plane in planes[1:]], 1)
+
+
+def _unseen(scene: Scene, frame: int, worn: Worn) -> set[int]:
+    """The layers that wear no paint."""
+    if not worn.bare or scene.looks is None or scene.layers is None:
+        return {0} if worn.bare and scene.looks is None else set()
+    bare = np.isin(scene.looks[frame], list(worn.bare))
+    return set(np.unique(scene.layers[frame][bare]).tolist())
 
 
 def part_of(planes: Planes, part: slice) -> Planes:
