@@ -7,7 +7,9 @@ Laplacian's energy a little sharpening gives back, no more.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import cv2
@@ -16,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from streamstyle.calm_state import Carried, begun, unit
 from streamstyle.errors import OptionError, ShapeError
 from streamstyle.stages.calm import (
     ANCHOR_FRAMES,
@@ -23,55 +26,34 @@ from streamstyle.stages.calm import (
     bend,
     calm,
     carried_along,
+    color_held,
     differences,
+    near,
     sharpness,
     still_mask,
     trust,
 )
+from streamstyle.stages.calm_cpu import REACH_PX
 from streamstyle.stages.optical_flow import optical_flow
 
 LINES = 360
 """Short side of the source's luma that is enough: at 240 lines the warping error is a fifth higher."""
 SMALLEST_PX = 64
 """Short side under which OpenCV's search has no pyramid to speak of."""
-REFRESH_FADING = 0.25
-"""Share of the new painting while the styles themselves change."""
+REFRESH_FADING, SETTLE_FRAMES = 0.25, 18
+"""Share of the new painting while the styles themselves change, and for so many frames after: half a % is left then."""
+OTHER_STYLE, CELL_PX = 0.16, 8
+"""RMS of a look's change, of its means over cells of so many pixels of the halved luma, that is another style at once:
+on DAVIS styles flicker by 0.04 to 0.12, and differ from each other by 0.23 to 0.55."""
 SHARPNESS, MOST_SHARPEN, PATIENCE = 0.96, 0.5, 0.3
 """Sharpness kept, of the paintings'; the most that is added for it; and how fast that is learned."""
+SOFT_REACH = 0.85
+"""Of its width, how far a soft border reaches to either side: its Gaussian's tail, to half a step of the blend."""
 STANDS_PX = 0.1
 """Motion under which nothing moves: a search finds some such everywhere."""
 EVERY_FRAMES = 2
 EVERY_PX = 3
 """Of the halved luma, each how manyth pixel and line, in each how manyth frame, the report looks at."""
-
-
-@dataclass
-class Carried:
-    """What the frames to come depend on.
-
-    Attributes:
-        painted: [3, H, W] the last painting; shown: what was shown for it; anchor: what was shown some frames ago.
-        fine: [2 h, 2 w] uint8 luma of the source; luma: the same halved, [h, w] uint8; settled: that when each pixel
-            last changed; painted_in: [h, w] float32, that when what the anchor shows was painted.
-        looks: [h, w] int32.
-        to_anchor: [h, w, 2] float32 px; anchored: [h, w] bool; bent: [h, w, 4] float32, see bend.
-        sharpen: 0-d float32.
-        age: frames since the anchor.
-    """
-
-    painted: Tensor
-    shown: Tensor
-    anchor: Tensor
-    fine: Tensor
-    luma: Tensor
-    settled: Tensor
-    painted_in: Tensor
-    looks: Tensor
-    to_anchor: Tensor
-    anchored: Tensor
-    bent: Tensor
-    sharpen: Tensor
-    age: int = 0
 
 
 class Trusted(NamedTuple):
@@ -108,22 +90,33 @@ class Calm:
     Args:
         strength: 0 (as painted) .. 1.
         looks: how many there are for the report: that of a number is what is left of it divided by these.
+        feather_px: width of the widest soft border between them, in pixels of the film: nothing is blended there.
 
     Raises:
         OptionError: strength is not 0 .. 1.
     """
 
-    def __init__(self, strength: float = 1.0, looks: int = 1) -> None:
+    def __init__(self, strength: float = 1.0, looks: int = 1, feather_px: float = 0.0) -> None:
         if not 0 <= strength <= 1:
             raise OptionError(f"--calm must be 0 .. 1, got {strength:g}")
-        self.strength, self.looks = strength, looks
+        self.strength, self.looks, self.feather_px = strength, looks, feather_px
         self._shot: int | None = None
         self._now: Carried | None = None
         self._sums = np.zeros((3, looks))
         self._pending: list[Tensor] = []
         self._search = _search()
 
-    def step(self, painted: Tensor, luma: Tensor, looks: Tensor | None, shot: int, *, fading: bool = False) -> Tensor:
+    def step(
+        self,
+        painted: Tensor,
+        luma: Tensor,
+        looks: Tensor | None,
+        shot: int,
+        *,
+        fading: bool = False,
+        chroma: Tensor | None = None,
+        unseen: Collection[int] = (),
+    ) -> Tensor:
         """The picture to show for the next frame.
 
         Args:
@@ -132,12 +125,14 @@ class Calm:
             looks: the look each pixel wears, int32 of any size, on that device; None where all wear one.
             shot: its number; another begins anew.
             fading: the styles themselves are changing.
+            chroma: [2, *halved_size(h, w)] uint8, u and v of the source: what changes in these alone is seen too.
+            unseen: looks of whose painting nothing is shown: left out of the report.
 
         Returns:
             [3, H, W] float32, 0..1, not to be written to.
 
         Raises:
-            ShapeError: painted is not [3, H, W], or luma not uint8 [h, w].
+            ShapeError: painted is not [3, H, W], luma not uint8 [h, w], or chroma not of half its size.
 
         Cost: on CUDA no synchronisation but once in some seconds' frames.
         """
@@ -145,6 +140,8 @@ class Calm:
             raise ShapeError(f"painted must be floating [3, H, W], got {painted.dtype} {[*painted.shape]}")
         if luma.ndim != 2 or luma.dtype != torch.uint8:
             raise ShapeError(f"luma must be uint8 [h, w], got {luma.dtype} {[*luma.shape]}")
+        if chroma is not None and (chroma.dtype != torch.uint8 or chroma.shape != (2, *halved_size(luma.shape))):
+            raise ShapeError(f"chroma must be uint8 [2, h / 2, w / 2], got {chroma.dtype} {[*chroma.shape]}")
         painted, fine = painted.float(), luma
         if self.strength == 0:
             return painted
@@ -152,28 +149,51 @@ class Calm:
         worn = torch.zeros_like(luma, dtype=torch.int32) if looks is None else _resized(looks, luma.shape)
         last, same = self._now, shot == self._shot
         self._shot = shot
-        if last is None or not same or last.shown.shape != painted.shape or last.fine.shape != fine.shape:
-            self._now = _begun(painted, fine, luma, worn)
+        if last is not None and (last.shown.shape != painted.shape or last.fine.shape != fine.shape):
+            last = None
+        if last is None or not same or (last.chroma is None) != (chroma is None):
+            self._now = begun(painted, fine, luma, worn, chroma)
             return painted
         still = still_mask(luma, last.luma, last.settled)
+        if chroma is not None and last.chroma is not None and last.chroma_settled is not None:
+            for planes in zip(chroma, last.chroma, last.chroma_settled, strict=True):
+                still &= still_mask(*planes)
+        reach_px = self._reach_px(luma, painted)
         if looks is not None:
-            still &= ~_near(worn != last.looks)
-        if fading:
+            still &= ~near(worn != last.looks, reach_px + 2)
+        settling = SETTLE_FRAMES if fading else max(0, last.settling - 1)
+        changes = fading or last.settling > 0
+        if changes:
             still = torch.zeros_like(still)
         if still.device.type == "cpu" and bool(still.all()):
-            self._now = replace(last, painted=painted, fine=fine, luma=luma, looks=worn)
+            self._now = replace(last, painted=painted, fine=fine, luma=luma, looks=worn, chroma=chroma)
+            self._now.frames += 1
             nowhere = torch.zeros(*luma.shape, 2)
-            self._measure(last, self._now, nowhere, Trusted(nowhere[..., 0], last.painted_in, last.bent, still))
+            self._measure(last, self._now, nowhere, Trusted(nowhere[..., 0], last.painted_in, last.bent, still), unseen)
             return last.shown
         flow = self._flow(fine, last.fine, still)
         pair = () if looks is None else (worn, last.looks)
-        share, painted_in = trust(flow, luma, last.luma, last.painted_in, *pair)
+        share, painted_in = trust(flow, luma, last.luma, last.painted_in, *pair, reach_px=reach_px)
+        if chroma is not None and last.chroma_in is not None:
+            held, chroma_in = color_held(flow, chroma, last.chroma_in)
+            share = share * held
+        else:
+            chroma_in = None
+        if fading:
+            share = share.masked_fill(self._other_style(last.painted, painted, worn, flow, share), 0)
         bent, holds = bend(last.bent, flow)
         trusted = Trusted(share * holds, painted_in, bent, still)
-        self._now = self._blended(last, painted, fine, luma, worn, flow, trusted, REFRESH_FADING if fading else REFRESH)
-        if self._now.age % EVERY_FRAMES == 0:
-            self._measure(last, self._now, flow, trusted)
-        if fading or self._now.age >= ANCHOR_FRAMES:
+        refresh = REFRESH_FADING if changes else REFRESH
+        self._now = self._blended(last, painted, fine, luma, worn, flow, trusted, refresh)
+        self._now.settling = settling
+        if chroma is not None and chroma_in is not None and last.chroma_settled is not None:
+            self._now.chroma = chroma
+            self._now.chroma_settled = torch.where(still, last.chroma_settled, chroma)
+            renewed = self._new_share(share * holds, refresh) * (chroma.float() - chroma_in)
+            keeps = self._keeps(still, self._now.anchored, refresh, self._now.age)
+            self._now.chroma_in = chroma_in + renewed.masked_fill(keeps, 0)
+        self._measure(last, self._now, flow, trusted, unseen)
+        if changes or self._now.age >= ANCHOR_FRAMES:
             self._now.anchor, self._now.age = self._now.shown, 0
             self._now.to_anchor = torch.zeros_like(flow)
             self._now.anchored = torch.ones_like(still)
@@ -197,10 +217,9 @@ class Calm:
         shown = calm(painted, last.shown, last.anchor, *around, last.sharpen, refresh=refresh, strength=self.strength)
         missing = SHARPNESS - sharpness(shown) / (sharpness(painted) + 1e-9)
         sharpen = (last.sharpen + PATIENCE * missing).clamp(0, MOST_SHARPEN)
-        new = 1 - (1 - refresh) * self.strength * share
-        renewed = trusted.painted_in + new * (luma.float() - trusted.painted_in)
+        renewed = trusted.painted_in + self._new_share(share, refresh) * (luma.float() - trusted.painted_in)
         age = last.age + 1
-        keeps = still if refresh != REFRESH or age >= ANCHOR_FRAMES else still | anchored
+        keeps = self._keeps(still, anchored, refresh, age)
         return Carried(
             painted=painted,
             shown=shown,
@@ -212,10 +231,39 @@ class Calm:
             looks=worn,
             to_anchor=to_anchor,
             anchored=anchored,
-            bent=torch.where(((share >= 0.5) | still)[..., None], trusted.bent, _unit(luma)),
+            bent=torch.where(((share >= 0.5) | still)[..., None], trusted.bent, unit(luma)),
             sharpen=sharpen,
             age=age,
+            frames=last.frames + 1,
         )
+
+    def _new_share(self, share: Tensor, refresh: float) -> Tensor:
+        """How much of what is shown is the new painting."""
+        return 1 - (1 - refresh) * self.strength * share
+
+    @staticmethod
+    def _keeps(still: Tensor, anchored: Tensor, refresh: float, age: int) -> Tensor:
+        """Where what will be carried on is what was, [h, w] bool."""
+        return still if refresh != REFRESH or age >= ANCHOR_FRAMES else still | anchored
+
+    def _reach_px(self, luma: Tensor, painted: Tensor) -> int:
+        """How far a soft border reaches to either side, in pixels of the halved luma."""
+        reach = SOFT_REACH * self.feather_px * max(a / b for a, b in zip(luma.shape, painted.shape[1:], strict=True))
+        return max(REACH_PX, math.ceil(reach) + 1)
+
+    def _other_style(self, before: Tensor, painted: Tensor, worn: Tensor, flow: Tensor, share: Tensor) -> Tensor:
+        """Where the look that is worn is painted in quite another style than one frame ago, [h, w] bool."""
+        small, was = (F.interpolate(picture[None], size=worn.shape, mode="area")[0] for picture in (painted, before))
+        was = carried_along(was.permute(1, 2, 0).contiguous(), flow).permute(2, 0, 1)
+        counted = (share >= 0.5).float()[None]
+        cells = F.avg_pool2d(torch.cat([(small - was) * counted, counted])[None], CELL_PX, ceil_mode=True)[0]
+        weight = cells[3].flatten()
+        change = (cells[:3].flatten(1) / weight.clamp_min(1e-6)).square().mean(0)
+        looks = worn.clamp(0, self.looks - 1)
+        sums = torch.zeros(2, self.looks, device=worn.device)
+        sums.index_add_(1, looks[::CELL_PX, ::CELL_PX].flatten(), torch.stack([weight, weight * change]))
+        other = sums[1] > OTHER_STYLE**2 * sums[0]
+        return other.index_select(0, looks.flatten()).view(worn.shape)
 
     def _flow(self, luma: Tensor, previous: Tensor, still: Tensor) -> Tensor:
         """Where in the previous frame each pixel of the halved luma was, [h, w, 2], of the whole ones."""
@@ -233,8 +281,10 @@ class Calm:
 
     # -- the report ---------------------------------------------------------------------------------------------------
 
-    def _measure(self, last: Carried, now: Carried, flow: Tensor, trusted: Trusted) -> None:
-        """Add a frame's differences along the motion, look by look, at every EVERY_PX-th pixel and line."""
+    def _measure(self, last: Carried, now: Carried, flow: Tensor, trusted: Trusted, unseen: Collection[int]) -> None:
+        """Add every EVERY_FRAMES-th frame's differences along the motion, look by look, at every EVERY_PX-th pixel."""
+        if now.frames % EVERY_FRAMES:
+            return
         (height, width), (lines, columns) = now.shown.shape[1:], now.luma.shape
         part = slice(EVERY_PX // 2, None, EVERY_PX)
         device = flow.device
@@ -251,6 +301,8 @@ class Calm:
         sums = torch.zeros(3, self.looks, device=device)
         worn = now.looks[part, part].reshape(-1) % self.looks
         sums.index_add_(1, worn, torch.stack(rows).reshape(3, -1))
+        for look in unseen:
+            sums[:, look] = 0
         self._pending.append(sums)
         if device.type == "cpu" or len(self._pending) >= 64:
             self._fold()
@@ -276,44 +328,21 @@ class Calm:
     def state_dict(self) -> dict[str, Any]:
         """Everything later frames depend on, as NumPy arrays; see load_state_dict."""
         self._fold()
-        now = None
-        if self._now is not None:
-            parts = ((field.name, getattr(self._now, field.name)) for field in fields(Carried))
-            now = {name: _array(part) if isinstance(part, Tensor) else part for name, part in parts}
-        return {"shot": self._shot, "now": now, "sums": self._sums}
+        return {
+            "shot": self._shot,
+            "now": None if self._now is None else self._now.state_dict(),
+            "sums": self._sums,
+        }
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         """Go on, on a device, as the one whose state_dict this is."""
         self._shot, self._sums, self._pending = state["shot"], state["sums"], []
-        self._now = None
-        if state["now"] is not None:
-            parts = {name: _tensor(part, device) for name, part in state["now"].items() if name != "age"}
-            self._now = Carried(**parts, age=state["now"]["age"])
+        self._now = None if state["now"] is None else Carried.of_state(state["now"], device)
 
 
-def _begun(painted: Tensor, fine: Tensor, luma: Tensor, worn: Tensor) -> Carried:
-    """A shot's first frame."""
-    return Carried(
-        painted=painted,
-        shown=painted,
-        anchor=painted,
-        fine=fine,
-        luma=luma,
-        settled=luma,
-        painted_in=luma.float(),
-        looks=worn,
-        to_anchor=torch.zeros(*luma.shape, 2, device=luma.device),
-        anchored=torch.ones_like(luma, dtype=torch.bool),
-        bent=_unit(luma),
-        sharpen=torch.zeros((), device=luma.device),
-    )
-
-
-def _unit(luma: Tensor) -> Tensor:
-    """No bend."""
-    unit = torch.zeros(*luma.shape, 4, device=luma.device)
-    unit[..., ::3] = 1
-    return unit
+def halved_size(shape: Sequence[int]) -> tuple[int, int]:
+    """Size of the halved luma of a luma [h, w]."""
+    return -(-shape[-2] // 2), -(-shape[-1] // 2)
 
 
 def _search() -> cv2.DISOpticalFlow:
@@ -331,7 +360,7 @@ def _search() -> cv2.DISOpticalFlow:
 
 
 def _halved(luma: Tensor) -> Tensor:
-    size = tuple(-(-side // 2) for side in luma.shape)
+    size = halved_size(luma.shape)
     if luma.device.type == "cpu":
         return torch.from_numpy(cv2.resize(luma.numpy(), size[::-1], interpolation=cv2.INTER_AREA))
     return F.interpolate(luma[None, None].float(), size=size, mode="area")[0, 0].round().to(torch.uint8)
@@ -341,20 +370,3 @@ def _resized(looks: Tensor, size: torch.Size) -> Tensor:
     if looks.shape == size:
         return looks
     return F.interpolate(looks[None, None].float(), size=size, mode="nearest-exact")[0, 0].to(torch.int32)
-
-
-def _near(changed: Tensor) -> Tensor:
-    """What is near a change of looks: soft borders change with them."""
-    if changed.device.type == "cpu":
-        return torch.from_numpy(cv2.dilate(changed.numpy().view(np.uint8), np.ones((9, 9), np.uint8)) > 0)
-    return F.max_pool2d(changed[None, None].float(), 9, 1, 4)[0, 0] > 0
-
-
-def _array(part: Tensor) -> np.ndarray:
-    """On the host; pictures as they lie in memory."""
-    return (part.permute(1, 2, 0) if part.ndim == 3 and part.shape[0] == 3 else part).cpu().numpy()
-
-
-def _tensor(part: np.ndarray, device: torch.device) -> Tensor:
-    tensor = torch.from_numpy(np.array(part)).to(device)
-    return tensor.permute(2, 0, 1) if tensor.ndim == 3 and tensor.shape[2] == 3 else tensor

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from streamstyle.boxes import Box
-from streamstyle.calm import LINES, Calm
+from streamstyle.calm import LINES, Calm, halved_size
 from streamstyle.config import StyleOptions
 from streamstyle.frames import ColorTags, FrameBatch, packed_bytes, packed_planes
 from streamstyle.gpu.memory import Portions
@@ -56,13 +56,14 @@ class Reading:
 @dataclass(frozen=True)
 class Painting:
     """A batch on its way: its frames where they are done; else each frame's painting [1, 3, H, W], the batch's rows of
-    the table of blends [N, H, W], and its luma [N, h, w] for the motion."""
+    the table of blends [N, H, W], and its luma [N, h, w] and chroma [N, 2, h / 2, w / 2] for the motion."""
 
     reading: Reading
     done: FrameBatch | None
     images: list[Tensor]
     rows: Tensor | None
     lumas: Tensor | None
+    chromas: Tensor | None
     ready: Mark
 
 
@@ -92,7 +93,10 @@ class FramePainter:
     def restart(self) -> None:
         """Forget the film so far."""
         self.portions.forget()
-        self._calm = Calm(self._options.calm, len(self._layers)) if self._options.calm > 0 else None
+        self._calm: Calm | None = None
+        if self._options.calm > 0:
+            borders = (width for a, row in enumerate(self.feathers) for b, width in enumerate(row) if a != b)
+            self._calm = Calm(self._options.calm, len(self._layers), max(borders, default=0.0))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the frames to come depend on; see load_state_dict."""
@@ -137,8 +141,7 @@ class FramePainter:
                 parts = self.portions.each(len(reading.pts), size, lambda part: self._images(reading, part))
                 images = [image for some, _ in parts for image in some]
                 rows = None if parts[0][1] is None else torch.cat([part for _, part in parts if part is not None])
-                lumas = resize_planes(planes[0], small_size(planes[0].shape, LINES))
-                return Painting(reading, None, images, rows, lumas, lanes.mark("paint"))
+                return Painting(reading, None, images, rows, *_for_motion(planes), lanes.mark("paint"))
             packed, out = _new_frames(planes, subsample)
             if reading.scene is None:
                 fits = (planes[1].shape == planes[0].shape) != subsample
@@ -151,7 +154,7 @@ class FramePainter:
                     lambda part: self._paint_planes(reading, part, part_of(out, part), subsample),
                 )
             cut = self._cut(reading, size)
-        return Painting(reading, self._downloaded(reading, packed, cut, subsample, "paint"), [], None, None, None)
+        return Painting(reading, self._downloaded(reading, packed, cut, subsample, "paint"), [], None, None, None, None)
 
     @torch.inference_mode()
     def end(self, painting: Painting, *, subsample: bool) -> FrameBatch:
@@ -160,11 +163,18 @@ class FramePainter:
             return painting.done
         assert self._calm is not None
         assert painting.lumas is not None
+        assert painting.chromas is not None
         assert painting.reading.scene is not None
         reading, lanes, scene = painting.reading, self._lanes, painting.reading.scene
         planes, color = reading.planes, reading.color
         size = (planes[0].shape[1], planes[0].shape[2])
-        crossing = [*planes, *painting.images, painting.lumas, *(() if painting.rows is None else (painting.rows,))]
+        crossing = [
+            *planes,
+            *painting.images,
+            painting.lumas,
+            painting.chromas,
+            *(() if painting.rows is None else (painting.rows,)),
+        ]
         crossing += [tensor for worn in reading.worn for tensor in worn.tensors()]
         with lanes.on("calm", after=painting.ready, uses=crossing):
             packed, out = _new_frames(planes, subsample)
@@ -178,6 +188,8 @@ class FramePainter:
                     None if parts is None else parts[i],
                     scene.shots[i],
                     fading=reading.fading[i],
+                    chroma=painting.chromas[i],
+                    unseen=_unseen(scene, i, worn),
                 )
                 frame = slice(i, i + 1)
                 rows = None if painting.rows is None else painting.rows[frame]
@@ -193,9 +205,12 @@ class FramePainter:
         rows, looks = self._rows(scene.looks, (rgb.shape[2], rgb.shape[3]))
         painted = self.palette.paint(rgb, worn, rows, looks).float()
         if self._calm is not None:
-            luma = resize_planes(planes[0], small_size(planes[0].shape, LINES))[0]
+            luma, chroma = (part[0] for part in _for_motion(planes))
             parts = None if scene.parts is None else to_device(torch.from_numpy(scene.parts[0]), rgb.device)
-            painted = self._calm.step(painted[0], luma, parts, scene.shots[0], fading=fading)[None]
+            unseen = _unseen(scene, 0, worn)
+            painted = self._calm.step(
+                painted[0], luma, parts, scene.shots[0], fading=fading, chroma=chroma, unseen=unseen
+            )[None]
         return painted, rows
 
     def _rows(self, looks: np.ndarray | None, size: tuple[int, int]) -> tuple[Tensor | None, np.ndarray | None]:
@@ -267,6 +282,21 @@ class FramePainter:
         y, u, v = packed_planes(painted, height, width, subsample=subsample)
         layers = dict(zip(cut, alphas, strict=True))
         return FrameBatch(y, u, v, reading.pts, reading.index, packed=painted, alphas=layers)
+
+
+def _for_motion(planes: Planes) -> tuple[Tensor, Tensor]:
+    """Luma [N, h, w] and chroma [N, 2, h / 2, w / 2] as Calm wants them."""
+    luma = resize_planes(planes[0], small_size(planes[0].shape, LINES))
+    size = halved_size(luma.shape)
+    return luma, torch.stack([resize_planes(plane, size) for plane in planes[1:]], 1)
+
+
+def _unseen(scene: Scene, frame: int, worn: Worn) -> set[int]:
+    """The layers that wear no paint."""
+    if not worn.bare or scene.looks is None or scene.layers is None:
+        return {0} if worn.bare and scene.looks is None else set()
+    bare = np.isin(scene.looks[frame], list(worn.bare))
+    return set(np.unique(scene.layers[frame][bare]).tolist())
 
 
 def part_of(planes: Planes, part: slice) -> Planes:

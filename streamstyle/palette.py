@@ -222,6 +222,7 @@ class Palette:
             by,
             None if all_painted else self._rows(painted, mixed=look is None),
             self._column(soft, mixed=look is None) if any(soft) else None,
+            frozenset(k for k, shares in enumerate(painted) if not any(shares)),
         )
 
     def _worn_by(self, look: int, time_s: float) -> dict[int, float]:

@@ -55,12 +55,14 @@ class Worn:
         looks: which of the looks each coat is worn by.
         shares: [R, 2] float32, how far each row is painted, in luma and in chroma; None: all of it.
         soft: [R] float32, how far each row's paint is laid on as soft light; None: nowhere.
+        bare: the looks without any paint.
     """
 
     coats: tuple[WornCoat | None, ...]
     looks: tuple[frozenset[int], ...]
     shares: Tensor | None
     soft: Tensor | None
+    bare: frozenset[int] = frozenset()
 
     def tensors(self) -> Iterator[Tensor]:
         """All of them."""

@@ -10,6 +10,7 @@ import torch
 
 from streamstyle.calm import Calm
 from streamstyle.errors import OptionError, ShapeError
+from streamstyle.stages.style_map import style_map
 
 HEIGHT, WIDTH = 144, 192
 CPU = torch.device("cpu")
@@ -98,6 +99,21 @@ def test_nothing_is_blended_across_a_border(moves):
     assert [seen.look for seen in calm.report()] == [0, 1]
 
 
+@pytest.mark.parametrize("feather", [6, 20, 60])
+@pytest.mark.parametrize("moves", ["all", "border"])
+def test_a_soft_border_that_moves_leaves_no_trail(feather, moves):
+    """Red and blue, blended at the border as painting does; the film moves with it, or only what is which."""
+    calm = Calm(looks=2, feather_px=feather)
+    for k, luma in enumerate(pan(10) if moves == "all" else [texture(HEIGHT, WIDTH)] * 10):
+        looks = torch.zeros(1, HEIGHT // 2, WIDTH // 2, dtype=torch.int32)
+        looks[..., 70 - (k if moves == "all" else -k) :] = 1
+        first, _, weight = style_map(looks, 2, (HEIGHT, WIDTH), float(feather))
+        red = torch.where(first[0] == 0, weight[0], 1 - weight[0])
+        painted = torch.stack([red, torch.zeros_like(red), 1 - red])
+        shown = calm.step(painted, luma, looks[0], 0)
+    assert (shown - painted).abs().max() < 0.03
+
+
 def test_a_look_that_appears_takes_no_old_colours():
     calm, luma = Calm(looks=2), texture(HEIGHT, WIDTH)
     looks = torch.zeros(HEIGHT, WIDTH, dtype=torch.int32)
@@ -108,6 +124,27 @@ def test_a_look_that_appears_takes_no_old_colours():
     painted = flickering(luma, 9)
     shown = calm.step(painted, luma, born, 0)
     assert torch.allclose(shown[:, 40:90, 60:130], painted[:, 40:90, 60:130], atol=2e-5)
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_a_colour_that_changes_at_equal_luma_comes_through(moves):
+    calm, lumas = Calm(), pan(9) if moves else [texture(HEIGHT, WIDTH)] * 9
+    for k, luma in enumerate(lumas):
+        chroma = torch.full((2, HEIGHT // 2, WIDTH // 2), 128, dtype=torch.uint8)
+        chroma[1] += 60 * (k >= 5)
+        painted = painting(luma, BLUE if k >= 5 else RED)
+        shown = calm.step(painted, luma, None, 0, chroma=chroma)
+        if k >= 5:
+            assert (shown - painted).abs().max() < 0.02
+
+
+def test_with_chroma_a_still_film_is_as_still():
+    calm, luma = Calm(), texture(HEIGHT, WIDTH)
+    noise = torch.Generator().manual_seed(0)
+    for k in range(6):
+        chroma = (128 + torch.rand(2, HEIGHT // 2, WIDTH // 2, generator=noise).round()).to(torch.uint8)
+        shown = calm.step(flickering(luma, k), luma, None, 0, chroma=chroma)
+        assert torch.equal(shown, flickering(luma, 0))
 
 
 def test_light_that_changes_slowly_comes_through():
@@ -124,6 +161,58 @@ def test_styles_that_change_come_through_where_nothing_moves():
     for _ in range(24):
         shown = calm.step(torch.ones(3, HEIGHT, WIDTH), luma, None, 0, fading=True)
     assert shown.min() > 0.97
+
+
+def painting(luma: torch.Tensor, color: tuple[float, float, float]) -> torch.Tensor:
+    """In one colour, darker where the source is."""
+    return torch.tensor(color)[:, None, None] * (0.5 + luma / 510)
+
+
+RED, BLUE = (0.9, 0.2, 0.1), (0.1, 0.3, 0.9)
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_a_style_that_is_changed_at_once_is_there_at_once(moves):
+    calm, lumas = Calm(), pan(8) if moves else [texture(HEIGHT, WIDTH)] * 8
+    for k, luma in enumerate(lumas):
+        painted = painting(luma, RED if k < 4 else BLUE)
+        shown = calm.step(painted, luma, None, 0, fading=k == 4)
+        if k >= 4:
+            assert (shown - painted).abs().mean() < 0.01
+
+
+def test_another_style_of_one_look_is_none_of_the_others():
+    calm, luma = Calm(looks=2), texture(HEIGHT, WIDTH)
+    looks = torch.zeros(HEIGHT, WIDTH, dtype=torch.int32)
+    looks[:, 96:] = 1
+    shown = flickering(luma, 0)
+    for k in range(6):
+        before, painted = shown, flickering(luma, k)
+        if k == 5:
+            painted[:, :, 96:] = painting(luma, BLUE)[:, :, 96:]
+        shown = calm.step(painted, luma, looks, 0, fading=k == 5)
+    assert (shown - painted)[:, :, 104:].abs().max() < 1e-4
+    assert (shown - before)[:, :, :88].abs().mean() < 0.3 * (painted - before)[:, :, :88].abs().mean()
+
+
+@pytest.mark.parametrize("fade", [1, 6, 24, 50])
+def test_styles_that_changed_arrive_where_nothing_moves(fade):
+    calm, luma = Calm(), texture(HEIGHT, WIDTH)
+    red, new = painting(luma, RED), painting(luma, (0.8, 0.3, 0.2) if fade == 1 else BLUE)
+    calm.step(red, luma, None, 0)
+    for k in range(fade):
+        calm.step(red + (new - red) * ((k + 1) / fade), luma, None, 0, fading=True)
+    shown = [calm.step(new, luma, None, 0) for _ in range(20)]
+    assert (shown[-1] - new).abs().max() < 0.006
+    assert torch.equal(shown[-1], shown[-2])
+
+
+def test_where_styles_always_change_there_is_a_report():
+    calm, lumas = Calm(), pan(6)
+    for k, luma in enumerate(lumas):
+        calm.step(flickering(luma, k), luma, None, 0, fading=True)
+    (seen,) = calm.report()
+    assert 0 < seen.ratio < 0.8
 
 
 def test_without_strength_it_is_as_painted():
@@ -144,7 +233,10 @@ def test_taken_up_again_it_is_the_same_film():
             other = Calm(0.8, 2)
             other.load_state_dict(state, CPU)
         painted = flickering(luma, k)
-        assert torch.equal(one.step(painted, luma, looks, 0), other.step(painted.clone(), luma, looks, 0))
+        chroma = torch.full((2, HEIGHT // 2, WIDTH // 2), 100 + 5 * k, dtype=torch.uint8)
+        how = {"fading": k in (3, 11), "chroma": chroma}
+        shown = [calm.step(painted.clone(), luma, looks, 0, **how) for calm in (one, other)]
+        assert torch.equal(*shown)
     assert one.report() == other.report()
 
 
@@ -154,7 +246,7 @@ def test_small_pictures(size):
     luma = torch.zeros(size, dtype=torch.uint8)
     for k in range(3):
         painted = torch.full((3, *size), 0.3 * k)
-        shown = calm.step(painted, luma + 40 * k, None, 0)
+        shown = calm.step(painted, luma + 40 * k, None, 0, fading=k == 1)
         assert shown.shape == painted.shape
 
 
@@ -163,5 +255,7 @@ def test_what_cannot_be_is_refused():
         Calm(1.5)
     with pytest.raises(ShapeError, match="painted"):
         Calm().step(torch.zeros(1, 3, 8, 8), torch.zeros(8, 8, dtype=torch.uint8), None, 0)
+    with pytest.raises(ShapeError, match="chroma"):
+        Calm().step(torch.zeros(3, 8, 8), torch.zeros(8, 8).byte(), None, 0, chroma=torch.zeros(2, 8, 8))
     with pytest.raises(ShapeError, match="luma"):
         Calm().step(torch.zeros(3, 8, 8), torch.zeros(8, 8), None, 0)

@@ -77,6 +77,21 @@ def test_what_keeps_the_picture_is_kept_to_the_bit_under_calm():
     assert all(np.array_equal(a.u, b.u) and not np.array_equal(a.y, b.y) for a, b in zip(frames, kept, strict=True))
 
 
+def test_what_wears_no_paint_is_not_in_the_report():
+    for nothing in ("none", "wave; strength=0", "none@9 > wave@10"):
+        stylizer = Stylizer(Look(background=nothing, foreground="starry"), options(1.0))
+        batch = FrameBatch.stack(film(), 0)
+        stylizer.paint_batch(batch, COLOR, [pts / 25 for pts in batch.pts])
+        assert "background" not in [one["object"] for one in stylizer.calm_report()]
+
+
+def test_a_style_that_changes_at_once_is_there_under_calm():
+    """Still frames; from the fourth on another style."""
+    look = Look(style="starry@0.12 > wave@0.12")
+    plain, calm = (painted(look, film(moving=False), [FRAMES], strength) for strength in (0.0, 1.0))
+    assert all(np.abs(a.y.astype(int) - b.y).mean() < 1 for a, b in zip(plain, calm, strict=True))
+
+
 def test_frames_from_any_source_are_calmed_as_well():
     frames = [cv2.cvtColor(frame.y, cv2.COLOR_GRAY2RGB) for frame in film(moving=False)]
     stylizer = Stylizer(Look(style="starry; strength=0.7"), options(1.0))

@@ -10,7 +10,7 @@ A picture that is warped once a frame is soon blurred (bilinear: a fifth of the 
 are joined, not pictures: an anchor, some picture that was shown, is read once wherever it is needed, for ANCHOR_FRAMES.
 
 Trust is 0, and the new painting shown, where the source looks different from what the motion says, where the motion
-leaves the picture, within REACH_PX of a border between looks, where another look was worn, and where motion stretched
+leaves the picture, within reach of a border between looks, where another look was worn, and where motion stretched
 the strokes too far. It fades as the light leaves what the strokes were painted in.
 
 Source: Chen et al. 2017, "Coherent Online Video Style Transfer" (blending along flow); Lai et al. 2018, "Learning Blind
@@ -27,6 +27,8 @@ from torch import Tensor
 
 from streamstyle.errors import ShapeError
 from streamstyle.stages.calm_cpu import (
+    COLOR_HELD,
+    COLOR_NEW,
     LIGHT_HELD,
     LIGHT_NEW,
     LOOKS_ALIKE,
@@ -80,6 +82,7 @@ def trust(
     looks: Tensor | None = None,
     previous_looks: Tensor | None = None,
     *,
+    reach_px: int = REACH_PX,
     impl: str = "auto",
 ) -> tuple[Tensor, Tensor]:
     """How far what was shown may be carried along the motion.
@@ -89,6 +92,7 @@ def trust(
         luma, previous: [h, w] uint8.
         painted_in: [h, w] float32: luma of the source when what is carried was painted, of the previous frame's pixels.
         looks, previous_looks: [h, w] int32, or None where all wear one.
+        reach_px: distance from a border between looks within which nothing is carried.
         impl: "auto" (OpenCV on a CPU, else torch) or "ref" (torch).
 
     Returns:
@@ -109,8 +113,36 @@ def trust(
         if worn is not None:
             _check("looks", worn, torch.int32, size, 2)
     if impl == "auto" and luma.device.type == "cpu":
-        return trust_cpu(flow, luma, previous, painted_in, looks, previous_looks)
-    return _trust_ref(flow, luma, previous, painted_in, looks, previous_looks)
+        return trust_cpu(flow, luma, previous, painted_in, looks, previous_looks, reach_px)
+    return _trust_ref(flow, luma, previous, painted_in, looks, previous_looks, reach_px)
+
+
+def color_held(flow: Tensor, chroma: Tensor, painted_in: Tensor) -> tuple[Tensor, Tensor]:
+    """How far the source has kept the colour in which what is carried was painted.
+
+    Args:
+        flow: [h, w, 2] float32 px.
+        chroma: [2, h, w] uint8.
+        painted_in: [2, h, w] float32: as for :func:`trust`, of the chroma.
+
+    Returns:
+        share, [h, w] float32: of the carried picture, 0..1; and painted_in of the new frame's pixels.
+    """
+    there = carried_along(painted_in.permute(1, 2, 0).contiguous(), flow).permute(2, 0, 1)
+    change = chroma.float() - there
+    if flow.device.type == "cpu":
+        u, v = (torch.from_numpy(cv2.blur(plane.numpy(), (5, 5))) for plane in change.contiguous())
+    else:
+        u, v = _mean(change[0], 5), _mean(change[1], 5)
+    return _ramp(torch.maximum(u.abs(), v.abs()), COLOR_HELD, COLOR_NEW), there
+
+
+def near(changed: Tensor, reach_px: int) -> Tensor:
+    """What is near a change of looks, [h, w] bool: soft borders change with them."""
+    if changed.device.type == "cpu":
+        square = np.ones((2 * reach_px + 1,) * 2, np.uint8)
+        return torch.from_numpy(cv2.dilate(changed.numpy().view(np.uint8), square) > 0)
+    return _largest(changed.float(), reach_px) > 0
 
 
 def carried_along(values: Tensor, flow: Tensor, *, impl: str = "auto") -> Tensor:
@@ -248,6 +280,7 @@ def _trust_ref(
     painted_in: Tensor,
     looks: Tensor | None,
     previous_looks: Tensor | None,
+    reach_px: int,
 ) -> tuple[Tensor, Tensor]:
     height, width = luma.shape
     now = luma.float()
@@ -260,7 +293,8 @@ def _trust_ref(
     if looks is not None and previous_looks is not None:
         column = x.round().clamp_(0, width - 1).long()
         row = y.round().clamp_(0, height - 1).long()
-        inside &= _inner(looks) & (_inner_looks(previous_looks)[row, column] == looks)
+        was = torch.where(_inner(previous_looks, reach_px), previous_looks, -1)
+        inside &= _inner(looks, reach_px) & (was[row, column] == looks)
     kept = -F.max_pool2d(-F.pad(inside.float()[None, None], (1, 1, 1, 1), mode="replicate"), 3, 1)
     return share * kept[0, 0], there[1]
 
@@ -336,12 +370,14 @@ def _ramp(values: Tensor, whole: float, none: float) -> Tensor:
     return ((none - values) / (none - whole)).clamp_(0, 1)
 
 
-def _inner(looks: Tensor) -> Tensor:
-    """Whether all within REACH_PX wear the same."""
-    padded = F.pad(looks.float()[None, None], (REACH_PX,) * 4, mode="replicate")
-    side = 2 * REACH_PX + 1
-    return (F.max_pool2d(padded, side, 1) == -F.max_pool2d(-padded, side, 1))[0, 0]
+def _inner(looks: Tensor, reach_px: int) -> Tensor:
+    """Whether all within reach wear the same."""
+    worn = looks.float()
+    return _largest(worn, reach_px) == -_largest(-worn, reach_px)
 
 
-def _inner_looks(looks: Tensor) -> Tensor:
-    return torch.where(_inner(looks), looks, -1)
+def _largest(values: Tensor, reach_px: int) -> Tensor:
+    """The largest of the square around each pixel [h, w]; by lines and by columns, for the square may be wide."""
+    side = 2 * reach_px + 1
+    lines = F.max_pool2d(values[None, None], (1, side), 1, (0, reach_px))
+    return F.max_pool2d(lines, (side, 1), 1, (reach_px, 0))[0, 0]

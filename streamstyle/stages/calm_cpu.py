@@ -14,8 +14,11 @@ LOOKS_ALIKE, LOOKS_OTHER = 16.0, 48.0
 """Luma levels, mean of 3 x 3, up to which the source is what its motion says, and from which it is something else."""
 LIGHT_HELD, LIGHT_NEW = 12.0, 48.0
 """Luma levels by which the light may leave what was painted before the new painting comes through, and does whole."""
+COLOR_HELD, COLOR_NEW = 8.0, 24.0
+"""The same of u and of v, which seldom change by as much."""
 REACH_PX = 2
-"""Pixels of the small picture from a border between looks within which nothing is blended: what a cubic reads."""
+"""Pixels of the small picture from a border between looks within which nothing is blended at the least: what a
+cubic reads."""
 MOST_STRETCH = 2.0
 """How many times as long, or as short, strokes may have become."""
 MOST_LINES = 1 << 14
@@ -29,6 +32,7 @@ def trust_cpu(
     painted_in: Tensor,
     looks: Tensor | None,
     previous_looks: Tensor | None,
+    reach_px: int,
 ) -> tuple[Tensor, Tensor]:
     """trust's share, without what the painting is bent by, and painted_in."""
     height, width = luma.shape
@@ -44,8 +48,8 @@ def trust_cpu(
     inside = (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1)
     if looks is not None and previous_looks is not None:
         worn, was = looks.numpy().astype(np.int16), previous_looks.numpy().astype(np.int16)
-        inside &= _inner_cpu(worn)
-        was = np.where(_inner_cpu(was), was, np.int16(-1))
+        inside &= _inner_cpu(worn, reach_px)
+        was = np.where(_inner_cpu(was, reach_px), was, np.int16(-1))
         inside &= read_cpu(was, places, cv2.INTER_NEAREST) == worn
     share *= cv2.erode(inside.astype(np.uint8), np.ones((3, 3), np.uint8), borderType=cv2.BORDER_REPLICATE)
     return torch.from_numpy(share), torch.from_numpy(there)
@@ -84,8 +88,8 @@ def _ramp_cpu(values: np.ndarray, whole: float, none: float) -> np.ndarray:
     return np.clip(ramp, 0, 1, out=ramp)
 
 
-def _inner_cpu(looks: np.ndarray) -> np.ndarray:
-    square = np.ones((2 * REACH_PX + 1,) * 2, np.uint8)
+def _inner_cpu(looks: np.ndarray, reach_px: int) -> np.ndarray:
+    square = np.ones((2 * reach_px + 1,) * 2, np.uint8)
     border = cv2.BORDER_REPLICATE
     return cv2.dilate(looks, square, borderType=border) == cv2.erode(looks, square, borderType=border)
 

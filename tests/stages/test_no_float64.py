@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from streamstyle import stages
+from streamstyle.calm import Calm
 from streamstyle.frames import ColorTags
 from streamstyle.nets.stylenet import StyleNet
 from streamstyle.stages.blends import LEVELS, blend_index, blend_table
@@ -198,6 +199,16 @@ def test_renewing_the_statistics_waits_for_nothing():
     net = RegionStylizer(published, given.device, torch.float32, impl="ref")
     with NoWaiting():
         blend_table([net.record(given.rgb[:1], published.norms(style)) for style in (0, 1, 25)])
+
+
+def test_calming_a_frame_waits_for_nothing():
+    given, calm_film = Given("meta"), Calm(looks=7, feather_px=20)
+    chroma = given.colors[:, :2, :35, :45]
+    with NoWaiting(), NoFloat64():
+        for k in (0, 1, 0, 1):
+            how = {"fading": k == 1, "chroma": chroma[k], "unseen": {3}}
+            calm_film.step(given.rgb[k], given.edges[k], given.ids[k], 0, **how)
+    assert calm_film._pending
 
 
 def test_waiting_is_seen():

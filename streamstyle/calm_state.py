@@ -1,0 +1,96 @@
+"""What calm carries from frame to frame, and its form on the disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+PICTURES = {"painted", "shown", "anchor"}
+
+
+@dataclass
+class Carried:
+    """What the frames to come depend on.
+
+    Attributes:
+        painted: [3, H, W] the last painting; shown: what was shown for it; anchor: what was shown some frames ago.
+        fine: [2 h, 2 w] uint8 luma of the source; luma: the same halved, [h, w] uint8; settled: that when each pixel
+            last changed; painted_in: [h, w] float32, that when what the anchor shows was painted.
+        looks: [h, w] int32. chroma, chroma_settled, chroma_in: as luma, settled and painted_in, of u and v, [2, h, w];
+            None where it is not known.
+        to_anchor: [h, w, 2] float32 px; anchored: [h, w] bool; bent: [h, w, 4] float32, see bend.
+        sharpen: 0-d float32.
+        age: frames since the anchor; frames: since the shot began; settling: for which what changed goes on arriving.
+    """
+
+    painted: Tensor
+    shown: Tensor
+    anchor: Tensor
+    fine: Tensor
+    luma: Tensor
+    settled: Tensor
+    painted_in: Tensor
+    looks: Tensor
+    to_anchor: Tensor
+    anchored: Tensor
+    bent: Tensor
+    sharpen: Tensor
+    chroma: Tensor | None = None
+    chroma_settled: Tensor | None = None
+    chroma_in: Tensor | None = None
+    age: int = 0
+    frames: int = 0
+    settling: int = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it, as NumPy arrays and plain values; see of_state."""
+        parts = ((part.name, getattr(self, part.name)) for part in fields(self))
+        return {name: _array(name, part) if isinstance(part, Tensor) else part for name, part in parts}
+
+    @classmethod
+    def of_state(cls, state: dict[str, Any], device: torch.device) -> Carried:
+        """What was carried, on a device, whose state_dict this is."""
+        parts = {n: _tensor(n, part, device) if isinstance(part, np.ndarray) else part for n, part in state.items()}
+        return cls(**parts)  # type: ignore[arg-type]
+
+
+def begun(painted: Tensor, fine: Tensor, luma: Tensor, worn: Tensor, chroma: Tensor | None) -> Carried:
+    """A shot's first frame."""
+    return Carried(
+        painted=painted,
+        shown=painted,
+        anchor=painted,
+        fine=fine,
+        luma=luma,
+        settled=luma,
+        painted_in=luma.float(),
+        looks=worn,
+        to_anchor=torch.zeros(*luma.shape, 2, device=luma.device),
+        anchored=torch.ones_like(luma, dtype=torch.bool),
+        bent=unit(luma),
+        sharpen=torch.zeros((), device=luma.device),
+        chroma=chroma,
+        chroma_settled=chroma,
+        chroma_in=None if chroma is None else chroma.float(),
+    )
+
+
+def unit(luma: Tensor) -> Tensor:
+    """No bend."""
+    unit = torch.zeros(*luma.shape, 4, device=luma.device)
+    unit[..., ::3] = 1
+    return unit
+
+
+def _array(name: str, part: Tensor) -> np.ndarray:
+    """On the host; pictures as they lie in memory."""
+    return (part.permute(1, 2, 0) if name in PICTURES else part).cpu().numpy()
+
+
+def _tensor(name: str, part: np.ndarray, device: torch.device) -> Tensor:
+    tensor = torch.from_numpy(np.array(part)).to(device)
+    return tensor.permute(2, 0, 1) if name in PICTURES else tensor
