@@ -21,7 +21,6 @@ from torch import Tensor
 from streamstyle.errors import OptionError, ShapeError
 from streamstyle.stages.calm import (
     ANCHOR_FRAMES,
-    REACH_PX,
     REFRESH,
     bend,
     calm,
@@ -33,6 +32,7 @@ from streamstyle.stages.calm import (
     still_mask,
     trust,
 )
+from streamstyle.stages.calm_cpu import REACH_PX
 from streamstyle.stages.optical_flow import optical_flow
 
 LINES = 360
@@ -373,10 +373,11 @@ class Calm:
         self._shot, self._sums, self._pending = state["shot"], state["sums"], []
         self._now = None
         if state["now"] is not None:
-            parts = state["now"].items()
-            self._now = Carried(
-                **{name: _tensor(name, part, device) if isinstance(part, np.ndarray) else part for name, part in parts}
-            )
+            parts: dict[str, Any] = dict(state["now"])
+            for name, part in parts.items():
+                if isinstance(part, np.ndarray):
+                    parts[name] = _tensor(name, part, device)
+            self._now = Carried(**parts)
 
 
 def halved_size(shape: Sequence[int]) -> tuple[int, int]:

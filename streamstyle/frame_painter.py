@@ -206,8 +206,9 @@ class FramePainter:
         if self._calm is not None:
             luma, chroma = (part[0] for part in _for_motion(planes))
             layers = None if scene.layers is None else to_device(torch.from_numpy(scene.layers[0]), rgb.device)
-            how = {"fading": fading, "chroma": chroma, "unseen": _unseen(scene, 0, worn)}
-            painted = self._calm.step(painted[0], luma, layers, scene.shots[0], **how)[None]
+            unseen, shot = _unseen(scene, 0, worn), scene.shots[0]
+            shown = self._calm.step(painted[0], luma, layers, shot, fading=fading, chroma=chroma, unseen=unseen)
+            painted = shown[None]
         return painted, rows
 
     def _rows(self, looks: np.ndarray | None, size: tuple[int, int]) -> tuple[Tensor | None, np.ndarray | None]:

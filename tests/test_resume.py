@@ -196,6 +196,8 @@ def test_calm_goes_on_as_if_it_had_not_been_stopped(
 ) -> None:
     from streamstyle.frame_painter import FramePainter
 
+    target = tmp_path / "again" / "out.mp4"
+    target.parent.mkdir()
     at_once = paint(clip, tmp_path / "whole.mp4", options=CALM)
     assert {one["object"] for one in at_once.calm} >= {"background", "foreground"}
     assert all(one["warping_error"] < one["as_painted"] for one in at_once.calm)
@@ -203,13 +205,13 @@ def test_calm_goes_on_as_if_it_had_not_been_stopped(
         try:
             with monkeypatch.context() as patch:
                 breaks(patch, FramePainter, "end", 9, Killed())
-                report = paint(clip, tmp_path / "out.mp4", options=CALM)
+                report = paint(clip, target, options=CALM)
         except Killed:
             continue
         break
     assert report.resumed_frames > FRAMES / 2
     assert report.calm == at_once.calm
-    assert_same_film(tmp_path / "out.mp4", report, (tmp_path / "whole.mp4", at_once))
+    assert_same_film(target, report, (tmp_path / "whole.mp4", at_once))
 
 
 # -- a process that is killed ---------------------------------------------------------------------------------------
