@@ -307,7 +307,7 @@ def test_a_job_that_fails_leaves_the_project_as_it_was(
     def fails(*_: Any, **__: Any) -> Any:
         raise OutputError("the disk is full")
 
-    monkeypatch.setattr(Stylizer, "paint_reading", fails)
+    monkeypatch.setattr(Stylizer, "begin_painting", fails)
     with pytest.raises(OutputError, match="disk is full"):
         repaint(clip, tmp_path / "out.mp4", Project(held), look=dressed(swan="none"), save_project=held)
     assert Project(held).look == LOOK

@@ -30,6 +30,7 @@ from streamstyle.stages.composite import composite
 from streamstyle.stages.connected_components import connected_components, dense_labels, label_regions
 from streamstyle.stages.folding import Form
 from streamstyle.stages.label_overlap import best_matches, consecutive_overlaps, label_overlap
+from streamstyle.stages.layer_alphas import layer_alphas
 from streamstyle.stages.optical_flow import occlusion, optical_flow
 from streamstyle.stages.otsu_threshold import exact_thresholds, local_thresholds, otsu_threshold
 from streamstyle.stages.region_hierarchy import region_hierarchy
@@ -168,6 +169,7 @@ CALLS: dict[str, Callable[[Given], Any]] = {
     "resize_planes, larger": lambda g: resize_planes(g.edges, (99, 120), impl="ref"),
     "rgb_to_yuv": lambda g: rgb_to_yuv(g.rgb, TAGS, subsample=True, impl="ref"),
     "rgb_to_yuv, 10 bits": lambda g: rgb_to_yuv(g.rgb, TAGS, subsample=False, depth=10, impl="ref"),
+    "layer_alphas": lambda g: layer_alphas(g.ids[:, ::2, ::2].contiguous(), 7, (70, 90), 6.0, impl="ref"),
     "style_map": lambda g: style_map(g.ids[:, ::2, ::2].contiguous(), 7, (70, 90), 6.0, impl="ref"),
     "yuv_to_rgb": lambda g: yuv_to_rgb(g.planes, TAGS, impl="ref"),
     "yuv_to_rgb, 10 bits": lambda g: yuv_to_rgb(g.deep, TAGS, depth=10, impl="ref"),
