@@ -331,6 +331,7 @@ def option_table() -> str:
                 continue  # a group of options, listed for itself
             ranges = [note for note in notes if isinstance(note, Range)]
             limits = "".join(f" {r.low:g} to {r.high:g} {r.unit}".rstrip() + "." for r in ranges)
-            default = "" if option.default in (None, (), False) else f"`{option.default}`"
+            said_nothing = option.default is None or option.default is False or option.default == ()
+            default = "" if said_nothing else f"`{option.default}`"
             rows.append(f"| `{flag(option.name)}` | {default} | {(text + limits).replace('|', chr(92) + '|')} |")
     return "\n".join(rows)

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import math
 import os
 import re
 from collections.abc import Callable
@@ -66,11 +65,12 @@ Mix = tuple[tuple[str, float], ...]
 """(source, weight) of each part of a blend; the weights add up to 1."""
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".jp2", ".ppm", ".pgm", ".heic")
 NETWORKS = (".safetensors",)
+OTHER_NETWORKS = (".pth", ".pt", ".ckpt", ".t7", ".npz", ".onnx", ".h5")
 SETTINGS = "strength=0..1, keep-colors, scale=0.1..10, feather=PX, blend=normal|luminosity|soft-light"
 _PARTS = 10000
 """Weights of a blend are whole numbers of so many parts, so that what is written is what is read."""
 _CROP = re.compile(r"(?P<path>.+)#\s*(?P<box>\d+\s*,\s*\d+\s*,\s*\d+\s*,\s*\d+)")
-_WEIGHT = re.compile(r"(?P<source>.+):(?P<weight>\d*\.?\d+)")
+_WEIGHT = re.compile(r"(?P<source>.+):(?P<weight>-?\d*\.?\d+)")
 _MOMENT = re.compile(r"(?P<mix>.+)@(?P<at_s>\d[\d:.]*)")
 
 
@@ -227,8 +227,16 @@ def _source(word: str) -> str:
     with contextlib.suppress(OptionError):
         return style_name(word)  # also where a file or folder is called so: ./wave is that
     bare = cropped["path"] if (cropped := _CROP.fullmatch(word)) else word
-    file = bare.lower().endswith((*PICTURES, *NETWORKS)) or "/" in bare or os.sep in bare or os.path.isdir(bare)
-    if not word or not file:
+    if not word:
+        raise OptionError("a style is missing; name one, and leave out a '+' that has nothing beside it")
+    painting, _, crop = word.partition("#")
+    if crop and cropped is None and painting.lower().endswith(PICTURES) and not os.path.exists(word):
+        raise OptionError(f"style '{word}': a crop is #X,Y,WIDTH,HEIGHT in whole pixels, as in night.jpg#10,20,300,200")
+    if bare.lower().endswith(OTHER_NETWORKS):
+        raise OptionError(f"style '{word}': networks are read from .safetensors files; convert it to one")
+    ending = bare.lower().endswith((*PICTURES, *NETWORKS))
+    file = ending or "/" in bare or os.sep in bare or os.path.exists(bare)
+    if not file:
         return style_name(word)
     if cropped and not os.path.exists(word):
         return _path(bare) + "#" + "".join(cropped["box"].split())
@@ -250,6 +258,8 @@ def _mix(text: str) -> Mix:
     for word in words:
         said = None if os.path.exists(word.strip()) else _WEIGHT.fullmatch(word.strip())
         source, weight = (word, 1.0) if said is None else (said["source"], float(said["weight"]))
+        if weight < 0:
+            raise OptionError(f"style '{text.strip()}': the weight {weight:g} is less than 0; give 0 or more")
         name = _source(source)
         weights[name] = weights.get(name, 0.0) + weight
     total = sum(weights.values())
@@ -277,7 +287,9 @@ def _keys(text: str) -> tuple[Key, ...]:
         except ValueError as error:
             raise OptionError(f"style '{text.strip()}': {error}") from None
         if keys and at_s < keys[-1].at_s:
-            raise OptionError(f"style '{text.strip()}': keyframes go on in time, but {at_s:g} s is not after the last")
+            raise OptionError(
+                f"style '{text.strip()}': {at_s:g} s comes after {keys[-1].at_s:g} s; put them in the order of time"
+            )
         keys.append(Key(at_s, _mix(moment["mix"])))
     if all(key.mix == keys[0].mix for key in keys):
         return (Key(0.0, keys[0].mix),)
@@ -295,8 +307,8 @@ def _settings(text: str, words: list[str]) -> dict[str, Any]:
             try:
                 number = float(value)
             except ValueError:
-                number = math.nan
-            if not low <= number <= high:
+                raise OptionError(f"style '{text}': {name}={value} is not a number; give {low:g} to {high:g}") from None
+            if not low <= number <= high:  # nor NaN
                 raise OptionError(f"style '{text}': {name}={value} is out of range; give {low:g} to {high:g}")
             found[name] = round(number, 6)
         elif name == "keep-colors" and value in ("yes", "no", ""):

@@ -90,18 +90,24 @@ def test_a_style_is_written_in_one_form(said, written):
         ("stary", "unknown style 'stary': did you mean starry"),
         ("starry@2", "a keyframe is STYLE@SECONDS"),
         ("none@2 > wave", "a keyframe is STYLE@SECONDS"),
-        ("wave@4 > ember@2", "keyframes go on in time, but 2 s is not after the last"),
+        ("wave@4 > ember@2", "2 s comes after 4 s; put them in the order of time"),
         ("wave@1:99 > ember@200", "not a time"),
         ("wave; strength=2", "strength=2 is out of range; give 0 to 1"),
         ("wave; strength=nan", "out of range"),
-        ("wave; strength", "strength= is out of range"),
+        ("wave; strength", "strength= is not a number; give 0 to 1"),
+        ("wave; scale=abc", "scale=abc is not a number"),
+        ("night.jpg#10,20,300", "a crop is #X,Y,WIDTH,HEIGHT"),
+        ("night.jpg#-5,0,9,9", "a crop is #X,Y,WIDTH,HEIGHT"),
+        ("night.jpg:-1+wave:2", "the weight -1 is less than 0"),
+        ("starry:1+", "a style is missing"),
+        ("candy.pth", "read from .safetensors files; convert it to one"),
         ("wave; scale=0", "give 0.1 to 10"),
         ("wave; feather=-1", "give 0 to 200"),
         ("wave; blend=screen", "'blend=screen' is not understood; give strength="),
         ("wave; keep-colors=maybe", "is not understood"),
         ("wave; color=red", "is not understood"),
         ("wave:0+ember:0", "all weights are 0"),
-        ("wave++ember", "unknown style ''"),
+        ("wave++ember", "a style is missing"),
     ],
 )
 def test_what_is_not_understood_of_a_style_is_shown(said, told):
@@ -128,6 +134,8 @@ def test_a_file_whose_name_looks_like_more_is_that_file(tmp_path, monkeypatch):
     for name in ("a+b.jpg", "a.jpg#1,2,3,4", "night:2.jpg"):
         Path(name).touch()
         assert Style.parse(canonical(name)).files == (Path(name),)
+    Path("noext").touch()
+    assert Style.parse("noext").files == (Path("noext"),)
     (tmp_path / "starry").mkdir()
     assert canonical("starry") == "starry"  # a built-in style, whatever the folder we are in holds
     assert source_of(canonical("starry/")) == Painting(Path("starry"))
