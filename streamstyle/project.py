@@ -210,19 +210,21 @@ class Project:
             device=said.device if said.device != "auto" else self.options.device,
         )
 
-    def check(self, info: VideoInfo, same: dict[str, Any]) -> None:
-        """Refuse another film, and what would paint every pixel otherwise.
-
-        Args:
-            info: the film.
-            same: what the job's pictures depend on, as of what_must_stay.
-
-        Raises:
-            InputError: it is another film. OptionError: another version, device or precision.
-        """
+    def check_film(self, info: VideoInfo) -> None:
+        """Refuse another film: InputError."""
         now = fingerprint(info.path)
         if any(self.film.get(part) != now.get(part) for part in now if part != "changed_ns"):
             raise InputError(f"{info.path}: is not the film {self.path} is of; give that one, or {AGAIN}")
+
+    def check(self, same: dict[str, Any]) -> None:
+        """Refuse what would paint every pixel otherwise.
+
+        Args:
+            same: what the job's pictures depend on, as of what_must_stay.
+
+        Raises:
+            OptionError: another version, device or precision.
+        """
         if changed := changes(self.same, json.loads(json.dumps(same, default=str))):
             raise OptionError(f"{self.path}: was painted with another {', '.join(changed)}; {AGAIN}")
 

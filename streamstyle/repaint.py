@@ -87,13 +87,14 @@ def repaint(
     began = time.perf_counter()
     options = project.options_with(options or Options())
     job = plan(input, output, options.output)
+    project.check_film(job.info)
     bare = replace(look, objects=tuple({o.name: _placeless(o) for o in look.objects}.values()))
     if save_project is not None:
         check_place(save_project, overwrite=options.output.overwrite, going_on=project.path)
     given = GivenTracks(project.path / LABELS, job.info, bare)
     stylizer = Stylizer(bare, options, frames_expected=job.frames, given=given)
     same = identity(job, options, stylizer, 0, None, None)
-    project.check(job.info, what_must_stay(same))
+    project.check(what_must_stay(same))
     prints = {os.path.abspath(file): fingerprint(file) for file in stylizer.palette.files}
     change = Change(project, stylizer, job.info, prints)
     report = Report(
