@@ -27,7 +27,8 @@ def compile_cubin(text: str, architecture: str, defines: tuple[str, ...] = ()) -
     program = call(nvrtc.nvrtcCreateProgram(text.encode(), b"kernel.cu", 0, [], []))
     options = [f"--gpu-architecture={architecture}", "-std=c++17", *(f"-D{define}" for define in defines)]
     (status,) = nvrtc.nvrtcCompileProgram(program, len(options), [option.encode() for option in options])
-    log = b" " * call(nvrtc.nvrtcGetProgramLogSize(program))
+    # NVRTC writes into it: one byte alone would be Python's own b" ", the same for the whole process.
+    log = b" " * (1 + call(nvrtc.nvrtcGetProgramLogSize(program)))
     call(nvrtc.nvrtcGetProgramLog(program, log))
     said = log.rstrip(b"\0 ").decode()
     if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:

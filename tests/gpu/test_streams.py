@@ -64,7 +64,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_lane_waits_for_the_one_before_and_keeps_what_it_uses(cuda: None) -> None:
     lanes = Lanes(torch.device("cuda"))
-    assert [note for note in NOTES if note[0] == "wait"] == [("wait", n, "weights") for n in range(4)]
+    assert [note for note in NOTES if note[0] == "wait"] == [("wait", n, "weights") for n in range(5)]
     NOTES.clear()
     mark = lanes.mark("upload")
     with lanes.on("analysis", after=mark, uses=[FakeTensor(), FakeTensor()]):  # type: ignore[list-item]
