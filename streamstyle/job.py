@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,6 +19,7 @@ from streamstyle.flow import Gauge, parallel, prefetch
 from streamstyle.frames import VideoInfo
 from streamstyle.media.codecs import VideoEncoder, choose_encoder, versions
 from streamstyle.media.encode import check_output, format_of
+from streamstyle.media.join import EncodeResult
 from streamstyle.media.layers import LayerReport
 from streamstyle.media.planes import scaled_size
 from streamstyle.media.probe import probe
@@ -79,6 +80,31 @@ class Report:
     busy: dict[str, float] = field(default_factory=dict)
     queues: dict[str, float] = field(default_factory=dict)
     project: dict[str, Any] | None = None
+
+    @classmethod
+    def begun(cls, input: str | Path, output: str | Path, job: Plan, stylizer: Stylizer) -> Report:
+        """What is known before any work is done."""
+        encoder, device = job.encoder.name, describe_device(stylizer)
+        return cls(str(input), str(output), width=job.width, height=job.height, encoder=encoder, device=device)
+
+    def finished(self, written: EncodeResult, river: River, began: float, resumed: int = 0, **found: Any) -> Report:
+        """The same once the film is written; began: by perf_counter; found: what the job itself knows."""
+        seconds = time.perf_counter() - began
+        return replace(
+            self,
+            frames_in=written.frames,
+            frames_out=written.frames,
+            duration_s=round(written.duration_s, 6),
+            audio=written.audio,
+            resumed_frames=resumed,
+            seconds=round(seconds, 3),
+            first_frame_s=round((river.first_frame_at or began) - began, 3),
+            fps=round((written.frames - resumed) / seconds, 3),
+            peak_memory_bytes=peak_memory_bytes(),
+            busy=river.busy(),
+            queues={gauge.name: round(gauge.occupancy, 3) for gauge in river.gauges},
+            **found,
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

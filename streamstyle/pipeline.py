@@ -17,7 +17,7 @@ from streamstyle.frame_painter import Painting, Reading
 from streamstyle.frames import Checkpoint, Frame, FrameBatch, VideoInfo, output_chroma, picture_crc
 from streamstyle.given_tracks import GivenTracks
 from streamstyle.gpu.transfer import empty_pinned
-from streamstyle.job import OnFrames, Report, River, describe_device, identity, peak_memory_bytes, plan
+from streamstyle.job import OnFrames, Report, River, identity, plan
 from streamstyle.look import Look
 from streamstyle.media.audio import AudioSource
 from streamstyle.media.decode import decode
@@ -95,14 +95,7 @@ def stylize(
     layers = None
     if out.layers is not None:
         layers = LayerFilms(out, stylizer.cut_layers(), info, size=size, target=job.target)
-    report = Report(
-        str(input),
-        str(output),
-        width=job.width,
-        height=job.height,
-        encoder=job.encoder.name,
-        device=describe_device(stylizer),
-    )
+    report = Report.begun(input, output, job, stylizer)
     if dry_run:
         told = given.warnings() if given else ()
         return replace(report, seconds=round(time.perf_counter() - began, 3), warnings=tuple(told))
@@ -153,24 +146,15 @@ def stylize(
             saved = saver.finish(work, what_must_stay(same), same["painted_with"], stylizer.report())
             report = replace(report, project={"bytes": saved})
 
-    seconds = time.perf_counter() - began
-    return replace(
-        report,
-        frames_in=written.frames,
-        frames_out=written.frames,
-        duration_s=round(written.duration_s, 6),
-        audio=written.audio,
-        resumed_frames=work.resumed_frames,
-        seconds=round(seconds, 3),
-        first_frame_s=round((river.first_frame_at or began) - began, 3),
-        fps=round((written.frames - work.resumed_frames) / seconds, 3),
+    return report.finished(
+        written,
+        river,
+        began,
+        work.resumed_frames,
         objects=tuple(stylizer.report()),
         calm=tuple(stylizer.calm_report()),
         layers=layers.report() if layers else (),
         warnings=tuple(warnings + [line for part in (stylizer, given, layers) if part for line in part.warnings()]),
-        peak_memory_bytes=peak_memory_bytes(),
-        busy=river.busy(),
-        queues={gauge.name: round(gauge.occupancy, 3) for gauge in river.gauges},
     )
 
 

@@ -33,7 +33,7 @@ from streamstyle.flow import rebatch
 from streamstyle.frames import Checkpoint, Frame, FrameBatch, VideoInfo
 from streamstyle.frozen_statistics import FrozenStatistics
 from streamstyle.given_tracks import GivenTracks
-from streamstyle.job import OnFrames, Plan, Report, River, describe_device, identity, peak_memory_bytes, plan
+from streamstyle.job import OnFrames, Plan, Report, River, identity, plan
 from streamstyle.label_track import LabelTrack
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.audio import AudioSource
@@ -97,16 +97,8 @@ def repaint(
     project.check(what_must_stay(same))
     prints = {os.path.abspath(file): fingerprint(file) for file in stylizer.palette.files}
     change = Change(project, stylizer, job.info, prints)
-    report = Report(
-        str(input),
-        str(output),
-        width=job.width,
-        height=job.height,
-        encoder=job.encoder.name,
-        device=describe_device(stylizer),
-        warnings=tuple(_unknown(project, look)),
-        project=change.report(),
-    )
+    report = Report.begun(input, output, job, stylizer)
+    report = replace(report, warnings=tuple(_unknown(project, look)), project=change.report())
     if dry_run:
         return replace(report, seconds=round(time.perf_counter() - began, 3))
     warnings: list[str] = []
@@ -138,27 +130,19 @@ def repaint(
         )
         if saver is not None:
             saved = saver.finish(work, what_must_stay(same), prints, styled(project.objects, look))
-    seconds = time.perf_counter() - began
     new_bytes = sum(s.size_bytes for s in work.segments if change.touched_segments[s.number])
     told = change.report() | {
         "bytes_written": written.size_bytes + (new_bytes + saver.written_bytes if saver else 0),
-        "seconds": round(seconds, 3),
+        "seconds": round(time.perf_counter() - began, 3),
         "bytes": saved or bytes_by_kind(project.files),
     }
-    return replace(
-        report,
-        frames_in=written.frames,
-        frames_out=written.frames,
-        duration_s=round(written.duration_s, 6),
-        audio=written.audio,
-        seconds=round(seconds, 3),
-        first_frame_s=round((river.first_frame_at or began) - began, 3),
-        fps=round(written.frames / seconds, 3),
+    return report.finished(
+        written,
+        river,
+        began,
         objects=tuple(styled(project.objects, look)),
+        calm=tuple(stylizer.calm_report()),
         warnings=(*report.warnings, *warnings),
-        peak_memory_bytes=peak_memory_bytes(),
-        busy=river.busy(),
-        queues={gauge.name: round(gauge.occupancy, 3) for gauge in river.gauges},
         project=told,
     )
 

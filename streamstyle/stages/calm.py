@@ -34,6 +34,7 @@ from streamstyle.stages.calm_cpu import (
     LOOKS_ALIKE,
     LOOKS_OTHER,
     REACH_PX,
+    Maps,
     bend_cpu,
     calm_cpu,
     holds,
@@ -228,8 +229,9 @@ def calm(
         _check("flow and to_anchor", motion, torch.float32, (*size, 2), 3)
     for mask in (anchored, still):
         _check("anchored and still", mask, torch.bool, size, 2)
-    arguments = (painted, previous, anchor, flow, to_anchor, anchored, share, still, sharpen, refresh, strength)
-    return (calm_cpu if impl == "auto" and painted.device.type == "cpu" else _calm_ref)(*arguments)
+    blend = calm_cpu if impl == "auto" and painted.device.type == "cpu" else _calm_ref
+    maps = Maps(flow, to_anchor, anchored, share, still)
+    return blend((painted, previous, anchor), maps, sharpen, refresh, strength)
 
 
 def sharpness(picture: Tensor) -> Tensor:
@@ -312,18 +314,10 @@ def _bend_ref(bent: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _calm_ref(
-    painted: Tensor,
-    previous: Tensor,
-    anchor: Tensor,
-    flow: Tensor,
-    to_anchor: Tensor,
-    anchored: Tensor,
-    share: Tensor,
-    still: Tensor,
-    sharpen: Tensor,
-    refresh: float,
-    strength: float,
+    pictures: tuple[Tensor, Tensor, Tensor], maps: Maps, sharpen: Tensor, refresh: float, strength: float
 ) -> Tensor:
+    painted, previous, anchor = pictures
+    flow, to_anchor, anchored, share, still = maps
     size = painted.shape[1:]
     masks = F.interpolate(torch.stack([anchored, still])[None].float(), size=size, mode="nearest-exact")[0] > 0
     part = F.interpolate((share * strength)[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -117,21 +117,22 @@ def read_cpu(picture: np.ndarray, places: np.ndarray, way: int) -> np.ndarray:
     return cv2.remap(picture, places, empty, interpolation=way, borderMode=cv2.BORDER_REPLICATE)
 
 
+class Maps(NamedTuple):
+    """What ``stages.calm.calm`` is told of each pixel of the small picture; see there."""
+
+    flow: Tensor
+    to_anchor: Tensor
+    anchored: Tensor
+    share: Tensor
+    still: Tensor
+
+
 def calm_cpu(
-    painted: Tensor,
-    previous: Tensor,
-    anchor: Tensor,
-    flow: Tensor,
-    to_anchor: Tensor,
-    anchored: Tensor,
-    share: Tensor,
-    still: Tensor,
-    sharpen: Tensor,
-    refresh: float,
-    strength: float,
+    pictures: tuple[Tensor, Tensor, Tensor], maps: Maps, sharpen: Tensor, refresh: float, strength: float
 ) -> Tensor:
-    """calm."""
-    new, last, old = (np.ascontiguousarray(x.permute(1, 2, 0).numpy()) for x in (painted, previous, anchor))
+    """calm; pictures are the painted one, the previous and the anchor."""
+    flow, to_anchor, anchored, share, still = maps
+    new, last, old = (np.ascontiguousarray(x.permute(1, 2, 0).numpy()) for x in pictures)
     height, width = size = new.shape[:2]
     places, source = places_of(flow.numpy(), size), last
     if height <= MOST_LINES:  # one reading of both, one above the other
