@@ -31,9 +31,9 @@ import numpy as np
 import torch
 from common import figure, machine, save
 
-from streamstyle.calm import Calm
 from streamstyle.gpu.transfer import choose_dtype
 from streamstyle.nets.stylenet import StyleNet
+from streamstyle.painting.calm import Calm
 from streamstyle.stages.calm import sharpness
 from streamstyle.stages.optical_flow import occlusion
 from streamstyle.stages.stylize_regions import RegionStylizer

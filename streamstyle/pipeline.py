@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from streamstyle.config import Options
 from streamstyle.errors import OptionError
 from streamstyle.flow import marked_last, rebatch
-from streamstyle.frame_painter import Painting, Reading
 from streamstyle.frames import Checkpoint, Frame, FrameBatch, VideoInfo, output_chroma, picture_crc
 from streamstyle.given_tracks import GivenTracks
 from streamstyle.gpu.transfer import empty_pinned
@@ -25,8 +24,9 @@ from streamstyle.media.encode import encode
 from streamstyle.media.layers import LayerFilms
 from streamstyle.media.segments import WorkFolder
 from streamstyle.naming import foresee_objects, place_objects
-from streamstyle.project import check_place, what_must_stay
-from streamstyle.save_project import ProjectWriter
+from streamstyle.painting.frame_painter import Painting, Reading
+from streamstyle.projects.project import check_place, what_must_stay
+from streamstyle.projects.save_project import ProjectWriter
 from streamstyle.stylizer import Stylizer
 
 if TYPE_CHECKING:

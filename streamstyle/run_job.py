@@ -32,8 +32,8 @@ def planned(choices: LookOptions) -> tuple[Look, Callable[..., Report]]:
         if getattr(choices, name) is not None:
             raise OptionError(f"--{name}: does not go with --project, which says where objects are; leave it out")
     with uncollected():
-        from streamstyle.project import Project
-        from streamstyle.repaint import repaint
+        from streamstyle.projects.project import Project
+        from streamstyle.projects.repaint import repaint
     project = Project(choices.project)
     look = Look.from_options(choices, base=project.look)
     return look, functools.partial(repaint, project=project, save_project=choices.save_project)

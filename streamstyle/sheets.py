@@ -19,7 +19,7 @@ from streamstyle.media.decode import frame_at
 from streamstyle.media.paintings import is_picture, paintings_in, read_painting
 from streamstyle.media.probe import probe
 from streamstyle.nets import weights
-from streamstyle.palette import Palette
+from streamstyle.painting.palette import Palette
 from streamstyle.stages.color import yuv_to_rgb
 from streamstyle.styles import STYLES, canonical
 

@@ -15,10 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from streamstyle.boxes import Box
 from streamstyle.config import Options
 from streamstyle.errors import OptionError, ShapeError
-from streamstyle.frame_painter import FramePainter, Painting, Reading, part_of
 from streamstyle.frames import ColorTags, Frame, FrameBatch, VideoInfo
 from streamstyle.frozen_statistics import FrozenStatistics
 from streamstyle.gpu.streams import Lanes
@@ -27,14 +25,16 @@ from streamstyle.layers import LayerCutter
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.nets.painting import Affine
 from streamstyle.object_tracks import object_mask
-from streamstyle.palette import Palette
+from streamstyle.painting.boxes import Box
+from streamstyle.painting.frame_painter import FramePainter, Painting, Reading, part_of
+from streamstyle.painting.palette import Palette
+from streamstyle.painting.worn import Worn
 from streamstyle.scene import Given, Numbers, ObjectStyleReport, Scene, SceneReader
 from streamstyle.segmenter import Segmentation
 from streamstyle.stages.blend_modes import laid_over, looked_up
 from streamstyle.stages.color import rgb_to_yuv, yuv_to_rgb
 from streamstyle.stages.style_map import MOST_LOOKS, pair_feathers
 from streamstyle.styles import Style
-from streamstyle.worn import Worn
 
 COMPILE_PAYS_FRAMES = 1500
 """Frames of a 640x360 film after which a compiled lookup has earned its compilation (10 s) back."""

@@ -32,11 +32,10 @@ PUBLIC_NAMES = {
 
 # A room is a module or a package right under streamstyle/. What stands left may be imported, never the reverse:
 #   errors -> frames, arguments, config, styles, look -> flow | media | gpu | nets -> stages
-#          -> appearance, calm, evidence, plugins, shots -> tracker, segmenter, frozen_statistics
-#          -> object_tracks -> appearance_tracks -> scene -> layers -> frame_painter -> stylizer -> naming, job
-#   media, stages -> boxes -> palette -> frame_painter
+#          -> appearance, evidence, plugins, shots -> tracker, segmenter, frozen_statistics
+#          -> object_tracks -> appearance_tracks -> scene -> layers -> painting -> stylizer -> naming, job
 #          -> pipeline | preview, sheets, doctor -> bench, demo -> cli, web
-#   label_track, palette -> project, touched -> save_project -> pipeline, repaint -> run_job -> cli
+#   label_track, job -> projects -> pipeline -> run_job -> cli
 #   media -> masks, label_track -> track_drawing -> track_export -> tracks -> cli
 #   nets -> train -> cli
 _WORDS = {"errors", "_version", "frames", "arguments", "config", "styles", "look"}
@@ -65,15 +64,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "object_tracks": _STAGES | {"evidence", "shots", "tracker", "segmenter"},
     "appearance_tracks": _STAGES | {"appearance", "evidence", "tracker", "segmenter", "object_tracks"},
     "frozen_statistics": _STAGES | {"shots"},
-    "calm_state": set(),
-    "calm": _STAGES | {"calm_state"},
     "scene": _FOLLOWING,
     "layers": _FOLLOWING | {"scene"},
-    "boxes": _STAGES,
-    "worn": _STAGES,
-    "palette": _STAGES | {"boxes", "media", "worn"},
-    "frame_painter": _FOLLOWING | {"boxes", "worn", "calm", "layers", "palette", "scene"},
-    "stylizer": _FOLLOWING | {"boxes", "worn", "frame_painter", "layers", "palette", "scene"},
+    "painting": _FOLLOWING | {"media", "scene", "layers"},
+    "stylizer": _FOLLOWING | {"painting", "layers", "scene"},
     "given_tracks": _FOLLOWING | {"masks", "label_track"},
     "masks": _WORDS | {"media"},
     "label_track": _WORDS | {"media"},
@@ -82,29 +76,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tracks": _PATH | {"masks", "label_track", "track_export", "naming", "job"},
     "naming": _PATH | {"masks"},
     "preview": _PATH | {"given_tracks", "naming", "sheets"},
-    "sheets": _PATH | {"palette"},
+    "sheets": _PATH | {"painting"},
     "doctor": _PATH,
     "job": _PATH,
-    "project": _WORDS | {"media", "label_track"},
-    "save_project": _PATH | {"masks", "label_track", "project"},
-    "touched": _STAGES | {"boxes", "palette"},
-    "pipeline": _PATH | {"frame_painter", "job", "naming", "given_tracks", "project", "save_project"},
-    "pieces": _PATH | {"boxes", "frame_painter"},
-    "repaint": _PATH
-    | {
-        "pieces",
-        "worn",
-        "boxes",
-        "frame_painter",
-        "palette",
-        "job",
-        "given_tracks",
-        "label_track",
-        "project",
-        "save_project",
-        "touched",
-    },
-    "run_job": _WORDS | {"process", "job", "pipeline", "project", "repaint"},
+    "pipeline": _PATH | {"painting", "job", "naming", "given_tracks", "projects"},
+    "projects": _PATH | {"painting", "masks", "label_track", "given_tracks", "job"},
+    "run_job": _WORDS | {"process", "job", "pipeline", "projects"},
     "bench": _PATH | {"naming", "job", "pipeline", "preview", "sheets", "doctor"},
     "demo": _PATH | {"pipeline", "preview", "sheets"},
     "train": _WORDS | {"gpu", "nets"},

@@ -196,7 +196,7 @@ def test_stopped_again_and_again(
 def test_calm_goes_on_as_if_it_had_not_been_stopped(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from streamstyle.frame_painter import FramePainter
+    from streamstyle.painting.frame_painter import FramePainter
 
     for name in ("at_once", "film"):
         (tmp_path / name).mkdir()

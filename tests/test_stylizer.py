@@ -12,15 +12,15 @@ import torch
 from clips import draw, draw_mottled
 
 import streamstyle
-from streamstyle import frame_painter
 from streamstyle import scene as scene_module
 from streamstyle.config import AnalysisOptions, Options, StyleOptions
 from streamstyle.errors import DeviceError, OptionError, ShapeError
-from streamstyle.frame_painter import FramePainter, Reading
 from streamstyle.frames import ColorTags, FrameBatch
 from streamstyle.gpu.transfer import Planes
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.segments import read_state, write_state
+from streamstyle.painting import frame_painter
+from streamstyle.painting.frame_painter import FramePainter, Reading
 from streamstyle.segmenter import Segmenter
 from streamstyle.stylizer import Stylizer
 

@@ -20,9 +20,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from streamstyle import stages
-from streamstyle.calm import Calm
 from streamstyle.frames import ColorTags
 from streamstyle.nets.stylenet import StyleNet
+from streamstyle.painting.calm import Calm
 from streamstyle.stages.blends import LEVELS, blend_index, blend_table
 from streamstyle.stages.calm import bend, calm, carried_along, trust
 from streamstyle.stages.color import blend_planes_, rgb_to_yuv, yuv_to_rgb

@@ -23,7 +23,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from streamstyle.boxes import CHROMA_PX, Box, Painter, box_of, narrowed, paint_box
 from streamstyle.config import StyleOptions
 from streamstyle.gpu.memory import FEWEST_BAND_PX, band_pixels
 from streamstyle.gpu.transfer import to_device
@@ -32,13 +31,14 @@ from streamstyle.nets.arbitrary import ArbitraryNet, StylePredictor
 from streamstyle.nets.johnson import JohnsonNet
 from streamstyle.nets.painting import Affine
 from streamstyle.nets.stylenet import StyleNet
+from streamstyle.painting.boxes import CHROMA_PX, Box, Painter, box_of, narrowed, paint_box
+from streamstyle.painting.worn import Worn, WornCoat
 from streamstyle.stages.blend_modes import laid_over, looked_up, soft_light
 from streamstyle.stages.blends import blend_shares, mixed_norms
 from streamstyle.stages.network_stylizer import NetworkStylizer
 from streamstyle.stages.strokes import enlarge, enlarging_px, shrink, working_size
 from streamstyle.stages.stylize_regions import RegionStylizer
 from streamstyle.styles import NONE, STYLES, Mix, Painting, Style, source_of
-from streamstyle.worn import Worn, WornCoat
 
 
 @dataclass

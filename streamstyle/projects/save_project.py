@@ -27,7 +27,7 @@ from streamstyle.media.links import link_or_copy
 from streamstyle.media.lossless import LosslessWriter
 from streamstyle.media.segments import KeptSegment, WorkFolder, fingerprint, told
 from streamstyle.nets.painting import Affine
-from streamstyle.project import (
+from streamstyle.projects.project import (
     ENCODED,
     FORMAT,
     FRAMES,

@@ -8,7 +8,7 @@ import torch
 from streamstyle import Look, ObjectStyle, Options, Stylizer
 from streamstyle.config import StyleOptions
 from streamstyle.errors import InputError, OptionError, WeightsError
-from streamstyle.palette import Palette
+from streamstyle.painting.palette import Palette
 from streamstyle.stages.blend_modes import laid_over
 from streamstyle.stages.blends import LEVELS
 from streamstyle.styles import canonical

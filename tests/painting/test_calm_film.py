@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from streamstyle.calm import Calm
 from streamstyle.errors import OptionError, ShapeError
+from streamstyle.painting.calm import Calm
 from streamstyle.stages.style_map import style_map
 
 HEIGHT, WIDTH = 144, 192

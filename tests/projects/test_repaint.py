@@ -22,10 +22,10 @@ from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.decode import decode
 from streamstyle.media.probe import probe
 from streamstyle.pipeline import stylize
-from streamstyle.project import META, Project
-from streamstyle.repaint import Change, repaint
+from streamstyle.projects.project import META, Project
+from streamstyle.projects.repaint import Change, repaint
+from streamstyle.projects.touched import carries_paint
 from streamstyle.stylizer import Stylizer
-from streamstyle.touched import carries_paint
 
 pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("networks")]
 SIZE, FRAMES, SEGMENT = (352, 224), 24, 6
@@ -188,7 +188,7 @@ def test_where_paint_is_carried_on_whole_shots_are_painted(
     clip: Path, saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert not carries_paint(StyleOptions())
-    monkeypatch.setattr("streamstyle.repaint.carries_paint", lambda painting: True)
+    monkeypatch.setattr("streamstyle.projects.repaint.carries_paint", lambda painting: True)
     look, project, info = dressed(swan="none"), Project(saved), probe(clip)
     stylizer = Stylizer(look, given=GivenTracks(saved / "labels.npz", info, look))
     assert Change(project, stylizer, info, {}).touched.all()

@@ -27,11 +27,11 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from streamstyle.boxes import BOX_PAYS, CHROMA_PX, NOWHERE, Box, Painter
 from streamstyle.config import StyleOptions
 from streamstyle.look import Look
 from streamstyle.nets.painting import Affine
-from streamstyle.palette import Palette
+from streamstyle.painting.boxes import BOX_PAYS, CHROMA_PX, NOWHERE, Box, Painter
+from streamstyle.painting.palette import Palette
 from streamstyle.stages.blends import LEVELS
 from streamstyle.stages.strokes import enlarging_px, working_size
 from streamstyle.stages.style_map import blend_map, pair_feathers

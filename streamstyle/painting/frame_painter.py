@@ -16,21 +16,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from streamstyle.boxes import Box
-from streamstyle.calm import LINES, Calm, halved_size
 from streamstyle.config import StyleOptions
 from streamstyle.frames import ColorTags, FrameBatch, packed_bytes, packed_planes
 from streamstyle.gpu.memory import Portions
 from streamstyle.gpu.streams import Download, Lane, Lanes, Mark
 from streamstyle.gpu.transfer import Planes, to_device
 from streamstyle.layers import LayerCutter
-from streamstyle.palette import Palette
+from streamstyle.painting.boxes import Box
+from streamstyle.painting.calm import LINES, Calm, halved_size
+from streamstyle.painting.palette import Palette
+from streamstyle.painting.worn import Worn
 from streamstyle.scene import Scene
 from streamstyle.stages.color import filled, rgb_to_yuv, yuv_to_rgb
 from streamstyle.stages.composite import composite
 from streamstyle.stages.resize import resize_planes, small_size
 from streamstyle.stages.style_map import blend_map, pair_feathers
-from streamstyle.worn import Worn
 
 
 @dataclass(frozen=True)

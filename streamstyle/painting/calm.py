@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from streamstyle.calm_state import Carried, begun, unit
 from streamstyle.errors import OptionError, ShapeError
+from streamstyle.painting.calm_state import Carried, begun, unit
 from streamstyle.stages.calm import (
     ANCHOR_FRAMES,
     REFRESH,

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from streamstyle.boxes import BOX_STEP_PX, Box, box_of, paint_box
+from streamstyle.painting.boxes import BOX_STEP_PX, Box, box_of, paint_box
 from streamstyle.stages.strokes import working_size
 
 

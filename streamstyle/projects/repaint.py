@@ -26,7 +26,6 @@ from typing import Any, overload
 import numpy as np
 import torch
 
-from streamstyle.boxes import NOWHERE, Box
 from streamstyle.config import Options
 from streamstyle.errors import InputError
 from streamstyle.flow import rebatch
@@ -42,14 +41,23 @@ from streamstyle.media.encode import encode
 from streamstyle.media.lossless import read_lossless
 from streamstyle.media.segments import KeptSegment, WorkFolder, fingerprint
 from streamstyle.nets.painting import Affine
-from streamstyle.pieces import Piece, begin, end
-from streamstyle.project import LABELS, PAINTED, Project, bytes_by_kind, check_place, seconds_of, what_must_stay
-from streamstyle.save_project import ProjectWriter, styled
+from streamstyle.painting.boxes import NOWHERE, Box
+from streamstyle.painting.worn import Worn
+from streamstyle.projects.pieces import Piece, begin, end
+from streamstyle.projects.project import (
+    LABELS,
+    PAINTED,
+    Project,
+    bytes_by_kind,
+    check_place,
+    seconds_of,
+    what_must_stay,
+)
+from streamstyle.projects.save_project import ProjectWriter, styled
+from streamstyle.projects.touched import Sketch, Touched, carries_paint
 from streamstyle.scene import Scene, part_numbers
 from streamstyle.stages.stylize_regions import RegionStylizer
 from streamstyle.stylizer import Stylizer
-from streamstyle.touched import Sketch, Touched, carries_paint
-from streamstyle.worn import Worn
 
 BATCH_PX = {"cpu": 1 << 20, "cuda": 1 << 25}
 MOST_FRAMES = 8

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from streamstyle.boxes import Box
-from streamstyle.frame_painter import Painting, Reading
 from streamstyle.frames import FrameBatch, output_chroma, packed_planes
 from streamstyle.media.segments import KeptSegment
+from streamstyle.painting.boxes import Box
+from streamstyle.painting.frame_painter import Painting, Reading
 from streamstyle.stylizer import Stylizer
 
 
