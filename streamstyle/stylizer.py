@@ -21,12 +21,12 @@ from streamstyle.frames import ColorTags, Frame, FrameBatch, VideoInfo
 from streamstyle.frozen_statistics import FrozenStatistics
 from streamstyle.gpu.streams import Lanes
 from streamstyle.gpu.transfer import choose_device, choose_dtype, upload
-from streamstyle.layers import LayerCutter
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.nets.painting import Affine
 from streamstyle.object_tracks import object_mask
 from streamstyle.painting.boxes import Box
 from streamstyle.painting.frame_painter import FramePainter, Painting, Reading, part_of
+from streamstyle.painting.layers import LayerCutter
 from streamstyle.painting.palette import Palette
 from streamstyle.painting.worn import Worn
 from streamstyle.scene import Given, Numbers, ObjectStyleReport, Scene, SceneReader

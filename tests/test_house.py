@@ -33,7 +33,7 @@ PUBLIC_NAMES = {
 # A room is a module or a package right under streamstyle/. What stands left may be imported, never the reverse:
 #   errors -> frames, arguments, config, styles, look -> flow | media | gpu | nets -> stages
 #          -> appearance, evidence, plugins, shots -> tracker, segmenter, frozen_statistics
-#          -> object_tracks -> appearance_tracks -> scene -> layers -> painting -> stylizer -> naming, job
+#          -> object_tracks -> appearance_tracks -> scene -> painting -> stylizer -> naming, job
 #          -> pipeline | preview, sheets, doctor -> bench, demo -> cli, web
 #   label_track, job -> projects -> pipeline -> run_job -> cli
 #   media -> masks, label_track -> track_drawing -> track_export -> tracks -> cli
@@ -65,9 +65,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "appearance_tracks": _STAGES | {"appearance", "evidence", "tracker", "segmenter", "object_tracks"},
     "frozen_statistics": _STAGES | {"shots"},
     "scene": _FOLLOWING,
-    "layers": _FOLLOWING | {"scene"},
-    "painting": _FOLLOWING | {"media", "scene", "layers"},
-    "stylizer": _FOLLOWING | {"painting", "layers", "scene"},
+    "painting": _FOLLOWING | {"media", "scene"},
+    "stylizer": _FOLLOWING | {"painting", "scene"},
     "given_tracks": _FOLLOWING | {"masks", "label_track"},
     "masks": _WORDS | {"media"},
     "label_track": _WORDS | {"media"},

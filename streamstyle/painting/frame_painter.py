@@ -21,9 +21,9 @@ from streamstyle.frames import ColorTags, FrameBatch, packed_bytes, packed_plane
 from streamstyle.gpu.memory import Portions
 from streamstyle.gpu.streams import Download, Lane, Lanes, Mark
 from streamstyle.gpu.transfer import Planes, to_device
-from streamstyle.layers import LayerCutter
 from streamstyle.painting.boxes import Box
 from streamstyle.painting.calm import LINES, Calm, halved_size
+from streamstyle.painting.layers import LayerCutter
 from streamstyle.painting.palette import Palette
 from streamstyle.painting.worn import Worn
 from streamstyle.scene import Scene
