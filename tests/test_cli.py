@@ -136,7 +136,7 @@ def test_nothing_said_is_answered_with_three_examples(capsys: pytest.CaptureFixt
         (("--style", "stary"), "unknown style 'stary': did you mean starry"),
         (("--style", "26"), "26 styles by name or number 0..25"),
         (("--style", "-1"), "unknown style '-1'"),
-        (("--background", ""), "unknown style ''"),
+        (("--background", ""), "a style is missing; name one"),
         (("--style", "wave", "--feather", "500"), "--feather 500.0: out of range; give 0 to 200 px"),
         (("--style", "wave", "--feather", "nan"), "--feather nan: out of range"),
         (("--style", "wave", "--size", "8"), "--size 8: out of range; give 16 to 8192 px"),

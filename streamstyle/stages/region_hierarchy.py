@@ -135,7 +135,7 @@ def table_at(hierarchy: RegionHierarchy, level: float) -> tuple[Tensor, Tensor]:
     """
     if not math.isfinite(level):
         raise OptionError(f"level must be a finite number, got {level}")
-    height = math.floor(max(-1.0, min(1.0, level)) * FULL)
+    height = math.floor(max(-1.0, min(1.0, level)) * FULL + 1e-6)  # 16333 / FULL * FULL is just below 16333
     here = torch.arange(hierarchy.into.shape[1], device=hierarchy.into.device)
     top = torch.where(hierarchy.at <= height, hierarchy.into, here)
     for _ in range((len(here) - 1).bit_length()):
