@@ -33,7 +33,7 @@ from common import figure, machine, save
 
 from streamstyle.gpu.transfer import choose_dtype
 from streamstyle.nets.stylenet import StyleNet
-from streamstyle.painting.calm import Calm
+from streamstyle.painting.calm import Calm, halved_size
 from streamstyle.stages.calm import sharpness
 from streamstyle.stages.optical_flow import occlusion
 from streamstyle.stages.stylize_regions import RegionStylizer
@@ -152,17 +152,27 @@ def scores(film: list[np.ndarray], flows: list[tuple[np.ndarray, np.ndarray]]) -
     return float(np.mean(errors)) ** 0.5, float(np.mean(sharp))
 
 
-def measure(film: Film, net: RegionStylizer, say: Callable[[str], None]) -> dict[str, Any]:
+def colors(frame: np.ndarray) -> torch.Tensor:
+    """What calm sees of a frame's colours: [2, h / 2, w / 2] uint8."""
+    planes = cv2.split(cv2.cvtColor(frame, cv2.COLOR_RGB2YCrCb))
+    height, width = halved_size(frame.shape[:2])
+    return torch.from_numpy(
+        np.stack([cv2.resize(planes[k], (width, height), interpolation=cv2.INTER_AREA) for k in (2, 1)])
+    )
+
+
+def measure(film: Film, stylenet: StyleNet, net: RegionStylizer, say: Callable[[str], None]) -> dict[str, Any]:
     """One film's row."""
     calm, affine, painted, shown = Calm(), None, [], []
     paint_ms, calm_ms = [], []
     for frame in film.frames:
         rgb = torch.from_numpy(frame).permute(2, 0, 1)[None].float() / 255
-        affine = affine or net.record(rgb, film.style)
+        affine = affine or net.record(rgb, stylenet.norms(film.style))
         began = time.perf_counter()
         picture = net.paint(rgb, affine)[0].float().clamp(0, 1)
         between = time.perf_counter()
-        shown.append(calm.step(picture, torch.from_numpy(grey(frame)), None, 0).permute(1, 2, 0).numpy())
+        luma = torch.from_numpy(grey(frame))
+        shown.append(calm.step(picture, luma, None, 0, chroma=colors(frame)).permute(1, 2, 0).numpy())
         calm_ms.append((time.perf_counter() - between) * 1e3)
         paint_ms.append((between - began) * 1e3)
         painted.append(np.ascontiguousarray(picture.permute(1, 2, 0).numpy()))
@@ -201,9 +211,10 @@ def main(say: Callable[[str], None] = print) -> int:
         return 2
     say(str(machine()))
     device = torch.device("cpu")
-    net = RegionStylizer(StyleNet.load(), device, choose_dtype("auto", device))
+    stylenet = StyleNet.load()
+    net = RegionStylizer(stylenet, device, choose_dtype("auto", device))
     films = itertools.chain(sequences(arguments.frames), clips(arguments.frames), moves(arguments.frames))
-    rows = [measure(film, net, say) for film in films]
+    rows = [measure(film, stylenet, net, say) for film in films]
     real = [row for row in rows if row["name"] not in MOVES and row["name"] != "a still"]
     known = [row for row in rows if row["name"] in MOVES]
     figures = []
