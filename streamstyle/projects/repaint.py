@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from streamstyle.config import Options
-from streamstyle.errors import InputError
+from streamstyle.errors import InputError, OptionError
 from streamstyle.flow import rebatch
 from streamstyle.frames import Checkpoint, Frame, FrameBatch, VideoInfo
 from streamstyle.frozen_statistics import FrozenStatistics
@@ -92,8 +92,10 @@ def repaint(
         InputError: another film, or a part of the project is damaged. OptionError: an option changes every pixel.
         StreamstyleError: as of ``stylize``.
     """
-    began = time.perf_counter()
-    options = project.options_with(options or Options())
+    began, options = time.perf_counter(), options or Options()
+    if options.output.layers is not None:
+        raise OptionError("--layers: does not go with --project, which paints only what changed; leave one of them out")
+    options = project.options_with(options)
     job = plan(input, output, options.output)
     project.check_film(job.info)
     bare = replace(look, objects=tuple({o.name: _placeless(o) for o in look.objects}.values()))

@@ -277,6 +277,13 @@ def test_options_that_change_all_are_refused(
         repaint(clip, tmp_path / "out.mp4", Project(saved), look=LOOK, options=options)
 
 
+def test_layers_do_not_go_with_a_project(clip: Path, saved: Path, tmp_path: Path) -> None:
+    options = replace(OPTIONS, output=replace(OPTIONS.output, layers=tmp_path / "layers"))
+    with pytest.raises(OptionError, match="--layers: does not go with --project"):
+        repaint(clip, tmp_path / "again.mp4", Project(saved), look=LOOK, options=options)
+    assert not (tmp_path / "layers").exists()
+
+
 def test_where_a_project_may_be_saved(clip: Path, saved: Path, tmp_path: Path) -> None:
     def refused(words: str, path: Path, look: Look = LOOK) -> None:
         with pytest.raises(StreamstyleError, match=words):
