@@ -93,8 +93,9 @@ class StyleChoices(Checked):
         tyro.conf.arg(metavar="NAME@X,Y[@SECONDS]=STYLE"),
         Doc(
             "The object under pixel X,Y of the first frame (or of the frame at SECONDS or [HH:]MM:SS), called NAME. "
-            "A region's number from `streamstyle preview` may stand for the point: NAME@#3=STYLE. Further places of an "
-            "object need no style: NAME@X,Y@SECONDS; -NAME@X,Y@SECONDS says what is no part of it from then on."
+            "A region's number from `streamstyle preview` may stand for the point: NAME@#3=STYLE; so may words, with a "
+            "--segmenter that takes them: 'NAME@\"white swan\"=STYLE'. Further places of an object need no style: "
+            "NAME@X,Y@SECONDS; -NAME@X,Y@SECONDS says what is no part of it from then on."
         ),
     ] = ()
     mask: Annotated[

@@ -4,7 +4,7 @@
 
     background = "wave"
 
-    [[object]]                                  # where an object is: point, points, region or mask; none with --tracks
+    [[object]]                                  # its place: point, points, region, words or mask; none with --tracks
     name = "swan"
     style = "starry; strength=0.7"              # once for each name is enough; all that ``styles.Style`` understands
     points = [[320, 240], [100, 90, 4.0]]       # x, y and, where not the first frame, seconds
@@ -20,6 +20,11 @@
     style = "ember"
     point = [352, 210]
     at_s = 2.0
+
+    [[object]]                                  # in words, for a segmenter that takes them (--segmenter)
+    name = "cygnets"
+    style = "ember"
+    words = "the grey chicks"
 
     [[merge]]                                   # several objects are one
     into = "herd"
@@ -43,15 +48,17 @@ from typing import Any
 from streamstyle.arguments import seconds
 from streamstyle.config import StyleChoices
 from streamstyle.errors import OptionError, OutputError
+from streamstyle.renaming import called_from, final_name, refuse_circles
 from streamstyle.styles import NONE, canonical, moved
 
 OBJECT_FORM = re.compile(
-    r"(?P<name>[^@=]+)(?:@(?:(?P<x>\d+)\s*,\s*(?P<y>\d+)|#(?P<region>\d+)|mask(?P<mask>\d+))"
+    r"(?P<name>[^@=]+)(?:@(?:(?P<x>\d+)\s*,\s*(?P<y>\d+)|#(?P<region>\d+)|mask(?P<mask>\d+)|(?P<quote>[\"'])(?P<words>(?:(?!(?P=quote)).)+)(?P=quote))"
     r"(?:@(?P<at_s>\d[\d:.]*))?|(?==[^=;]+(?:;|$)))(?:=(?P<style>.+))?"
 )
 REMOVE = "-"
 """Before a name, and without a style: this place is no part of the object."""
 PARTS = ("style", "background", "foreground")
+PLACES = ("point", "points", "region", "words", "mask")
 NOTHING_SAID = (
     "no style given; for example:  --style starry   |   --background wave --foreground ember   |   "
     '--object "swan@320,240=starry" --background none'
@@ -62,7 +69,7 @@ NOTHING_SAID = (
 class ObjectStyle:
     """One place of a named object, in the frame at at_s seconds; an object may have several.
 
-    Without point, region and mask it has none: a label track says where it is (``--tracks``).
+    Without point, region, words and mask it has none: a label track says where it is (``--tracks``).
 
     Attributes:
         style: in the words of ``styles.Style``; empty where another place of the same name says it.
@@ -70,6 +77,7 @@ class ObjectStyle:
         region: its number, as ``streamstyle preview`` shows it.
         remove: from this moment on the region is no part of the object.
         mask: a label of the mask of the first frame (``--mask``); then the place has no time.
+        words: what it is, for a segmenter that takes words.
     """
 
     name: str
@@ -79,23 +87,29 @@ class ObjectStyle:
     at_s: float = 0.0
     remove: bool = False
     mask: int | None = None
+    words: str | None = None
 
     @property
     def has_place(self) -> bool:
         """Whether it says where the object is, or is not."""
-        return not (self.point is None and self.region is None and self.mask is None)
+        return not (self.point is None and self.region is None and self.mask is None and self.words is None)
 
     @property
     def where(self) -> str:
-        """The place as a person typed it: ``320,240@2.5``, ``#3`` or ``mask2``."""
+        """The place as a person typed it: ``320,240@2.5``, ``#3``, ``"white swan"@4`` or ``mask2``."""
         if self.mask is not None:
             return f"mask{self.mask}"
-        place = f"#{self.region}" if self.region is not None else "{},{}".format(*(self.point or (0, 0)))
+        if self.words is not None:
+            quote = "'" if '"' in self.words else '"'
+            place = quote + self.words + quote
+        else:
+            place = f"#{self.region}" if self.region is not None else "{},{}".format(*(self.point or (0, 0)))
         return f"{place}@{self.at_s:g}" if self.at_s else place
 
     @classmethod
     def parse(cls, text: str) -> ObjectStyle:
-        """From ``NAME@PLACE[@TIME][=STYLE]``, PLACE being ``X,Y``, ``#N`` or ``maskN``; ``-NAME@...`` removes.
+        """From ``NAME@PLACE[@TIME][=STYLE]``, PLACE being ``X,Y``, ``#N``, ``"words"`` or ``maskN``; ``-NAME@...``
+        removes.
 
         Or, without a place, ``NAME=STYLE``.
         """
@@ -104,7 +118,9 @@ class ObjectStyle:
         name = (got.get("name") or "").strip()
         remove = name.startswith(REMOVE) and got["style"] is None
         name = name.removeprefix(REMOVE).strip() if remove else name
-        if not name or (got["mask"] is not None and (remove or got["at_s"] is not None)):
+        words = got.get("words")
+        no_words = words is not None and not words.strip()
+        if not name or no_words or (got["mask"] is not None and (remove or got["at_s"] is not None)):
             raise OptionError(
                 f'--object "{text}": not understood; write NAME@X,Y=STYLE or NAME@#N=STYLE, as in swan@320,240=starry; '
                 "for another place of it swan@100,90@4, for one that is not it -swan@50,60@3"
@@ -121,6 +137,7 @@ class ObjectStyle:
             at_s,
             remove,
             None if got["mask"] is None else int(got["mask"]),
+            None if words is None else words.strip(),
         )
 
 
@@ -149,14 +166,14 @@ class Look:
             if word is not None:
                 object.__setattr__(self, part, canonical(str(word)))
         object.__setattr__(self, "called", tuple(sorted((str(old), str(new)) for old, new in self.called)))
-        _refuse_circles(dict(self.called))
+        refuse_circles(dict(self.called))
         object.__setattr__(self, "objects", _dressed(replace(o, name=self.name_of(o.name)) for o in self.objects))
         if not self.objects and self.style is None and self.background is None and self.foreground is None:
             raise OptionError(NOTHING_SAID)
 
     def name_of(self, name: str) -> str:
         """What an object is called in the end."""
-        return _final(name, dict(self.called))
+        return final_name(name, dict(self.called))
 
     @property
     def background_style(self) -> str:
@@ -197,8 +214,8 @@ class Look:
                 parts[part] = getattr(options, part)
         typed = tuple(ObjectStyle.parse(text) for text in options.object)
         called = dict(parts.get("called", ()))
-        anew = {_final(thing.name, called) for thing in typed if thing.style and thing.has_place}
-        worn = {_final(thing.name, called) for thing in typed if thing.style}
+        anew = {final_name(thing.name, called) for thing in typed if thing.style and thing.has_place}
+        worn = {final_name(thing.name, called) for thing in typed if thing.style}
         kept = (o for o in parts.get("objects", ()) if o.name not in anew)
         parts["objects"] = tuple(replace(o, style="") if o.name in worn else o for o in kept) + typed
         return cls(**_styled(parts, unstyled))
@@ -229,9 +246,9 @@ class Look:
                 "[[merge]], [rename]"
             )
         objects = [place for table in _tables(said.pop("object", [])) for place in _places_from(path, table)]
-        called, worn = _called_from(path, _tables(said.pop("merge", [])), said.pop("rename", {}))
-        dressed = [replace(o, style=worn.get(_final(o.name, called), o.style)) for o in objects]
-        there = {_final(o.name, called) for o in objects}
+        called, worn = called_from(path, _tables(said.pop("merge", [])), said.pop("rename", {}))
+        dressed = [replace(o, style=worn.get(final_name(o.name, called), o.style)) for o in objects]
+        there = {final_name(o.name, called) for o in objects}
         # What is merged of objects that are found by themselves has no place, and a style all the same.
         dressed += [ObjectStyle(name, style) for name, style in worn.items() if name not in there]
         look = cls(**_styled({**said, "objects": tuple(dressed), "called": tuple(called.items())}, unstyled))
@@ -271,30 +288,14 @@ class Look:
         return tomli_w.dumps(said)
 
 
-def _final(name: str, called: dict[str, str]) -> str:
-    while name in called:
-        name = called[name]
-    return name
-
-
-def _refuse_circles(called: dict[str, str]) -> None:
-    for name in called:
-        now, seen = name, {name}
-        while now in called:
-            now = called[now]
-            if now in seen:
-                raise OptionError(f"object '{name}' is renamed in a circle; leave one of its names out of it")
-            seen.add(now)
-
-
 def _styled(parts: dict[str, Any], unstyled: str | None) -> dict[str, Any]:
     """A Look's parts, with a style where none is said; objects that are given one elsewhere keep it."""
     if unstyled is None:
         return parts
     called = dict(parts.get("called", ()))
-    worn = {_final(o.name, called) for o in parts["objects"] if o.style}
+    worn = {final_name(o.name, called) for o in parts["objects"] if o.style}
     objects = tuple(
-        o if o.style or _final(o.name, called) in worn else replace(o, style=unstyled) for o in parts["objects"]
+        o if o.style or final_name(o.name, called) in worn else replace(o, style=unstyled) for o in parts["objects"]
     )
     return {**parts, "objects": objects, "style": parts.get("style") or unstyled}
 
@@ -324,6 +325,8 @@ def _place_to(thing: ObjectStyle) -> dict[str, Any]:
     table: dict[str, Any] = {"name": thing.name, "style": thing.style}
     if thing.mask is not None:
         table["mask"] = thing.mask
+    elif thing.words is not None:
+        table["words"] = thing.words
     elif thing.region is not None:
         table["region"] = thing.region
     elif thing.point is not None:
@@ -342,8 +345,8 @@ def _tables(said: Any) -> list[Any]:
 
 def _places_from(path: str | Path, table: Any) -> list[ObjectStyle]:
     try:
-        unknown = set(table) - {"name", "style", "point", "points", "region", "mask", "at_s", "remove"}
-        kind, *more = sorted({"point", "points", "region", "mask"} & set(table)) or [""]
+        unknown = set(table) - {"name", "style", *PLACES, "at_s", "remove"}
+        kind, *more = sorted({*PLACES} & set(table)) or [""]
         said, remove = table.get(kind), table.get("remove", False)
         no_moment = kind in ("mask", "") and (remove or "at_s" in table)
         if unknown or more or not isinstance(remove, bool) or no_moment:
@@ -353,6 +356,10 @@ def _places_from(path: str | Path, table: Any) -> list[ObjectStyle]:
         )
         if not kind:
             return [place]
+        if kind == "words":
+            if not isinstance(said, str) or not said.strip():
+                raise ValueError
+            return [replace(place, words=said.strip())]
         if kind in ("region", "mask"):
             return [replace(place, region=int(said)) if kind == "region" else replace(place, mask=int(said))]
         places = []
@@ -365,33 +372,6 @@ def _places_from(path: str | Path, table: Any) -> list[ObjectStyle]:
     except (TypeError, ValueError, KeyError, AttributeError):
         raise OptionError(
             f"Look '{path}': an [[object]] needs name, and one of point = [x, y], points = [[x, y, seconds], ...], "
-            "region = N, mask = N, or none with --tracks; it may have style, and where it has a point or region at_s, "
-            "remove = true"
+            'region = N, words = "what it is", mask = N, or none with --tracks; it may have style, and where it has a '
+            "place but a mask's at_s, remove = true"
         ) from None
-
-
-def _called_from(path: str | Path, merges: list[Any], rename: Any) -> tuple[dict[str, str], dict[str, str]]:
-    """(name -> new name, new name -> style) from ``[[merge]]`` and ``[rename]``."""
-    called: dict[str, str] = {}
-    worn: dict[str, str] = {}
-    try:
-        pairs = [(old, new) for old, new in rename.items()]
-        for table in merges:
-            into, olds = table["into"], table["objects"]
-            if set(table) - {"into", "objects", "style"} or not isinstance(olds, list) or not olds:
-                raise ValueError
-            pairs += [(old, into) for old in olds if old != into]
-            if "style" in table:
-                worn[into] = str(table["style"])
-        for old, new in pairs:
-            if not isinstance(old, str) or not isinstance(new, str) or not new:
-                raise ValueError
-            if called.setdefault(old, new) != new:
-                raise OptionError(f"Look '{path}': object '{old}' becomes both '{called[old]}' and '{new}'; choose one")
-    except (TypeError, ValueError, KeyError, AttributeError):
-        raise OptionError(
-            f'Look \'{path}\': a [[merge]] needs into = "name" and objects = ["name", ...], and may have style; '
-            '[rename] has lines "name" = "new name"'
-        ) from None
-    _refuse_circles(called)
-    return called, {_final(into, called): style for into, style in worn.items()}

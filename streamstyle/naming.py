@@ -87,7 +87,7 @@ def _placed(
     painted, own_size = scaled_size(info, out.size), (info.width, info.height)
     thing = replace(said, at_s=at_s)
     shown = shown_frame(info, said, out)
-    if painted != own_size or shown.pts != frame.pts:
+    if thing.words is None and (painted != own_size or shown.pts != frame.pts):
         # Numbers are those `preview` shows; where another size or the next frame is painted, a point stands for one.
         point = said.point
         if point is None:

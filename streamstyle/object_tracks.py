@@ -179,7 +179,7 @@ class ObjectTracks(ABC):
     def _place(self, thing: ObjectStyle, found: Segmentation, size: tuple[int, int]) -> np.ndarray:
         """Where a place is, [h, w] bool."""
         if thing.mask is None:
-            return object_mask(thing, found.ids, found.regions, size)
+            return place_mask(thing, found, self.segmenter, size)
         if self.drawn is None:
             raise OptionError(f"object '{thing.name}' @{thing.where}: a label of a mask; give the mask with --mask")
         return drawn_mask(self.drawn, thing.mask, (found.ids.shape[0], found.ids.shape[1]))
@@ -282,6 +282,26 @@ def color_sums(rgb: np.ndarray, ids: np.ndarray, carried: np.ndarray, shape: tup
     pair = (ids.astype(np.int64) * shape[1] + carried).ravel()
     sums = [np.bincount(pair, weights=plane, minlength=shape[0] * shape[1]) for plane in rgb]
     return np.stack(sums, axis=-1).reshape(*shape, 3)
+
+
+def place_mask(thing: ObjectStyle, found: Segmentation, segmenter: Segmenter, size: tuple[int, int]) -> np.ndarray:
+    """Where a place that is not a mask's is, [h, w] bool, in the frame it was named in.
+
+    Raises:
+        OptionError: as object_mask; or it is said in words, and the segmenter takes none or finds nothing by them.
+    """
+    if thing.words is None:
+        return object_mask(thing, found.ids, found.regions, size)
+    try:
+        mask = segmenter.asked(found.rgb, thing.words)
+    except OptionError as error:
+        raise OptionError(f"object '{thing.name}' @{thing.where}: {error}") from None
+    if not mask.any():
+        raise OptionError(
+            f"object '{thing.name}' @{thing.where}: {segmenter.options.segmenter.partition(':')[0]} finds none in that "
+            f"frame; say it in other words or at another time, or point at it, as in {thing.name}@320,240"
+        )
+    return mask
 
 
 def object_mask(thing: ObjectStyle, ids: Tensor, regions: int, size: tuple[int, int]) -> np.ndarray:

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from streamstyle.appearance import BLOCKS
 from streamstyle.config import AnalysisOptions
+from streamstyle.errors import OptionError
 from streamstyle.gpu.streams import Download
 from streamstyle.gpu.transfer import choose_dtype
 from streamstyle.nets.hed import HED
-from streamstyle.plugins import in_raster_order, load_segmenter
+from streamstyle.plugins import Prompt, in_raster_order, load_segmenter
 from streamstyle.stages.connected_components import label_regions
 from streamstyle.stages.otsu_threshold import otsu_threshold
 from streamstyle.stages.region_hierarchy import cut, region_hierarchy
@@ -127,6 +128,20 @@ class Segmenter:
         """Segmentations of what find gave, the first part brought to the host; what was left out is counted."""
         self.left_out += int(found[2].sum())
         return _segmentations(found, features)
+
+    def asked(self, rgb: Tensor, words: str) -> np.ndarray:
+        """What of a picture [3, h, w] uint8 is meant by the words, [h, w] bool; nowhere, if it is not there.
+
+        Raises:
+            OptionError: the segmenter takes no words.
+        """
+        if self._others is None:
+            raise OptionError(
+                f"--segmenter {self.options.segmenter} takes no words; point at it, as in NAME@320,240, or give one of "
+                "others that takes them"
+            )
+        picture = rgb.permute(1, 2, 0).contiguous().cpu().numpy()
+        return self._others(picture, [Prompt(text=words)]) == 1
 
     def _edges(self, rgb: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """HED's edges [N, h, w] uint8 of pictures that go on beyond their border: its zero padding would put an edge

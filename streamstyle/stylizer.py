@@ -23,7 +23,7 @@ from streamstyle.gpu.streams import Lanes
 from streamstyle.gpu.transfer import choose_device, choose_dtype, upload
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.nets.painting import Affine
-from streamstyle.object_tracks import object_mask
+from streamstyle.object_tracks import place_mask
 from streamstyle.painting.boxes import Box
 from streamstyle.painting.frame_painter import FramePainter, Painting, Reading, part_of
 from streamstyle.painting.layers import LayerCutter
@@ -322,10 +322,11 @@ class Stylizer:
             batch, color: the frame it is named in.
 
         Raises:
-            OptionError: outside the frame, on the background, or no region of that number.
+            OptionError: outside the frame, on the background, no region of that number, or nothing by those words.
         """
         found = self.find_objects(batch, color)
-        return object_mask(thing, found.ids, found.regions, (batch.y.shape[1], batch.y.shape[2]))
+        assert self._scene.segmenter is not None
+        return place_mask(thing, found, self._scene.segmenter, (batch.y.shape[1], batch.y.shape[2]))
 
     def point_in(self, thing: ObjectStyle, batch: FrameBatch, color: ColorTags) -> tuple[int, int]:
         """The pixel (x, y) of the batch's first frame that lies deepest in a named object."""

@@ -30,6 +30,10 @@ from streamstyle.styles import NONE, STYLES
         ("- swan@#2", ObjectStyle("swan", "", region=2, remove=True), "#2"),
         ("-swan@3,4=wave", ObjectStyle("-swan", "wave", (3, 4)), "3,4"),
         ("swan@mask3=wave", ObjectStyle("swan", "wave", mask=3), "mask3"),
+        ('swan@"white swan"=wave', ObjectStyle("swan", "wave", words="white swan"), '"white swan"'),
+        ("swan@'a swan, @3=4'@2=wave", ObjectStyle("swan", "wave", words="a swan, @3=4", at_s=2.0), '"a swan, @3=4"@2'),
+        ("swan@'6\" gun'", ObjectStyle("swan", words='6" gun'), "'6\" gun'"),
+        ('-swan@"its shadow"@3', ObjectStyle("swan", words="its shadow", at_s=3.0, remove=True), '"its shadow"@3'),
         ("the white swan@3 , 4=19", ObjectStyle("the white swan", "starry", (3, 4)), "3,4"),
         ("Schwäne 2@3,4=Poppy Field", ObjectStyle("Schwäne 2", "poppy-field", (3, 4)), "3,4"),
     ],
@@ -51,6 +55,7 @@ def test_parse(text, expected, where):
         *("swan@3,4=", "swan@-3,4=starry", "swan@3,-4=starry", "swan@3.5,4=starry", "swan@3,4,5=starry"),
         *("swan@3,4@-1=starry", "swan@3,4@soon=starry", "swan@3,4@=starry", "swan@#=starry", "swan@#-1=starry"),
         *("swan@#3,4=starry", "swan@#1.5=starry", "a=b@3,4=starry", "a@b@3,4=starry"),
+        *('swan@""=starry', 'swan@" "=starry', "swan@\"white swan'=starry", "swan@white swan=starry"),
     ],
 )
 def test_what_is_not_understood_is_shown_with_an_example(text):
@@ -224,6 +229,7 @@ places = st.one_of(
     st.fixed_dictionaries({"point": st.tuples(st.integers(0, 9999), st.integers(0, 9999))}),
     st.fixed_dictionaries({"region": st.integers(1, 999)}),
     st.fixed_dictionaries({"mask": st.integers(1, 254)}),
+    st.fixed_dictionaries({"words": st.text(string.ascii_letters + " ,@=;#'", min_size=1).map(str.strip).filter(bool)}),
 )
 moments = st.floats(0, 1e6, allow_nan=False)
 
@@ -359,6 +365,9 @@ def refused(tmp_path, text: str | bytes) -> str:
         'name = "swan"\nstyle = "wave"\nregion = "two"',
         'name = "swan"\nstyle = "wave"\nregion = 2\nat_s = "soon"',
         'name = "swan"\nstyle = "wave"\nregion = 2\ncolour = "red"',
+        'name = "swan"\nstyle = "wave"\nregion = 2\nwords = "swan"',
+        'name = "swan"\nstyle = "wave"\nwords = 3',
+        'name = "swan"\nstyle = "wave"\nwords = " "',
     ],
 )
 def test_an_object_of_a_file_that_is_wrong_is_refused(tmp_path, table):

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 from clips import make_clip
+from moving_disc import disc_in, make_moving_disc
 
-from streamstyle.config import Options, OutputOptions
+from streamstyle.config import AnalysisOptions, Options, OutputOptions
 from streamstyle.errors import OptionError, StreamstyleError
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.masks import PALETTE
@@ -19,6 +20,7 @@ from streamstyle.media.stills import encode_indexed_png
 from streamstyle.naming import naming_frame, place_objects
 from streamstyle.object_tracks import drawn_mask, object_mask
 from streamstyle.pipeline import stylize
+from streamstyle.tracks import FilmObjects
 
 
 def test_an_object_owns_its_holes():
@@ -209,3 +211,69 @@ def test_one_region_has_one_name(tmp_path):
     with pytest.raises(OptionError, match="object 'b' @#1: that region is object 'a'; name it once"):
         stylize(source, tmp_path / "out.mp4", look=Look(background="none", objects=(one, other)), options=Options())
     assert list(tmp_path.iterdir()) == [source]
+
+
+# -- in words ---------------------------------------------------------------------------------------------------------
+
+
+def wordy(argument: str, device: str):
+    """A plugin that knows one word: the disc, which is brighter than all else; it is asked for regions as well."""
+
+    def find(rgb, prompts=()):
+        bright = (rgb.mean(2) > 130).astype(np.int32)
+        if not prompts:
+            return bright
+        assert [prompt.text for prompt in prompts] in (["the disc"], ["a unicorn"])
+        return bright if prompts[0].text == "the disc" else np.zeros_like(bright)
+
+    return find
+
+
+@pytest.fixture
+def wordy_segmenter(monkeypatch):
+    monkeypatch.setattr("streamstyle.plugins._loader", lambda name: wordy if name == "wordy" else None)
+
+
+def named_in_words(words: str, at_s: float = 0.0) -> Look:
+    return Look(background="none", objects=(ObjectStyle("it", "wave", words=words, at_s=at_s),))
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("at_s", [0.0, 0.12])
+def test_an_object_in_words_is_found_and_followed(tmp_path, asset, wordy_segmenter, at_s):
+    asset("hed")
+    film = make_moving_disc(tmp_path / "film", 8)
+    found = FilmObjects(
+        probe(film), named_in_words("the disc", at_s), None, AnalysisOptions("wordy"), torch.device("cpu")
+    )
+    first = round(at_s * 25)
+    for i, frame in enumerate(found.labelled()):
+        is_it = cv2.resize(frame.labels.astype(np.uint8), (160, 120), interpolation=cv2.INTER_NEAREST) == 1
+        if i < first:
+            assert not is_it.any()
+        else:
+            disc = disc_in(i)
+            assert (is_it & disc).sum() / (is_it | disc).sum() > 0.85
+
+
+@pytest.mark.weights
+def test_an_object_in_words_is_painted(tmp_path, asset, wordy_segmenter):
+    asset("hed"), asset("multistyle26")
+    film = make_moving_disc(tmp_path / "film", 4)
+    options = Options(AnalysisOptions("wordy"), output=OutputOptions(size=60))
+    report = stylize(film, tmp_path / "out.mp4", look=named_in_words("the disc"), options=options)
+    assert [one.name for one in report.objects] == ["it"]
+    assert report.frames_out == 4
+
+
+@pytest.mark.weights
+def test_words_that_mean_nothing_are_refused_before_work(tmp_path, asset, wordy_segmenter):
+    asset("hed"), asset("multistyle26")
+    film, out = make_moving_disc(tmp_path / "film", 3), tmp_path / "out.mp4"
+    with pytest.raises(
+        OptionError, match=r"object 'it' @\"a unicorn\": wordy finds none in that frame; .* it@320,240$"
+    ):
+        stylize(film, out, look=named_in_words("a unicorn"), options=Options(AnalysisOptions("wordy")))
+    with pytest.raises(OptionError, match="object 'it' @\"the disc\": --segmenter regions takes no words; point at it"):
+        stylize(film, out, look=named_in_words("the disc"))
+    assert not out.exists()
