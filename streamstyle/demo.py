@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from streamstyle.config import AnalysisOptions, Options, OutputOptions
+from streamstyle.config import AnalysisOptions, Options, OutputOptions, StyleOptions
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.probe import probe
 from streamstyle.nets import weights
@@ -28,6 +28,7 @@ BUNNY = Look(
 )
 START_S = 2.0
 SIZE_PX = 480
+CALM = StyleOptions(calm=1.0)
 
 
 def demo(
@@ -38,7 +39,7 @@ def demo(
 ) -> None:
     """Write two films and three pictures into folder, saying before each what is made and by which command.
 
-    Cost: about a minute on two cores once the weights are cached.
+    Cost: one to three minutes on two cores once the weights are cached.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,14 +53,15 @@ def demo(
     places = " ".join(f'--object "{o.name}@{o.where}={o.style}"' for o in BUNNY.objects)
     say(
         f"2/5  bunny.mp4: streamstyle run {clip} {folder}/bunny.mp4 --size {SIZE_PX} --start {START_S:g} "
-        f"{places} --background {BUNNY.background} --foreground {BUNNY.foreground}"
+        f"{places} --background {BUNNY.background} --foreground {BUNNY.foreground} --calm 1"
     )
     BUNNY.write(folder / "bunny.toml")
-    options = Options(analysis=ANALYSIS, output=replace(output, start=START_S))
+    options = Options(ANALYSIS, CALM, replace(output, start=START_S))
     stylize(clip, folder / "bunny.mp4", look=BUNNY, options=options, on_frames=on_frames)
 
-    say(f"3/5  starry.mp4: streamstyle run {clip} {folder}/starry.mp4 --size {SIZE_PX} --style starry")
-    stylize(clip, folder / "starry.mp4", look="starry", options=Options(output=output), on_frames=on_frames)
+    say(f"3/5  starry.mp4: streamstyle run {clip} {folder}/starry.mp4 --size {SIZE_PX} --style starry --calm 1")
+    options = Options(painting=CALM, output=output)
+    stylize(clip, folder / "starry.mp4", look="starry", options=options, on_frames=on_frames)
 
     say("4/5  before-after.png: the film and the painted film at three moments")
     write_png(folder / "before-after.png", before_after(clip, folder / "bunny.mp4", START_S))
