@@ -2,15 +2,15 @@
 
 ::
 
-    tile histograms, 64 px   windows of 3x3 tiles   one threshold a tile   bilinear between tile centres
-    ┌──┬──┬──┬──┐            ┌────────┐
-    ├──┼──┼──┼──┤      →     │        ├──┐     →      t  t  t  t      →      T(y, x)
-    └──┴──┴──┴──┘            └────────┘  │
+    tile histograms, 16 px   windows of 4x4 tiles   a threshold a corner   bilinear between corners
+    ┌──┬──┬──┬──┐            ┌───────────┐          t──t──t──t──t
+    ├──┼──┼──┼──┤      →     │     ┼     ├──┐   →   t──t──t──t──t    →     T(y, x)
+    └──┴──┴──┴──┘            └───────────┘  │       t──t──t──t──t
 
 A window whose best split is weak (flat: no edges at all, or nothing else) takes the frame's global threshold. The exact
 form knows no flat windows: it is scikit-image's rank filter, which splits the noise of a flat place too.
 
-Source: Otsu 1979. Differs: the local form shares one threshold over a tile and interpolates, instead of sliding.
+Source: Otsu 1979. Differs: the local form finds a threshold every TILE_PX and interpolates, instead of sliding.
 """
 
 from __future__ import annotations
@@ -28,15 +28,19 @@ from streamstyle.errors import ShapeError
 from streamstyle.gpu.kernels import chosen, launch
 
 STEM = "otsu_threshold"
-TILE_PX = 64
+TILE_PX = 16
+ACROSS = 4
+"""Tiles of a window, each way: with as many pixels as the exact form's less one, it agrees with that best."""
 FLAT_VARIANCE = 64
 """Between-class variance (levels squared) under which a window counts as flat; as in the kernels."""
 WINDOW_PX = 65
 """Side of the exact form's window; the kernels' WINDOW."""
 MOST_PIXELS = 1 << 27
 """Of a frame: pixels squared times 255 must fit 64 bits, see Note [Whole numbers]."""
-BAND_PX, STRIP_PX, CHUNK_PX = 32, 96, 16384
-"""What a block of the kernels does: rows and columns of the exact form, pixels of a frame's histogram."""
+PATCH_TILES, CHUNK_PX = 4, 16384
+"""What a block of the kernels counts: tiles each way, pixels of a frame's histogram."""
+BAND_PX, STRIP_PX = 32, 96
+"""What it does of the exact form: rows and columns."""
 WARP = 32
 REACH = WINDOW_PX // 2
 _AT_ONCE = 1 << 20
@@ -114,19 +118,14 @@ def local_thresholds(edges: Tensor) -> Tensor:
     """The interpolated threshold of every pixel, float32 [N, H, W], for edges uint8 [N, H, W]."""
     histograms = _tile_histograms(edges)
     rows, columns = histograms.shape[1:3]
-    windows = _below(_sum_3x3(histograms))
-    level = _best_split(*windows, 9 * TILE_PX**2)
+    windows = _below(_window_histograms(histograms))
+    level = _best_split(*windows, (ACROSS * TILE_PX) ** 2)
     level = torch.where(_is_flat(*windows, level), _frame_levels(edges, histograms), level).float()
     height, width = edges.shape[1:]
-    # Tiles are cut from the top left, so the last ones may be part tiles: interpolate over whole tiles, then crop.
-    grown = F.interpolate(
-        F.pad(level[:, None], (1, 1, 1, 1), mode="replicate"),
-        scale_factor=TILE_PX,
-        mode="bilinear",
-        align_corners=False,
-    )
-    assert grown.shape[2:] == ((rows + 2) * TILE_PX, (columns + 2) * TILE_PX)
-    return grown[:, 0, TILE_PX : TILE_PX + height, TILE_PX : TILE_PX + width]
+    # Scaling takes a level for its cell's centre, half a tile below and to the right of its corner.
+    grown = F.interpolate(level[:, None], scale_factor=TILE_PX, mode="bilinear", align_corners=False)
+    assert grown.shape[2:] == ((rows + 1) * TILE_PX, (columns + 1) * TILE_PX)
+    return grown[:, 0, TILE_PX // 2 :, TILE_PX // 2 :][:, :height, :width]
 
 
 def _check(edges: Tensor, method: str) -> None:
@@ -152,11 +151,13 @@ def _tile_histograms(edges: Tensor) -> Tensor:
     return histograms.view(count, rows, columns, 256)
 
 
-def _sum_3x3(histograms: Tensor) -> Tensor:
-    """Each tile's histogram and its neighbours'."""
-    padded = F.pad(histograms, (0, 0, 1, 1, 1, 1))
-    down = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
-    return down[:, :, :-2] + down[:, :, 1:-1] + down[:, :, 2:]
+def _window_histograms(tiles: Tensor) -> Tensor:
+    """[N, rows + 1, columns + 1, 256]: around each corner of tiles, those of ACROSS x ACROSS tiles there are."""
+    reach = ACROSS // 2
+    padded = F.pad(tiles, (0, 0, reach, reach, reach, reach))
+    rows, columns = tiles.shape[1] + 1, tiles.shape[2] + 1
+    down = sum(padded.narrow(1, i, rows) for i in range(ACROSS))
+    return sum(down.narrow(2, i, columns) for i in range(ACROSS))
 
 
 def _frame_levels(edges: Tensor, tiles: Tensor) -> Tensor:
@@ -350,23 +351,24 @@ def _column_histograms(edges: np.ndarray, top: int) -> tuple[np.ndarray, np.ndar
 def _otsu_threshold_cuda(edges: Tensor, method: str, share: float) -> Tensor:
     count, height, width = edges.shape
     rows, columns = (-(-height // TILE_PX), -(-width // TILE_PX)) if method == "local" else (0, 0)
+    corners = (rows + 1, columns + 1) if method == "local" else (0, 0)
 
-    def table(*shape: int) -> Tensor:
-        return torch.empty(shape, dtype=torch.int32, device=edges.device)
+    def table(*shape: int, dtype: torch.dtype = torch.int32) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device=edges.device)
 
-    tiles, frames = table(count, rows, columns, 256), table(count, 256).zero_()
-    levels, overall = table(count, rows, columns), table(count)
+    tiles, frames = table(count, rows, columns, 256, dtype=torch.uint16), table(count, 256).zero_()
+    levels, overall = table(count, *corners), table(count)
     mask = torch.empty_like(edges, dtype=torch.bool)
     if method == "local":
-        size = count * rows * columns
+        size = count * -(-rows // PATCH_TILES) * -(-columns // PATCH_TILES)
         launch(STEM, "otsu_threshold_tiles", size, edges, tiles, frames, *edges.shape, by_block=True)
     else:
         height, width = 1, height * width  # one long row: its length decides whether 16 pixels go at once
         size = count * -(-width // CHUNK_PX)
         launch(STEM, "otsu_threshold_frames", size, edges, frames, count, width, by_block=True)
-    warps = count * (1 + rows * columns)
-    launch(STEM, "otsu_threshold_split", warps * WARP, tiles, frames, levels, overall, count, rows, columns)
-    sizes = count, height, width, rows, columns
+    warps = count * (1 + corners[0] * corners[1])
+    launch(STEM, "otsu_threshold_split", warps * WARP, tiles, frames, levels, overall, count, *corners)
+    sizes = count, height, width, *corners
     launch(STEM, "otsu_threshold_binarise", -(-edges.numel() // 16), edges, levels, overall, mask, *sizes, share)
     return mask
 
