@@ -36,7 +36,7 @@
 #define CHUNK 16384
 #endif
 #ifndef FLAT_VARIANCE
-#define FLAT_VARIANCE 64.0
+#define FLAT_VARIANCE 16.0
 #endif
 #ifndef WINDOW
 #define WINDOW 65

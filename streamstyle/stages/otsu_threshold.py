@@ -16,6 +16,7 @@ Source: Otsu 1979. Differs: the local form finds a threshold every TILE_PX and i
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
 from typing import Any, Literal
 
 import cv2
@@ -31,7 +32,7 @@ STEM = "otsu_threshold"
 TILE_PX = 16
 ACROSS = 4
 """Tiles of a window, each way: with as many pixels as the exact form's less one, it agrees with that best."""
-FLAT_VARIANCE = 64
+FLAT_VARIANCE = 16
 """Between-class variance (levels squared) under which a window counts as flat; as in the kernels."""
 WINDOW_PX = 65
 """Side of the exact form's window; the kernels' WINDOW."""
@@ -45,8 +46,8 @@ WARP = 32
 REACH = WINDOW_PX // 2
 _AT_ONCE = 1 << 20
 """Pixels whose windows the exact form's reference searches together: that bounds its memory."""
-_BAND_ROWS = 16
-"""The same on a CPU, in rows: the tables stay in its cache."""
+_AT_ONCE_CPU = 1 << 14
+"""The same of a CPU's own form: enough for NumPy's calls to be few, and little enough for a cache."""
 _SUM: dict[str, Any] = {"normalize": False, "borderType": cv2.BORDER_CONSTANT}
 """For cv2.boxFilter: sums, and nothing beyond the border."""
 
@@ -154,10 +155,11 @@ def _tile_histograms(edges: Tensor) -> Tensor:
 def _window_histograms(tiles: Tensor) -> Tensor:
     """[N, rows + 1, columns + 1, 256]: around each corner of tiles, those of ACROSS x ACROSS tiles there are."""
     reach = ACROSS // 2
-    padded = F.pad(tiles, (0, 0, reach, reach, reach, reach))
-    rows, columns = tiles.shape[1] + 1, tiles.shape[2] + 1
-    down = sum(padded.narrow(1, i, rows) for i in range(ACROSS))
-    return sum(down.narrow(2, i, columns) for i in range(ACROSS))
+    sums = F.pad(tiles, (0, 0, reach, reach, reach, reach))
+    for axis in (1, 2):
+        corners = tiles.shape[axis] + 1
+        sums = reduce(torch.add, (sums.narrow(axis, i, corners) for i in range(ACROSS)))
+    return sums
 
 
 def _frame_levels(edges: Tensor, tiles: Tensor) -> Tensor:
@@ -290,62 +292,71 @@ def _window_sum(values: Tensor) -> Tensor:
 
 
 def _exact_cpu(edges: np.ndarray) -> np.ndarray:
-    """exact_thresholds of a frame: bands of rows in threads, for NumPy and OpenCV let go of the interpreter."""
-    tops = range(0, len(edges), _BAND_ROWS)
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        return np.concatenate([*pool.map(lambda top: _exact_band(edges, top), tops)])
-
-
-def _exact_band(edges: np.ndarray, top: int) -> np.ndarray:
-    """The levels of _BAND_ROWS rows, from histograms of columns that are moved down and added up sideways."""
-    columns, total, pixels = _column_histograms(edges, top)
-    below, between, best = (np.zeros_like(total) for _ in range(3))
-    scratch, variance = np.empty_like(total), np.empty_like(total)
-    levels, at_zero = np.zeros(total.shape, np.uint8), None
-    weight = total.copy()  # of a pixel in `between`: S - level * n
-    for level in range(256):
-        if columns[level].any():
-            here = cv2.boxFilter(columns[level], cv2.CV_64F, (WINDOW_PX, 1), **_SUM)
-            below += here
-            between += np.multiply(here, weight, out=scratch)
-            if level == 0:  # never split there
-                at_zero = here
-            else:
-                np.subtract(pixels, below, out=scratch)
-                np.maximum(np.multiply(scratch, below, out=scratch), 1, out=scratch)
-                np.divide(np.multiply(between, between, out=variance), scratch, out=variance)
-                if at_zero is not None:  # until a window has met another level, its split is still that at level 0
-                    still = below == at_zero
-                    variance[still] = 0
-                    at_zero = at_zero if still.any() else None
-                np.maximum(levels, np.greater(variance, best).view(np.uint8) * np.uint8(level), out=levels)
-                np.maximum(best, variance, out=best)
-        weight -= pixels
+    """exact_thresholds of a frame, its rows shared by threads: NumPy and OpenCV let go of the interpreter."""
+    height, threads = len(edges), torch.get_num_threads()
+    levels = np.empty_like(edges)
+    limits = [height * i // threads for i in range(threads + 1)]
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda i: _exact_rows(edges, limits[i], limits[i + 1], levels), range(threads)))
     return levels
 
 
-def _column_histograms(edges: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Histograms of the columns at each row of a band [256, rows, W]; mass and pixels of the windows [rows, W]."""
+def _exact_rows(edges: np.ndarray, top: int, bottom: int, levels: np.ndarray) -> None:
+    """Levels of some rows, band by band, from histograms of columns that are moved down and added up sideways."""
     height, width = edges.shape
-    rows = min(_BAND_ROWS, height - top)
-    begin, end = max(0, top - REACH), min(height, top + rows + REACH)
-    square = (WINDOW_PX, WINDOW_PX)
-    inner = slice(top - begin, top - begin + rows)
-    total = cv2.boxFilter(edges[begin:end], cv2.CV_64F, square, **_SUM)[inner]
-    pixels = cv2.boxFilter(np.ones_like(edges[begin:end]), cv2.CV_64F, square, **_SUM)[inner]
     column = np.arange(width)
     counts = np.zeros((256, width), np.uint8)
-    for y in range(begin, min(height, top + REACH)):
+    for y in range(max(0, top - REACH), min(height, top + REACH)):
         counts[edges[y], column] += 1
-    held = np.empty((256, rows, width), np.uint8)
-    for row in range(rows):
-        y = top + row
-        if y + REACH < height:
-            counts[edges[y + REACH], column] += 1
-        if row > 0 and y - REACH > 0:
-            counts[edges[y - REACH - 1], column] -= 1
-        held[:, row] = counts
-    return held, total, pixels
+    rows = max(1, _AT_ONCE_CPU // width)
+    held = np.empty((256, min(rows, bottom - top), width), np.uint8)
+    for begin in range(top, bottom, rows):
+        end = min(bottom, begin + rows)
+        for y in range(begin, end):
+            if y + REACH < height:
+                counts[edges[y + REACH], column] += 1
+            if y > top and y - REACH > 0:
+                counts[edges[y - REACH - 1], column] -= 1
+            held[:, y - begin] = counts
+        levels[begin:end] = _exact_band(edges, begin, end, held[:, : end - begin])
+
+
+def _exact_band(edges: np.ndarray, top: int, bottom: int, columns: np.ndarray) -> np.ndarray:
+    """The levels of a few rows, from their columns' histograms [256, rows, W]: every level is tried in every window.
+
+    Counts and `between` are whole numbers that fit 32 bits, so that only quotients are rounded, as the kernels round.
+    """
+    first, last = max(0, top - REACH), min(len(edges), bottom + REACH)
+    seen, square = edges[first:last], (WINDOW_PX, WINDOW_PX)
+    total, pixels = (
+        np.asarray(cv2.boxFilter(x, cv2.CV_32S, square, **_SUM)[top - first : bottom - first])
+        for x in (seen, np.ones_like(seen))
+    )
+    below, between, scratch, here = (np.zeros(total.shape, np.int32) for _ in range(4))
+    variance, divisor, best = (np.zeros(total.shape) for _ in range(3))
+    levels, better, at_zero = np.zeros(total.shape, np.uint8), np.empty(total.shape, np.bool_), None
+    weight, passed = total.copy(), 0  # of a pixel in `between`: S - level * n
+    for level in np.flatnonzero(np.bincount(seen.ravel(), minlength=256)).tolist():
+        weight -= np.multiply(pixels, level - passed, out=scratch)
+        passed = level
+        cv2.boxFilter(columns[level], cv2.CV_32S, (WINDOW_PX, 1), here, **_SUM)
+        below += here
+        between += np.multiply(here, weight, out=scratch)
+        if level == 0:  # never split there
+            at_zero = here.copy()
+            continue
+        cv2.multiply(between, between, variance, dtype=cv2.CV_64F)
+        cv2.multiply(np.subtract(pixels, below, out=scratch), below, divisor, dtype=cv2.CV_64F)
+        with np.errstate(invalid="ignore"):  # 0 / 0 where a class is empty; that is not greater than anything
+            np.divide(variance, divisor, out=variance)
+        if at_zero is not None:  # until a window has met another level, its split is still that at level 0
+            still = below == at_zero
+            variance[still] = 0
+            at_zero = at_zero if still.any() else None
+        np.greater(variance, best, out=better)
+        np.maximum(levels, np.multiply(better.view(np.uint8), np.uint8(level)), out=levels)
+        np.fmax(best, variance, out=best)
+    return levels
 
 
 def _otsu_threshold_cuda(edges: Tensor, method: str, share: float) -> Tensor:
