@@ -2,11 +2,11 @@
 //
 // Input   edges    u8  [N, H, W], below 2^27 pixels a frame
 // Output  mask     u8  [N, H, W], 1 where the strength is above share * threshold
-//         tiles    u16 [N, ROWS - 1, COLUMNS - 1, 256], histograms of tiles of TILE x TILE pixels, cut from the top left
+//         tiles    u16 [N, ROWS - 1, COLUMNS - 1, 256], histograms of tiles of TILE x TILE, cut from the top left
 //         frames   int [N, 256], histograms of frames; zero beforehand
 //         overall  int [N], the frames' levels
-//         levels   int [N, ROWS, COLUMNS], the level of the window of ACROSS x ACROSS tiles around each corner of tiles,
-//                  clipped to the frame, -1 where that is flat;
+//         levels   int [N, ROWS, COLUMNS], the level of the window of ACROSS x ACROSS tiles around each corner
+//                  of tiles, clipped to the frame, -1 where that is flat;
 //                  for sliding u8 [N, H, W], the level of each pixel's window of WINDOW x WINDOW, clipped likewise
 //
 // With b pixels and mass M at or below a level, of n and S in all, the variance between the classes is
