@@ -2,37 +2,41 @@
 //
 // Input   edges    u8  [N, H, W], below 2^27 pixels a frame
 // Output  mask     u8  [N, H, W], 1 where the strength is above share * threshold
-//         tiles    int [N, ROWS, COLUMNS, 256], histograms of tiles of TILE x TILE pixels, cut from the top left
+//         tiles    u16 [N, ROWS - 1, COLUMNS - 1, 256], histograms of tiles of TILE x TILE, cut from the top left
 //         frames   int [N, 256], histograms of frames; zero beforehand
 //         overall  int [N], the frames' levels
-//         levels   int [N, ROWS, COLUMNS], the level of each tile's window of 3 x 3 tiles, -1 where that is flat;
-//                  for sliding u8 [N, H, W], the level of each pixel's window of WINDOW x WINDOW, clipped to the frame
+//         levels   int [N, ROWS, COLUMNS], the level of the window of ACROSS x ACROSS tiles around each corner
+//                  of tiles, clipped to the frame, -1 where that is flat;
+//                  for sliding u8 [N, H, W], the level of each pixel's window of WINDOW x WINDOW, clipped likewise
 //
 // With b pixels and mass M at or below a level, of n and S in all, the variance between the classes is
 // (S b - M n)^2 / (b (n - b)) / n^2. The bracket is an exact integer; squared and divided in double it is the same
 // number everywhere, and the lowest of the best levels wins.
 //
-// Passes  tiles     a block a tile counts it, and adds the tile to its frame
+// Passes  tiles     a block counts the tiles of a patch, and adds them to their frame
 //         frames    a block a chunk of a frame counts it (global alone: no tiles)
-//         split     a warp finds the level of a frame or of a tile's window
-//         binarise  each pixel is compared with its threshold, bilinear between the centres of tiles (exact in float:
-//                   weights are multiples of 1/128), or its frame's where there are no tiles
+//         split     a warp finds the level of a frame or of a corner's window
+//         binarise  each pixel is compared with its threshold, bilinear between the corners of its tile (exact in
+//                   float: weights are multiples of 1/32), or its frame's where there are no tiles
 //         sliding   a block holds a histogram of each of its columns, as high as the window, and moves them down row
 //                   by row; its warps sweep along the row, a column in, a column out, and find each pixel's level
-// Source  Otsu 1979; column histograms: Perreault and Hebert 2007. Differs: tiles share a level and interpolate.
-// Bytes   per pixel: tiles 1 + 0.25, split 0.25 (2.25 through L2), binarise 2; frames 1; sliding 3 + 1.
+// Source  Otsu 1979; column histograms: Perreault and Hebert 2007. Differs: levels are found every TILE pixels, and
+//         interpolated.
+// Bytes   per pixel: tiles 1 + 2, split 2 (32 through L1), binarise 2; frames 1; sliding 3 + 1.
 #include "common.cuh"
 
 #define BINS 256
 #define PER (BINS / WARP)  // levels of a lane
 #define COPIES 8           // histograms of a block, one a warp, so that few threads want the same counter
-#define TILE 64
+#define TILE 16
+#define ACROSS 4  // tiles of a window, each way
+#define PATCH 4   // tiles that a block counts, each way
 
 #ifndef CHUNK
 #define CHUNK 16384
 #endif
 #ifndef FLAT_VARIANCE
-#define FLAT_VARIANCE 64.0
+#define FLAT_VARIANCE 16.0
 #endif
 #ifndef WINDOW
 #define WINDOW 65
@@ -49,75 +53,106 @@
 #define REACH (WINDOW / 2)
 #define SPAN (STRIP + WINDOW - 1)
 #define PITCH (BINS + 8)  // bytes from column to column: neighbours that meet the same level hit different banks
+#define APART (BINS + 8)  // counters from tile to tile, for the same reason
 
+static_assert(TILE == 16 && ACROSS % 2 == 0, "16 pixels at once are of one tile; a window is centred at a corner");
+static_assert(ACROSS * TILE * ACROSS * TILE < 1 << 16, "counts are halves of words");
 static_assert(WINDOW % 2 == 1 && WINDOW <= 75, "n^2 * 255 / 4 must fit 32 bits, and a column's count 8");
 static_assert(STRIP % STRETCH == 0, "a strip is whole stretches");
 
 typedef Pack<u8, 16> Bytes;
 typedef Pack<int, 4> Quad;
+typedef Pack<u16, 8> Halves;
+typedef Pack<u32, 4> Words;  // two counts each
 typedef Pack<u32, 2> Eight;  // counts of a byte each
 
 // -- histograms -------------------------------------------------------------------------------------------------------
 
 DEVICE bool aligned(const void* at, int width) { return width % 16 == 0 && (u64)at % 16 == 0; }
 
-DEVICE void clear(int* bins) {
-    FOR_BLOCK(i, (int)(blockDim.x / WARP) * BINS) bins[i] = 0;
+DEVICE void clear(int* bins, int count) {
+    FOR_BLOCK(i, count) bins[i] = 0;
     sync_block();
 }
 
-// Count the pixels of a rectangle into the warp's copy.
-DEVICE void tally(const u8* corner, int height, int width, int stride, bool packed, int* bins) {
-    int* mine = bins + threadIdx.x / WARP * BINS;
+// Count the pixels of a patch, each tile's at its own place in bins.
+DEVICE void tally_tiles(const u8* corner, int height, int width, int stride, bool packed, int* bins) {
     if (packed) {
-        int across = width / 16;
+        int across = width / TILE;
         FOR_BLOCK(k, height * across) {
-            Bytes pixels = *(const Bytes*)(corner + (i64)(k / across) * stride + k % across * 16);
-            for (int i = 0; i < 16; ++i) atomicAdd(mine + pixels.at[i], 1);
+            int y = k / across, tile = k % across;
+            Bytes pixels = *(const Bytes*)(corner + (i64)y * stride + tile * TILE);
+            int* mine = bins + (y / TILE * PATCH + tile) * APART;
+            for (int i = 0; i < TILE; ++i) atomicAdd(mine + pixels.at[i], 1);
         }
     } else {
-        FOR_BLOCK(k, height * width) atomicAdd(mine + corner[(i64)(k / width) * stride + k % width], 1);
+        FOR_BLOCK(k, height * width) {
+            int y = k / width, x = k % width;
+            atomicAdd(bins + (y / TILE * PATCH + x / TILE) * APART + corner[(i64)y * stride + x], 1);
+        }
     }
     sync_block();
 }
 
-DEVICE int total(const int* bins, int bin) {
-    int sum = 0;
-    for (int copy = 0; copy < (int)(blockDim.x / WARP); ++copy) sum += bins[copy * BINS + bin];
-    return sum;
-}
-
-KERNEL otsu_threshold_tiles(const u8* __restrict__ edges, int* __restrict__ tiles, int* __restrict__ frames, i64 count,
+KERNEL otsu_threshold_tiles(const u8* __restrict__ edges, u16* __restrict__ tiles, int* __restrict__ frames, i64 count,
                             int height, int width) {
-    __shared__ int bins[COPIES * BINS];
+    __shared__ Quad quads[PATCH * PATCH * APART / 4];
+    int* bins = (int*)quads;
     int rows = (height + TILE - 1) / TILE, columns = (width + TILE - 1) / TILE;
+    int down = (rows + PATCH - 1) / PATCH, along = (columns + PATCH - 1) / PATCH;
     bool packed = aligned(edges, width);
-    FOR_BLOCKS(item, count * rows * columns) {
-        i64 frame = item / ((i64)rows * columns);
-        int tile = (int)(item % ((i64)rows * columns));
-        int y = tile / columns * TILE, x = tile % columns * TILE;
-        clear(bins);
+    FOR_BLOCKS(item, count * down * along) {
+        i64 frame = item / ((i64)down * along);
+        int row = (int)(item / along % down) * PATCH, column = (int)(item % along) * PATCH;
+        int y = row * TILE, x = column * TILE;
+        clear(bins, PATCH * PATCH * APART);
         const u8* corner = edges + (frame * height + y) * width + x;
-        tally(corner, smaller(TILE, height - y), smaller(TILE, width - x), width, packed, bins);
+        tally_tiles(corner, smaller(PATCH * TILE, height - y), smaller(PATCH * TILE, width - x), width, packed, bins);
+        FOR_BLOCK(k, PATCH * PATCH * BINS / 8) {
+            int tile = k / (BINS / 8), at = k % (BINS / 8), tile_y = row + tile / PATCH, tile_x = column + tile % PATCH;
+            if (tile_y >= rows || tile_x >= columns) continue;
+            Halves eight;
+            for (int i = 0; i < 2; ++i) {
+                Quad four = quads[tile * (APART / 4) + at * 2 + i];
+                for (int j = 0; j < 4; ++j) eight.at[4 * i + j] = (u16)four.at[j];
+            }
+            ((Halves*)tiles)[((frame * rows + tile_y) * columns + tile_x) * (BINS / 8) + at] = eight;
+        }
         FOR_BLOCK(bin, BINS) {
-            int sum = total(bins, bin);
-            tiles[item * BINS + bin] = sum;
+            int sum = 0;
+            for (int tile = 0; tile < PATCH * PATCH; ++tile) sum += bins[tile * APART + bin];
             if (sum) atomicAdd(frames + frame * BINS + bin, sum);
         }
         sync_block();
     }
 }
 
+// Count a stretch of pixels into the warp's copy.
+DEVICE void tally(const u8* pixels, int size, bool packed, int* bins) {
+    int* mine = bins + threadIdx.x / WARP * BINS;
+    if (packed) {
+        FOR_BLOCK(k, size / 16) {
+            Bytes sixteen = ((const Bytes*)pixels)[k];
+            for (int i = 0; i < 16; ++i) atomicAdd(mine + sixteen.at[i], 1);
+        }
+    } else {
+        FOR_BLOCK(k, size) atomicAdd(mine + pixels[k], 1);
+    }
+    sync_block();
+}
+
 KERNEL otsu_threshold_frames(const u8* __restrict__ edges, int* __restrict__ frames, i64 count, int pixels) {
     __shared__ int bins[COPIES * BINS];
+    int copies = blockDim.x / WARP;
     int chunks = (pixels + CHUNK - 1) / CHUNK;
     FOR_BLOCKS(item, count * chunks) {
         i64 frame = item / chunks;
         int begin = (int)(item % chunks) * CHUNK, size = smaller(CHUNK, pixels - begin);
-        clear(bins);
-        tally(edges + frame * pixels + begin, 1, size, size, aligned(edges, pixels), bins);
+        clear(bins, copies * BINS);
+        tally(edges + frame * pixels + begin, size, aligned(edges, pixels), bins);
         FOR_BLOCK(bin, BINS) {
-            int sum = total(bins, bin);
+            int sum = 0;
+            for (int copy = 0; copy < copies; ++copy) sum += bins[copy * BINS + bin];
             if (sum) atomicAdd(frames + frame * BINS + bin, sum);
         }
         sync_block();
@@ -192,33 +227,50 @@ DEVICE Split best_split(const int* counts, int lowest) {
     return best;
 }
 
-DEVICE void add(const int* histogram, int* counts) {
+DEVICE void load(const int* frame, int* counts) {
     for (int k = 0; k < PER; k += 4) {
-        Quad four = *(const Quad*)(histogram + lane_id() * PER + k);
-        for (int i = 0; i < 4; ++i) counts[k + i] += four.at[i];
+        Quad four = *(const Quad*)(frame + lane_id() * PER + k);
+        for (int i = 0; i < 4; ++i) counts[k + i] = four.at[i];
     }
 }
 
-KERNEL otsu_threshold_split(const int* __restrict__ tiles, const int* __restrict__ frames, int* __restrict__ levels,
+// The window around the top left corner of a tile: its tiles of the rows x columns there are.
+DEVICE void load(const u16* tiles, int row, int column, int rows, int columns, int* counts) {
+    u32 pairs[PER / 2];
+    for (int k = 0; k < PER / 2; ++k) pairs[k] = 0;
+#pragma unroll
+    for (int i = 0; i < ACROSS * ACROSS; ++i) {
+        int y = row + i / ACROSS - ACROSS / 2, x = column + i % ACROSS - ACROSS / 2;
+        if (y < 0 || y >= rows || x < 0 || x >= columns) continue;
+        const u16* tile = tiles + ((i64)y * columns + x) * BINS + lane_id() * PER;
+        for (int k = 0; k < PER / 2; k += 4) {
+            Words four = *(const Words*)(tile + 2 * k);
+            for (int j = 0; j < 4; ++j) pairs[k + j] += four.at[j];  // no half ever runs over
+        }
+    }
+    for (int k = 0; k < PER / 2; ++k) {
+        counts[2 * k] = pairs[k] & 0xffff;
+        counts[2 * k + 1] = pairs[k] >> 16;
+    }
+}
+
+KERNEL otsu_threshold_split(const u16* __restrict__ tiles, const int* __restrict__ frames, int* __restrict__ levels,
                             int* __restrict__ overall, i64 count, int rows, int columns) {
     i64 windows = count * rows * columns;
     i64 warps = (i64)gridDim.x * (blockDim.x / WARP);
     for (i64 item = ((i64)blockIdx.x * blockDim.x + threadIdx.x) / WARP; item < count + windows; item += warps) {
         int counts[PER];
-        for (int k = 0; k < PER; ++k) counts[k] = 0;
         if (item < count) {
-            add(frames + item * BINS, counts);
+            load(frames + item * BINS, counts);
             Split best = best_split<u64>(counts, 0);
             if (lane_id() == 0) overall[item] = best.level;
             continue;
         }
-        i64 tile = item - count;
-        int column = (int)(tile % columns), row = (int)(tile / columns % rows);
-        for (int y = larger(row - 1, 0); y <= smaller(row + 1, rows - 1); ++y)
-            for (int x = larger(column - 1, 0); x <= smaller(column + 1, columns - 1); ++x)
-                add(tiles + (tile + (i64)(y - row) * columns + (x - column)) * BINS, counts);
-        Split best = best_split<u64>(counts, 0);
-        if (lane_id() == 0) levels[tile] = best.variance > FLAT_VARIANCE * best.square ? best.level : -1;
+        i64 window = item - count, frame = window / ((i64)rows * columns);
+        int row = (int)(window / columns % rows), column = (int)(window % columns);
+        load(tiles + frame * (rows - 1) * (columns - 1) * BINS, row, column, rows - 1, columns - 1, counts);
+        Split best = best_split<u32>(counts, 0);
+        if (lane_id() == 0) levels[window] = best.variance > FLAT_VARIANCE * best.square ? best.level : -1;
     }
 }
 
@@ -230,21 +282,18 @@ struct Corners {
 
 DEVICE float level_at(const int* levels, int at, int overall) { return (float)(levels[at] < 0 ? overall : levels[at]); }
 
-// The levels around a pixel of row y, between the tile centres left and right of x.
-DEVICE Corners corners(const int* levels, int overall, int y, int x, int rows, int columns) {
-    int row = (y + TILE / 2) / TILE, column = (x + TILE / 2) / TILE;  // of the tile below and to the right
-    int above = larger(row - 1, 0), below = smaller(row, rows - 1);
-    int left = larger(column - 1, 0), right = smaller(column, columns - 1);
-    float down = ((y + TILE / 2) % TILE * 2 + 1) / (2.0f * TILE);
+// The levels to both sides of a pixel.
+DEVICE Corners corners(const int* levels, int overall, int y, int x, int columns) {
+    const int* above = levels + y / TILE * columns + x / TILE;
+    const int* below = above + columns;
+    float down = (y % TILE * 2 + 1) / (2.0f * TILE);
     Corners around;
-    around.left = level_at(levels, above * columns + left, overall) * (1 - down) +
-                  level_at(levels, below * columns + left, overall) * down;
-    around.right = level_at(levels, above * columns + right, overall) * (1 - down) +
-                   level_at(levels, below * columns + right, overall) * down;
+    around.left = level_at(above, 0, overall) * (1 - down) + level_at(below, 0, overall) * down;
+    around.right = level_at(above, 1, overall) * (1 - down) + level_at(below, 1, overall) * down;
     return around;
 }
 
-// GROUP pixels at once: between 16-pixel limits the tiles around do not change.
+// GROUP pixels of one tile at once.
 template <int GROUP>
 DEVICE void binarise(const u8* edges, const int* levels, const int* overall, u8* mask, i64 count, int height, int width,
                      int rows, int columns, float share) {
@@ -253,11 +302,10 @@ DEVICE void binarise(const u8* edges, const int* levels, const int* overall, u8*
         int x = (int)(i % across) * GROUP, y = (int)(i / across % height);
         i64 frame = i / across / height;
         Corners around = {(float)overall[frame], (float)overall[frame]};
-        if (rows)
-            around = corners(levels + frame * rows * columns, overall[frame], y, x, rows, columns);
+        if (rows) around = corners(levels + frame * rows * columns, overall[frame], y, x, columns);
         Pack<u8, GROUP> pixels = *(const Pack<u8, GROUP>*)(edges + i * GROUP), result;
         for (int k = 0; k < GROUP; ++k) {
-            float along = ((x + k + TILE / 2) % TILE * 2 + 1) / (2.0f * TILE);
+            float along = ((x + k) % TILE * 2 + 1) / (2.0f * TILE);
             float threshold = around.left + (around.right - around.left) * along;
             result.at[k] = (float)pixels.at[k] > share * threshold;
         }

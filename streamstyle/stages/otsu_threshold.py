@@ -2,20 +2,21 @@
 
 ::
 
-    tile histograms, 64 px   windows of 3x3 tiles   one threshold a tile   bilinear between tile centres
-    ┌──┬──┬──┬──┐            ┌────────┐
-    ├──┼──┼──┼──┤      →     │        ├──┐     →      t  t  t  t      →      T(y, x)
-    └──┴──┴──┴──┘            └────────┘  │
+    tile histograms, 16 px   windows of 4x4 tiles   a threshold a corner   bilinear between corners
+    ┌──┬──┬──┬──┐            ┌───────────┐          t──t──t──t──t
+    ├──┼──┼──┼──┤      →     │     ┼     ├──┐   →   t──t──t──t──t    →     T(y, x)
+    └──┴──┴──┴──┘            └───────────┘  │       t──t──t──t──t
 
 A window whose best split is weak (flat: no edges at all, or nothing else) takes the frame's global threshold. The exact
 form knows no flat windows: it is scikit-image's rank filter, which splits the noise of a flat place too.
 
-Source: Otsu 1979. Differs: the local form shares one threshold over a tile and interpolates, instead of sliding.
+Source: Otsu 1979. Differs: the local form finds a threshold every TILE_PX and interpolates, instead of sliding.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
 from typing import Any, Literal
 
 import cv2
@@ -28,21 +29,25 @@ from streamstyle.errors import ShapeError
 from streamstyle.gpu.kernels import chosen, launch
 
 STEM = "otsu_threshold"
-TILE_PX = 64
-FLAT_VARIANCE = 64
+TILE_PX = 16
+ACROSS = 4
+"""Tiles of a window, each way: with as many pixels as the exact form's less one, it agrees with that best."""
+FLAT_VARIANCE = 16
 """Between-class variance (levels squared) under which a window counts as flat; as in the kernels."""
 WINDOW_PX = 65
 """Side of the exact form's window; the kernels' WINDOW."""
 MOST_PIXELS = 1 << 27
 """Of a frame: pixels squared times 255 must fit 64 bits, see Note [Whole numbers]."""
-BAND_PX, STRIP_PX, CHUNK_PX = 32, 96, 16384
-"""What a block of the kernels does: rows and columns of the exact form, pixels of a frame's histogram."""
+PATCH_TILES, CHUNK_PX = 4, 16384
+"""What a block of the kernels counts: tiles each way, pixels of a frame's histogram."""
+BAND_PX, STRIP_PX = 32, 96
+"""What it does of the exact form: rows and columns."""
 WARP = 32
 REACH = WINDOW_PX // 2
 _AT_ONCE = 1 << 20
 """Pixels whose windows the exact form's reference searches together: that bounds its memory."""
-_BAND_ROWS = 16
-"""The same on a CPU, in rows: the tables stay in its cache."""
+_AT_ONCE_CPU = 1 << 14
+"""The same of a CPU's own form: enough for NumPy's calls to be few, and little enough for a cache."""
 _SUM: dict[str, Any] = {"normalize": False, "borderType": cv2.BORDER_CONSTANT}
 """For cv2.boxFilter: sums, and nothing beyond the border."""
 
@@ -65,9 +70,9 @@ def otsu_threshold(
     Raises:
         ShapeError: edges is not uint8 [N, H, W], a frame has more than MOST_PIXELS, or there is no such method.
 
-    Cost: global 3 bytes a pixel, local 3.5, in 3 launches and the clearing of a table; exact 1 launch, 4 bytes and some
-    300 instructions of a warp a pixel. No synchronisation. At 1080p on a CPU: global 2 ms, local 50 ms, exact some
-    4 s a core.
+    Cost: global 3 bytes a pixel, local 7, in 3 launches and the clearing of a table; exact 1 launch, 4 bytes and some
+    300 instructions of a warp a pixel. No synchronisation. At 1080p on a CPU: global 2 ms, local 0.4 s and exact some
+    3 s a core.
     """
     _check(edges, method)
     if edges.numel() == 0:
@@ -114,19 +119,14 @@ def local_thresholds(edges: Tensor) -> Tensor:
     """The interpolated threshold of every pixel, float32 [N, H, W], for edges uint8 [N, H, W]."""
     histograms = _tile_histograms(edges)
     rows, columns = histograms.shape[1:3]
-    windows = _below(_sum_3x3(histograms))
-    level = _best_split(*windows, 9 * TILE_PX**2)
+    windows = _below(_window_histograms(histograms))
+    level = _best_split(*windows, (ACROSS * TILE_PX) ** 2)
     level = torch.where(_is_flat(*windows, level), _frame_levels(edges, histograms), level).float()
     height, width = edges.shape[1:]
-    # Tiles are cut from the top left, so the last ones may be part tiles: interpolate over whole tiles, then crop.
-    grown = F.interpolate(
-        F.pad(level[:, None], (1, 1, 1, 1), mode="replicate"),
-        scale_factor=TILE_PX,
-        mode="bilinear",
-        align_corners=False,
-    )
-    assert grown.shape[2:] == ((rows + 2) * TILE_PX, (columns + 2) * TILE_PX)
-    return grown[:, 0, TILE_PX : TILE_PX + height, TILE_PX : TILE_PX + width]
+    # Scaling takes a level for its cell's centre, half a tile below and to the right of its corner.
+    grown = F.interpolate(level[:, None], scale_factor=TILE_PX, mode="bilinear", align_corners=False)
+    assert grown.shape[2:] == ((rows + 1) * TILE_PX, (columns + 1) * TILE_PX)
+    return grown[:, 0, TILE_PX // 2 :, TILE_PX // 2 :][:, :height, :width]
 
 
 def _check(edges: Tensor, method: str) -> None:
@@ -152,11 +152,14 @@ def _tile_histograms(edges: Tensor) -> Tensor:
     return histograms.view(count, rows, columns, 256)
 
 
-def _sum_3x3(histograms: Tensor) -> Tensor:
-    """Each tile's histogram and its neighbours'."""
-    padded = F.pad(histograms, (0, 0, 1, 1, 1, 1))
-    down = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
-    return down[:, :, :-2] + down[:, :, 1:-1] + down[:, :, 2:]
+def _window_histograms(tiles: Tensor) -> Tensor:
+    """[N, rows + 1, columns + 1, 256]: around each corner of tiles, those of ACROSS x ACROSS tiles there are."""
+    reach = ACROSS // 2
+    sums = F.pad(tiles, (0, 0, reach, reach, reach, reach))
+    for axis in (1, 2):
+        corners = tiles.shape[axis] + 1
+        sums = reduce(torch.add, (sums.narrow(axis, i, corners) for i in range(ACROSS)))
+    return sums
 
 
 def _frame_levels(edges: Tensor, tiles: Tensor) -> Tensor:
@@ -289,84 +292,94 @@ def _window_sum(values: Tensor) -> Tensor:
 
 
 def _exact_cpu(edges: np.ndarray) -> np.ndarray:
-    """exact_thresholds of a frame: bands of rows in threads, for NumPy and OpenCV let go of the interpreter."""
-    tops = range(0, len(edges), _BAND_ROWS)
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        return np.concatenate([*pool.map(lambda top: _exact_band(edges, top), tops)])
-
-
-def _exact_band(edges: np.ndarray, top: int) -> np.ndarray:
-    """The levels of _BAND_ROWS rows, from histograms of columns that are moved down and added up sideways."""
-    columns, total, pixels = _column_histograms(edges, top)
-    below, between, best = (np.zeros_like(total) for _ in range(3))
-    scratch, variance = np.empty_like(total), np.empty_like(total)
-    levels, at_zero = np.zeros(total.shape, np.uint8), None
-    weight = total.copy()  # of a pixel in `between`: S - level * n
-    for level in range(256):
-        if columns[level].any():
-            here = cv2.boxFilter(columns[level], cv2.CV_64F, (WINDOW_PX, 1), **_SUM)
-            below += here
-            between += np.multiply(here, weight, out=scratch)
-            if level == 0:  # never split there
-                at_zero = here
-            else:
-                np.subtract(pixels, below, out=scratch)
-                np.maximum(np.multiply(scratch, below, out=scratch), 1, out=scratch)
-                np.divide(np.multiply(between, between, out=variance), scratch, out=variance)
-                if at_zero is not None:  # until a window has met another level, its split is still that at level 0
-                    still = below == at_zero
-                    variance[still] = 0
-                    at_zero = at_zero if still.any() else None
-                np.maximum(levels, np.greater(variance, best).view(np.uint8) * np.uint8(level), out=levels)
-                np.maximum(best, variance, out=best)
-        weight -= pixels
+    """exact_thresholds of a frame, its rows shared by threads: NumPy and OpenCV let go of the interpreter."""
+    height, threads = len(edges), torch.get_num_threads()
+    levels = np.empty_like(edges)
+    limits = [height * i // threads for i in range(threads + 1)]
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda i: _exact_rows(edges, limits[i], limits[i + 1], levels), range(threads)))
     return levels
 
 
-def _column_histograms(edges: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Histograms of the columns at each row of a band [256, rows, W]; mass and pixels of the windows [rows, W]."""
+def _exact_rows(edges: np.ndarray, top: int, bottom: int, levels: np.ndarray) -> None:
+    """Levels of some rows, band by band, from histograms of columns that are moved down and added up sideways."""
     height, width = edges.shape
-    rows = min(_BAND_ROWS, height - top)
-    begin, end = max(0, top - REACH), min(height, top + rows + REACH)
-    square = (WINDOW_PX, WINDOW_PX)
-    inner = slice(top - begin, top - begin + rows)
-    total = cv2.boxFilter(edges[begin:end], cv2.CV_64F, square, **_SUM)[inner]
-    pixels = cv2.boxFilter(np.ones_like(edges[begin:end]), cv2.CV_64F, square, **_SUM)[inner]
     column = np.arange(width)
     counts = np.zeros((256, width), np.uint8)
-    for y in range(begin, min(height, top + REACH)):
+    for y in range(max(0, top - REACH), min(height, top + REACH)):
         counts[edges[y], column] += 1
-    held = np.empty((256, rows, width), np.uint8)
-    for row in range(rows):
-        y = top + row
-        if y + REACH < height:
-            counts[edges[y + REACH], column] += 1
-        if row > 0 and y - REACH > 0:
-            counts[edges[y - REACH - 1], column] -= 1
-        held[:, row] = counts
-    return held, total, pixels
+    rows = max(1, _AT_ONCE_CPU // width)
+    held = np.empty((256, min(rows, bottom - top), width), np.uint8)
+    for begin in range(top, bottom, rows):
+        end = min(bottom, begin + rows)
+        for y in range(begin, end):
+            if y + REACH < height:
+                counts[edges[y + REACH], column] += 1
+            if y > top and y - REACH > 0:
+                counts[edges[y - REACH - 1], column] -= 1
+            held[:, y - begin] = counts
+        levels[begin:end] = _exact_band(edges, begin, end, held[:, : end - begin])
+
+
+def _exact_band(edges: np.ndarray, top: int, bottom: int, columns: np.ndarray) -> np.ndarray:
+    """The levels of a few rows, from their columns' histograms [256, rows, W]: every level is tried in every window.
+
+    Counts and `between` are whole numbers that fit 32 bits, so that only quotients are rounded, as the kernels round.
+    """
+    first, last = max(0, top - REACH), min(len(edges), bottom + REACH)
+    seen, square = edges[first:last], (WINDOW_PX, WINDOW_PX)
+    total, pixels = (
+        np.asarray(cv2.boxFilter(x, cv2.CV_32S, square, **_SUM)[top - first : bottom - first])
+        for x in (seen, np.ones_like(seen))
+    )
+    below, between, scratch, here = (np.zeros(total.shape, np.int32) for _ in range(4))
+    variance, divisor, best = (np.zeros(total.shape) for _ in range(3))
+    levels, better, at_zero = np.zeros(total.shape, np.uint8), np.empty(total.shape, np.bool_), None
+    weight, passed = total.copy(), 0  # of a pixel in `between`: S - level * n
+    for level in np.flatnonzero(np.bincount(seen.ravel(), minlength=256)).tolist():
+        weight -= np.multiply(pixels, level - passed, out=scratch)
+        passed = level
+        cv2.boxFilter(columns[level], cv2.CV_32S, (WINDOW_PX, 1), here, **_SUM)
+        below += here
+        between += np.multiply(here, weight, out=scratch)
+        if level == 0:  # never split there
+            at_zero = here.copy()
+            continue
+        cv2.multiply(between, between, variance, dtype=cv2.CV_64F)
+        cv2.multiply(np.subtract(pixels, below, out=scratch), below, divisor, dtype=cv2.CV_64F)
+        with np.errstate(invalid="ignore"):  # 0 / 0 where a class is empty; that is not greater than anything
+            np.divide(variance, divisor, out=variance)
+        if at_zero is not None:  # until a window has met another level, its split is still that at level 0
+            still = below == at_zero
+            variance[still] = 0
+            at_zero = at_zero if still.any() else None
+        np.greater(variance, best, out=better)
+        np.maximum(levels, np.multiply(better.view(np.uint8), np.uint8(level)), out=levels)
+        np.fmax(best, variance, out=best)
+    return levels
 
 
 def _otsu_threshold_cuda(edges: Tensor, method: str, share: float) -> Tensor:
     count, height, width = edges.shape
     rows, columns = (-(-height // TILE_PX), -(-width // TILE_PX)) if method == "local" else (0, 0)
+    corners = (rows + 1, columns + 1) if method == "local" else (0, 0)
 
-    def table(*shape: int) -> Tensor:
-        return torch.empty(shape, dtype=torch.int32, device=edges.device)
+    def table(*shape: int, dtype: torch.dtype = torch.int32) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device=edges.device)
 
-    tiles, frames = table(count, rows, columns, 256), table(count, 256).zero_()
-    levels, overall = table(count, rows, columns), table(count)
+    tiles, frames = table(count, rows, columns, 256, dtype=torch.uint16), table(count, 256).zero_()
+    levels, overall = table(count, *corners), table(count)
     mask = torch.empty_like(edges, dtype=torch.bool)
     if method == "local":
-        size = count * rows * columns
+        size = count * -(-rows // PATCH_TILES) * -(-columns // PATCH_TILES)
         launch(STEM, "otsu_threshold_tiles", size, edges, tiles, frames, *edges.shape, by_block=True)
     else:
         height, width = 1, height * width  # one long row: its length decides whether 16 pixels go at once
         size = count * -(-width // CHUNK_PX)
         launch(STEM, "otsu_threshold_frames", size, edges, frames, count, width, by_block=True)
-    warps = count * (1 + rows * columns)
-    launch(STEM, "otsu_threshold_split", warps * WARP, tiles, frames, levels, overall, count, rows, columns)
-    sizes = count, height, width, rows, columns
+    warps = count * (1 + corners[0] * corners[1])
+    launch(STEM, "otsu_threshold_split", warps * WARP, tiles, frames, levels, overall, count, *corners)
+    sizes = count, height, width, *corners
     launch(STEM, "otsu_threshold_binarise", -(-edges.numel() // 16), edges, levels, overall, mask, *sizes, share)
     return mask
 

@@ -11,6 +11,8 @@ from hypothesis.extra import numpy as hnp
 from streamstyle.errors import ShapeError
 from streamstyle.gpu import kernels
 from streamstyle.stages.otsu_threshold import (
+    ACROSS,
+    FLAT_VARIANCE,
     MOST_PIXELS,
     STEM,
     TILE_PX,
@@ -88,7 +90,7 @@ def histograms_of(kind: str, most: int, count: int = 40) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", ["any", "mirrored", "two peaks", "one level"])
-@pytest.mark.parametrize("most", [100, 9 * TILE_PX**2, 1920 * 1080, MOST_PIXELS])
+@pytest.mark.parametrize("most", [100, (ACROSS * TILE_PX) ** 2, 1920 * 1080, MOST_PIXELS])
 def test_the_best_split_is_that_of_fractions(kind, most):
     histograms = histograms_of(kind, most)
     expected = []
@@ -106,7 +108,7 @@ def test_the_best_split_is_that_of_fractions(kind, most):
     assert _exact_split(*sums, most).tolist() == expected
 
 
-@pytest.mark.parametrize(("apart", "flat"), [(16, True), (17, False)])
+@pytest.mark.parametrize(("apart", "flat"), [(8, True), (9, False)])
 def test_a_window_is_flat_up_to_the_variance_and_at_it(way, apart, flat):
     picture = np.full((TILE_PX, 6 * TILE_PX), 200, np.uint8)
     picture[:, : 2 * TILE_PX : 2], picture[:, 1 : 2 * TILE_PX : 2] = 10, 10 + apart  # a variance of apart^2 / 4
@@ -118,19 +120,11 @@ def test_a_window_is_flat_up_to_the_variance_and_at_it(way, apart, flat):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_local_agrees_with_a_sliding_window_as_large(device, seed):
-    picture = oracles.edge_picture(np.random.default_rng(seed), 256, 320)
-    found = otsu_threshold(torch.from_numpy(picture)[None].to(device))[0].cpu().numpy()
-    expected = picture > oracles.local_otsu(picture, 3 * TILE_PX + 1)
-    assert (found == expected).mean() > 0.99
-
-
-@pytest.mark.parametrize("seed", range(3))
 def test_local_agrees_with_exact_where_there_is_more_than_noise(device, seed):
     edges = torch.from_numpy(oracles.edge_picture(np.random.default_rng(seed), 256, 320))[None].to(device)
     strong = edges > NOISE_FLOOR  # in the noise between edges the exact form splits noise, as it must
     found, exact = (otsu_threshold(edges, method=method) & strong for method in ("local", "exact"))
-    assert (found == exact).float().mean() >= 0.97
+    assert (found == exact).float().mean() >= 0.99
 
 
 @pytest.mark.parametrize(
@@ -231,19 +225,29 @@ def test_local_thresholds_fit_any_size(size):
         assert torch.equal(local_thresholds(edges[i : i + 1])[0], levels[i])
 
 
-def test_one_tile_has_one_threshold_and_it_is_the_global_one():
-    picture = oracles.edge_picture(np.random.default_rng(0), TILE_PX, TILE_PX)
+def test_half_a_window_has_one_threshold_and_it_is_the_global_one():
+    side = ACROSS // 2 * TILE_PX
+    picture = oracles.edge_picture(np.random.default_rng(0), side, side)
     assert local_thresholds(torch.from_numpy(picture)[None]).unique().tolist() == [oracles.otsu(picture)]
 
 
-def test_at_tile_centres_the_threshold_is_that_of_three_by_three_tiles():
-    picture = oracles.edge_picture(np.random.default_rng(4), 5 * TILE_PX, 5 * TILE_PX)
+def test_around_a_corner_of_tiles_the_threshold_is_that_of_its_window():
+    picture = oracles.edge_picture(np.random.default_rng(4), 9 * TILE_PX, 10 * TILE_PX)
     levels = local_thresholds(torch.from_numpy(picture)[None])[0]
-    for row in range(1, 4):
-        for column in range(1, 4):
-            window = picture[(row - 1) * TILE_PX : (row + 2) * TILE_PX, (column - 1) * TILE_PX : (column + 2) * TILE_PX]
-            middle = slice(row * TILE_PX + 31, row * TILE_PX + 33), slice(column * TILE_PX + 31, column * TILE_PX + 33)
-            assert abs(float(levels[middle].mean()) - oracles.otsu(window)) < 2
+    corners = {}
+    for row in range(10):
+        for column in range(11):
+            y, x, reach = row * TILE_PX, column * TILE_PX, ACROSS // 2 * TILE_PX
+            window = picture[max(0, y - reach) : y + reach, max(0, x - reach) : x + reach]
+            above = window > oracles.otsu(window)
+            apart = window[above].mean() - window[~above].mean()
+            flat = above.mean() * (~above).mean() * apart**2 <= FLAT_VARIANCE
+            corners[row, column] = oracles.otsu(picture if flat else window)
+    for y, x in np.random.default_rng(0).integers(0, picture.shape, (200, 2)):
+        (row, down), (column, along) = (divmod((at + 0.5) / TILE_PX, 1) for at in (y, x))
+        row, column = int(row), int(column)
+        left, right = (corners[row, at] * (1 - down) + corners[row + 1, at] * down for at in (column, column + 1))
+        assert levels[y, x] == left * (1 - along) + right * along
 
 
 def test_a_flat_place_takes_the_frames_threshold():
