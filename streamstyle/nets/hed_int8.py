@@ -14,7 +14,7 @@ Note [Pairs]. Without VNNI a processor multiplies the bytes of two neighbouring 
 both products in 16 bits, which saturate (vpmaddubsw), and oneDNN lets them: with all weights 127 and all activations
 255 half of the sum is lost. So the steps of weights are as large as it takes for no pair's to add up to more than 127
 or less than -127, give or take one by rounding; then 255 x 128 < 2**15, and every x86 processor gives the same sums.
-The edges are .9 of 255 off so, 1.0 where each weight alone is held to 64 steps.
+In the mean edges are .85 of 255 off so, .99 where each weight alone is held to 64 steps.
 
 oneDNN is called by the operators that torch's own quantised graphs are compiled to; they are not part of its stable
 interface, so available() tries them.
