@@ -16,6 +16,7 @@ from streamstyle.config import AnalysisOptions
 from streamstyle.errors import OptionError
 from streamstyle.gpu.streams import Download
 from streamstyle.gpu.transfer import choose_dtype
+from streamstyle.nets import hed_int8
 from streamstyle.nets.hed import HED
 from streamstyle.plugins import Prompt, in_raster_order, load_segmenter
 from streamstyle.stages.connected_components import label_regions
@@ -60,7 +61,7 @@ class Segmenter:
 
     Args:
         options: segmenter, edge side, detail, threshold, smallest area.
-        device: where HED runs, in the precision that is native there, so that a region has one number in a preview
+        device: where HED runs, in the arithmetic that is quickest there, so that a region has one number in a preview
             and in every run.
         features: whether to give HED's features, for AppearanceTracks.
 
@@ -83,7 +84,11 @@ class Segmenter:
         self._hed: HED | None = None
         if own or self._blocks:
             deepest = max(self._blocks, default=0)
-            self._hed = HED.load(side, device, choose_dtype("auto", device), blocks=deepest)
+            dtype = choose_dtype("auto", device)
+            if device.type == "cpu" and hed_int8.available():
+                self._hed = hed_int8.Int8HED.of(HED.load(side, device, blocks=deepest), dtype)
+            else:
+                self._hed = HED.load(side, device, dtype, blocks=deepest)
 
     def __call__(self, rgb: Tensor) -> list[Segmentation]:
         """Segment pictures [N, 3, h, w], floating, 0..1, one Segmentation each; what they leave out is not counted.

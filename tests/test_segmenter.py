@@ -8,6 +8,7 @@ from streamstyle import segmenter
 from streamstyle.config import AnalysisOptions, Options
 from streamstyle.job import identity
 from streamstyle.look import Look
+from streamstyle.nets import hed_int8
 from streamstyle.nets.hed import HED
 from streamstyle.segmenter import FEATURE_BLOCKS, MARGIN_PX, Segmenter, file_of
 from tests import oracles
@@ -18,6 +19,12 @@ def constant_edges(edges: np.ndarray):
     """A HED that always sees these edges, uint8 [h, w], in the middle of the margin it is given."""
     grown = torch.from_numpy(np.pad(edges, MARGIN_PX, mode="edge")).float().div(255)
     return lambda *_, **__: Seeing(lambda rgb: grown.expand(len(rgb), -1, -1))
+
+
+def load_as_it_is(monkeypatch, load) -> None:
+    """HED.load is this, and what it gives is not turned into integers."""
+    monkeypatch.setattr(HED, "load", load)
+    monkeypatch.setattr(hed_int8, "available", lambda: False)
 
 
 class Seeing:
@@ -31,7 +38,7 @@ class Seeing:
 
 
 def segmenter_of(monkeypatch, edges: np.ndarray, **options) -> Segmenter:
-    monkeypatch.setattr(HED, "load", constant_edges(edges))
+    load_as_it_is(monkeypatch, constant_edges(edges))
     return Segmenter(AnalysisOptions(**options), torch.device("cpu"))
 
 
@@ -81,7 +88,7 @@ def test_regions_below_the_smallest_area_join_the_background(monkeypatch, kind):
 @pytest.mark.parametrize("kind", ["regions", "components"])
 def test_ids_are_dense_and_pictures_of_a_batch_do_not_touch_each_other(monkeypatch, kind):
     pictures = np.stack([oracles.edge_picture(np.random.default_rng(i), 100, 120) for i in range(3)])
-    monkeypatch.setattr(HED, "load", lambda *_, **__: Seeing(lambda rgb: rgb[:, 0]))
+    load_as_it_is(monkeypatch, lambda *_, **__: Seeing(lambda rgb: rgb[:, 0]))
     segmenter = Segmenter(AnalysisOptions(segmenter=kind), torch.device("cpu"))
     rgb = torch.from_numpy(pictures).float().div(255)[:, None].expand(-1, 3, -1, -1)
     together = segmenter(rgb)
@@ -182,7 +189,7 @@ def test_regions_of_anothers_segmenter_are_limited_too(monkeypatch):
 def test_hed_is_there_for_its_features_beside_anothers_regions(monkeypatch):
     edges, box = ring(), np.zeros((100, 140), np.int32)
     box[20:70, 30:90] = 3
-    monkeypatch.setattr(HED, "load", constant_edges(edges))
+    load_as_it_is(monkeypatch, constant_edges(edges))
     (found,) = asked(monkeypatch, iter([box]), features=True)(torch.zeros(1, 3, *edges.shape))
     assert torch.equal(found.ids, torch.from_numpy(box // 3))
     assert len(found.features) == len(FEATURE_BLOCKS)
@@ -222,10 +229,30 @@ def test_regions_are_made_of_the_finest_parts(monkeypatch):
 @pytest.mark.parametrize(("kind", "side"), [("regions", "3"), ("components", "2")])
 def test_the_side_output_suits_the_segmenter_unless_one_is_said(monkeypatch, kind, side):
     asked = []
-    monkeypatch.setattr(HED, "load", lambda side, *_, **__: asked.append(side))
+    load_as_it_is(monkeypatch, lambda side, *_, **__: asked.append(side))
     for options in (AnalysisOptions(segmenter=kind), AnalysisOptions(segmenter=kind, edge_side="fuse")):
         Segmenter(options, torch.device("cpu"))
     assert asked == [side, "fuse"]
+
+
+@pytest.mark.parametrize("can", [True, False])
+def test_hed_runs_in_integers_where_it_can(monkeypatch, can):
+    loads = []
+
+    def load(side, device, dtype=torch.float32, *, blocks=0):
+        loads.append(dtype)
+        return HED(side, blocks)
+
+    monkeypatch.setattr(HED, "load", load)
+    can = can and hed_int8.available()
+    monkeypatch.setattr(hed_int8, "available", lambda: can)
+    monkeypatch.setattr(segmenter, "choose_dtype", lambda precision, device: torch.bfloat16)
+    seeker = Segmenter(AnalysisOptions(), torch.device("cpu"), features=True)
+    assert isinstance(seeker._hed, hed_int8.Int8HED) == can
+    assert loads == [torch.float32 if can else torch.bfloat16]
+    if can:
+        (found,) = seeker(torch.rand(1, 3, 20, 30) * 0.1 + 0.4)
+        assert [block.dtype for block in found.features] == [torch.bfloat16] * len(FEATURE_BLOCKS)
 
 
 @pytest.mark.weights

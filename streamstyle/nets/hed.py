@@ -45,8 +45,8 @@ class HED(nn.Module):
         self.side = side
         depth = len(_BLOCKS) if side == "fuse" else int(side)
         self._sides = range(1, depth + 1) if side == "fuse" else range(depth, depth + 1)
-        self._depth, channels_in = max(depth, blocks), 3
-        for number, (channels, convolutions) in enumerate(_BLOCKS[: self._depth], start=1):
+        self.depth, channels_in = max(depth, blocks), 3
+        for number, (channels, convolutions) in enumerate(_BLOCKS[: self.depth], start=1):
             block = nn.ModuleList()
             for _ in range(convolutions):
                 block.append(nn.Conv2d(channels_in, channels, 3, padding=1))
@@ -119,20 +119,32 @@ class HED(nn.Module):
         size = rgb.shape[-2:]
         x = self._centred(rgb)
         logits, features = [], []
-        for number in range(1, self._depth + 1):
-            if number > 1:
-                x = F.max_pool2d(x, 2, stride=2, ceil_mode=True)
-            for convolution in cast(nn.ModuleList, self.get_submodule(f"block{number}")):
-                x = F.relu_(convolution(x))
+        for number in range(1, self.depth + 1):
+            x = self._block(number, x)
+            if number not in blocks and number not in self._sides:
+                continue
+            seen = self._floats(number, x)
             if number in blocks:
-                features.append(x)
+                features.append(seen)
             if number in self._sides:
-                logit = self.get_submodule(f"side{number}")(x).float()
+                logit = self.get_submodule(f"side{number}")(seen).float()
                 logits.append(F.interpolate(logit, size=size, mode="bilinear", align_corners=False))
         if self.side == "fuse":
             bias = cast(Tensor, self.fuse.bias)
             logits = [F.conv2d(torch.cat(logits, dim=1), self.fuse.weight.float(), bias.float())]
         return torch.sigmoid(logits[0][:, 0]), features
+
+    def _block(self, number: int, x: Tensor) -> Tensor:
+        """What a block makes of what the one before it gave."""
+        if number > 1:
+            x = F.max_pool2d(x, 2, stride=2, ceil_mode=True)
+        for convolution in cast(nn.ModuleList, self.get_submodule(f"block{number}")):
+            x = F.relu_(convolution(x))
+        return x
+
+    def _floats(self, number: int, x: Tensor) -> Tensor:
+        """What _block gave, in the network's own dtype."""
+        return x
 
     def _centred(self, rgb: Tensor) -> Tensor:
         """What the first convolution was trained on: BGR, 0..255, minus the mean, in the network's own dtype.

@@ -1,0 +1,198 @@
+import platform
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from streamstyle.nets import hed_int8
+from streamstyle.nets.hed import HED
+from streamstyle.nets.hed_int8 import Int8HED
+
+needs_operators = pytest.mark.skipif(not hed_int8.available(), reason="no x86, or no torch with oneDNN's operators")
+
+
+def untrained(side, blocks=0):
+    """A HED that keeps every block alive, its values within what LARGEST says."""
+    net, generator = HED(side, blocks), torch.Generator().manual_seed(0)
+    for key, values in net.state_dict().items():
+        spread = (2 / values[0].numel()) ** 0.5 if key.endswith("weight") else 1.0
+        values.copy_(torch.randn(values.shape, generator=generator) * spread / (300 if key.startswith("side") else 1))
+    return net.eval().requires_grad_(False)
+
+
+def eight_bits(net, dtype=torch.float32):
+    """The network in integers, and never in floats."""
+    made = Int8HED.of(net, dtype)
+    made.floats = None
+    return made
+
+
+def extreme_weights(outputs, inputs):
+    """Whole weights whose pairs add up to 127 or -127 and no further, in every way there is to share it."""
+    generator = torch.Generator().manual_seed(1)
+    first = torch.randint(0, 128, (outputs, inputs // 2, 3, 3), generator=generator)
+    first[::4], first[1::4] = 127, 0
+    weight = torch.stack([first, 127 - first], 2).flatten(1, 2)
+    weight[2::4] *= -1
+    return weight
+
+
+@needs_operators
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "size"),
+    [(64, 64, (68, 115)), (64, 128, (1, 1)), (128, 128, (34, 57)), (256, 256, (9, 15)), (512, 512, (2, 7))],
+)
+def test_the_largest_sums_do_not_saturate(inputs, outputs, size):
+    weight = extreme_weights(outputs, inputs)
+    x = torch.randint(0, 2, (1, inputs, *size)) * 255
+    x[:, :, ::2] = 255
+    bias = (torch.arange(outputs) % 4 == 2) * (255 * 127 * 9 * inputs // 2)  # ReLU would hide what is below zero
+    expected = F.conv2d(x.double(), weight.double(), bias.double(), padding=1)  # exact: all are below 2**53
+    assert expected.min() >= 0
+    layer = hed_int8._Convolution(weight.float(), bias.float(), 1.0, None)
+    found = layer(x.to(torch.uint8).to(memory_format=torch.channels_last))
+    torch.testing.assert_close(found, expected.float(), rtol=1e-6, atol=0)
+
+
+@needs_operators
+def test_pairs_of_any_weights_are_held_within_what_sixteen_bits_hold():
+    weight = torch.randn(32, 64, 3, 3) * torch.logspace(-6, 6, 32).view(-1, 1, 1, 1)
+    weight[5] = 0
+    x = torch.full((1, 64, 6, 7), 255, dtype=torch.uint8).to(memory_format=torch.channels_last)
+    bias = weight.abs().sum((1, 2, 3)) * 255
+    found = hed_int8._Convolution(weight, bias, 1.0, None)(x)
+    apart = (found - F.conv2d(x.float(), weight, bias, padding=1)).abs().amax((0, 2, 3))
+    assert (apart <= 2e-3 * bias + 1e-9).all()
+
+
+@needs_operators
+@pytest.mark.weights
+@pytest.mark.parametrize("side", ["1", "2", "3", "4", "5", "fuse"])
+def test_edges_and_features_are_near_float32(asset, side):
+    asset("hed")
+    rgb = F.interpolate(torch.rand(1, 3, 12, 15), (90, 123), mode="bicubic").clamp(0, 1) * 0.3 + 0.35
+    rgb[:, :, 30:70, 40:90] *= 0.3
+    net = HED.load(side, blocks=3)
+    blocks = range(1, net.depth + 1)
+    edges, features = net.edges_and_features(rgb, blocks)
+    found, seen = eight_bits(net).edges_and_features(rgb, blocks)
+    assert found.dtype == torch.float32
+    assert found.shape == edges.shape
+    apart = (found - edges).abs()
+    assert apart.mean() < 0.01, apart.mean()
+    assert apart.max() < 0.15, apart.max()
+    for mine, theirs in zip(seen, features, strict=True):
+        assert mine.dtype == torch.float32
+        assert mine.shape == theirs.shape
+        assert mine.is_contiguous(memory_format=torch.channels_last)
+        assert (mine - theirs).norm() < 0.06 * theirs.norm()
+
+
+@needs_operators
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (6, 1), (17, 16), (34, 43)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_shapes_and_dtypes_are_those_of_hed(size, dtype):
+    net = untrained("2", blocks=3)
+    edges, features = net.edges_and_features(torch.rand(2, 3, *size), (2, 3))
+    found, seen = eight_bits(net, dtype).edges_and_features(torch.rand(2, 3, *size), (2, 3))
+    assert found.shape == edges.shape
+    assert found.dtype == torch.float32
+    assert [each.shape for each in seen] == [each.shape for each in features]
+    assert {each.dtype for each in seen} == {dtype}
+
+
+@needs_operators
+@pytest.mark.parametrize("side", ["1", "2"])
+def test_edges_are_the_same_when_more_blocks_are_built(side):
+    net, rgb = untrained("3"), torch.rand(1, 3, 34, 43)
+    few, more = HED(side).requires_grad_(False), HED(side, 3).requires_grad_(False)
+    for each in (few, more):
+        values = {**untrained(side).state_dict(), **net.state_dict()}
+        each.load_state_dict({key: values[key] for key in each.state_dict()})
+    assert torch.equal(eight_bits(few)(rgb), eight_bits(more)(rgb))
+    _, features = eight_bits(more).edges_and_features(rgb, (1, 2, 3))
+    for mine, theirs in zip(features, more.edges_and_features(rgb, (1, 2, 3))[1], strict=True):
+        assert (mine - theirs).norm() < 0.06 * theirs.norm()
+
+
+@needs_operators
+@pytest.mark.parametrize("side", ["1", "3"])
+def test_no_pictures_give_no_edges(side):
+    assert eight_bits(untrained(side))(torch.empty(0, 3, 8, 9)).shape == (0, 8, 9)
+
+
+@needs_operators
+def test_batch_threads_and_a_run_before_do_not_matter():
+    net, rgb = eight_bits(untrained("3")), torch.rand(3, 3, 61, 50)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        expected, features = net.edges_and_features(rgb, (2, 3))
+        torch.set_num_threads(3)
+        net(torch.rand(1, 3, 20, 90))
+        for i in range(3):
+            edges, seen = net.edges_and_features(rgb[i : i + 1], (2, 3))
+            torch.testing.assert_close(edges[0], expected[i], atol=1e-6, rtol=0)  # enlarged in floats
+            assert all(torch.equal(a[0], b[i]) for a, b in zip(seen, features, strict=True))
+    finally:
+        torch.set_num_threads(threads)
+
+
+@needs_operators
+def test_it_is_made_without_touching_the_floats_or_random_numbers():
+    net, rgb = untrained("3"), torch.rand(1, 3, 20, 24)
+    before, state = net(rgb), torch.get_rng_state()
+    hed_int8.available.cache_clear()
+    assert hed_int8.available()
+    Int8HED.of(net)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(net(rgb), before)
+
+
+@needs_operators
+@pytest.mark.weights
+def test_a_picture_of_pure_colours_is_looked_at_in_floats(asset):
+    asset("hed")
+    net = HED.load("3")
+    calm = F.interpolate(torch.rand(1, 3, 8, 9), (80, 90), mode="bicubic").clamp(0, 1) * 0.3 + 0.35
+    pure = (torch.rand(1, 3, 8, 9) > 0.5).float().repeat_interleave(10, 2).repeat_interleave(10, 3)
+    made = Int8HED.of(net, torch.bfloat16)
+    edges, features = made.edges_and_features(torch.cat([calm, pure]), (2,))
+    expected, seen = net.edges_and_features(pure, (2,))
+    assert torch.equal(edges[1:], expected)
+    assert torch.equal(features[0][1:], seen[0].bfloat16())
+    assert torch.equal(edges[:1], eight_bits(net)(calm))
+    assert not torch.equal(edges[:1], net(calm))
+
+
+@pytest.fixture
+def anew():
+    """available() looks again, here and after."""
+    hed_int8.available.cache_clear()
+    yield
+    hed_int8.available.cache_clear()
+
+
+@needs_operators
+def test_another_processor_does_without(monkeypatch, anew):
+    monkeypatch.setattr(platform, "machine", lambda: "arm64")
+    assert not hed_int8.available()
+
+
+@needs_operators
+@pytest.mark.parametrize(
+    ("room", "operator"), [("onednn", "qconv_prepack"), ("onednn", "qconv2d_pointwise"), ("quantized", "max_pool2d")]
+)
+@pytest.mark.parametrize("error", [AttributeError, RuntimeError, NotImplementedError, TypeError])
+def test_a_torch_without_an_operator_does_without(monkeypatch, anew, room, operator, error):
+    def fail(*_):
+        raise error(operator)
+
+    monkeypatch.setattr(getattr(torch.ops, room), operator, fail)
+    assert not hed_int8.available()
+
+
+@needs_operators
+def test_sums_that_saturate_are_found_out(monkeypatch, anew):
+    monkeypatch.setattr(hed_int8, "MOST_STEPS", 255)  # what a byte cannot hold wraps, or sixteen bits cannot
+    assert not hed_int8.available()
