@@ -25,7 +25,7 @@ SHOT_LEVELS = (
     ((160, 230), (0, 90)),
     ((80, 120), (190, 255)),
     ((200, 255), (40, 130)),
-    ((0, 25), (100, 190)),
+    ((130, 170), (0, 60)),
 )
 """Levels of the ground and of the disc, for shots that follow each other: no two of them are taken for one."""
 
