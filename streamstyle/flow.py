@@ -190,8 +190,8 @@ def rebatch(
 class Ahead(Generic[T]):
     """Items that may be looked at before their turn; those are held until it comes, and no more than was looked at.
 
-    An error upstream arrives when its item is looked at, before the items that are held: what is seen ahead never
-    depends on an error that another run would not meet. Closing this closes upstream.
+    An error upstream arrives where it is looked at, before items that are held. Were it kept back until its turn, what
+    is seen ahead would differ from what a run sees that does not meet it. Closing this closes upstream.
 
     Args:
         upstream: any iterable.
