@@ -86,8 +86,12 @@ class AppearanceTracks(ObjectTracks):
         for _ in self._members:
             self._model.add()
 
+    def foresees(self, shot: int) -> bool:
+        """Whether a frame of a shot, were it the next, would begin it, and foresee before it would be of use."""
+        return self._find and shot != self._shot and shot not in self._left
+
     def foresee(self, later: AppearanceTracks) -> None:
-        """Know from the first frame on what later has learned of the frames that follow it."""
+        """Know in the next frame, which begins a shot, what later has learned of that and the frames that follow it."""
         self._foreseen = later._model.state_dict() if later._eager == 0 else None
 
     def plan(self, index: int, shots: list[int], times_s: list[float]) -> list[bool]:
@@ -132,7 +136,7 @@ class AppearanceTracks(ObjectTracks):
         return slots
 
     def _start(self, index: int) -> None:
-        """A shot begins: nobody is known, but for what is foreseen of the first one."""
+        """A shot begins: nobody is known, but for what is foreseen."""
         self.tracker.start(1, index)
         self._begin()
         if self._foreseen is not None:
@@ -303,15 +307,6 @@ class AppearanceTracks(ObjectTracks):
         return self.tracker.update(overlap, index, sure=self._eager > 0)[:, 0][ids]
 
     # -- state --------------------------------------------------------------------------------------------------
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything later frames depend on; see load_state_dict."""
-        return super().state_dict() | {"foreseen": self._foreseen}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on as the tracks, of the same objects, whose state_dict this is."""
-        super().load_state_dict(state)
-        self._foreseen = state["foreseen"]
 
     def _shot_state(self) -> dict[str, Any]:
         """What later frames of this shot depend on, beside the tracker's part; see _take_up."""

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -187,11 +187,44 @@ def rebatch(
         yield group
 
 
-def marked_last(items: Iterable[T]) -> Iterator[tuple[T, bool]]:
-    """Each item and whether it is the last; one item is read ahead."""
-    iterator = iter(items)
-    for held in iterator:
-        for item in iterator:
-            yield held, False
-            held = item
-        yield held, True
+class Ahead(Generic[T]):
+    """Items that may be looked at before their turn; those are held until it comes, and no more than was looked at.
+
+    An error upstream arrives where it is looked at, before items that are held. Were it kept back until its turn, what
+    is seen ahead would differ from what a run sees that does not meet it. Closing this closes upstream.
+
+    Args:
+        upstream: any iterable.
+    """
+
+    def __init__(self, upstream: Iterable[T]) -> None:
+        self._upstream = iter(upstream)
+        self._held: deque[T] = deque()
+
+    def __iter__(self) -> Iterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        return self._held.popleft() if self._held else next(self._upstream)
+
+    def ahead(self) -> Iterator[T]:
+        """The items whose turn is next, in order, each taken from upstream when it is asked for; they keep their turn.
+
+        No item may be taken in its turn while this is iterated.
+        """
+        yield from self._held
+        for item in self._upstream:
+            self._held.append(item)
+            yield item
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no item is left; looks at the next one."""
+        return next((False for _ in self.ahead()), True)
+
+    def close(self) -> None:
+        """Drop what is held, and close upstream if it can be."""
+        self._held.clear()
+        close = getattr(self._upstream, "close", None)
+        if close is not None:
+            close()

@@ -35,6 +35,8 @@ class GivenTracks:
     """Frames of which one is looked at: never."""
     pending: tuple[ObjectStyle, ...] = ()
     """Objects whose moment has not come: none, for none is looked for."""
+    left_out = 0
+    """Regions that were too many: none, for none is looked for."""
 
     def __init__(self, path: str | Path, info: VideoInfo, look: Look) -> None:
         self._path = path

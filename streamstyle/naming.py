@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +14,6 @@ from streamstyle.look import Look, ObjectStyle
 from streamstyle.masks import Mask, read_mask
 from streamstyle.media.decode import decode, frame_at
 from streamstyle.media.planes import scaled_size
-from streamstyle.scene import FORESIGHT_FRAMES
 from streamstyle.stylizer import Stylizer
 
 
@@ -60,13 +57,6 @@ def place_objects(stylizer: Stylizer, info: VideoInfo, mask: str | Path | None =
                 )
         taken.append((thing, covered))
     stylizer.name_objects(tuple(objects), None if drawn is None else drawn.labels)
-
-
-def foresee_objects(stylizer: Stylizer, info: VideoInfo) -> None:
-    """Have a stylizer that begins a film look at its first frames; see Stylizer.foresee."""
-    out = stylizer.options.output
-    with closing(decode(info, start_s=out.start, duration_s=out.duration, size=out.size)) as film:
-        stylizer.foresee(islice(film, FORESIGHT_FRAMES), info)
 
 
 def _placed(

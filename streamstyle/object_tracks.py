@@ -67,11 +67,13 @@ class ObjectTracks(ABC):
 
     Attributes:
         drawn: [H, W] uint8 labels of the first frame's mask, at any size; None without one.
+        left_out: regions so far that were more than a frame may have.
     """
 
     def __init__(self, segmenter: Segmenter, tracker: Tracker, objects: tuple[ObjectStyle, ...], every: int) -> None:
         self.segmenter, self.every, self.tracker = segmenter, every, tracker
         self.drawn: np.ndarray | None = None
+        self.left_out = 0
         self._flow = OpticalFlow()
         self._slots: np.ndarray | None = None
         self._shot: int | None = None
@@ -135,6 +137,7 @@ class ObjectTracks(ABC):
             [h, w] int32 map of slots.
         """
         self._scale_px = size[0] * size[1] / luma.size
+        self.left_out += 0 if found is None else found.left_out
         if shot != self._shot:
             self._turn(shot)
             motion = ()  # it is that from another shot
@@ -192,7 +195,7 @@ class ObjectTracks(ABC):
             "now": self._shot_state(),
             "left": list(self._left.items()),
             "pending": len(self._pending),
-            "left_out": self.segmenter.left_out,
+            "left_out": self.left_out,
             "scale_px": self._scale_px,
             "frames": self._frames,
         }
@@ -203,7 +206,7 @@ class ObjectTracks(ABC):
         self._shot, self._left = state["shot"], ShotMemory(state["left"])
         self._take_up(state["now"])
         self._pending = self._pending[len(self._pending) - state["pending"] :]
-        self.segmenter.left_out, self._scale_px, self._frames = state["left_out"], state["scale_px"], state["frames"]
+        self.left_out, self._scale_px, self._frames = state["left_out"], state["scale_px"], state["frames"]
 
     def lost(self) -> list[tuple[str, int]]:
         """Named objects that were gone well before the film was: name, and the last frame they were in."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamstyle.config import Options
 from streamstyle.errors import OptionError
-from streamstyle.flow import marked_last, rebatch
+from streamstyle.flow import Ahead, rebatch
 from streamstyle.frames import Checkpoint, Frame, FrameBatch, VideoInfo, output_chroma, picture_crc
 from streamstyle.given_tracks import GivenTracks
 from streamstyle.gpu.transfer import empty_pinned
@@ -23,7 +23,7 @@ from streamstyle.media.decode import decode
 from streamstyle.media.encode import encode
 from streamstyle.media.layers import LayerFilms
 from streamstyle.media.segments import WorkFolder
-from streamstyle.naming import foresee_objects, place_objects
+from streamstyle.naming import place_objects
 from streamstyle.painting.frame_painter import Painting, Reading
 from streamstyle.projects.project import check_place, what_must_stay
 from streamstyle.projects.save_project import ProjectWriter
@@ -119,8 +119,6 @@ def stylize(
     ):
         if work.checkpoint is not None:
             stylizer.load_state_dict(work.checkpoint.state)
-        else:
-            foresee_objects(stylizer, info)
         # The river. Threads that decode, read, paint (several) and, this one, encode; bounded queues between them.
         film = decode(info, size=out.size, after=work.checkpoint, hwaccel=out.hwaccel, **window)
         first = 1 if stylizer.device.type == "cpu" else per_batch  # a CPU's first frame need not wait for others
@@ -176,19 +174,26 @@ def read(
 ) -> Iterator[tuple[Reading, Checkpoint | None]]:
     """Batches as they are read, with a checkpoint after each that ends a segment, and after the last.
 
-    Times given to the stylizer are seconds after the film's first frame.
+    Times given to the stylizer are seconds after the film's first frame. Where a shot begins it looks ahead, at frames
+    of the batches that come next; these are held until their turn.
     """
-    with closing(batches) as upstream:  # type: ignore[type-var]
-        for batch, is_last in marked_last(upstream):
+    with closing(Ahead(batches)) as upstream:
+        for batch in upstream:
             times_s = [float((pts - info.start_pts) * info.time_base) for pts in batch.pts]
-            reading, checkpoint = stylizer.read_batch(batch, info.color, times_s), None
+            ahead = functools.partial(unstacked, upstream)
+            reading, checkpoint = stylizer.read_batch(batch, info.color, times_s, ahead), None
             if saver is not None:
                 saver.read(batch, reading.scene)
-            if is_last or (batch.index + len(batch)) % per_segment == 0:
+            if upstream.is_over or (batch.index + len(batch)) % per_segment == 0:
                 crc = picture_crc(batch.y[-1], batch.u[-1], batch.v[-1])
                 checkpoint = Checkpoint(batch.pts[-1], crc, stylizer.reading_state(), batch.faults)
             yield reading, checkpoint
             del batch, reading
+
+
+def unstacked(batches: Ahead[FrameBatch]) -> Iterator[Frame]:
+    """The frames whose turn is next, one by one."""
+    return (frame for batch in batches.ahead() for frame in batch.unstack())
 
 
 def begin(

@@ -16,14 +16,16 @@ import torch
 
 from streamstyle.config import AnalysisOptions, Device, Options
 from streamstyle.errors import OptionError
+from streamstyle.flow import Ahead
+from streamstyle.foresight import Foresight
 from streamstyle.frames import Frame, FrameBatch, VideoInfo, output_chroma
 from streamstyle.given_tracks import GivenTracks
 from streamstyle.gpu.transfer import choose_device, upload
 from streamstyle.look import Look
 from streamstyle.media.decode import decode, frame_at
 from streamstyle.media.probe import probe
-from streamstyle.naming import foresee_objects, place_objects
-from streamstyle.scene import FORESIGHT_FRAMES, follow, foresee, seen_alone, small_planes
+from streamstyle.naming import place_objects
+from streamstyle.scene import follow, seen_alone, small_planes
 from streamstyle.segmenter import Segmentation, Segmenter
 from streamstyle.sheets import refuse_existing, refuse_same_file, write_png
 from streamstyle.stages.color import yuv_to_rgb
@@ -120,14 +122,13 @@ def painted_at(
     with given or nullcontext():
         if given is None:
             place_objects(stylizer, info, mask)
-            foresee_objects(stylizer, info)
         reading = None
-        with closing(decode(info, start_s=begin_s)) as film:
+        with closing(Ahead(decode(info, start_s=begin_s))) as film:
             for index, frame in enumerate(film):
                 time_s = float((frame.pts - info.start_pts) * info.time_base)
                 if reading is not None and time_s > at_s:
                     break
-                reading = stylizer.read_batch(FrameBatch.stack([frame], index), info.color, [time_s])
+                reading = stylizer.read_batch(FrameBatch.stack([frame], index), info.color, [time_s], film.ahead)
     assert reading is not None
     planes = stylizer.paint_reading(reading, subsample=output_chroma(info.width, info.height) == "yuv420p")
     return picture_of(info, planes.unstack()[0], stylizer.device)
@@ -172,13 +173,16 @@ def find_foreground(
 ) -> np.ndarray:
     """What would wear --foreground in a frame, were it a film's first, [h, w] bool: what moves by itself from here on.
 
-    Cost: FORESIGHT_FRAMES are segmented and followed.
+    Cost: see Foresight.look.
     """
-    tracks = follow(segmenter, analysis, (), find=True)
+    tracks, device = follow(segmenter, analysis, (), find=True), segmenter.device
     at_s = float((frame.pts - info.start_pts) * info.time_base)
+    small = small_planes(frame, analysis, device)
     with closing(decode(info, start_s=at_s)) as film:
-        foresee(tracks, segmenter, analysis, islice(film, FORESIGHT_FRAMES), info)
-    luma, motion = seen_alone(tracks, small_planes(frame, analysis, segmenter.device))
+        later = (small_planes(after, analysis, device) for after in islice(film, 1, None))
+        foresight = Foresight(lambda planes, color: segmenter(yuv_to_rgb(planes, color)))
+        foresight.look(tracks, 0, 0, small, info.color, later)
+    luma, motion = seen_alone(tracks, small)
     return tracks.step(luma, found, 0, 0, at_s, frame.y.shape, motion) != BACKGROUND
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -13,13 +13,14 @@ import torch
 from streamstyle.appearance_tracks import AppearanceTracks
 from streamstyle.config import AnalysisOptions
 from streamstyle.errors import OptionError
-from streamstyle.frames import ColorTags, Frame, FrameBatch, VideoInfo
+from streamstyle.foresight import Foresight
+from streamstyle.frames import ColorTags, Frame, FrameBatch
 from streamstyle.gpu.memory import Portions
 from streamstyle.gpu.streams import Download
 from streamstyle.gpu.transfer import Planes, upload
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.object_tracks import ObjectReport, ObjectTracks, OverlapTracks
-from streamstyle.segmenter import MOST_REGIONS, Segmentation, Segmenter
+from streamstyle.segmenter import MOST_REGIONS, Segmentation, Segmenter, segmentations
 from streamstyle.shots import ShotDetector
 from streamstyle.stages.color import yuv_to_rgb
 from streamstyle.stages.resize import resize_planes, small_size
@@ -27,8 +28,6 @@ from streamstyle.tracker import BACKGROUND, Tracker
 
 LOOK_EVERY = {"cpu": 4, "cuda": 1}
 """Frames of which one is looked at, where nobody says."""
-FORESIGHT_FRAMES = 6
-"""Frames looked at ahead of the first, so that what moves by itself is known in it; the fourth completes that."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,7 @@ class Following(Protocol):
     """What a SceneReader asks of what follows objects; ObjectTracks says more."""
 
     every: int
+    left_out: int
     tracker: Tracker
 
     @property
@@ -150,33 +150,6 @@ def small_planes(frame: Frame, options: AnalysisOptions, device: torch.device) -
     return y, u, v
 
 
-@torch.inference_mode()
-def foresee(
-    tracks: Following, segmenter: Segmenter, options: AnalysisOptions, frames: Iterable[Frame], info: VideoInfo
-) -> None:
-    """Let tracks know from their first frame on what moves by itself in the frames that follow it.
-
-    A follower of its own looks at them, up to a cut. Without that motion is found by the second frame, and a style
-    would pop in. Tracks that do not go by motion know from the first frame on.
-
-    Args:
-        tracks: those that are to begin with the first of frames.
-        frames: the first FORESIGHT_FRAMES of what is to be followed; further ones change little.
-    """
-    if not isinstance(tracks, AppearanceTracks):
-        return
-    ahead, shots = AppearanceTracks(segmenter, (), 1, find=True), ShotDetector()
-    for index, frame in enumerate(frames):
-        small = small_planes(frame, options, segmenter.device)
-        luma, motion = seen_alone(ahead, small)
-        if shots.step(luma) != 0:
-            break
-        time_s = float((frame.pts - info.start_pts) * info.time_base)
-        found = segmenter(yuv_to_rgb(small, info.color))[0]
-        ahead.step(luma, found, 0, index, time_s, frame.y.shape, motion)
-    tracks.foresee(ahead)
-
-
 def seen_alone(tracks: Following, small: Planes) -> tuple[np.ndarray, list[np.ndarray]]:
     """The luma [h, w] uint8 of one small frame, and what step may be given of its motion; synchronises."""
     luma, *motion = Download((small[0], *tracks.motions(small[0]))).wait()
@@ -218,6 +191,7 @@ class SceneReader:
         elif self.segmenter is not None:
             tracks = follow(self.segmenter, self._options, look.objects, find=self._finds)
             self.tracks, tracks.drawn = tracks, self.drawn
+        self._foresight = Foresight(self._regions)
         self._shots = ShotDetector()
 
     @property
@@ -235,7 +209,15 @@ class SceneReader:
         )
         return y, u, v
 
-    def read(self, small: Planes, color: ColorTags, index: int, times_s: list[float], size: tuple[int, int]) -> Scene:
+    def read(
+        self,
+        small: Planes,
+        color: ColorTags,
+        index: int,
+        times_s: list[float],
+        size: tuple[int, int],
+        ahead: Callable[[], Iterable[Frame]] | None = None,
+    ) -> Scene:
         """Advance by a batch.
 
         Args:
@@ -243,13 +225,15 @@ class SceneReader:
             color: what their numbers mean.
             index: number of the first frame; times_s: each frame's time in seconds.
             size: (height, width) of the film.
+            ahead: the frames that come after the batch, from its end on at each call; few are taken, and only where a
+                shot begins. Without it, what moves by itself is known some frames after that.
 
         Cost: the regions' networks and kernels, one synchronisation (two where not every frame is looked at), and
         flow and matching on the host. Where objects are followed by their look some more for each frame looked at:
-        what it shows is learned before the next is read.
+        what it shows is learned before the next is read. Where a shot begins, see Foresight.look.
         """
-        every_frame = self.tracks is not None and self.tracks.every == 1
-        told, features = self._find(small, color) if every_frame else ((), ())
+        at_once = self.tracks is not None and self.tracks.every == 1 and not self._foresight.knows(index)
+        told, features = self._find(small, color) if at_once else ((), ())
         motions = self._motions(small[0])
         arrived = Download((small[0], *motions, *told)).wait()
         lumas, moved = arrived[0].numpy(), [part.numpy() for part in arrived[1 : 1 + len(motions)]]
@@ -257,26 +241,26 @@ class SceneReader:
         if self.tracks is None:
             return Scene(lumas, shots, None, None)
         wanted = self.tracks.plan(index, shots, times_s)
-        at = [i for i, want in enumerate(wanted) if want]
-        regions: dict[int, Segmentation] = {}
-        if every_frame:
-            assert self.segmenter is not None
-            regions = dict(enumerate(self.segmenter.told(arrived[1 + len(motions) :], features)))
-        elif at:
-            y, u, v = (plane[at] for plane in small)
-            told, features = self._find((y, u, v), color)
-            assert self.segmenter is not None
-            regions = dict(zip(at, self.segmenter.told(Download(told).wait(), features), strict=True))
+        if at_once:
+            self._foresight.learn(index, dict(enumerate(segmentations(arrived[1 + len(motions) :], features))))
+        else:
+            self._foresight.find(small, color, index, [i for i, want in enumerate(wanted) if want])
         looks, layers, labels, parts = [], [], [], list[np.ndarray]()
         for i, luma in enumerate(lumas):
+            if ahead is not None:
+                y, u, v = (plane[i:] for plane in small)
+                later = (small_planes(frame, self._options, self._device) for frame in ahead())
+                self._foresight.look(self.tracks, shots[i], index + i, (y, u, v), color, later)
+            found = self._foresight.regions(index + i) if wanted[i] else None
             motion = [part[i] for part in moved]
-            slots = self.tracks.step(luma, regions.get(i), shots[i], index + i, times_s[i], size, motion)
+            slots = self.tracks.step(luma, found, shots[i], index + i, times_s[i], size, motion)
             look_of, layer_of = self._tables()
             looks.append(look_of[slots])
             layers.append(layer_of[slots])
             if self.numbers is not None:
                 labels.append(self.numbers.table(self.tracks.tracker)[slots])
             parts.append(part_numbers(slots, layers[-1], len(self.layer_names)))
+        self._foresight.pass_by(index + len(lumas))
         known = np.stack(labels) if labels else None
         return Scene(lumas, shots, np.stack(looks), np.stack(layers), known, np.stack(parts))
 
@@ -292,11 +276,6 @@ class SceneReader:
             return {}
         has_nameless = self._finds or self._given is not None or self._options.tracker == "overlap"
         return {k: name for k, name in enumerate(self.layer_names) if k != 1 or has_nameless}
-
-    def foresee(self, frames: Iterable[Frame], info: VideoInfo) -> None:
-        """Before the first frame is read, look at what follows it; see foresee. Nothing where nothing is found."""
-        if self.tracks is not None and self.segmenter is not None and self._finds:
-            foresee(self.tracks, self.segmenter, self._options, frames, info)
 
     def find_objects(self, planes: Planes, color: ColorTags) -> Segmentation:
         """The regions of the first frame of planes, as they are numbered for ``#N``."""
@@ -334,9 +313,9 @@ class SceneReader:
             f"object '{name}' was lost after frame {frame}: name it again at a later time with @SECONDS"
             for name, frame in self.tracks.lost()
         ]
-        if self.segmenter is not None and self.segmenter.left_out:
+        if self.tracks.left_out:
             lines.append(
-                f"{self.segmenter.left_out} regions beyond the {MOST_REGIONS} a frame may have went to the "
+                f"{self.tracks.left_out} regions beyond the {MOST_REGIONS} a frame may have went to the "
                 "background, the smallest first; give a larger --min-area"
             )
         if self.tracks.tracker.forgotten:
@@ -371,6 +350,10 @@ class SceneReader:
         )
         told, features = (_joined(half) for half in zip(*found, strict=True))
         return told, features
+
+    def _regions(self, small: Planes, color: ColorTags) -> list[Segmentation]:
+        told, features = self._find(small, color)
+        return segmentations(Download(told).wait(), features)
 
     def _tables(self) -> tuple[np.ndarray, np.ndarray]:
         """Slot -> index of the style it wears, and of its layer, int32; a part not confirmed is the background's."""

@@ -46,6 +46,7 @@ class Segmentation:
         finest: [h, w] int32, the smallest parts there are: objects' borders lie on theirs.
         finest_regions: one more than the largest of finest.
         features: [C, h', w'] of each of FEATURE_BLOCKS, on the segmenter's device; none if it was not asked for them.
+        left_out: regions that were more than MOST_REGIONS.
     """
 
     ids: Tensor
@@ -54,6 +55,7 @@ class Segmentation:
     finest: Tensor
     finest_regions: int
     features: tuple[Tensor, ...] = ()
+    left_out: int = 0
 
 
 class Segmenter:
@@ -65,16 +67,12 @@ class Segmenter:
             and in every run.
         features: whether to give HED's features, for AppearanceTracks.
 
-    Attributes:
-        left_out: regions so far, in what was told, that were more than MOST_REGIONS a frame.
-
     Raises:
         OptionError: the segmenter is another's and cannot be loaded.
     """
 
     def __init__(self, options: AnalysisOptions, device: torch.device, *, features: bool = False) -> None:
         self.options, self.device = options, device
-        self.left_out = 0
         self._blocks = FEATURE_BLOCKS if features else ()
         side = options.edge_side
         if side == "auto":
@@ -91,16 +89,16 @@ class Segmenter:
                 self._hed = HED.load(side, device, dtype, blocks=deepest)
 
     def __call__(self, rgb: Tensor) -> list[Segmentation]:
-        """Segment pictures [N, 3, h, w], floating, 0..1, one Segmentation each; what they leave out is not counted.
+        """Segment pictures [N, 3, h, w], floating, 0..1, one Segmentation each.
 
         Cost: HED, then about 15 ms a picture at 427x240 on one core; one synchronisation.
         """
         found, features = self.find(rgb)
-        return _segmentations(Download(found).wait(), features)
+        return segmentations(Download(found).wait(), features)
 
     @torch.inference_mode()
     def find(self, rgb: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """What told makes Segmentations of, on rgb's device; no synchronisation, unless the segmenter is another's.
+        """What segmentations are made of, on rgb's device; no synchronisation, unless the segmenter is another's.
 
         Returns:
             What the host needs: ids [N, h, w] int32, regions [N], left out [N], rgb [N, 3, h, w] uint8, finest
@@ -128,11 +126,6 @@ class Segmenter:
             regions = regions.clamp_max(MOST_REGIONS)
         finest, fine = (ids, regions) if tree is None else (tree.ids, tree.regions + 1)
         return (ids, regions, left_out, pictures, finest, fine), features
-
-    def told(self, found: Sequence[Tensor], features: Sequence[Tensor] = ()) -> list[Segmentation]:
-        """Segmentations of what find gave, the first part brought to the host; what was left out is counted."""
-        self.left_out += int(found[2].sum())
-        return _segmentations(found, features)
 
     def asked(self, rgb: Tensor, words: str) -> np.ndarray:
         """What of a picture [3, h, w] uint8 is meant by the words, [h, w] bool; nowhere, if it is not there.
@@ -195,13 +188,13 @@ def file_of(spec: str) -> Path | None:
     return path if argument and path.is_file() else None
 
 
-def _segmentations(found: Sequence[Tensor], features: Sequence[Tensor]) -> list[Segmentation]:
-    """Of what find gave, on the host."""
-    ids, regions, _, rgb, finest, parts = found
-    counts = zip(regions.tolist(), parts.tolist(), strict=True)
+def segmentations(found: Sequence[Tensor], features: Sequence[Tensor] = ()) -> list[Segmentation]:
+    """One a picture of what Segmenter.find gave, the first part brought to the host."""
+    ids, regions, left_out, rgb, finest, parts = found
+    counts = zip(regions.tolist(), parts.tolist(), left_out.tolist(), strict=True)
     return [
-        Segmentation(ids[i], count, rgb[i], finest[i], fine, tuple(block[i] for block in features))
-        for i, (count, fine) in enumerate(counts)
+        Segmentation(ids[i], count, rgb[i], finest[i], fine, tuple(block[i] for block in features), left)
+        for i, (count, fine, left) in enumerate(counts)
     ]
 
 

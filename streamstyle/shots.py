@@ -59,6 +59,9 @@ class ShotMemory(Generic[T]):
     def __init__(self, kept: Iterable[tuple[int, T]] = ()) -> None:
         self._kept = dict(kept)
 
+    def __contains__(self, shot: int) -> bool:
+        return shot in self._kept
+
     def take(self, shot: int) -> T | None:
         """What is known of a shot, which is then no longer remembered; None of one that is not."""
         return self._kept.pop(shot, None)

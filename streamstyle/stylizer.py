@@ -17,7 +17,7 @@ from torch import Tensor
 
 from streamstyle.config import Options
 from streamstyle.errors import OptionError, ShapeError
-from streamstyle.frames import ColorTags, Frame, FrameBatch, VideoInfo
+from streamstyle.frames import ColorTags, Frame, FrameBatch
 from streamstyle.frozen_statistics import FrozenStatistics
 from streamstyle.gpu.streams import Lanes
 from streamstyle.gpu.transfer import choose_device, choose_dtype, upload
@@ -187,8 +187,18 @@ class Stylizer:
         return self.paint_reading(self.read_batch(batch, color, times_s), subsample=subsample)
 
     @torch.inference_mode()
-    def read_batch(self, batch: FrameBatch, color: ColorTags, times_s: list[float]) -> Reading:
+    def read_batch(
+        self,
+        batch: FrameBatch,
+        color: ColorTags,
+        times_s: list[float],
+        ahead: Callable[[], Iterable[Frame]] | None = None,
+    ) -> Reading:
         """Advance by a batch: its objects, its shots, its styles. All that is carried from frame to frame changes here.
+
+        Args:
+            batch, color, times_s: as for paint_batch.
+            ahead: the frames that come after the batch, for what moves by itself; see SceneReader.read.
 
         Cost: the synchronisations of SceneReader.read.
         """
@@ -199,7 +209,8 @@ class Stylizer:
         if not self.palette.paints:
             return Reading(planes, batch.pts, batch.index, color, None, [], [], uploaded)
         with lanes.on("analysis", after=uploaded, uses=planes):
-            scene = self._scene.read(self._scene.small(planes), color, batch.index, times_s, (size[0], size[1]))
+            small = self._scene.small(planes)
+            scene = self._scene.read(small, color, batch.index, times_s, (size[0], size[1]), ahead)
             wear = self._wear(scene, lambda i: yuv_to_rgb(part_of(planes, slice(i, i + 1)), color), size, times_s)
         return Reading(planes, batch.pts, batch.index, color, scene, *wear, lanes.mark("analysis"))
 
@@ -303,11 +314,6 @@ class Stylizer:
     def report(self) -> list[ObjectStyleReport]:
         """The objects found so far, with the style each wore."""
         return self._scene.report()
-
-    def foresee(self, frames: Iterable[Frame], info: VideoInfo) -> None:
-        """Before a film is read, look at its first frames: what moves by itself is known from the very first on."""
-        with self._lanes.on("analysis"):
-            self._scene.foresee(frames, info)
 
     @torch.inference_mode()
     def find_objects(self, batch: FrameBatch, color: ColorTags) -> Segmentation:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ import numpy as np
 import torch
 
 from streamstyle.config import AnalysisOptions, Device, OutputOptions
-from streamstyle.frames import VideoInfo
-from streamstyle.gpu.streams import Download
+from streamstyle.flow import Ahead
+from streamstyle.foresight import Foresight
+from streamstyle.frames import ColorTags, Frame, VideoInfo
 from streamstyle.gpu.transfer import Planes, choose_device
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.masks import MOST_OBJECTS, Mask, object_name, read_mask
@@ -23,7 +23,7 @@ from streamstyle.media.decode import decode, frame_at
 from streamstyle.media.probe import probe
 from streamstyle.naming import check_mask_places
 from streamstyle.object_tracks import ObjectTracks
-from streamstyle.scene import FORESIGHT_FRAMES, follow, foresee, seen_alone, small_planes
+from streamstyle.scene import follow, seen_alone, small_planes
 from streamstyle.segmenter import MOST_REGIONS, Segmentation, Segmenter
 from streamstyle.shots import ShotDetector
 from streamstyle.stages.color import yuv_to_rgb
@@ -226,26 +226,23 @@ class FilmObjects:
         Raises:
             OptionError: a place outside the frame or on no object.
         """
-        info, shots = self._info, ShotDetector()
-        self._tracks, self._forgotten = None, 0
+        info, shots, foresight = self._info, ShotDetector(), Foresight(self._find)
+        self._forgotten = 0
         self._book.restart()
-        self._segmenter.left_out = 0
-        with closing(decode(info, warn=warn)) as film:
+        self._tracks = self._begin()
+        with closing(Ahead(decode(info, warn=warn))) as film:
             for index, frame in enumerate(film):
-                small = small_planes(frame, self._analysis, self._device)
-                found: Segmentation | None = None
-                if self._tracks is None:
-                    found = self._find(small)
-                    self._tracks = self._begin()
-                    if not self._book.only_named:
-                        self._foresee(self._tracks)
+                small = self._small(frame)
                 luma, motion = seen_alone(self._tracks, small)
                 time_s = float((frame.pts - info.start_pts) * info.time_base)
                 shot = shots.step(luma)
                 (wanted,) = self._tracks.plan(index, [shot], [time_s])
-                if wanted and found is None:
-                    found = self._find(small)
-                found = found if wanted else None
+                foresight.look(self._tracks, shot, index, small, info.color, map(self._small, film.ahead()))
+                found: Segmentation | None = None
+                if wanted:
+                    foresight.find(small, info.color, index, [0])
+                    found = foresight.regions(index)
+                foresight.pass_by(index + 1)
                 slots = self._tracks.step(luma, found, shot, index, time_s, frame.y.shape, motion)
                 yield LabelledFrame(frame, self._label_table(self._tracks.tracker)[slots])
 
@@ -279,9 +276,9 @@ class FilmObjects:
                 + ("write labels.npz, or " if self._most < MOST_LABELS else "")
                 + "name the objects that matter"
             )
-        if self._segmenter.left_out:
+        if self._tracks.left_out:
             lines.append(
-                f"{self._segmenter.left_out} regions beyond the {MOST_REGIONS} a frame may have went to the "
+                f"{self._tracks.left_out} regions beyond the {MOST_REGIONS} a frame may have went to the "
                 "background, the smallest first; give a larger --min-area"
             )
         return lines + [
@@ -290,13 +287,11 @@ class FilmObjects:
             if self._book.label_of(name)
         ]
 
-    def _foresee(self, tracks: ObjectTracks) -> None:
-        with closing(decode(self._info)) as film:
-            foresee(tracks, self._segmenter, self._analysis, islice(film, FORESIGHT_FRAMES), self._info)
+    def _small(self, frame: Frame) -> Planes:
+        return small_planes(frame, self._analysis, self._device)
 
-    def _find(self, small: Planes) -> Segmentation:
-        found, features = self._segmenter.find(yuv_to_rgb(small, self._info.color))
-        return self._segmenter.told(Download(found).wait(), features)[0]
+    def _find(self, small: Planes, color: ColorTags) -> list[Segmentation]:
+        return self._segmenter(yuv_to_rgb(small, color))
 
     def _begin(self) -> ObjectTracks:
         """Tracks of the objects that are meant."""

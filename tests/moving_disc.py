@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -19,13 +20,40 @@ def make_moving_disc(folder: Path, frames: int, size: tuple[int, int] = (160, 12
     return folder
 
 
+SHOT_LEVELS = (
+    ((20, 60), (150, 255)),
+    ((160, 230), (0, 90)),
+    ((80, 120), (190, 255)),
+    ((200, 255), (40, 130)),
+    ((130, 170), (0, 60)),
+)
+"""Levels of the ground and of the disc, for shots that follow each other: no two of them are taken for one."""
+
+
+def make_shots(folder: Path, lengths: Sequence[int], size: tuple[int, int] = (160, 120), step_px: int = 3) -> Path:
+    """As make_moving_disc; a film of so many shots, each of its own ground and disc, where the disc begins anew."""
+    folder.mkdir()
+    number = 0
+    for shot, length in enumerate(lengths):
+        levels = SHOT_LEVELS[shot % len(SHOT_LEVELS)]
+        ground, disc = (_texture(size, cell_px, level, shot) for cell_px, level in zip((6, 4), levels, strict=True))
+        for i in range(length):
+            where = disc_in(i, size, step_px)[..., None]
+            picture = np.where(where, np.roll(disc, step_px * i, 1), ground).clip(0, 255)
+            cv2.imwrite(str(folder / f"{number:03d}.png"), picture.astype(np.uint8))
+            number += 1
+    return folder
+
+
 def disc_in(i: int, size: tuple[int, int] = (160, 120), step_px: int = 3) -> np.ndarray:
     """Where the disc of make_moving_disc is in frame i, [H, W] bool."""
     y, x = np.mgrid[: size[1], : size[0]]
     return (x - size[0] * 0.35 - step_px * i) ** 2 + (y - size[1] / 2) ** 2 < (size[1] / 5) ** 2
 
 
-def _texture(size: tuple[int, int], cell_px: int, levels: tuple[int, int]) -> np.ndarray:
+def _texture(size: tuple[int, int], cell_px: int, levels: tuple[int, int], seed: int = 0) -> np.ndarray:
     width, height = size
-    cells = np.random.default_rng(cell_px).uniform(*levels, (height // cell_px + 2, width // cell_px + 2, 3))
+    cells = np.random.default_rng(cell_px + 100 * seed).uniform(
+        *levels, (height // cell_px + 2, width // cell_px + 2, 3)
+    )
     return cv2.resize(cells.astype(np.float32), size, interpolation=cv2.INTER_CUBIC)

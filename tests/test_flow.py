@@ -1,10 +1,12 @@
 import threading
 import time
 import weakref
+from contextlib import closing
+from itertools import islice
 
 import pytest
 
-from streamstyle.flow import Gauge, marked_last, parallel, prefetch, rebatch
+from streamstyle.flow import Ahead, Gauge, parallel, prefetch, rebatch
 
 PATIENCE_S = 10  # a deadline for what must happen, never a measure of speed
 
@@ -247,8 +249,48 @@ def test_first_groups_may_be_short(size, first, begin, edge, lengths):
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 5])
-def test_the_last_item_is_marked(count):
-    assert list(marked_last(range(count))) == [(i, i == count - 1) for i in range(count)]
+def test_the_last_item_is_known(count):
+    items = Ahead(range(count))
+    assert [(i, items.is_over) for i in items] == [(i, i == count - 1) for i in range(count)]
+    assert items.is_over
+
+
+def test_what_is_looked_at_ahead_keeps_its_turn_and_is_taken_once():
+    taken: list[int] = []
+    items = Ahead(taken.append(i) or i for i in range(9))
+    assert next(items) == 0
+    assert list(islice(items.ahead(), 3)) == list(islice(items.ahead(), 3)) == [1, 2, 3]
+    assert taken == [0, 1, 2, 3]
+    assert [next(items), next(items)] == [1, 2]
+    assert list(islice(items.ahead(), 2)) == [3, 4]
+    assert list(items) == [3, 4, 5, 6, 7, 8]
+    assert taken == list(range(9))
+
+
+def test_an_error_ahead_arrives_where_it_is_looked_at():
+    def items():
+        yield from range(3)
+        raise ValueError("broken")
+
+    ahead = Ahead(items())
+    assert next(ahead) == 0
+    with pytest.raises(ValueError, match="broken"):
+        list(ahead.ahead())
+
+
+def test_closing_closes_what_is_looked_at_ahead():
+    closed = threading.Event()
+
+    def items():
+        try:
+            yield from range(9)
+        finally:
+            closed.set()
+
+    with closing(Ahead(items())) as ahead:
+        assert list(islice(ahead.ahead(), 2)) == [0, 1]
+    assert closed.is_set()
+    assert list(Ahead(range(2))) == [0, 1]
 
 
 # -- several workers ------------------------------------------------------------------------------------------------

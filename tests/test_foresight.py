@@ -1,36 +1,53 @@
-"""What moves by itself is known in the first frame already, from those that follow it."""
+"""What moves by itself is known in a shot's first frame already, from those that follow it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from moving_disc import disc_in, make_moving_disc
+from moving_disc import disc_in, make_moving_disc, make_shots
 
-from streamstyle import naming, pipeline
+from streamstyle import pipeline
+from streamstyle.appearance_tracks import EAGER_FRAMES, AppearanceTracks
 from streamstyle.config import AnalysisOptions, Options, OutputOptions
-from streamstyle.frames import FrameBatch
+from streamstyle.flow import rebatch
+from streamstyle.foresight import FORESIGHT_FRAMES
+from streamstyle.frames import Frame
 from streamstyle.label_track import LabelTrack
-from streamstyle.look import Look
+from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.decode import decode
 from streamstyle.media.probe import probe
-from streamstyle.naming import foresee_objects
 from streamstyle.pipeline import stylize
-from streamstyle.scene import SceneReader
+from streamstyle.preview import painted_at
+from streamstyle.scene import Scene, SceneReader
+from streamstyle.segmenter import Segmenter
 from streamstyle.stylizer import Stylizer
 from streamstyle.tracks import tracks
 
 pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("cached", "networks")]
 FRAMES = 10
+SHOTS = (7, 9, 1, 8)
+"""Lengths of the shots of a film; the third is a flash frame."""
+CUTS = tuple(np.cumsum(SHOTS)[:-1].tolist())
 LOOK = Look(background="none", foreground="wave")
+NAMED = Look(background="none", foreground="wave", objects=(ObjectStyle("it", "ember", (56, 60), at_s=7 / 25),))
+"""Has a name for the disc in the frame behind the first cut."""
 FAST = Options(output=OutputOptions(preset="ultrafast"), analysis=AnalysisOptions(analyse_every=3))
 
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_moving_disc(tmp_path_factory.mktemp("film") / "pictures", FRAMES)
+
+
+@pytest.fixture(scope="module")
+def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_shots(tmp_path_factory.mktemp("shots") / "pictures", SHOTS)
 
 
 @pytest.fixture
@@ -48,13 +65,53 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     return looks
 
 
+@pytest.fixture
+def foreseen(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """One more each time that something was foreseen."""
+    times: list[None] = []
+    foresee = AppearanceTracks.foresee
+
+    def note(self: AppearanceTracks, later: AppearanceTracks) -> None:
+        times.append(None)
+        foresee(self, later)
+
+    monkeypatch.setattr(AppearanceTracks, "foresee", note)
+    return times
+
+
 def agreement(looks: np.ndarray, i: int) -> float:
-    """IoU of what wears the foreground and the disc of frame i."""
+    """IoU of what wears the foreground and the disc of frame i of a shot."""
     return float(((looks > 0) & disc_in(i)).sum() / ((looks > 0) | disc_in(i)).sum())
+
+
+def in_shots(lengths: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+    """Of each frame how long its shot is, and its number in that."""
+    return ((length, i) for length in lengths for i in range(length))
+
+
+def found_at_once(looks: list[np.ndarray], lengths: tuple[int, ...] = SHOTS) -> bool:
+    """Whether the disc of every frame wears the foreground, where its shot is long enough to learn from."""
+    assert len(looks) == sum(lengths)
+    places = zip(looks, in_shots(lengths), strict=True)
+    return all(agreement(seen, i) > 0.7 for seen, (length, i) in places if length >= EAGER_FRAMES)
 
 
 def pictures(path: Path) -> list[np.ndarray]:
     return [frame.y for frame in decode(probe(path))]
+
+
+def scenes(stylizer: Stylizer, film: Path, per_batch: int, begin: int = 0) -> Iterator[Scene]:
+    """What a stylizer sees in a film from a frame on, batch by batch."""
+    frames = list(decode(probe(film)))[begin:]
+    batches = pipeline.stack(rebatch(frames, per_batch, begin=begin), begin, stylizer.device)
+    for reading, _ in pipeline.read(stylizer, batches, probe(film), 100):
+        assert reading.scene is not None
+        yield reading.scene
+
+
+def looks_of(stylizer: Stylizer, film: Path, per_batch: int, begin: int = 0) -> np.ndarray:
+    found = [scene.looks for scene in scenes(stylizer, film, per_batch, begin) if scene.looks is not None]
+    return np.concatenate(found)
 
 
 def test_a_moving_disc_is_styled_from_the_first_frame_on(film, tmp_path, seen):
@@ -69,7 +126,24 @@ def test_of_a_part_from_its_own_first_frame_on(film, tmp_path, seen):
     assert agreement(seen[0], 4) > 0.8
 
 
-def test_batches_do_not_matter(film, tmp_path, seen, monkeypatch):
+def test_behind_every_cut_from_the_shots_first_frame_on(shots, tmp_path, seen, foreseen):
+    stylize(shots, tmp_path / "out.mp4", look=LOOK, options=FAST)
+    assert found_at_once(seen)
+    assert len(foreseen) == sum(length >= EAGER_FRAMES for length in SHOTS)
+
+
+@pytest.mark.parametrize(("look", "every"), [(LOOK, 3), (NAMED, 1)], ids=["found", "named"])
+def test_batches_do_not_matter(shots, look, every):
+    stylizer = Stylizer(look, Options(analysis=AnalysisOptions(analyse_every=every)))
+    wanted = looks_of(stylizer, shots, 1)
+    assert found_at_once(list(wanted))
+    assert (wanted[CUTS[0]] == 2).any() == (look is NAMED)
+    for per_batch in (3, CUTS[0] + 1, 25):
+        stylizer.restart()
+        np.testing.assert_array_equal(looks_of(stylizer, shots, per_batch), wanted)
+
+
+def test_the_pipelines_batches_do_not_matter(film, tmp_path, seen, monkeypatch):
     stylize(film, tmp_path / "a.mp4", look=LOOK, options=FAST)
     monkeypatch.setattr(pipeline, "MOST_FRAMES", 1)
     stylize(film, tmp_path / "b.mp4", look=LOOK, options=FAST)
@@ -77,63 +151,124 @@ def test_batches_do_not_matter(film, tmp_path, seen, monkeypatch):
     assert all(map(np.array_equal, seen[:FRAMES], seen[FRAMES:]))
 
 
-def test_a_stopped_job_goes_on_to_the_same_film_and_looks_ahead_once(film, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "SEGMENT_FRAMES", (3, 3))
-    whole = stylize(film, tmp_path / "whole.mp4", look=LOOK, options=FAST)
+def test_a_state_goes_on_to_the_same_film_wherever_a_cut_lies(shots):
+    """Whether it ends before a cut, with its first frame, or with some of those that were looked at ahead."""
+    whole, states = Stylizer(NAMED, FAST), dict[int, object]()
+    looks = list[np.ndarray]()
+    for scene in scenes(whole, shots, 1):
+        assert scene.looks is not None
+        looks.extend(scene.looks)
+        states[len(looks)] = whole.state_dict()
+    assert found_at_once(looks)
+    wanted = np.stack(looks)
+    again = Stylizer(NAMED, FAST)
+    for begin in (*range(CUTS[0] - 1, CUTS[0] + 6), *CUTS[1:]):
+        again.load_state_dict(states[begin])  # type: ignore[arg-type]
+        np.testing.assert_array_equal(looks_of(again, shots, 3, begin), wanted[begin:])
+        assert again.report() == whole.report()
+
+
+@pytest.mark.parametrize("segment", [CUTS[0], CUTS[0] + 1])
+def test_a_stopped_job_goes_on_to_the_same_film(shots, tmp_path, monkeypatch, segment):
+    """The cut lies at a segment's end, or before its last frame."""
+    monkeypatch.setattr(pipeline, "SEGMENT_FRAMES", (segment, segment))
+    options = replace(FAST, output=replace(FAST.output, duration=14 / 25))
+    whole = stylize(shots, tmp_path / "whole.mp4", look=LOOK, options=options)
 
     def stop(done: int, expected: int | None) -> None:
         nonlocal count
         count += done
-        if count >= 6:
+        if count > segment:
             raise KeyboardInterrupt
 
     count = 0
     with pytest.raises(KeyboardInterrupt):
-        stylize(film, tmp_path / "out.mp4", look=LOOK, options=FAST, on_frames=stop)
-    monkeypatch.setattr(pipeline, "foresee_objects", lambda *_: pytest.fail("looked ahead again"))
-    again = stylize(film, tmp_path / "out.mp4", look=LOOK, options=FAST)
-    assert again.resumed_frames >= 3
+        stylize(shots, tmp_path / "out.mp4", look=LOOK, options=options, on_frames=stop)
+    again = stylize(shots, tmp_path / "out.mp4", look=LOOK, options=options)
+    assert again.resumed_frames >= segment
     assert again.objects == whole.objects
     assert all(map(np.array_equal, pictures(tmp_path / "out.mp4"), pictures(tmp_path / "whole.mp4")))
 
 
-def first_looks(stylizer: Stylizer, film: Path) -> np.ndarray:
-    info = probe(film)
-    batch = FrameBatch.stack([next(decode(info))])
-    scene = stylizer.read_batch(batch, info.color, [0.0]).scene
-    assert scene is not None
-    assert scene.looks is not None
-    return scene.looks[0]
-
-
-def test_what_is_foreseen_is_part_of_the_state(film):
-    first, second = Stylizer(LOOK, FAST), Stylizer(LOOK, FAST)
-    foresee_objects(first, probe(film))
-    second.load_state_dict(first.state_dict())
-    looks = first_looks(second, film)
-    assert agreement(looks, 0) > 0.8
-    assert np.array_equal(looks, first_looks(first, film))
-
-
-def test_only_the_first_shot_is_looked_at(film, tmp_path):
-    """Of a shot too short to learn from nothing is known, nor of the one behind it."""
-    for i in range(8):
-        picture = cv2.imread(str(film / f"{i:03d}.png"))
-        cv2.imwrite(str(tmp_path / f"{i}.png"), picture if i > 2 else 255 - picture[:, ::-1])
+@pytest.mark.parametrize("lengths", [(2,) * 8, (1, 5, 1), (6, 1), (3, 6), (5, 2)])
+def test_shots_too_short_to_learn_from_cost_nothing(tmp_path, lengths, monkeypatch, foreseen):
+    """Cuts every two frames, in the last frame and behind the first; each frame is segmented once at most."""
+    film, pictures_found = make_shots(tmp_path / "film", lengths), list[int]()
+    find = Segmenter.find
+    monkeypatch.setattr(Segmenter, "find", lambda self, rgb: pictures_found.append(len(rgb)) or find(self, rgb))
     stylizer = Stylizer(LOOK, FAST)
-    foresee_objects(stylizer, probe(tmp_path))
-    assert not first_looks(stylizer, tmp_path).any()
+    wanted = looks_of(stylizer, film, 1)
+    assert found_at_once(list(wanted), lengths)
+    assert sum(pictures_found) <= len(wanted)
+    assert len(foreseen) == sum(length >= EAGER_FRAMES for length in lengths)
+    stylizer.restart()
+    np.testing.assert_array_equal(looks_of(stylizer, film, 4), wanted)
+
+
+def test_a_shot_that_the_film_comes_back_to_is_not_looked_at_again(film, shots, tmp_path, foreseen):
+    for i in range(14):
+        insert = 5 <= i < 9
+        folder, number = (shots, CUTS[0] + i) if insert else (film, min(i, 4) if i < 9 else i - 4)
+        cv2.imwrite(str(tmp_path / f"{i:02d}.png"), cv2.imread(str(folder / f"{number:03d}.png")))
+    told = [shot for scene in scenes(Stylizer(LOOK, FAST), tmp_path, 4) for shot in scene.shots]
+    assert [shot for shot, after in pairwise([*told, None]) if shot != after] == [0, 1, 0]
+    assert len(foreseen) == 2
+
+
+def held(film: Path, look: Look, per_batch: int) -> int:
+    """The most frames that a film was read ahead of the batch in hand."""
+    given, most = 0, 0
+
+    def frames() -> Iterator[Frame]:
+        nonlocal given
+        for frame in decode(probe(film)):
+            given += 1
+            yield frame
+
+    stylizer = Stylizer(look, FAST)
+    batches = pipeline.stack(rebatch(frames(), per_batch), 0, stylizer.device)
+    read = 0
+    for reading, _ in pipeline.read(stylizer, batches, probe(film), 100):
+        read += len(reading.pts)
+        most = max(most, given - read)
+    return most
+
+
+@pytest.mark.parametrize("per_batch", [1, 4])
+def test_few_frames_are_held_and_only_where_objects_are_found(shots, per_batch):
+    assert per_batch < held(shots, LOOK, per_batch) <= FORESIGHT_FRAMES + per_batch
+    for look in (Look("wave"), Look(background="wave", foreground="wave")):
+        assert held(shots, look, per_batch) <= per_batch  # whether the film ends is all that is asked
 
 
 @pytest.mark.parametrize("look", [Look("wave"), Look(background="wave", foreground="wave")])
-def test_where_nothing_is_found_nothing_is_looked_at(film, look, monkeypatch):
-    stylizer = Stylizer(look)
-    monkeypatch.setattr(naming, "decode", lambda *_, **__: (pytest.fail("decoded") for _ in "x"))
-    foresee_objects(stylizer, probe(film))
+def test_where_nothing_is_found_nothing_is_looked_at(shots, look, monkeypatch):
+    monkeypatch.setattr(AppearanceTracks, "foresee", lambda *_: pytest.fail("looked ahead"))
+    assert len(list(scenes(Stylizer(look, FAST), shots, 5))) == sum(SHOTS) // 5
 
 
-def test_tracks_have_what_moves_from_the_first_frame_on(film, tmp_path):
-    report = tracks(film, tmp_path / "labels.npz", analysis=FAST.analysis)
-    assert report.objects[0]["first_frame"] == 0
+def test_frames_from_any_source_wait_for_no_other(film):
+    """Stylizer.paint gives each frame before it takes the next."""
+    taken = 0
+
+    def frames() -> Iterator[np.ndarray]:
+        nonlocal taken
+        for i in range(3):
+            taken += 1
+            yield cv2.imread(str(film / f"{i:03d}.png"))
+
+    for i, _ in enumerate(Stylizer(LOOK, FAST).paint(frames())):
+        assert taken == i + 1
+
+
+def test_tracks_have_what_moves_from_every_shots_first_frame_on(shots, tmp_path, foreseen):
+    tracks(shots, tmp_path / "labels.npz", analysis=FAST.analysis)
     with LabelTrack(tmp_path / "labels.npz") as track:
-        assert all(agreement(labels, i) > 0.8 for i, labels in enumerate(track))
+        assert found_at_once(list(track))
+    assert len(foreseen) == sum(length >= EAGER_FRAMES for length in SHOTS)
+
+
+def test_a_preview_is_painted_as_the_film_is(shots, seen):
+    painted_at(probe(shots), CUTS[1] / 25, LOOK, FAST)
+    painted_at(probe(shots), CUTS[0] / 25, LOOK, FAST)
+    assert agreement(seen[-1], 0) > 0.7

@@ -33,14 +33,22 @@ PUBLIC_NAMES = {
 # A room is a module or a package right under streamstyle/. What stands left may be imported, never the reverse:
 #   errors -> frames, arguments, config, styles, look -> flow | media | gpu | nets -> stages
 #          -> appearance, evidence, plugins, shots -> tracker, segmenter, frozen_statistics
-#          -> object_tracks -> appearance_tracks -> scene -> painting -> stylizer -> naming, job
+#          -> object_tracks -> appearance_tracks -> foresight -> scene -> painting -> stylizer -> naming, job
 #          -> pipeline | preview, sheets, doctor -> bench, demo -> cli, web
 #   label_track, job -> projects -> pipeline -> run_job -> cli
 #   media -> masks, label_track -> track_drawing -> track_export -> tracks -> cli
 #   nets -> train -> cli
 _WORDS = {"errors", "_version", "frames", "arguments", "config", "styles", "look"}
 _STAGES = _WORDS | {"gpu", "nets", "stages"}
-_FOLLOWING = _STAGES | {"shots", "tracker", "segmenter", "object_tracks", "appearance_tracks", "frozen_statistics"}
+_FOLLOWING = _STAGES | {
+    "shots",
+    "tracker",
+    "segmenter",
+    "object_tracks",
+    "appearance_tracks",
+    "foresight",
+    "frozen_statistics",
+}
 _PATH = _FOLLOWING | {"flow", "media", "process", "scene", "stylizer"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -65,6 +73,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "object_tracks": _STAGES | {"evidence", "shots", "tracker", "segmenter"},
     "appearance_tracks": _STAGES | {"appearance", "evidence", "tracker", "segmenter", "object_tracks"},
     "frozen_statistics": _STAGES | {"shots"},
+    "foresight": _STAGES | {"shots", "segmenter", "appearance_tracks"},
     "scene": _FOLLOWING,
     "painting": _FOLLOWING | {"media", "scene"},
     "stylizer": _FOLLOWING | {"painting", "scene"},

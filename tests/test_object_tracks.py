@@ -1,5 +1,3 @@
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -210,7 +208,7 @@ def test_the_flow_on_coming_back_is_from_the_frame_the_shot_was_left_at():
 
 
 def test_a_shot_that_is_forgotten_begins_anew():
-    tracks = tracks_of(segmenter=SimpleNamespace(left_out=0))
+    tracks = tracks_of()
     watch(tracks, [(0, 0), *((0, shot) for shot in range(1, SHOTS_REMEMBERED + 2))])
     assert [track.track_id for track in tracks.tracker.ended] == [1, 2, 3]
     watch(tracks, [(1, 0)], SHOTS_REMEMBERED + 2)
@@ -243,7 +241,7 @@ def test_what_is_named_in_an_insert_is_of_the_insert():
 @pytest.mark.parametrize("stop", [5, 6, 7, 8])
 def test_a_state_goes_on_alike_through_a_file(tmp_path, kind, stop):
     sun = thing("sun", point=tuple(map(int, disc_centre(2, 0))))
-    tracks, again = (tracks_of(sun, every=2, kind=kind, segmenter=SimpleNamespace(left_out=0)) for _ in range(2))
+    tracks, again = (tracks_of(sun, every=2, kind=kind) for _ in range(2))
     watch(tracks, FLASH[:stop])
     state = tracks.state_dict()
     rest = watch(tracks, FLASH[stop:], stop)

@@ -1,0 +1,100 @@
+"""What moves by itself is known in the first frame of a shot already, from the frames that follow it.
+
+::
+
+    frames       5  6  7 │ 8  9 10 11 12 13 14          a cut before frame 8
+                          └──────────────┘              looked at by a follower of its own before frame 8 is read,
+                                                        whatever batches they come in
+
+Motion is found by a shot's second frame, an object by its fourth: without foresight a style pops in after each cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice, takewhile
+
+import torch
+
+from streamstyle.appearance_tracks import EAGER_FRAMES, AppearanceTracks
+from streamstyle.frames import ColorTags
+from streamstyle.gpu.streams import Download
+from streamstyle.gpu.transfer import Planes
+from streamstyle.segmenter import Segmentation
+from streamstyle.shots import ShotDetector
+
+FORESIGHT_FRAMES = 6
+"""Frames of a shot looked at before its first is read; the fourth completes what is known, others change little."""
+
+
+class Foresight:
+    """Looks ahead where a shot begins. Regions found ahead serve again when their frames are read.
+
+    It carries nothing that later frames depend on: who goes on elsewhere finds the same regions again.
+
+    Args:
+        find: the regions of small frames, which depend on no other frame, by what their numbers mean.
+    """
+
+    def __init__(self, find: Callable[[Planes, ColorTags], Sequence[Segmentation]]) -> None:
+        self._find = find
+        self._known: dict[int, Segmentation] = {}
+
+    def find(self, small: Planes, color: ColorTags, index: int, wanted: Sequence[int]) -> None:
+        """Have the regions of the frames of small that are wanted, from 0 on; index: the number of its first."""
+        missing = [i for i in wanted if index + i not in self._known]
+        if missing:
+            y, u, v = (plane[missing] for plane in small)
+            self.learn(index, dict(zip(missing, self._find((y, u, v), color), strict=True)))
+
+    def learn(self, index: int, found: dict[int, Segmentation]) -> None:
+        """Take regions that were found already, by their frame's number from index on."""
+        self._known.update({index + i: regions for i, regions in found.items()})
+
+    def knows(self, number: int) -> bool:
+        """Whether the regions of a frame were found already."""
+        return number in self._known
+
+    def regions(self, number: int) -> Segmentation:
+        """The regions of a frame, which is read now: they are not asked for again."""
+        return self._known.pop(number)
+
+    def pass_by(self, number: int) -> None:
+        """Forget the frames before a number."""
+        self._known = {frame: regions for frame, regions in self._known.items() if frame >= number}
+
+    @torch.inference_mode()
+    def look(
+        self, tracks: object, shot: int, index: int, small: Planes, color: ColorTags, later: Iterable[Planes]
+    ) -> None:
+        """Before tracks meet a frame: where it begins a shot, let them know what moves by itself in that.
+
+        A follower of its own looks at FORESIGHT_FRAMES, up to a cut. A shot too short to learn from is not looked at,
+        and neither is one that the film comes back to, nor anything where tracks do not go by motion.
+
+        Args:
+            tracks: what follows the film's objects.
+            shot: the number of the shot that the frame is of.
+            index: the frame's number in the film.
+            small: the frame and others that follow it, at the analysis size on the device; color: what they mean.
+            later: frames after those, likewise; no more are taken than are needed, and only where a shot begins.
+
+        Cost: where a shot begins, of each frame its regions, its motion and one step of tracks.
+        """
+        if not isinstance(tracks, AppearanceTracks) or not tracks.foresees(shot):
+            return
+        here = small[0].shape[0]
+        frames = [small, *islice(later, max(0, FORESIGHT_FRAMES - here))]
+        y, u, v = (torch.cat(planes)[:FORESIGHT_FRAMES] for planes in zip(*frames, strict=True))
+        lumas = Download((y,)).wait()[0].numpy()  # synchronises
+        shots = ShotDetector()
+        count = sum(1 for _ in takewhile(lambda luma: shots.step(luma) == 0, lumas))
+        if count < EAGER_FRAMES:
+            return
+        self.find((y, u, v), color, index, range(count))
+        ahead = AppearanceTracks(tracks.segmenter, (), 1, find=True)
+        motions = Download(ahead.motions(y[:count])).wait()
+        for i, luma in enumerate(lumas[:count]):
+            motion = [part[i].numpy() for part in motions]
+            ahead.step(luma, self._known[index + i], 0, i, 0.0, luma.shape, motion)
+        tracks.foresee(ahead)
