@@ -75,7 +75,8 @@ class StyleChoices(Checked):
         Doc(
             "Style of everything not otherwise said: a built-in one (see `streamstyle styles`); a painting "
             "(night.jpg, a crop night.jpg#X,Y,W,H, a folder of them); a network (candy.safetensors); a blend "
-            "(night.jpg:0.7+wave:0.3); keyframes (none@2 > wave@4); none. How it is worn may follow: "
+            "(night.jpg:0.7+wave:0.3); keyframes (none@2 > wave@4); none. A path with any of ; + > # : @ in it goes in "
+            "quotes. How it is worn may follow: "
             "'wave; strength=0.6; keep-colors; scale=2; feather=20; blend=soft-light'."
         ),
     ] = None

@@ -47,7 +47,7 @@ from streamstyle.styles import NONE, canonical, moved
 
 OBJECT_FORM = re.compile(
     r"(?P<name>[^@=]+)(?:@(?:(?P<x>\d+)\s*,\s*(?P<y>\d+)|#(?P<region>\d+)|mask(?P<mask>\d+))"
-    r"(?:@(?P<at_s>\d[\d:.]*))?|(?==[^=;]+(?:;|$)))(?:=(?P<style>.+))?"
+    r"(?:@(?P<at_s>\d[\d:.]*))?|(?==(?:'[^']*'|\"[^\"]*\"|[^=;])++(?:;|$)))(?:=(?P<style>.+))?"
 )
 REMOVE = "-"
 """Before a name, and without a style: this place is no part of the object."""

@@ -21,7 +21,7 @@ from streamstyle.media.probe import probe
 from streamstyle.nets import weights
 from streamstyle.painting.palette import Palette
 from streamstyle.stages.color import yuv_to_rgb
-from streamstyle.styles import STYLES, canonical
+from streamstyle.styles import STYLES, Painting, canonical, source_of
 
 TILE_WIDTH_PX = 320
 COLUMNS = 5
@@ -129,10 +129,13 @@ def style_sheet(
 def _each_painting(styles: Sequence[str]) -> list[str]:
     """The styles in canonical form, a folder as the paintings in it."""
     each: list[str] = []
-    for text in styles:
-        folder = Path(text)
-        each += [str(file) for file in paintings_in(folder)] if folder.is_dir() else [text]
-    return [canonical(text) for text in each]
+    for text in map(canonical, styles):
+        found = source_of(text)
+        if isinstance(found, Painting) and found.crop is None and found.path.is_dir():
+            each += [canonical(str(file)) for file in paintings_in(found.path)]
+        else:
+            each.append(text)
+    return each
 
 
 def _photo(photo: str | Path | None, at_s: float) -> np.ndarray:
