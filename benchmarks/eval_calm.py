@@ -29,7 +29,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from common import figure, machine, save
+from common import figure, machine, read_picture, save
 
 from streamstyle.gpu.transfer import choose_dtype
 from streamstyle.nets.stylenet import StyleNet
@@ -63,7 +63,7 @@ def sequences(count: int) -> Iterator[Film]:
     """DAVIS."""
     for name, style in SEQUENCES.items():
         paths = sorted((DATA / "vos/davis2016/JPEGImages/480p" / name).glob("*.jpg"))[:count]
-        frames = [cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB) for path in paths]
+        frames = [read_picture(path) for path in paths]
         if frames:
             yield Film(name, [cv2.resize(frame, SIZE, interpolation=cv2.INTER_AREA) for frame in frames], style)
 
@@ -71,7 +71,7 @@ def sequences(count: int) -> Iterator[Film]:
 def clips(count: int) -> Iterator[Film]:
     """Films."""
     for name, style in CLIPS.items():
-        reader, frames = cv2.VideoCapture(str(DATA / name)), []
+        reader, frames = cv2.VideoCapture(str(DATA / name)), list[np.ndarray]()
         while len(frames) < count:
             good, frame = reader.read()
             if not good:
@@ -86,8 +86,7 @@ def moves(count: int) -> Iterator[Film]:
     paths = sorted((DATA / "photos/kodak").glob("*.png"))
     if not paths:
         return
-    photo = cv2.cvtColor(cv2.imread(str(paths[0])), cv2.COLOR_BGR2RGB)
-    photo = cv2.resize(photo, None, fx=1.35, fy=1.35, interpolation=cv2.INTER_CUBIC)
+    photo = cv2.resize(read_picture(paths[0]), None, fx=1.35, fy=1.35, interpolation=cv2.INTER_CUBIC)
     y, x = np.mgrid[: SIZE[1], : SIZE[0]].astype(np.float32)
     flags = cv2.INTER_LANCZOS4 | cv2.WARP_INVERSE_MAP
     for name, (across, down, zoom, style) in MOVES.items():
