@@ -136,12 +136,15 @@ class Style:
             return NONE if self.feather is None else f"{NONE}; feather={_number(self.feather)}"
         timed = len(self.keys) > 1
         words = [" > ".join(_mix_text(key.mix) + (f"@{_number(key.at_s)}" if timed else "") for key in self.keys)]
-        words += [f"{name}={_number(value)}" for name in _RANGES if (value := getattr(self, name)) is not None]
+        return "; ".join([*words, *self.settings])
+
+    @property
+    def settings(self) -> list[str]:
+        """How it is worn, in words, where it says so."""
+        words = [f"{name}={_number(value)}" for name in _RANGES if (value := getattr(self, name)) is not None]
         if self.keep_colors is not None:
             words.append("keep-colors" if self.keep_colors else "keep-colors=no")
-        if self.blend is not None:
-            words.append(f"blend={self.blend}")
-        return "; ".join(words)
+        return words if self.blend is None else [*words, f"blend={self.blend}"]
 
     @property
     def sources(self) -> tuple[str, ...]:
