@@ -10,6 +10,7 @@ and 3 scalars, each once.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import Any
 
@@ -45,7 +46,7 @@ def frames(count: int, depth: int, subsample: bool, device: torch.device) -> Pla
 
 def verify(planes: Planes, rgb: torch.Tensor, dtype: torch.dtype, depth: int, subsample: bool) -> None:
     """Both directions against the reference."""
-    few = tuple(plane[:2] for plane in planes)
+    few = planes[0][:2], planes[1][:2], planes[2][:2]
     expected = yuv_to_rgb(few, COLOR, dtype=dtype, depth=depth, impl="ref")
     step = {torch.float32: 1e-5, torch.float16: 2**-11, torch.bfloat16: 2**-8}[dtype]
     assert (rgb[:2].float() - expected.float()).abs().max() <= step
@@ -82,8 +83,9 @@ def _on_cpu(device: torch.device) -> Rows:
         ("libswscale, planes to RGB bytes", to_rgb, lambda: with_swscale(packed, "yuv420p", "rgb24")),
         ("libswscale, RGB bytes to planes", to_yuv, lambda: with_swscale(picture, "rgb24", "yuv420p")),
     ):
-        ms = try_peer(name, lambda call=call: time_on(device, call)["median"])
-        if ms is not None:
+        taken = try_peer(name, functools.partial(time_on, device, call))
+        if taken is not None:
+            ms = taken["median"]
             yield figure(name, ms, "ms/frame")
             yield figure(f"{name} / ours", ms / ours, "x")
 

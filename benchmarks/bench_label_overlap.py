@@ -9,6 +9,7 @@ as the one before (the second reading may come from the cache).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -77,8 +78,9 @@ def _beside_numpy(name: str, now: np.ndarray, then: np.ndarray, regions: int, ou
         ("skimage.metrics.contingency_table", with_skimage, 100.0 if on_gpu else 1.0),
     )
     for peer, call, goal in peers:
-        ms = try_peer(peer, lambda call=call: time_on(torch.device("cpu"), call, runs=12)["median"])
-        if ms is not None:
+        taken = try_peer(peer, functools.partial(time_on, torch.device("cpu"), call, runs=12))
+        if taken is not None:
+            ms = taken["median"]
             yield figure(f"{name}: {peer}, on the CPU", ms, "ms/frame")
             yield figure(f"{name}: {peer} / ours", ms / ours, "x", goal=goal)
 

@@ -9,6 +9,7 @@ flow_gt; the kernels' is that of the reference, to which they are equal. Bytes o
 
 from __future__ import annotations
 
+import functools
 import os
 import statistics
 import time
@@ -19,7 +20,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from common import Rows, copy_gbps, figure, run_stage_bench, time_on
+from common import Rows, copy_gbps, figure, read_picture, run_stage_bench, time_on
 
 from streamstyle.stages.dominant_motion import dominant_motion
 from streamstyle.stages.optical_flow import occlusion, optical_flow
@@ -28,6 +29,8 @@ HEIGHT, WIDTH, BATCH = 240, 427, 16
 CPU_BATCH = 4
 PEER_RUNS = 15
 DATA = Path(os.environ.get("STREAMSTYLE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")) / "flow_gt"
+NEW: Any = None
+"""For OpenCV: give back a new array. Its types do not know of that."""
 PRESETS = {"fast": cv2.DISOPTICAL_FLOW_PRESET_FAST, "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM}
 
 
@@ -35,12 +38,12 @@ def film(count: int) -> torch.Tensor:
     """uint8 [count, H, W]: textured ground that pans and turns, and a disc that crosses it."""
     rng = np.random.default_rng(0)
     noise = rng.random((HEIGHT + 200, WIDTH + 200)).astype(np.float32)
-    ground = sum(cv2.GaussianBlur(noise, (0, 0), sigma) * sigma * 400 for sigma in (1.5, 3, 6, 12))
-    ground = cv2.normalize(ground, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+    grains = np.sum([cv2.GaussianBlur(noise, (0, 0), sigma) * sigma * 400 for sigma in (1.5, 3, 6, 12)], 0)
+    ground = cv2.normalize(grains, grains, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
     frames = []
     for i in range(count):
         turn = cv2.getRotationMatrix2D((WIDTH / 2 + 100, HEIGHT / 2 + 100), 0.6 * i, 1 + 0.004 * i)
-        turn[:, 2] -= (100 - 2.5 * i, 100)
+        turn[:, 2] -= np.array((100 - 2.5 * i, 100))
         picture = cv2.warpAffine(ground, turn, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR)
         disc = np.zeros_like(picture)
         cv2.circle(disc, (60 + 7 * i, 120 + 3 * i), 40, 255, -1)
@@ -53,7 +56,7 @@ def truths() -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
     found = {}
     for path in sorted(DATA.glob("*_flow.flo")):
         name = path.name.removesuffix("_flow.flo")
-        one, two = (cv2.imread(str(DATA / f"{name}_img{k}.ppm"), cv2.IMREAD_GRAYSCALE) for k in (1, 2))
+        one, two = (read_picture(DATA / f"{name}_img{k}.ppm", grey=True) for k in (1, 2))
         flow = np.fromfile(path, "<f4", offset=12).reshape(*one.shape, 2)
         found[name] = (one, two, flow)
     return found
@@ -84,7 +87,7 @@ def measure(device: torch.device) -> Rows:
         yield figure("occlusion: bandwidth / device copy", gbps / copy_gbps(device), "x", goal=0.3)
     slow = time_on(device, lambda: optical_flow(source[:1], target[:1], impl="ref"), runs=5)["median"]
     yield figure("torch reference", slow, "ms/frame")
-    yield figure("torch reference / ours", slow / ours, "x", **({"goal": 20.0} if on_gpu else {}))
+    yield figure("torch reference / ours", slow / ours, "x", goal=20.0 if on_gpu else None)
     yield from _beside_opencv(source, target, ours)
     yield from _beside_consensus(forward[0].cpu().numpy(), camera)
     yield from _accuracy(device)
@@ -95,10 +98,9 @@ def _beside_opencv(source: torch.Tensor, target: torch.Tensor, ours: float) -> R
     one, two = source[0].cpu().numpy(), target[0].cpu().numpy()
     searches = {preset: cv2.DISOpticalFlow.create(number) for preset, number in PRESETS.items()}
     calls: dict[str, Callable[[], Any]] = {
-        f"OpenCV's DIS, {preset}": lambda search=search: search.calc(one, two, None)
-        for preset, search in searches.items()
+        f"OpenCV's DIS, {preset}": functools.partial(search.calc, one, two, NEW) for preset, search in searches.items()
     }
-    calls["OpenCV's Farneback"] = lambda: cv2.calcOpticalFlowFarneback(one, two, None, 0.5, 5, 15, 3, 5, 1.2, 0)
+    calls["OpenCV's Farneback"] = lambda: cv2.calcOpticalFlowFarneback(one, two, NEW, 0.5, 5, 15, 3, 5, 1.2, 0)
     if not source.is_cuda:
         del calls["OpenCV's DIS, fast"]
         calls["ours"] = lambda: optical_flow(source[:1], target[:1])
@@ -112,8 +114,8 @@ def _beside_opencv(source: torch.Tensor, target: torch.Tensor, ours: float) -> R
     ours = medians.pop("ours", ours)
     for name, ms in medians.items():
         yield figure(f"{name}, on the CPU", ms, "ms/frame")
-        goal = {"goal": 10.0} if source.is_cuda and "DIS" in name else {}
-        yield figure(f"{name} / ours", ms / ours, "x", **goal)
+        goal = 10.0 if source.is_cuda and "DIS" in name else None
+        yield figure(f"{name} / ours", ms / ours, "x", goal=goal)
 
 
 def _beside_consensus(flow: np.ndarray, ours: float) -> Rows:
@@ -134,14 +136,14 @@ def _accuracy(device: torch.device) -> Rows:
         found = {
             "kernels": optical_flow(*pair, impl="auto" if device.type == "cuda" else "ref")[0].cpu().numpy(),
             **{
-                f"OpenCV's DIS, {preset}": cv2.DISOpticalFlow.create(number).calc(source, target, None)
+                f"OpenCV's DIS, {preset}": cv2.DISOpticalFlow.create(number).calc(source, target, NEW)
                 for preset, number in PRESETS.items()
             },
         }
         errors = {way: float(np.linalg.norm(flow - truth, axis=2).mean()) for way, flow in found.items()}
         for way, error in errors.items():
-            goal = {"goal": round(errors["OpenCV's DIS, medium"], 4), "at_least": False} if way == "kernels" else {}
-            yield figure(f"end-point error, pair {name}, {way}", error, "px", **goal)
+            goal = round(errors["OpenCV's DIS, medium"], 4) if way == "kernels" else None
+            yield figure(f"end-point error, pair {name}, {way}", error, "px", goal=goal, at_least=False)
 
 
 if __name__ == "__main__":

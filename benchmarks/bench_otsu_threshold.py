@@ -10,6 +10,9 @@ local and exact agree is measured on drawn edge maps and on HED's, of scikit-ima
 
 from __future__ import annotations
 
+import functools
+from typing import Literal
+
 import cv2
 import numpy as np
 import torch
@@ -22,7 +25,8 @@ from streamstyle.stages.otsu_threshold import WINDOW_PX, exact_thresholds, otsu_
 HEIGHT, WIDTH, BATCH = 1080, 1920, 16
 CROP = 96, 160
 PICTURES = "coffee", "rocket", "astronaut", "camera", "chelsea"
-BYTES = {"global": 3.0, "local": 7.0, "exact": 6.0}
+Method = Literal["local", "global", "exact"]
+BYTES: dict[Method, float] = {"global": 3.0, "local": 7.0, "exact": 6.0}
 
 
 def edge_maps(count: int) -> torch.Tensor:
@@ -66,7 +70,7 @@ def measure(device: torch.device) -> Rows:
         note = "" if batch is edges else f", scaled from {batch.shape[2]}x{batch.shape[1]}"
         runs = 20 if batch is edges else 12
         taken[method] = ms = (
-            time_on(device, lambda b=batch, m=method: otsu_threshold(b, method=m), runs)["median"] * scale
+            time_on(device, functools.partial(otsu_threshold, batch, method=method), runs)["median"] * scale
         )
         yield figure(f"{method}, 1080p, batch {len(batch)}{note}", ms, "ms/frame")
         if gbps:
@@ -74,7 +78,8 @@ def measure(device: torch.device) -> Rows:
             yield figure(f"{method}: {size:g} B/px, part of a copy's bandwidth", used / gbps, "x")
             if method != "exact":  # what a GPU without CuPy gets; exact is for those who ask for it
                 few = edges[:2]
-                ref = time_on(device, lambda m=method, f=few: otsu_threshold(f, method=m, impl="ref"), runs=3)["median"]
+                plain = functools.partial(otsu_threshold, few, method=method, impl="ref")
+                ref = time_on(device, plain, runs=3)["median"]
                 yield figure(f"{method}: torch reference", ref / len(few), "ms/frame")
     yield from _global_peers(edges, taken["global"], device)
     yield from _local_peers(edges, taken, on_gpu)
@@ -112,7 +117,7 @@ def _global_peers(edges: torch.Tensor, ours: float, device: torch.device) -> Row
             yield figure(f"{name} / ours (global)", ms / ours, "x", goal=goal)
 
 
-def _local_peers(edges: torch.Tensor, ours: dict[str, float], on_gpu: bool) -> Rows:
+def _local_peers(edges: torch.Tensor, ours: dict[Method, float], on_gpu: bool) -> Rows:
     crop = edges[:1, : CROP[0] * 2, : CROP[1] * 2].contiguous()
     picture = crop[0].cpu().numpy()
 

@@ -11,11 +11,13 @@ demo clip, 240 frames with sound. We and the peer run alternately; ratios are of
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,7 +46,7 @@ def make_clip(path: Path, frames: int, size: int = 360) -> Path:
     order = [*range(len(film)), *range(len(film) - 2, 0, -1)]
     step = film[1].pts - film[0].pts
 
-    def batches():
+    def batches() -> Iterator[FrameBatch]:
         for i in range(frames):
             yield FrameBatch.stack([replace(film[order[i % len(order)]], pts=i * step)], i)
 
@@ -116,7 +118,7 @@ def bench_picture(folder: Path) -> list[dict[str, Any]]:
     )
     subprocess.run([str(peer_environment(folder)), "-c", script, str(source), str(painted)], check=True)
     theirs = np.load(painted).astype(np.float64)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for precision in ("auto", "float32"):
         psnr = []
         for style in range(26):
@@ -153,7 +155,7 @@ def bench_styles(folder: Path) -> list[dict[str, Any]]:
     for compiled in (False, True):
         net = RegionStylizer(stylenet, device, choose_dtype("auto", device), compile_lookup=compiled)
         affine = [net.record(rgb, stylenet.norms(k)) for k in range(8)]
-        took = {1: time_call(lambda net=net, one=affine[0]: net.paint(rgb, one))["median"]}
+        took = {1: time_call(functools.partial(net.paint, rgb, affine[0]))["median"]}
         for count in (2, 3, 8):
             blocks = torch.arange(9 * 16).view(1, 9, 16) % count
             which = (
@@ -161,7 +163,7 @@ def bench_styles(folder: Path) -> list[dict[str, Any]]:
             )
             index = blend_index(which, which, torch.ones_like(which, dtype=torch.float32), count)
             table = blend_table(affine[:count])
-            took[count] = time_call(lambda net=net, t=table, i=index: net.paint(rgb, t, i))["median"]
+            took[count] = time_call(functools.partial(net.paint, rgb, table, index))["median"]
         how = "lookup compiled" if compiled else "eager"
         rows += [figure(f"network alone, {k} styles, 640x360, {how}", ms, "ms") for k, ms in took.items()]
         rows.append(figure(f"network alone, 8 styles / 1, {how}", took[8] / took[1], "x", goal=1.15, at_least=False))

@@ -9,6 +9,7 @@ with colours, 35 for holes (the mask and the labels of connected_components 11 o
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -63,7 +64,7 @@ def measure(device: torch.device) -> Rows:
     }
     ours = {}
     for name, (call, size) in calls.items():
-        ours[name] = time_on(device, lambda call=call: call("auto"))["median"] / count
+        ours[name] = time_on(device, functools.partial(call, "auto"))["median"] / count
         yield figure(f"{name}, 1080p, batch {count}", ours[name], "ms/frame")
         if device.type == "cuda":
             yield from _beside_reference(name, call, ours[name], size, device)

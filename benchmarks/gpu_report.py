@@ -25,7 +25,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -134,9 +134,9 @@ def make_clip(path: Path, frames: int = FRAMES) -> Path:
 
     rng = np.random.default_rng(0)
     ground = cv2.GaussianBlur(rng.integers(0, 256, (HEIGHT, WIDTH + frames * 2, 3), np.uint8), (0, 0), 9)
-    ground = cv2.normalize(ground, None, 20, 230, cv2.NORM_MINMAX)
+    ground = cv2.normalize(ground, ground, 20, 230, cv2.NORM_MINMAX)
 
-    def batches():
+    def batches() -> Iterator[FrameBatch]:
         for i in range(frames):
             picture = ground[:, 2 * i : 2 * i + WIDTH].copy()
             for k in range(4):
@@ -168,14 +168,15 @@ def part_stages(folder: Path) -> Rows:
     device = torch.device("cuda")
     y = torch.randint(0, 256, (16, HEIGHT, WIDTH), dtype=torch.uint8)
     u = torch.randint(0, 256, (16, HEIGHT // 2, WIDTH // 2), dtype=torch.uint8)
-    host = tuple(plane.pin_memory() for plane in (y, u, u.clone()))
-    planes = tuple(plane.to(device) for plane in host)
+    host = y.pin_memory(), u.pin_memory(), u.clone().pin_memory()
+    planes = host[0].to(device), host[1].to(device), host[2].to(device)
     rgb = yuv_to_rgb(planes, ColorTags())
     small = torch.nn.functional.interpolate(rgb, (240, 427), mode="area")
     stylenet = StyleNet.load()
     net = RegionStylizer(stylenet, device, choose_dtype("auto", device))
     styles = [net.record(rgb[:1], stylenet.norms(k)) for k in range(4)]
-    index = blend_index(*[torch.zeros(4, HEIGHT, WIDTH, device=device, dtype=torch.int32)] * 2, rgb[:4, 0] * 0 + 1, 4)
+    first = torch.zeros(4, HEIGHT, WIDTH, device=device, dtype=torch.int32)
+    index = blend_index(first, first, rgb[:4, 0] * 0 + 1, 4)
     table, four = blend_table(styles), rgb[:4]
     segmenter = Segmenter(AnalysisOptions(), device)
     calls: list[tuple[str, int, Callable[[], Any]]] = [
@@ -345,7 +346,7 @@ def main() -> int:
 
     def run(name: str) -> None:
         left_s = LIMIT_S - (time.perf_counter() - began)
-        found, end = [], "not begun: no time left"
+        found, end = list[dict[str, Any]](), "not begun: no time left"
         if left_s >= 5:
             try:
                 found, end = run_part(name, arguments.out, min(left_s, PARTS[name][1]))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-REQUIRED = {"benchmark": str, "date": str, "machine": dict, "figures": list}
-FIGURE = {"name": str, "value": (int, float), "unit": str}
+REQUIRED: dict[str, type] = {"benchmark": str, "date": str, "machine": dict, "figures": list}
+FIGURE: dict[str, type | tuple[type, ...]] = {"name": str, "value": (int, float), "unit": str}
 
 
 def problems(result: dict[str, Any]) -> list[str]:

@@ -18,7 +18,7 @@ from typing_extensions import Doc
 from streamstyle._version import __version__
 from streamstyle.arguments import NUMBERS, SECONDS, default_hint, one_line_usage_errors
 from streamstyle.bench.options import BenchOptions
-from streamstyle.config import AnalysisOptions, Device, LookOptions, Options, Range, StyleChoices, StyleOptions
+from streamstyle.config import AnalysisOptions, Device, Fps, LookOptions, Options, Range, StyleChoices, StyleOptions
 from streamstyle.errors import OptionError, OutputError, StreamstyleError
 from streamstyle.process import share_one_heap, uncollected
 from streamstyle.progress import Progress, say
@@ -36,7 +36,7 @@ DESCRIPTION = f"""Paint a film: every object and the background in a style of it
 Exit status: 0 done, 2 something to mend (one line says what), 130 stopped with Ctrl-C."""
 
 Json = Annotated[bool, tyro.conf.FlagCreatePairsOff, Doc("Print one JSON object as the last line of stdout.")]
-Film = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IN"), Doc("The film.")]
+Film = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IN"), Doc("The film, or a folder of pictures.")]
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,7 @@ class Preview:
     input: Film
     output: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT.png"), Doc("The picture to write.")]
     at: Annotated[float, SECONDS, Range(0, 1e6, "s"), Doc("Time of the frame.")] = 0.0
+    fps: Fps = None
     look: Annotated[StyleChoices, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="")] = field(
         default_factory=StyleChoices
     )
@@ -135,6 +136,7 @@ class Preview:
             self.input,
             self.output,
             at_s=self.at,
+            fps=self.fps,
             look=look,
             mask=self.look.mask,
             tracks=self.look.tracks,
@@ -175,7 +177,7 @@ class Styles:
         tuple[str, ...],
         tyro.conf.UseAppendAction,
         tyro.conf.arg(metavar="STYLE"),
-        Doc("A painting, a folder of them, a network, a blend, before the built-in ones."),
+        Doc("A painting, a folder of them, a network, a blend, keyframes one by one, before the built-in ones."),
     ] = ()
     device: Annotated[Device, Doc("Where to compute.")] = "auto"
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff, Doc("Replace OUT.png if it exists.")] = False

@@ -75,7 +75,8 @@ class StyleChoices(Checked):
         Doc(
             "Style of everything not otherwise said: a built-in one (see `streamstyle styles`); a painting "
             "(night.jpg, a crop night.jpg#X,Y,W,H, a folder of them); a network (candy.safetensors); a blend "
-            "(night.jpg:0.7+wave:0.3); keyframes (none@2 > wave@4); none. How it is worn may follow: "
+            "(night.jpg:0.7+wave:0.3); keyframes (none@2 > wave@4); none. A path with any of ; + > # : @ in it goes in "
+            "quotes. How it is worn may follow: "
             "'wave; strength=0.6; keep-colors; scale=2; feather=20; blend=soft-light'."
         ),
     ] = None
@@ -231,6 +232,15 @@ class StyleOptions(Checked):
     ] = "auto"
 
 
+Fps = Annotated[
+    float | None,
+    tyro.conf.arg(metavar="FPS", help_behavior_hint=default_hint),
+    Range(0.1, 1000, "1/s"),
+    Doc("Frames a second of a folder of pictures; default: 25. A film has its own."),
+]
+"""Of a command that reads films."""
+
+
 @dataclass(frozen=True)
 class OutputOptions(Checked):
     """What is read and what is written."""
@@ -249,12 +259,7 @@ class OutputOptions(Checked):
         Range(0.001, 1e6, "s"),
         Doc("Stop after this long."),
     ] = None
-    fps: Annotated[
-        float | None,
-        tyro.conf.arg(metavar="FPS", help_behavior_hint=default_hint),
-        Range(0.1, 1000, "1/s"),
-        Doc("Frames a second of a folder of pictures; default: 25. A film has its own."),
-    ] = None
+    fps: Fps = None
     codec: Annotated[
         Literal["h264", "hevc", "av1", "prores"],
         Doc("Video codec of OUT; av1 goes into .mp4 and .mkv, prores into .mov and .mkv, the others into all."),

@@ -52,8 +52,9 @@ from streamstyle.renaming import called_from, final_name, refuse_circles
 from streamstyle.styles import NONE, canonical, moved
 
 OBJECT_FORM = re.compile(
-    r"(?P<name>[^@=]+)(?:@(?:(?P<x>\d+)\s*,\s*(?P<y>\d+)|#(?P<region>\d+)|mask(?P<mask>\d+)|(?P<quote>[\"'])(?P<words>(?:(?!(?P=quote)).)+)(?P=quote))"
-    r"(?:@(?P<at_s>\d[\d:.]*))?|(?==[^=;]+(?:;|$)))(?:=(?P<style>.+))?"
+    r"(?P<name>[^@=]+)(?:@(?:(?P<x>\d+)\s*,\s*(?P<y>\d+)|#(?P<region>\d+)|mask(?P<mask>\d+)"
+    r"|(?P<quote>[\"'])(?P<words>(?:(?!(?P=quote)).)+)(?P=quote))(?:@(?P<at_s>\d[\d:.]*))?"
+    r"|(?==(?:'[^']*'|\"[^\"]*\"|[^=;])++(?:;|$)))(?:=(?P<style>.+))?"
 )
 REMOVE = "-"
 """Before a name, and without a style: this place is no part of the object."""

@@ -44,6 +44,7 @@ def preview(
     output: str | Path,
     *,
     at_s: float = 0.0,
+    fps: float | None = None,
     look: Look | None = None,
     mask: str | Path | None = None,
     tracks: str | Path | None = None,
@@ -53,9 +54,10 @@ def preview(
     """Write the picture.
 
     Args:
-        input: a film.
+        input: a film, or a folder of pictures.
         output: a .png file.
         at_s: time of the frame in seconds after the first.
+        fps: frames a second of a folder of pictures; None for 25.
         look: how it is painted, which is then shown too; None shows only the objects.
         mask, tracks: as ``stylize`` takes them.
         options: how objects are found and painted; the same options make ``run`` find the same regions.
@@ -68,13 +70,14 @@ def preview(
         shown, largest object first.
 
     Raises:
-        InputError: no such film, or no such time. OptionError: output is not a .png. OutputError: it exists.
+        InputError: no such film, or no such time. OptionError: output is not a .png, or fps is given for a film.
+        OutputError: it exists.
     """
     if Path(output).suffix.lower() != ".png":
         raise OptionError(f"{output}: a preview is a picture; give it the ending .png")
     refuse_same_file(input, output)
     refuse_existing(output, overwrite)
-    info = probe(input)
+    info = probe(input, fps=fps)
     frame = frame_at(info, at_s)
     options = options or Options()
     analysis, where = options.analysis, choose_device(options.device)

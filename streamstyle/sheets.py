@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -21,12 +22,13 @@ from streamstyle.media.probe import probe
 from streamstyle.nets import weights
 from streamstyle.painting.palette import Palette
 from streamstyle.stages.color import yuv_to_rgb
-from streamstyle.styles import STYLES, canonical
+from streamstyle.styles import STYLES, Key, Painting, Style, canonical, source_of
 
 TILE_WIDTH_PX = 320
 COLUMNS = 5
 DEMO_FRAME_S = 3.6
 SHEET_PHOTO_PX = 640
+FONT = cv2.FONT_HERSHEY_SIMPLEX, 0.5
 
 
 def write_png(path: str | Path, rgb: np.ndarray) -> None:
@@ -85,13 +87,14 @@ def style_sheet(
     device: Device = "auto",
     overwrite: bool = False,
 ) -> int:
-    """Paint a picture in styles of one's own, then in all 26, side by side with their names.
+    """Paint a picture in styles of one's own, then in all 26, side by side with what they are.
 
     Args:
         output: the .png file.
         photo: a picture or a film; None for a frame of the demo clip.
         at_s: which frame of a film.
-        styles: in the words of ``styles.Style``; a folder stands for each painting in it.
+        styles: in the words of ``styles.Style``; a folder stands for each painting in it, keyframes for what is worn
+            at each.
         device: where to compute.
         overwrite: replace output if it exists.
 
@@ -110,7 +113,7 @@ def style_sheet(
     if photo is not None:
         refuse_same_file(photo, output)
     refuse_existing(output, overwrite)
-    named = [(Path(text.rstrip("/")).name, text) for text in _each_painting(styles)]
+    named = _each_painting(styles)
     named += [(f"{number} {name}", name) for number, name in enumerate(STYLES)]
     picture = _photo(photo, at_s)
     where = choose_device(device)
@@ -126,13 +129,29 @@ def style_sheet(
     return len(named)
 
 
-def _each_painting(styles: Sequence[str]) -> list[str]:
-    """The styles in canonical form, a folder as the paintings in it."""
-    each: list[str] = []
-    for text in styles:
-        folder = Path(text)
-        each += [str(file) for file in paintings_in(folder)] if folder.is_dir() else [text]
-    return [canonical(text) for text in each]
+def _each_painting(styles: Sequence[str]) -> list[tuple[str, str]]:
+    """(caption, canonical form) of the styles, a folder as the paintings in it, keyframes one by one."""
+    each: list[tuple[str, str]] = []
+    for text in map(canonical, styles):
+        found, style = source_of(text), Style.parse(text)
+        if isinstance(found, Painting) and found.crop is None and found.path.is_dir():
+            each += [(file.name, canonical(str(file))) for file in paintings_in(found.path)]
+            continue
+        for key in style.keys:
+            moment = f"at {key.at_s:g} s: " if len(style.keys) > 1 else ""
+            each.append((moment + caption(style, key), str(replace(style, keys=(replace(key, at_s=0.0),)))))
+    return each
+
+
+def caption(style: Style, key: Key) -> str:
+    """What is worn at a keyframe, for people: files without their folders, a blend's parts in percent."""
+    names = []
+    for source, weight in key.mix:
+        found = source_of(source)
+        name = found if isinstance(found, str) else (found.path if isinstance(found, Painting) else found).name
+        crop = f" #{','.join(map(str, found.crop))}" if isinstance(found, Painting) and found.crop else ""
+        names.append(f"{round(100 * weight)}% " * (len(key.mix) > 1) + name + crop)
+    return "; ".join([" + ".join(names), *style.settings])
 
 
 def _photo(photo: str | Path | None, at_s: float) -> np.ndarray:
@@ -147,17 +166,40 @@ def contact_sheet(
     tiles: Sequence[tuple[str, np.ndarray]], *, columns: int = COLUMNS, width_px: int = TILE_WIDTH_PX
 ) -> np.ndarray:
     """Named pictures in a grid, each scaled to one width; [H, W, 3] uint8 RGB."""
-    gap, caption = 8, 26
+    gap, line = 8, 18
+    captions = [_wrapped(name, width_px - 4) for name, _ in tiles]
+    below = 8 + line * max(map(len, captions))
     height = max(round(picture.shape[0] * width_px / picture.shape[1]) for _, picture in tiles)
     rows = -(-len(tiles) // columns)
     columns = min(columns, len(tiles))
-    sheet = np.full((rows * (height + caption + gap) + gap, columns * (width_px + gap) + gap, 3), 255, np.uint8)
-    for i, (name, picture) in enumerate(tiles):
+    sheet = np.full((rows * (height + below + gap) + gap, columns * (width_px + gap) + gap, 3), 255, np.uint8)
+    for i, (_, picture) in enumerate(tiles):
         row, column = divmod(i, columns)
-        top, left = gap + row * (height + caption + gap), gap + column * (width_px + gap)
+        top, left = gap + row * (height + below + gap), gap + column * (width_px + gap)
         size = (width_px, round(picture.shape[0] * width_px / picture.shape[1]))
         small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
         sheet[top : top + small.shape[0], left : left + width_px] = small
-        baseline = (left + 2, top + height + caption - 8)
-        cv2.putText(sheet, name, baseline, cv2.FONT_HERSHEY_SIMPLEX, 0.55, (30, 30, 30), 1, cv2.LINE_AA)
+        for k, text in enumerate(captions[i]):
+            baseline = (left + 2, top + height + line * (k + 1))
+            cv2.putText(sheet, text, baseline, *FONT, (30, 30, 30), 1, cv2.LINE_AA)
     return sheet
+
+
+def _wrapped(text: str, width_px: int) -> list[str]:
+    """A caption in lines that are no wider; a word that is wider goes on in the next."""
+
+    def fits(part: str) -> bool:
+        return cv2.getTextSize(part, *FONT, 1)[0][0] <= width_px
+
+    lines = [""]
+    for word in text.split():
+        joined = f"{lines[-1]} {word}".strip()
+        if fits(joined):
+            lines[-1] = joined
+            continue
+        lines += [word] if lines[-1] else []
+        lines[-1] = lines[-1] or word
+        while not fits(lines[-1]):
+            most = next(k for k in range(len(lines[-1]) - 1, 0, -1) if k == 1 or fits(lines[-1][:k]))
+            lines[-1:] = [lines[-1][:most], lines[-1][most:]]
+    return lines

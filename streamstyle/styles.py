@@ -9,6 +9,7 @@
     starry:0.7+the_scream.jpg:0.3              a blend
     none@2 > wave@4                            keyframes: the picture until 2 s, from 4 s on wave, a fade between
     starry; strength=0.6; keep-colors          and how it is worn; see Style
+    'night; one.jpg'#10,20,300,200 + "a+b/"    what is in quotes is a path, whatever it holds; a quote in it is doubled
 
 One form serves the command line, Look files and Python. What is written back is canonical: equal styles, equal text.
 """
@@ -69,7 +70,14 @@ OTHER_NETWORKS = (".pth", ".pt", ".ckpt", ".t7", ".npz", ".onnx", ".h5")
 SETTINGS = "strength=0..1, keep-colors, scale=0.1..10, feather=PX, blend=normal|luminosity|soft-light"
 _PARTS = 10000
 """Weights of a blend are whole numbers of so many parts, so that what is written is what is read."""
-_CROP = re.compile(r"(?P<path>.+)#\s*(?P<box>\d+\s*,\s*\d+\s*,\s*\d+\s*,\s*\d+)")
+_BOX = r"#\s*(?P<box>\d+\s*,\s*\d+\s*,\s*\d+\s*,\s*\d+)"
+_CROP = re.compile(r"(?P<path>.+)" + _BOX)
+_QUOTES = r"""(?P<path>'(?:[^']|'')*'|"(?:[^"]|"")*")"""
+_QUOTED = re.compile(_QUOTES + rf"\s*(?:{_BOX})?")
+_OPENS = re.compile(r"(?:^|[+>])\s*" + _QUOTES)
+"""Quotes open where a source begins, and nowhere else: it's.jpg is as it stands."""
+_SPECIAL = re.compile(r"""[;+>#:@]|^['"\s]|\s$""")
+"""What a path is written in quotes for."""
 _WEIGHT = re.compile(r"(?P<source>.+):(?P<weight>-?\d*\.?\d+)")
 _MOMENT = re.compile(r"(?P<mix>.+)@(?P<at_s>\d[\d:.]*)")
 
@@ -118,8 +126,9 @@ class Style:
         Raises:
             OptionError: not understood, an unknown style, or a number out of range.
         """
-        said, *settings = text.split(";")
-        return cls(_keys(said), **_settings(text, settings))
+        said, *settings = _split(text, ";")
+        worn = _settings(text, settings)  # first, for a path with ; in it is told best here
+        return cls(_keys(said), **worn)
 
     def __str__(self) -> str:
         """The canonical form, which :meth:`parse` reads back equal."""
@@ -127,12 +136,15 @@ class Style:
             return NONE if self.feather is None else f"{NONE}; feather={_number(self.feather)}"
         timed = len(self.keys) > 1
         words = [" > ".join(_mix_text(key.mix) + (f"@{_number(key.at_s)}" if timed else "") for key in self.keys)]
-        words += [f"{name}={_number(value)}" for name in _RANGES if (value := getattr(self, name)) is not None]
+        return "; ".join([*words, *self.settings])
+
+    @property
+    def settings(self) -> list[str]:
+        """How it is worn, in words, where it says so."""
+        words = [f"{name}={_number(value)}" for name in _RANGES if (value := getattr(self, name)) is not None]
         if self.keep_colors is not None:
             words.append("keep-colors" if self.keep_colors else "keep-colors=no")
-        if self.blend is not None:
-            words.append(f"blend={self.blend}")
-        return "; ".join(words)
+        return words if self.blend is None else [*words, f"blend={self.blend}"]
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -160,13 +172,10 @@ class Style:
         """The same with every path changed."""
 
         def source(text: str) -> str:
-            found = source_of(text)
-            if isinstance(found, str):
+            if isinstance(source_of(text), str):
                 return text
-            if isinstance(found, Path):
-                return _path(move(str(found)))
-            crop = "" if found.crop is None else "#" + ",".join(map(str, found.crop))
-            return _path(move(str(found.path))) + crop + ("/" if text.endswith("/") else "")
+            path, crop = _taken_apart(text)
+            return _written(move(os.path.normpath(path)), crop, folder=path.endswith("/"))
 
         keys = (Key(key.at_s, tuple((source(name), weight) for name, weight in key.mix)) for key in self.keys)
         return replace(self, keys=tuple(keys))
@@ -186,15 +195,43 @@ def moved(text: str, move: Callable[[str], str]) -> str:
 
 
 def source_of(text: str) -> str | Painting | Path:
-    """What a source is: a built-in style's slug or ``none``, a painting or a folder of them, or a network's file."""
+    """What a source in canonical form is: a built-in style's slug or ``none``, a painting or a folder of them, or a
+    network's file."""
     if text == NONE or text in STYLES:
         return text
-    if text.lower().endswith(NETWORKS):
-        return Path(text)
-    if not os.path.exists(text) and (cropped := _CROP.fullmatch(text)):
-        x, y, width, height = (int(part) for part in cropped["box"].split(","))
-        return Painting(Path(cropped["path"]), (x, y, width, height))
-    return Painting(Path(text))
+    path, crop = _taken_apart(text)
+    if crop:
+        x, y, width, height = (int(part) for part in crop.split(","))
+        return Painting(Path(path), (x, y, width, height))
+    return Path(path) if path.lower().endswith(NETWORKS) else Painting(Path(path))
+
+
+def _taken_apart(text: str) -> tuple[str, str]:
+    """The path of a source in canonical form, with a folder's slash, and its crop or nothing."""
+    if quoted := _QUOTED.fullmatch(text):
+        return _unquoted(quoted["path"]), quoted["box"] or ""
+    cropped = _CROP.fullmatch(text)
+    return (text, "") if cropped is None else (cropped["path"], cropped["box"])
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1].replace(2 * text[0], text[0])
+
+
+def _written(path: str, crop: str, *, folder: bool) -> str:
+    """A source's canonical form; see _taken_apart."""
+    text = _path(path) + ("/" if folder else "")
+    if _SPECIAL.search(text):
+        quote = '"' if "'" in text else "'"
+        text = quote + text.replace(quote, 2 * quote) + quote
+    return text + (f"#{crop}" if crop else "")
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """The text's parts between separators that stand in no quotes."""
+    spans = [found.span("path") for found in _OPENS.finditer(text)]
+    ends = [i for i, sign in enumerate(text) if sign == separator and not any(begin < i < end for begin, end in spans)]
+    return [text[a + 1 : b] for a, b in zip([-1, *ends], [*ends, len(text)], strict=True)]
 
 
 def style_name(word: str) -> str:
@@ -224,24 +261,49 @@ def style_number(name: str) -> int | None:
 def _source(word: str) -> str:
     """A source's canonical form; a word that cannot be a file is a built-in style's."""
     word = word.strip()
+    if word[:1] in ("'", '"') and not os.path.exists(word):
+        return _quoted_source(word)
     with contextlib.suppress(OptionError):
         return style_name(word)  # also where a file or folder is called so: ./wave is that
-    bare = cropped["path"] if (cropped := _CROP.fullmatch(word)) else word
+    cropped = None if os.path.exists(word) else _CROP.fullmatch(word)
+    bare = cropped["path"] if cropped else word
     if not word:
         raise OptionError("a style is missing; name one, and leave out a '+' that has nothing beside it")
     painting, _, crop = word.partition("#")
     if crop and cropped is None and painting.lower().endswith(PICTURES) and not os.path.exists(word):
         raise OptionError(f"style '{word}': a crop is #X,Y,WIDTH,HEIGHT in whole pixels, as in night.jpg#10,20,300,200")
-    if bare.lower().endswith(OTHER_NETWORKS):
-        raise OptionError(f"style '{word}': networks are read from .safetensors files; convert it to one")
+    _refuse_other_networks(word, bare)
     ending = bare.lower().endswith((*PICTURES, *NETWORKS))
-    file = ending or "/" in bare or os.sep in bare or os.path.exists(bare)
-    if not file:
+    if not (ending or "/" in bare or os.sep in bare or os.path.exists(bare)):
         return style_name(word)
-    if cropped and not os.path.exists(word):
-        return _path(bare) + "#" + "".join(cropped["box"].split())
-    folder = word.endswith(("/", os.sep)) or os.path.isdir(word)
-    return _path(word) + ("/" if folder else "")
+    if cropped:
+        return _written(bare, "".join(cropped["box"].split()), folder=False)
+    return _written(word, "", folder=word.endswith(("/", os.sep)) or os.path.isdir(word))
+
+
+def _quoted_source(word: str) -> str:
+    """The canonical form of a path in quotes, and its crop."""
+    quoted = _QUOTED.fullmatch(word)
+    path = "" if quoted is None else _unquoted(quoted["path"])
+    if quoted is None or not path:
+        raise OptionError(
+            f"style {word}: quotes go round a whole path and are closed, as in 'a+b.jpg' or 'a+b.jpg'#10,20,300,200; "
+            "a quote within is doubled"
+        )
+    _refuse_other_networks(word, path)
+    box = "".join((quoted["box"] or "").split())
+    return _written(path, box, folder=not box and (path.endswith(("/", os.sep)) or os.path.isdir(path)))
+
+
+def _refuse_other_networks(word: str, path: str) -> None:
+    if path.lower().endswith(OTHER_NETWORKS):
+        raise OptionError(f"style '{word}': networks are read from .safetensors files; convert it to one")
+
+
+def _quotes_wanted(text: str) -> str:
+    """What an error adds where the text may be a path that was taken apart."""
+    path = "/" in text or os.sep in text or any(ending in text.lower() for ending in (*PICTURES, *NETWORKS))
+    return "; a path with any of ; + > # : @ in it goes in quotes, as in 'a+b.jpg'" if path else ""
 
 
 def _path(text: str) -> str:
@@ -251,16 +313,19 @@ def _path(text: str) -> str:
     return os.path.join(".", path) if plain else path
 
 
-def _mix(text: str) -> Mix:
-    """The parts of a blend; a name that a file has is not taken apart."""
-    words = [text] if os.path.exists(text.strip()) else text.split("+")
+def _mix(text: str, whole: str) -> Mix:
+    """The parts of a blend, of a whole style's text; a name that a file has is not taken apart."""
+    words = [text] if os.path.exists(text.strip()) else _split(text, "+")
     weights: dict[str, float] = {}
     for word in words:
         said = None if os.path.exists(word.strip()) else _WEIGHT.fullmatch(word.strip())
         source, weight = (word, 1.0) if said is None else (said["source"], float(said["weight"]))
         if weight < 0:
             raise OptionError(f"style '{text.strip()}': the weight {weight:g} is less than 0; give 0 or more")
-        name = _source(source)
+        try:
+            name = _source(source)
+        except OptionError as error:
+            raise OptionError(f"{error}{_quotes_wanted(whole) if whole.strip() != word.strip() else ''}") from None
         weights[name] = weights.get(name, 0.0) + weight
     total = sum(weights.values())
     if not total > 0:
@@ -271,16 +336,17 @@ def _mix(text: str) -> Mix:
 
 
 def _keys(text: str) -> tuple[Key, ...]:
-    words = text.split(">")
+    words = _split(text, ">")
     keys = []
     for i, word in enumerate(words):
         moment = None if os.path.exists(word.strip()) else _MOMENT.fullmatch(word.strip())
         if moment is None and i == 0:
-            keys.append(Key(0.0, _mix(word)))
+            keys.append(Key(0.0, _mix(word, text)))
             continue
         if moment is None or len(words) == 1:
             raise OptionError(
                 f"style '{text.strip()}': a keyframe is STYLE@SECONDS, and there are two or more, as in none@2 > wave@4"
+                f"{_quotes_wanted(text)}"
             )
         try:
             at_s = round(seconds(moment["at_s"]), 6)
@@ -290,7 +356,7 @@ def _keys(text: str) -> tuple[Key, ...]:
             raise OptionError(
                 f"style '{text.strip()}': {at_s:g} s comes after {keys[-1].at_s:g} s; put them in the order of time"
             )
-        keys.append(Key(at_s, _mix(moment["mix"])))
+        keys.append(Key(at_s, _mix(moment["mix"], text)))
     if all(key.mix == keys[0].mix for key in keys):
         return (Key(0.0, keys[0].mix),)
     return tuple(keys)
@@ -316,7 +382,9 @@ def _settings(text: str, words: list[str]) -> dict[str, Any]:
         elif name == "blend" and value in get_args(Blend):
             found["blend"] = value
         else:
-            raise OptionError(f"style '{text}': '{word.strip()}' is not understood; give {SETTINGS}")
+            raise OptionError(
+                f"style '{text}': '{word.strip()}' is not understood; give {SETTINGS}{_quotes_wanted(word)}"
+            )
     return found
 
 

@@ -28,7 +28,7 @@ from streamstyle.painting.boxes import Box
 from streamstyle.painting.frame_painter import FramePainter, Painting, Reading, part_of
 from streamstyle.painting.layers import LayerCutter
 from streamstyle.painting.palette import Palette
-from streamstyle.painting.worn import Worn
+from streamstyle.painting.worn import Worn, changed_looks
 from streamstyle.scene import Given, Numbers, ObjectStyleReport, Scene, SceneReader
 from streamstyle.segmenter import Segmentation
 from streamstyle.stages.blend_modes import laid_over, looked_up
@@ -84,8 +84,9 @@ class Stylizer:
         self.palette = Palette(look.styles, painting, self.device, self.dtype, compile_lookup=compiles)
         self._scene = SceneReader(look, self.options.analysis, self.device, given)
         self._lanes = Lanes(self.device)
-        names = self._scene.layer_names
-        self.painter = FramePainter(self.palette, painting, len(look.styles), names, self._lanes)
+        number = {style: k for k, style in enumerate(look.styles)}
+        layers = [(name, number[style]) for name, style in zip(self.layer_names, self._layer_styles(), strict=True)]
+        self.painter = FramePainter(self.palette, painting, len(look.styles), layers, self._lanes)
         self.restart()
 
     def restart(self) -> None:
@@ -221,7 +222,7 @@ class Stylizer:
         color: ColorTags,
         scene: Scene,
         worn: list[Worn],
-        fading: list[bool],
+        fading: list[frozenset[int]],
         within: tuple[Box, ...],
     ) -> Reading:
         """A batch of which all is known already; nothing is carried on. within: what of each frame is wanted."""
@@ -256,8 +257,8 @@ class Stylizer:
 
     def _wear(
         self, scene: Scene, rgb_of: Callable[[int], Tensor], size: tuple[int, ...], times_s: Sequence[float]
-    ) -> tuple[list[Worn], list[bool]]:
-        """What each frame wears, and whether the one before it wore something else; rgb_of(i): [1, 3, H, W]."""
+    ) -> tuple[list[Worn], list[frozenset[int]]]:
+        """What each frame wears, and which looks wore something else in the one before; rgb_of(i): [1, 3, H, W]."""
 
         def record(i: int) -> list[Affine]:
             (recorded,) = self.painter.portions.each(1, size, lambda part: self._record(rgb_of(i)))
@@ -266,7 +267,7 @@ class Stylizer:
         look = 0 if scene.looks is None else None
         if self.options.painting.statistics == "frame":
             each = [self.palette.wear(record(i), times_s[i], look) for i in range(len(scene.shots))]
-            return each, [True] * len(each)
+            return each, [frozenset(range(len(self.look.styles)))] * len(each)
         worn, fading = [], []
         for i, (luma, shot) in enumerate(zip(scene.lumas, scene.shots, strict=True)):
             recorded = self._statistics.step(luma, shot, functools.partial(record, i))
@@ -275,7 +276,7 @@ class Stylizer:
                 self._worn = what, self.palette.wear(recorded, times_s[i], look)
             worn.append(self._worn[1])
             moment = [what[0], [list(shares) for shares in what[1]]]
-            fading.append(moment != self._moment)
+            fading.append(changed_looks(self._moment, moment))
             self._moment = moment
         return worn, fading
 
@@ -291,12 +292,16 @@ class Stylizer:
 
     def cut_layers(self) -> dict[int, str]:
         """From now on, batches that are painted have alphas, as ``LayerCutter`` makes them; the layers, by number."""
-        worn = {thing.name: thing.style for thing in self.look.objects}
-        styles = [self.look.background_style, self.look.foreground_style, *(worn[n] for n in self.layer_names[2:])]
-        widths = pair_feathers([Style.parse(style).feather for style in styles], self.options.painting.feather)
+        feathers = [Style.parse(style).feather for style in self._layer_styles()]
+        widths = pair_feathers(feathers, self.options.painting.feather)
         cutter = LayerCutter(self._scene, widths, paints=self.palette.paints)
         self.painter.cutter = cutter
         return cutter.layers
+
+    def _layer_styles(self) -> list[str]:
+        """What each layer wears."""
+        worn = {thing.name: thing.style for thing in self.look.objects}
+        return [self.look.background_style, self.look.foreground_style, *(worn[n] for n in self.layer_names[2:])]
 
     @property
     def layer_names(self) -> tuple[str, ...]:

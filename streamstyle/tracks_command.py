@@ -11,7 +11,7 @@ import tyro
 from typing_extensions import Doc
 
 from streamstyle.arguments import default_hint
-from streamstyle.config import AnalysisOptions, Device, LookOptions, OutputOptions, Range
+from streamstyle.config import AnalysisOptions, Device, Fps, LookOptions, OutputOptions
 from streamstyle.process import uncollected
 from streamstyle.progress import Progress, say
 
@@ -49,12 +49,7 @@ class Tracks:
         tyro.conf.arg(metavar="LOOK.toml", help_behavior_hint=default_hint),
         Doc("Read objects and names from a Look file."),
     ] = None
-    fps: Annotated[
-        float | None,
-        tyro.conf.arg(metavar="FPS", help_behavior_hint=default_hint),
-        Range(0.1, 1000, "1/s"),
-        Doc("Frames a second of a folder of pictures; default: 25."),
-    ] = None
+    fps: Fps = None
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff, Doc("Replace OUT if it exists.")] = False
     analysis: Annotated[AnalysisOptions, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="")] = field(
         default_factory=AnalysisOptions

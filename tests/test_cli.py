@@ -370,10 +370,12 @@ def test_a_sheet_of_styles(capsys: pytest.CaptureFixture[str], clip: Path, tmp_p
         paintings,
         "--also",
         f"{photo}:1+wave:1; strength=0.5",
+        "--also",
+        "none@2 > wave@4",
         "--overwrite",
     )
     status, _, err = call(capsys, "styles", "--sheet", sheet, *words)
-    assert (status, err) == (0, f"{sheet}: 31 styles\n")
+    assert (status, err) == (0, f"{sheet}: 33 styles\n")
     assert cv2.imread(str(sheet)).shape[0] > rows  # a row more of tiles
 
 

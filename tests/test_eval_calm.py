@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from clips import draw_mottled
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
+import common
 import eval_calm
 
 from streamstyle.nets.stylenet import StyleNet
@@ -34,3 +36,50 @@ def test_a_row(step_px: int) -> None:
     assert row["warping error"] <= row["warping error alone"]
     assert row["pictures that differ"] == (None if step_px else 0)
     assert len(said) == 1
+
+
+def test_an_object_and_its_background_have_a_row_each() -> None:
+    frames, masks = [], []
+    for i in range(eval_calm.SETTLED + 3):
+        frame, mask = draw_mottled(0, (160, 120)), np.zeros((120, 160), bool)
+        mask[30:90, 20 + 2 * i : 90 + 2 * i] = True
+        frame[mask] = (200, 60, 40)
+        frames.append(frame)
+        masks.append(mask)
+    rows = eval_calm.measure_objects(eval_calm.Film("film", frames, 19), masks, ("card", 19, 8))
+    assert [(row["object"], row["style"]) for row in rows] == [("card", 19), ("background", 8)]
+    assert all(0 < row["warping error"] <= row["warping error alone"] for row in rows)
+    assert all(0.5 < row["sharpness ratio"] < 1.5 for row in rows)
+
+
+def test_only_what_counts_is_scored() -> None:
+    left = np.zeros((40, 60), bool)
+    left[:, :20] = True
+    rng = np.random.default_rng(0)
+    film = [np.zeros((40, 60, 3), np.float32) for _ in range(eval_calm.SETTLED + 2)]
+    for picture in film:
+        picture[:, 40:] = rng.random((40, 20, 3))
+    flows = [(np.zeros((40, 60, 2), np.float32), np.ones((40, 60), bool))] * (len(film) - 1)
+    assert eval_calm.scores(film, flows, [left] * len(film)) == (0.0, 0.0)
+    assert min(eval_calm.scores(film, flows)) > 0.01
+    assert eval_calm.without_border(left).sum() == 40 * (20 - eval_calm.MARGIN_PX)
+
+
+def test_one_part_alone_leaves_the_others_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(eval_calm, "RESULTS", tmp_path)
+    monkeypatch.setattr(eval_calm, "DATA", tmp_path)
+    monkeypatch.setattr(common, "RESULTS", tmp_path)
+
+    def part(name: str, value: float) -> eval_calm.Part:
+        return [eval_calm.figure(name, value, "x")], [{"name": name}]
+
+    monkeypatch.setattr(eval_calm, "films_part", lambda count, say: part("films: ratio", 0.4))
+    monkeypatch.setattr(eval_calm, "objects_part", lambda count, say: part("swan alone: ratio", 0.3))
+    monkeypatch.setattr(sys, "argv", ["eval_calm.py"])
+    assert eval_calm.main([].append) == 0
+    monkeypatch.setattr(eval_calm, "objects_part", lambda count, say: part("swan alone: ratio", 0.2))
+    monkeypatch.setattr(sys, "argv", ["eval_calm.py", "--only", "objects"])
+    assert eval_calm.main([].append) == 0
+    found = json.loads((tmp_path / "calm.json").read_text())
+    assert [row["value"] for row in found["figures"]] == [0.4, 0.2]
+    assert (found["films"], found["objects"]) == ([{"name": "films: ratio"}], [{"name": "swan alone: ratio"}])

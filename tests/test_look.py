@@ -479,6 +479,21 @@ def test_a_look_file_finds_its_paintings_beside_it(tmp_path, monkeypatch):
     assert Look.read("looks/b.toml").style == "looks/art/night.jpg"
 
 
+def test_a_look_file_keeps_paths_in_quotes(tmp_path, monkeypatch):
+    (tmp_path / "a+b").mkdir()
+    (tmp_path / "a+b" / "night; one.jpg").touch()
+    monkeypatch.chdir(tmp_path)
+    look = Look("'a+b/night; one.jpg'#1,2,30,40:1+wave:1", background="a+b/")
+    assert look.background == "'./a+b/'"  # as it is called, for the folder is there
+    look.write("look.toml")
+    monkeypatch.chdir("a+b")
+    again = Look.read("../look.toml")
+    assert again.style == "'../a+b/night; one.jpg'#1,2,30,40:0.5+wave:0.5"
+    assert again.background == "'../a+b/'"
+    (tmp_path / "b.toml").write_text("""style = '"a+b/night.jpg"'\n""")
+    assert Look.read("../b.toml").style == "'../a+b/night.jpg'"
+
+
 def test_a_style_may_say_more_on_the_command_line():
     thing = ObjectStyle.parse("swan@320,240@1.5=none@2 > a.jpg:0.7+wave:0.3@4; strength=0.5; keep-colors")
     assert (thing.name, thing.point, thing.at_s) == ("swan", (320, 240), 1.5)

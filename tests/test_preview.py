@@ -15,7 +15,8 @@ from streamstyle import cli
 from streamstyle.config import AnalysisOptions, Options
 from streamstyle.errors import InputError, OptionError, OutputError
 from streamstyle.preview import FOUND_COLOR, preview
-from streamstyle.sheets import contact_sheet, film_frame, read_picture, write_png
+from streamstyle.sheets import caption, contact_sheet, film_frame, read_picture, write_png
+from streamstyle.styles import Style
 
 pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("cached")]
 SIZE = (160, 120)
@@ -165,6 +166,45 @@ def test_contact_sheet() -> None:
     tiles = [(str(i), draw(i, (64, 48))) for i in range(7)]
     assert contact_sheet(tiles, columns=3, width_px=64).shape == (3 * (48 + 26 + 8) + 8, 3 * (64 + 8) + 8, 3)
     assert contact_sheet(tiles[:1], width_px=64).shape == (48 + 26 + 8 + 8, 64 + 8 + 8, 3)
+
+
+def test_a_caption_of_a_sheet_is_whole_and_keeps_to_its_tile() -> None:
+    name = (
+        "70% mondrian.jpg + 30% wave; strength=0.6; keep-colors; scale=2; and_a_word_much_wider_than_the_whole_tile" * 2
+    )
+    tiles = [(text, np.full((48, 64, 3), 255, np.uint8)) for text in (name, "a")]
+    sheet = contact_sheet(tiles, width_px=120)
+    first, second, between = sheet[:, 8:128], sheet[:, 136:256], sheet[:, 128:136]
+    assert (between == 255).all()
+    lines = [(picture[98:].min((1, 2)) < 128).nonzero()[0].max() for picture in (first, second)]
+    assert lines[0] > lines[1] + 60
+
+
+def test_a_style_is_captioned_by_what_it_is() -> None:
+    def captions(text: str) -> list[str]:
+        style = Style.parse(text)
+        return [caption(style, key) for key in style.keys]
+
+    assert captions("art/night.jpg:7+wave:3; strength=0.6; keep-colors") == [
+        "70% night.jpg + 30% wave; strength=0.6; keep-colors"
+    ]
+    assert captions("none@2 > 'my; art/a+b.png'#1,2,30,40@4") == ["none", "a+b.png #1,2,30,40"]
+    assert captions("nets/candy.safetensors; scale=2") == ["candy.safetensors; scale=2"]
+
+
+def test_a_folder_of_pictures_has_the_rate_that_is_given(tmp_path: Path, clip: Path) -> None:
+    folder = tmp_path / "film"
+    folder.mkdir()
+    for k in range(4):
+        write_png(folder / f"{k}.png", draw(k, SIZE))
+    output, at = tmp_path / "o.png", ["--at", "1.5", "--overwrite", "--json"]
+    assert cli.main(["preview", str(folder), str(output), *at, "--fps", "2"]) == 0
+    left = cv2.cvtColor(cv2.imread(str(output)), cv2.COLOR_BGR2RGB)[1::3, 1 : SIZE[0] * 3 : 3]
+    differences = [np.abs(left.astype(int) - draw(k, SIZE)).mean() for k in range(4)]
+    assert int(np.argmin(differences)) == 3
+    assert cli.main(["preview", str(folder), str(output), *at]) == 2  # at 25 a second there is no such time
+    with pytest.raises(OptionError, match="fps"):
+        preview(clip, output, fps=2, overwrite=True)
 
 
 # -- what moves by itself ---------------------------------------------------------------------------------------------

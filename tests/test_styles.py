@@ -1,5 +1,6 @@
 import os
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamstyle.errors import OptionError
+from streamstyle.look import Look, ObjectStyle
 from streamstyle.nets import stylenet
 from streamstyle.styles import NONE, STYLES, Painting, Style, canonical, moved, source_of, style_name, style_number
 
@@ -75,6 +77,16 @@ def test_a_word_like_nothing_is_shown_where_the_styles_are(word):
         ("starry@1 > starry@5", "starry"),
         ("starry@1>wave:2+a.png@3; Blend = Soft-Light", "starry@1 > wave:0.6667+a.png:0.3333@3; blend=soft-light"),
         ("wave;keep_colors; strength=.25;", "wave; strength=0.25; keep-colors"),
+        ("'a+b.jpg'", "'a+b.jpg'"),
+        (""" "a;b.jpg" """, "'a;b.jpg'"),
+        ("'plain.jpg'; strength=0.5", "plain.jpg; strength=0.5"),
+        ("'starry'", "./starry"),
+        ("'a#1,2,3,4.jpg' # 10,20,30,40", "'a#1,2,3,4.jpg'#10,20,30,40"),
+        ("'mo+net/':1+'x>y@2.png':3", "'./mo+net/':0.25+'x>y@2.png':0.75"),
+        ("'a@1'@2 > \"it's;\"@4", "'./a@1'@2 > \"./it's;\"@4"),
+        ("'a''b\";.jpg'", '"a\'b"";.jpg"'),
+        ("it's.jpg+bob's.jpg", "it's.jpg:0.5+bob's.jpg:0.5"),
+        ("'c+d.safetensors'", "'c+d.safetensors'"),
         ("wave; keep-colors=no; feather=3; scale=2", "wave; scale=2; feather=3; keep-colors=no"),
     ],
 )
@@ -108,6 +120,16 @@ def test_a_style_is_written_in_one_form(said, written):
         ("wave; color=red", "is not understood"),
         ("wave:0+ember:0", "all weights are 0"),
         ("wave++ember", "a style is missing"),
+        ("a;b.jpg", "'b.jpg' is not understood; give strength="),
+        ("a;b.jpg", "; a path with any of ; + > # : @ in it goes in quotes, as in 'a+b.jpg'"),
+        ("art/a+b", "unknown style 'b'"),
+        ("art/a+b", "goes in quotes"),
+        ("a>b.jpg", "goes in quotes"),
+        ("'a+b.jpg", "quotes go round a whole path and are closed, as in 'a+b.jpg'"),
+        ("'a'b.jpg", "quotes go round a whole path"),
+        ("'a.jpg'#1,2", "quotes go round a whole path"),
+        ("''", "quotes go round a whole path"),
+        ("'a+b.pth'", "read from .safetensors files; convert it to one"),
     ],
 )
 def test_what_is_not_understood_of_a_style_is_shown(said, told):
@@ -139,6 +161,23 @@ def test_a_file_whose_name_looks_like_more_is_that_file(tmp_path, monkeypatch):
     (tmp_path / "starry").mkdir()
     assert canonical("starry") == "starry"  # a built-in style, whatever the folder we are in holds
     assert source_of(canonical("starry/")) == Painting(Path("starry"))
+
+
+paths = st.text(st.sampled_from("ab1 ;+>#:@'\"=,/."), min_size=1).filter(lambda path: path.strip("/. "))
+
+
+@given(path=paths, crop=st.sampled_from(["", "#1,2,3,4"]), folder=st.booleans())
+def test_any_path_can_be_said_in_quotes_and_is_read_back(path, crop, folder):
+    for quote in "'", '"':
+        said = quote + path.replace(quote, 2 * quote) + "/" * folder + quote + crop
+        style = Style.parse(f"{said}:1+starry:3@1 > {said}@2; strength=0.5")
+        assert style.files == (Path(os.path.normpath(path)),)
+        assert Style.parse(str(style)) == style
+        assert moved(str(style), lambda file: file) == str(style)
+        look = Look(style=str(style), objects=(ObjectStyle("swan", said, point=(1, 2)),))
+        assert tomllib.loads(look.to_toml())["style"] == str(style)
+        assert ObjectStyle.parse(f"swan@1,2={said}") == look.objects[0]
+        assert ObjectStyle.parse(f"swan={said}").style == look.objects[0].style
 
 
 def test_a_style_moves_with_its_files():

@@ -41,7 +41,9 @@ LINES = 360
 SMALLEST_PX = 64
 """Short side under which OpenCV's search has no pyramid to speak of."""
 REFRESH_FADING, SETTLE_FRAMES = 0.25, 18
-"""Share of the new painting while the styles themselves change, and for so many frames after: half a % is left then."""
+"""Share of the new painting while a look's style itself changes, and for so many frames after: ½ % is left then."""
+LOOSENED = (1 - REFRESH_FADING) / (1 - REFRESH)
+"""What trust is multiplied by for that."""
 OTHER_STYLE, CELL_PX = 0.16, 8
 """RMS of a look's change, of its means over cells of so many pixels of the halved luma, that is another style at once:
 on DAVIS styles flicker by 0.04 to 0.12, and differ from each other by 0.23 to 0.55."""
@@ -57,12 +59,18 @@ EVERY_PX = 3
 
 
 class Trusted(NamedTuple):
-    """Of each pixel [h, w]: see trust and bend; and whether nothing moved, bool."""
+    """Of each pixel [h, w]: see trust and bend; whether nothing moved, bool; and where a style changes, if one does."""
 
     share: Tensor
     painted_in: Tensor
     bent: Tensor
     still: Tensor
+    changing: Tensor | None = None
+
+    @property
+    def loosened(self) -> Tensor:
+        """share, less where a style changes."""
+        return self.share if self.changing is None else torch.where(self.changing, self.share * LOOSENED, self.share)
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,7 @@ class Calm:
 
     Args:
         strength: 0 (as painted) .. 1.
-        looks: how many there are for the report: that of a number is what is left of it divided by these.
+        looks: how many there are for the report and for fading: a number's is what is left of it divided by these.
         feather_px: width of the widest soft border between them, in pixels of the film: nothing is blended there.
 
     Raises:
@@ -113,7 +121,7 @@ class Calm:
         looks: Tensor | None,
         shot: int,
         *,
-        fading: bool = False,
+        fading: Collection[int] = (),
         chroma: Tensor | None = None,
         unseen: Collection[int] = (),
     ) -> Tensor:
@@ -124,7 +132,7 @@ class Calm:
             luma: [h, w] uint8 of the source, on painted's device; LINES lines are enough.
             looks: the look each pixel wears, int32 of any size, on that device; None where all wear one.
             shot: its number; another begins anew.
-            fading: the styles themselves are changing.
+            fading: looks whose styles themselves are changing; the others are held as without.
             chroma: [2, *halved_size(h, w)] uint8, u and v of the source: what changes in these alone is seen too.
             unseen: looks of whose painting nothing is shown: left out of the report.
 
@@ -161,12 +169,15 @@ class Calm:
         reach_px = self._reach_px(luma, painted)
         if looks is not None:
             still &= ~near(worn != last.looks, reach_px + 2)
-        settling = SETTLE_FRAMES if fading else max(0, last.settling - 1)
-        changes = fading or last.settling > 0
-        if changes:
-            still = torch.zeros_like(still)
+        left = last.settling or [0] * self.looks
+        settling = [SETTLE_FRAMES if k in fading else max(0, frames - 1) for k, frames in enumerate(left)]
+        changes = {k for k in range(self.looks) if k in fading or left[k]}
+        changing = self._wearing(worn, changes) if changes else None
+        if changing is not None:  # soft borders change with it
+            still &= ~(changing if looks is None else near(changing, reach_px + 2))
         if still.device.type == "cpu" and bool(still.all()):
             self._now = replace(last, painted=painted, fine=fine, luma=luma, looks=worn, chroma=chroma)
+            self._now.settling = settling
             self._now.frames += 1
             nowhere = torch.zeros(*luma.shape, 2)
             self._measure(last, self._now, nowhere, Trusted(nowhere[..., 0], last.painted_in, last.bent, still), unseen)
@@ -180,20 +191,22 @@ class Calm:
         else:
             chroma_in = None
         if fading:
-            share = share.masked_fill(self._other_style(last.painted, painted, worn, flow, share), 0)
+            other = self._other_style(last.painted, painted, worn, flow, share)
+            share = share.masked_fill(other & self._wearing(worn, fading), 0)
         bent, holds = bend(last.bent, flow)
-        trusted = Trusted(share * holds, painted_in, bent, still)
-        refresh = REFRESH_FADING if changes else REFRESH
-        self._now = self._blended(last, painted, fine, luma, worn, flow, trusted, refresh)
+        trusted = Trusted(share * holds, painted_in, bent, still, changing)
+        # An anchor for nothing but what changes would be read once: then it is renewed at once.
+        renews = len(changes) == self.looks or last.age + 1 >= ANCHOR_FRAMES
+        self._now = self._blended(last, painted, fine, luma, worn, flow, trusted, renews)
         self._now.settling = settling
         if chroma is not None and chroma_in is not None and last.chroma_settled is not None:
             self._now.chroma = chroma
             self._now.chroma_settled = torch.where(still, last.chroma_settled, chroma)
-            renewed = self._new_share(share * holds, refresh) * (chroma.float() - chroma_in)
-            keeps = self._keeps(still, self._now.anchored, refresh, self._now.age)
+            renewed = self._new_share(trusted.loosened) * (chroma.float() - chroma_in)
+            keeps = still if renews else still | self._now.anchored
             self._now.chroma_in = chroma_in + renewed.masked_fill(keeps, 0)
         self._measure(last, self._now, flow, trusted, unseen)
-        if changes or self._now.age >= ANCHOR_FRAMES:
+        if renews:
             self._now.anchor, self._now.age = self._now.shown, 0
             self._now.to_anchor = torch.zeros_like(flow)
             self._now.anchored = torch.ones_like(still)
@@ -208,18 +221,19 @@ class Calm:
         worn: Tensor,
         flow: Tensor,
         trusted: Trusted,
-        refresh: float,
+        renews: bool,
     ) -> Carried:
-        share, still = trusted.share, trusted.still
+        share, still, loosened = trusted.share, trusted.still, trusted.loosened
         maps = carried_along(torch.cat([last.to_anchor, last.anchored.float()[..., None]], 2), flow)
         to_anchor, anchored = flow + maps[..., :2], (maps[..., 2] > 0.999) & (share >= 0.5)
-        around = (flow, to_anchor, anchored, share, still)
-        shown = calm(painted, last.shown, last.anchor, *around, last.sharpen, refresh=refresh, strength=self.strength)
+        if trusted.changing is not None:
+            anchored &= ~trusted.changing  # where the last picture is nearer to what arrives
+        around = (flow, to_anchor, anchored, loosened, still)
+        shown = calm(painted, last.shown, last.anchor, *around, last.sharpen, strength=self.strength)
         missing = SHARPNESS - sharpness(shown) / (sharpness(painted) + 1e-9)
         sharpen = (last.sharpen + PATIENCE * missing).clamp(0, MOST_SHARPEN)
-        renewed = trusted.painted_in + self._new_share(share, refresh) * (luma.float() - trusted.painted_in)
-        age = last.age + 1
-        keeps = self._keeps(still, anchored, refresh, age)
+        renewed = trusted.painted_in + self._new_share(loosened) * (luma.float() - trusted.painted_in)
+        keeps = still if renews else still | anchored
         return Carried(
             painted=painted,
             shown=shown,
@@ -233,18 +247,22 @@ class Calm:
             anchored=anchored,
             bent=torch.where(((share >= 0.5) | still)[..., None], trusted.bent, unit(luma)),
             sharpen=sharpen,
-            age=age,
+            age=last.age + 1,
             frames=last.frames + 1,
         )
 
-    def _new_share(self, share: Tensor, refresh: float) -> Tensor:
+    def _new_share(self, share: Tensor) -> Tensor:
         """How much of what is shown is the new painting."""
-        return 1 - (1 - refresh) * self.strength * share
+        return 1 - (1 - REFRESH) * self.strength * share
 
-    @staticmethod
-    def _keeps(still: Tensor, anchored: Tensor, refresh: float, age: int) -> Tensor:
-        """Where what will be carried on is what was, [h, w] bool."""
-        return still if refresh != REFRESH or age >= ANCHOR_FRAMES else still | anchored
+    def _wearing(self, worn: Tensor, looks: Collection[int]) -> Tensor:
+        """Where some of the looks are worn, [h, w] bool."""
+        if len(looks) >= self.looks:
+            return torch.ones_like(worn, dtype=torch.bool)
+        number, where = worn % self.looks, torch.zeros_like(worn, dtype=torch.bool)
+        for look in looks:  # compared on the device: a table of them would have to be copied there
+            where |= number == look
+        return where
 
     def _reach_px(self, luma: Tensor, painted: Tensor) -> int:
         """How far a soft border reaches to either side, in pixels of the halved luma."""
@@ -259,7 +277,7 @@ class Calm:
         cells = F.avg_pool2d(torch.cat([(small - was) * counted, counted])[None], CELL_PX, ceil_mode=True)[0]
         weight = cells[3].flatten()
         change = (cells[:3].flatten(1) / weight.clamp_min(1e-6)).square().mean(0)
-        looks = worn.clamp(0, self.looks - 1)
+        looks = worn % self.looks
         sums = torch.zeros(2, self.looks, device=worn.device)
         sums.index_add_(1, looks[::CELL_PX, ::CELL_PX].flatten(), torch.stack([weight, weight * change]))
         other = sums[1] > OTHER_STYLE**2 * sums[0]

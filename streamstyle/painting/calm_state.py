@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,8 @@ class Carried:
             None where it is not known.
         to_anchor: [h, w, 2] float32 px; anchored: [h, w] bool; bent: [h, w, 4] float32, see bend.
         sharpen: 0-d float32.
-        age: frames since the anchor; frames: since the shot began; settling: for which what changed goes on arriving.
+        age: frames since the anchor; frames: since the shot began; settling: of each look, those for which what changed
+            goes on arriving; empty where nothing did.
     """
 
     painted: Tensor
@@ -44,7 +45,7 @@ class Carried:
     chroma_in: Tensor | None = None
     age: int = 0
     frames: int = 0
-    settling: int = 0
+    settling: list[int] = field(default_factory=list)
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, as NumPy arrays and plain values; see of_state."""

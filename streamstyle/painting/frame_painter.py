@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +38,7 @@ class Reading:
     """A batch that has been read: its planes on the device, and all that painting it needs beside them.
 
     Attributes:
-        worn: what each frame wears; fading: whether that differs from what the frame before it wore.
+        worn: what each frame wears; fading: the looks that wore something else in the frame before it.
         within: what of each frame is to be painted, where that is not all; the rest is of no account.
     """
 
@@ -48,7 +48,7 @@ class Reading:
     color: ColorTags
     scene: Scene | None
     worn: list[Worn]
-    fading: list[bool]
+    fading: list[frozenset[int]]
     ready: Mark
     within: tuple[Box, ...] | None = None
 
@@ -73,7 +73,7 @@ class FramePainter:
     Args:
         palette: what is painted with.
         options: calm and feather.
-        count: how many looks there are; layers: names of what is calmed apart from the rest.
+        count: how many looks there are; layers: what is calmed apart from the rest, each with the look it wears.
         lanes: of the job.
 
     Attributes:
@@ -81,9 +81,10 @@ class FramePainter:
     """
 
     def __init__(
-        self, palette: Palette, options: StyleOptions, count: int, layers: tuple[str, ...], lanes: Lanes
+        self, palette: Palette, options: StyleOptions, count: int, layers: Sequence[tuple[str, int]], lanes: Lanes
     ) -> None:
-        self.palette, self._options, self._count, self._layers = palette, options, count, layers
+        self.palette, self._options, self._count = palette, options, count
+        self._layers, self._looks = zip(*layers, strict=True)
         self.feathers = pair_feathers(palette.feathers, options.feather)
         self.portions = Portions(palette.device, palette.shrink_bands)
         self.cutter: LayerCutter | None = None
@@ -187,7 +188,7 @@ class FramePainter:
                     painting.lumas[i],
                     None if parts is None else parts[i],
                     scene.shots[i],
-                    fading=reading.fading[i],
+                    fading=self._fading(reading.fading[i]),
                     chroma=painting.chromas[i],
                     unseen=_unseen(scene, i, worn),
                 )
@@ -199,7 +200,7 @@ class FramePainter:
 
     @torch.inference_mode()
     def picture(
-        self, rgb: Tensor, planes: Planes, worn: Worn, scene: Scene, fading: bool
+        self, rgb: Tensor, planes: Planes, worn: Worn, scene: Scene, fading: frozenset[int]
     ) -> tuple[Tensor, Tensor | None]:
         """One frame [1, 3, H, W] float32 painted (and calmed), not yet laid over, and its rows of the table."""
         rows, looks = self._rows(scene.looks, (rgb.shape[2], rgb.shape[3]))
@@ -207,11 +208,13 @@ class FramePainter:
         if self._calm is not None:
             luma, chroma = (part[0] for part in _for_motion(planes))
             parts = None if scene.parts is None else to_device(torch.from_numpy(scene.parts[0]), rgb.device)
-            unseen = _unseen(scene, 0, worn)
-            painted = self._calm.step(
-                painted[0], luma, parts, scene.shots[0], fading=fading, chroma=chroma, unseen=unseen
-            )[None]
+            more = {"fading": self._fading(fading), "unseen": _unseen(scene, 0, worn)}
+            painted = self._calm.step(painted[0], luma, parts, scene.shots[0], chroma=chroma, **more)[None]
         return painted, rows
+
+    def _fading(self, looks: frozenset[int]) -> set[int]:
+        """The layers that wear them."""
+        return {layer for layer, look in enumerate(self._looks) if look in looks}
 
     def _rows(self, looks: np.ndarray | None, size: tuple[int, int]) -> tuple[Tensor | None, np.ndarray | None]:
         """Each pixel's row of the table of blends, from the looks [N, h, w] int32 it wears; and these."""

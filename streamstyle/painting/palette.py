@@ -26,7 +26,7 @@ from torch import Tensor
 from streamstyle.config import StyleOptions
 from streamstyle.gpu.memory import FEWEST_BAND_PX, band_pixels
 from streamstyle.gpu.transfer import to_device
-from streamstyle.media.paintings import paintings_in, read_painting
+from streamstyle.media.paintings import LEAST_PX, paintings_in, read_painting
 from streamstyle.nets.arbitrary import ArbitraryNet, StylePredictor
 from streamstyle.nets.johnson import JohnsonNet
 from streamstyle.nets.painting import Affine
@@ -60,7 +60,8 @@ class Palette:
         compile_lookup: as ``RegionStylizer`` has it.
 
     Raises:
-        InputError: a painting or a network of one's own cannot be read. WeightsError: another cannot be fetched.
+        InputError: a painting or a network of one's own cannot be read, or a painting is too small.
+        WeightsError: another network cannot be fetched.
     """
 
     def __init__(
@@ -155,7 +156,7 @@ class Palette:
         files = paintings_in(painting.path) if painting.path.is_dir() else [painting.path]
         vectors = []
         for file in files:
-            picture = torch.from_numpy(read_painting(file, painting.crop))
+            picture = torch.from_numpy(read_painting(file, painting.crop, least_px=LEAST_PX))
             vectors.append(self._predictor(picture.permute(2, 0, 1)[None].float() / 255))
         return torch.stack(vectors).mean(0).to(self.device)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -69,3 +70,13 @@ class Worn:
         for coat in filter(None, self.coats):
             yield from coat.tensors()
         yield from (x for x in (self.shares, self.soft) if x is not None)
+
+
+def changed_looks(before: Sequence[Any], now: Sequence[Any]) -> frozenset[int]:
+    """The looks that wear something else than at the moment before.
+
+    Args:
+        before, now: the statistics' version, and each look's shares; before is empty where there was none.
+    """
+    same = len(before) > 0 and before[0] == now[0]
+    return frozenset(k for k, shares in enumerate(now[1]) if not same or list(before[1][k]) != list(shares))

@@ -42,7 +42,7 @@ from streamstyle.media.lossless import read_lossless
 from streamstyle.media.segments import KeptSegment, WorkFolder, fingerprint
 from streamstyle.nets.painting import Affine
 from streamstyle.painting.boxes import NOWHERE, Box
-from streamstyle.painting.worn import Worn
+from streamstyle.painting.worn import Worn, changed_looks
 from streamstyle.projects.pieces import Piece, begin, end
 from streamstyle.projects.project import (
     LABELS,
@@ -263,7 +263,7 @@ class Change:
         """The pieces, with what is to be painted in them; statistics are followed through all that is copied, too."""
         statistics, done = FrozenStatistics(), 0
         worn: tuple[Any, Worn] | None = None
-        before: Any = None
+        before: tuple[Any, ...] = ()
         palette, frames = self._stylizer.palette, self._project.frames
         with closing(pieces), LabelTrack(self._project.path / LABELS) as track:  # type: ignore[type-var]
             for piece in pieces:
@@ -272,7 +272,7 @@ class Change:
                     light, shot, time_s = tuple(frames.light[i].tolist()), int(frames.shots[i]), self._times_s[i]
                     recorded = statistics.step_light(light, shot, functools.partial(self._record, i))
                     what = (statistics.version, palette.moment(time_s))
-                    changes, before = what != before, what
+                    changes, before = changed_looks(before, what), what
                     if not self.touched[i]:
                         continue
                     labels = track[i].astype(np.int32)

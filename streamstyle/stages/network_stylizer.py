@@ -29,7 +29,7 @@ from streamstyle.errors import ShapeError
 from streamstyle.nets.johnson import LEVEL, JohnsonNet, padding
 from streamstyle.nets.painting import Affine
 from streamstyle.stages.folding import SLOT, fold_weights, widen
-from streamstyle.stages.padding import pad_to_four
+from streamstyle.stages.padding import KeptBuffers, pad_to_four
 
 GRAIN_PX = 32
 """Sides of what is computed for a box are multiples of this, so that an object that moves and turns brings few new
@@ -193,7 +193,7 @@ class NetworkStylizer:
 
     def forget_workspace(self) -> None:
         """Give this thread's memory for the layers back until its next frame."""
-        self._own.buffers = None
+        self._own.kept = None
 
     def _image(self, rgb: Tensor, dtype: torch.dtype) -> Tensor:
         if rgb.ndim != 4 or rgb.shape[1] != 3 or not rgb.is_floating_point() or not rgb.shape[2] * rgb.shape[3]:
@@ -269,12 +269,11 @@ class NetworkStylizer:
         return slice(first, last), slice(start, start + window)
 
     def _kept_buffers(self, shape: torch.Size) -> list[Padded]:
-        """This thread's buffers, kept from frame to frame: fresh pages cost as much as work."""
-        kept: tuple[torch.Size, list[Padded]] | None = getattr(self._own, "buffers", None)
-        if kept is None or kept[0] != shape:
-            self._own.buffers = kept = None  # give the old ones back before asking for the new
-            self._own.buffers = kept = (shape, self._buffers(shape, self.dtype))
-        return kept[1]
+        """This thread's buffers, kept from frame to frame."""
+        kept: KeptBuffers[list[Padded]] | None = getattr(self._own, "kept", None)
+        if kept is None:
+            self._own.kept = kept = KeptBuffers(self.device)
+        return kept.of((shape[0], shape[2], shape[3]), lambda: self._buffers(shape, self.dtype))
 
     def _buffers(self, shape: torch.Size, dtype: torch.dtype) -> list[Padded]:
         """The padded input of each layer; those of the trunk are two, in turn. Borders of zeros stay as they are."""

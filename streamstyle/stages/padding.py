@@ -11,9 +11,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -24,19 +25,49 @@ from streamstyle.gpu.kernels import SCALARS
 from streamstyle.nets.painting import Layer
 from streamstyle.stages.folding import SLOT, Form
 
+T = TypeVar("T")
+
 SMALLEST_PX = 16
 Maybe = Tensor | None
 Border = Literal["reflect", "replicate"]
 
 
+KEPT_TIMES = {"cpu": 2.0}
+"""Buffers are kept up to so many times the largest that was needed: on a CPU twice, so that two coats of one network
+over all of the frame, or one and the boxes of objects that move, do not take each other's, and a thread's memory for
+layers is never more than twice what one pass takes. Elsewhere once, the last ones: torch's pool of a GPU's memory hands
+the same pages out again, while those of a CPU's go back to the system and come as new ones."""
+
+
+class KeptBuffers(Generic[T]):
+    """The buffers of the shapes that were painted last, for one thread: fresh pages cost as much as work."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._times = KEPT_TIMES.get(device.type, 1.0)
+        self._kept: dict[tuple[int, ...], T] = {}  # what was needed last is last
+        self._largest = 0
+
+    def of(self, shape: tuple[int, int, int], make: Callable[[], T]) -> T:
+        """Those of so many pictures of a height and width, made where they are not kept."""
+        if shape in self._kept:
+            self._kept[shape] = found = self._kept.pop(shape)
+            return found
+        wanted = math.prod(shape)
+        self._largest = max(self._largest, wanted)
+        # Before the new are asked for, so that both never stand beside each other.
+        while self._kept and sum(map(math.prod, self._kept)) + wanted > self._times * self._largest:
+            del self._kept[next(iter(self._kept))]
+        self._kept[shape] = found = make()
+        return found
+
+
 @dataclass
 class Workspace:
-    """Padded channels-last inputs of each layer, kept from frame to frame: fresh pages cost as much as work.
+    """Padded channels-last inputs of each layer, kept from frame to frame.
 
     Residual blocks share two: what enters a block, to which its end is added, and what is within.
     """
 
-    shape: tuple[int, int, int]
     inputs: tuple[Tensor, ...]
 
 
@@ -70,7 +101,7 @@ def workspace(
         channels, scale = (layers[i - 1].channels, layers[i - 1].scale) if i else (3, 1)
         pad = 1 if layer.up else layer.size // 2
         inputs.append(padded(channels, scale, pad, folded and i in (0, len(layers) - 1)))
-    return Workspace((count, height, width), tuple(inputs))
+    return Workspace(tuple(inputs))
 
 
 def geometry(y: Tensor, padded: Tensor | None) -> tuple[bool, int]:

@@ -32,7 +32,16 @@ from streamstyle.gpu.kernels import chosen
 from streamstyle.nets.painting import Affine, PaintingNet, reach_px
 from streamstyle.stages.blends import LEVELS, blend_index, blend_table, mixed_norms
 from streamstyle.stages.folding import fast_weights, forms, pixels
-from streamstyle.stages.padding import Border, Maybe, Workspace, pad_index, pad_to_four, phase_weights, workspace
+from streamstyle.stages.padding import (
+    Border,
+    KeptBuffers,
+    Maybe,
+    Workspace,
+    pad_index,
+    pad_to_four,
+    phase_weights,
+    workspace,
+)
 from streamstyle.stages.region_affine import (
     affine_into,
     affine_into_cuda,
@@ -179,7 +188,7 @@ class RegionStylizer:
 
     def forget_workspace(self) -> None:
         """Give this thread's memory for the layers back until its next frame."""
-        self._own.space = None
+        self._own.kept = None
 
     def _norms(self, norms: Affine) -> Affine:
         """norms on this device, by one copy."""
@@ -284,10 +293,9 @@ class RegionStylizer:
         return region_affine(y, *rest)
 
     def _space(self, image: Tensor) -> Workspace:
+        kept: KeptBuffers[Workspace] | None = getattr(self._own, "kept", None)
+        if kept is None:
+            self._own.kept = kept = KeptBuffers(self.device)
         count, _, height, width = image.shape
-        space: Workspace | None = getattr(self._own, "space", None)
-        if space is None or space.shape != (count, height, width):
-            self._own.space = space = None  # give the old one back before asking for the new
-            sizes = (count, height, width, self.dtype, self.device)
-            self._own.space = space = workspace(self.layers, *sizes, folded=self._kernels)
-        return space
+        sizes = (count, height, width)
+        return kept.of(sizes, lambda: workspace(self.layers, *sizes, self.dtype, self.device, folded=self._kernels))

@@ -18,7 +18,7 @@ from clips import make_clip
 from PIL import Image, ImageCms, ImageOps
 
 from streamstyle.errors import InputError
-from streamstyle.media.paintings import LARGEST_PX, LONG_SIDE_PX, is_picture, paintings_in, read_painting
+from streamstyle.media.paintings import LARGEST_PX, LEAST_PX, LONG_SIDE_PX, is_picture, paintings_in, read_painting
 
 
 def smooth(height: int = 48, width: int = 64) -> np.ndarray:
@@ -175,8 +175,34 @@ def test_an_unknown_turn_is_none(tmp_path):
     assert apart(read_painting(saved(tmp_path / "a.png", smooth(), exif=exif)), smooth()) == 0
 
 
-def test_one_pixel_is_a_painting(tmp_path):
+def test_one_pixel_is_a_picture(tmp_path):
     assert read_painting(saved(tmp_path / "a.png", np.full((1, 1, 3), 9, np.uint8))).tolist() == [[[9, 9, 9]]]
+
+
+@pytest.mark.parametrize(
+    ("size", "crop", "told"),
+    [
+        ((1, 1), None, "1x1 px is too small for a painting; give more, at least 16 px wide and high"),
+        ((15, 400), None, "400x15 px is too small"),
+        ((200, 200), (3, 4, 15, 100), "15x100 px is too small"),
+        ((20, 4000), None, "4000x20 px is too long and thin for a painting; give a crop of it, at least 16 px"),
+    ],
+)
+@pytest.mark.parametrize("turn", [1, 6])
+def test_what_is_too_small_for_a_painting_is_refused(tmp_path, size, crop, told, turn):
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    shape = size[::-1] if turn == 6 else size
+    path = saved(tmp_path / "a.png", np.full((*shape, 3), 90, np.uint8), exif=exif)
+    with pytest.raises(InputError) as error:
+        read_painting(path, crop, least_px=LEAST_PX)
+    assert str(error.value).startswith(f"{path}: {told}")
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_just_large_enough_is_a_painting(tmp_path):
+    path = saved(tmp_path / "a.png", smooth(40, 30))
+    assert read_painting(path, (5, 5, 16, 17), least_px=LEAST_PX).shape == (17, 16, 3)
 
 
 def test_a_line_stays_one_pixel_high(tmp_path):

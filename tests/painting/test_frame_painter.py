@@ -92,6 +92,14 @@ def test_a_style_that_changes_at_once_is_there_under_calm():
     assert all(np.abs(a.y.astype(int) - b.y).mean() < 1 for a, b in zip(plain, calm, strict=True))
 
 
+def test_a_background_is_as_still_while_the_foreground_fades():
+    corner = np.s_[:20, :20]
+    for fades, still in (("foreground", True), ("background", False)):
+        worn = {"background": "starry", "foreground": "starry", fades: "starry@0.08 > wave@0.2"}
+        shown = [frame.y[corner] for frame in painted(Look(**worn), film(), [3, 4], 1.0)]
+        assert all(np.array_equal(shown[2], after) for after in shown[3:]) == still
+
+
 def test_frames_from_any_source_are_calmed_as_well():
     frames = [cv2.cvtColor(frame.y, cv2.COLOR_GRAY2RGB) for frame in film(moving=False)]
     stylizer = Stylizer(Look(style="starry; strength=0.7"), options(1.0))

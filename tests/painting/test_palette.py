@@ -57,6 +57,16 @@ def close(a, b, atol=2e-3):
     torch.testing.assert_close(a, b, atol=atol, rtol=0)
 
 
+@pytest.mark.parametrize("style", ["dot.png", "night.png#40,30,15,60", "folder/"])
+def test_a_painting_too_small_to_be_one_is_refused(tmp_path, art, cached, style):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "night.png").write_bytes((art / "night.png").read_bytes())
+    for name in ("dot.png", "folder/dot.png"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((1, 1, 3), np.uint8))
+    with pytest.raises(InputError, match=r"\d+x\d+ px is too small for a painting; give more, at least 16 px"):
+        palette(f"{tmp_path}/{style}")
+
+
 def test_styles_of_one_network_share_a_pass(art, cached):
     made = palette("starry", "wave", "none", f"{art}/night.png", f"{art}/fire.png", f"{art}/night.png:1+wave:1")
     assert [len(coat.pigments) for coat in made.coats] == [2, 2]  # a blend of two networks needs no pigment of its own

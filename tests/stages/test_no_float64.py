@@ -208,7 +208,7 @@ def test_calming_a_frame_waits_for_nothing():
     chroma = given.colors[:, :2, :35, :45]
     with NoWaiting(), NoFloat64():
         for k in (0, 1, 0, 1):
-            how = {"fading": k == 1, "chroma": chroma[k], "unseen": {3}}
+            how = {"fading": {0} if k == 1 else (), "chroma": chroma[k], "unseen": {3}}
             calm_film.step(given.rgb[k], given.edges[k], given.ids[k], 0, **how)
     assert calm_film._pending
 
