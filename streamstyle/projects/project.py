@@ -38,6 +38,7 @@ from streamstyle.errors import InputError, OptionError, OutputError, Streamstyle
 from streamstyle.frames import Checkpoint, Faults, VideoInfo
 from streamstyle.label_track import LabelTrack
 from streamstyle.look import Look
+from streamstyle.media.disk import sync
 from streamstyle.media.lossless import SUFFIX
 from streamstyle.media.segments import KeptSegment, Segment, changes, fingerprint
 
@@ -271,10 +272,11 @@ def check_place(path: str | Path, *, overwrite: bool, going_on: Path | None = No
 def put_in_place(new: Path, path: Path) -> None:
     """Have a folder stand where another may be: at no moment is there neither."""
     old = _aside(path)
-    shutil.rmtree(old, ignore_errors=True)
     if path.exists():
+        shutil.rmtree(old, ignore_errors=True)
         os.rename(path, old)
     os.rename(new, path)
+    sync(path.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -49,7 +49,6 @@ from streamstyle.projects.project import (
     PAINTED,
     Project,
     bytes_by_kind,
-    check_place,
     seconds_of,
     what_must_stay,
 )
@@ -99,8 +98,6 @@ def repaint(
     job = plan(input, output, options.output)
     project.check_film(job.info)
     bare = replace(look, objects=tuple({o.name: _placeless(o) for o in look.objects}.values()))
-    if save_project is not None:
-        check_place(save_project, overwrite=options.output.overwrite, going_on=project.path)
     given = GivenTracks(project.path / LABELS, job.info, bare)
     stylizer = Stylizer(bare, options, frames_expected=job.frames, given=given)
     same = identity(job, options, stylizer, 0, None, None)
@@ -114,14 +111,16 @@ def repaint(
     warnings: list[str] = []
     saver = None
     if save_project is not None:
-        size, suffix = (job.width, job.height), job.encoder.segment_suffix
-        saver = ProjectWriter(save_project, job.info, look, options, size, suffix, project)
-    saved: dict[str, int] = {}
+        now = same | {"painted_with": prints}
+        saver = ProjectWriter(save_project, job, look, options, now, lambda: styled(project.objects, look), project)
+    beside = [] if saver is None else [saver]
     with (
-        saver or nullcontext(),
         WorkFolder(job.target, same, resume=False, suffix=job.encoder.segment_suffix, say=say) as work,
+        saver or nullcontext(),
         River(QUEUE_BATCHES if overlap else 0, stylizer.device, on_frames, 0, len(project.frames)) as river,
     ):
+        for part in beside:
+            part.begin(work)
         pieces = river.thread("decode", change.pieces(job))
         readings = river.thread("read", change.readings(pieces))
         painted = river.thread("paint", end(stylizer, river.share(functools.partial(begin, stylizer), readings)))
@@ -135,16 +134,15 @@ def repaint(
             audio=AudioSource(job.info, **window, warn=warnings.append),
             work=work,
             encoder=job.encoder,
+            beside=beside,
             warn=warnings.append,
             on_frames=river.count,
         )
-        if saver is not None:
-            saved = saver.finish(work, what_must_stay(same), prints, styled(project.objects, look))
     new_bytes = sum(s.size_bytes for s in work.segments if change.touched_segments[s.number])
     told = change.report() | {
         "bytes_written": written.size_bytes + (new_bytes + saver.written_bytes if saver else 0),
         "seconds": round(time.perf_counter() - began, 3),
-        "bytes": saved or bytes_by_kind(project.files),
+        "bytes": saver.saved if saver else bytes_by_kind(project.files),
     }
     return report.finished(
         written,

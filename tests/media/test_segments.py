@@ -15,7 +15,8 @@ import pytest
 from streamstyle.errors import OutputError
 from streamstyle.frames import Checkpoint, Faults
 from streamstyle.media import segments
-from streamstyle.media.segments import Segment, WorkFolder, changes, fingerprint, parts_folder, read_state, write_state
+from streamstyle.media.segments import Segment, WorkFolder, changes, fingerprint, parts_folder
+from streamstyle.media.states import read_state, write_state
 
 STATE: dict[str, Any] = {
     "slots": np.arange(12, dtype=np.int32).reshape(3, 4),
@@ -121,7 +122,7 @@ def test_a_torn_last_line_and_stray_files_count_for_nothing(tmp_path: Path, torn
 
 def test_a_segment_counts_only_when_all_of_it_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed between any two steps of adding one, the folder is that of before or of after."""
-    real, steps = segments._sync, [0]
+    real, steps = segments.sync, [0]
     for stop_at in range(1, 7):
         target, steps[0] = tmp_path / f"{stop_at}.mp4", 0
         stopped(target, 2)
@@ -133,7 +134,7 @@ def test_a_segment_counts_only_when_all_of_it_is_on_the_disk(tmp_path: Path, mon
             real(path)
 
         with monkeypatch.context() as patch:
-            patch.setattr(segments, "_sync", sync)
+            patch.setattr(segments, "sync", sync)
             with killed(target) as folder:
                 fill(folder, 1)
         with WorkFolder(target, {}) as folder:
@@ -187,7 +188,7 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 
 def test_the_film_is_on_the_disk_before_its_segments_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target, steps = tmp_path / "out.mp4", list[str]()
-    real_sync, real_replace, real_clear = segments._sync, os.replace, WorkFolder._clear
+    real_sync, real_replace, real_clear = segments.sync, os.replace, WorkFolder._clear
 
     def sync(path: Path) -> None:
         steps.append(f"sync {path.name}")
@@ -203,7 +204,7 @@ def test_the_film_is_on_the_disk_before_its_segments_go(tmp_path: Path, monkeypa
 
     with WorkFolder(target, {}) as folder:
         (folder.path / "joined.mp4").write_bytes(b"film")
-        monkeypatch.setattr(segments, "_sync", sync)
+        monkeypatch.setattr(segments, "sync", sync)
         monkeypatch.setattr(segments.os, "replace", replace)
         monkeypatch.setattr(WorkFolder, "_clear", clear)
         folder.hand_over(folder.path / "joined.mp4")
