@@ -93,6 +93,7 @@ class LayerFilms:
         self._steps: set[int] = set()
         self._pts: list[int] = []
         self._last_pts: int | None = None
+        self._made = False
 
     # -- before and after ---------------------------------------------------------------------------------------
 
@@ -138,19 +139,12 @@ class LayerFilms:
     def stage(self) -> None:
         """Join the layers' segments, and have them on the disk, under a hidden name in the folder that is asked for."""
         with told(self._said):
-            made = not self._folder.exists()
+            self._made = not self._folder.exists()
             self._folder.mkdir(exist_ok=True)
             shutil.rmtree(self._part, ignore_errors=True)
-            try:
-                self._part.mkdir()
-                for file in self._files.values():
-                    self._join(file)
-            except BaseException:
-                shutil.rmtree(self._part, ignore_errors=True)
-                if made:
-                    with contextlib.suppress(OSError):
-                        self._folder.rmdir()
-                raise
+            self._part.mkdir()
+            for file in self._files.values():
+                self._join(file)
 
     def _join(self, file: str) -> None:
         part, numbers = self._part / file, range(len(self._work.segments))
@@ -169,13 +163,17 @@ class LayerFilms:
     def place(self) -> None:
         """Move the layers to their places; what else is there stays."""
         with told(self._said):
-            try:
-                for file in self._files.values():
-                    self._place(file)
-                sync(self._folder)
-                sync(self._folder.parent)
-            finally:
-                shutil.rmtree(self._part, ignore_errors=True)
+            for file in self._files.values():
+                self._place(file)
+            sync(self._folder)
+            sync(self._folder.parent)
+
+    def clear(self) -> None:
+        """Remove what was staged and not moved, and the folder where it was made for nothing."""
+        shutil.rmtree(self._part, ignore_errors=True)
+        if self._made:
+            with contextlib.suppress(OSError):  # unless something is in it
+                self._folder.rmdir()
 
     def _place(self, file: str) -> None:
         part, place = self._part / file, self._folder / file

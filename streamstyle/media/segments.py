@@ -67,10 +67,11 @@ class Segment:
 
 @dataclass(frozen=True)
 class KeptSegment:
-    """A closed segment that was written before, and goes into a film as it is; number is where it was counted so."""
+    """A closed segment of another film, where it has its number, that goes into one as it is; and the state then."""
 
     segment: Segment
     file: Path
+    checkpoint: Checkpoint
 
     def __len__(self) -> int:
         return self.segment.frames
@@ -90,6 +91,9 @@ class Beside(Protocol):
 
     def place(self) -> None:
         """Move it there."""
+
+    def clear(self) -> None:
+        """Remove what was staged and not moved."""
 
 
 def parts_folder(target: Path) -> Path:
@@ -206,21 +210,25 @@ class WorkFolder:
         """Count a segment that was written before as the next of this film."""
         number = len(self.segments)
         link_or_copy(kept.file, self.file(number))
-        self.add(dataclasses.replace(kept.segment, number=number), None)
+        self.add(dataclasses.replace(kept.segment, number=number), kept.checkpoint)
 
     def hand_over(self, joined: Path, beside: Sequence[Beside] = ()) -> None:
         """Put the whole film, which lies in this folder, in the target's place, and before it what goes beside it.
 
         All is on the disk when this returns. Cut short, the same job does it again: see is_placing.
         """
-        for each in beside:
-            each.stage()
         sync(joined)
-        if beside and not self.placing:
-            self._append({"placing": True})
-            self.placing = True
-        for each in beside:
-            each.place()
+        try:
+            for each in beside:
+                each.stage()
+            if beside and not self.placing:
+                self._append({"placing": True})
+                self.placing = True
+            for each in beside:
+                each.place()
+        finally:
+            for each in beside:
+                each.clear()
         os.replace(joined, self._target)
         sync(self._target.parent)
 

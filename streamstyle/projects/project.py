@@ -165,13 +165,11 @@ class Project:
 
     def kept(self, number: int) -> KeptSegment:
         """A segment, to be put into another film as it is."""
-        return KeptSegment(self.segments[number].segment, self.file(ENCODED, number))
+        return KeptSegment(self.segments[number].segment, self.file(ENCODED, number), self.after(number))
 
-    def before(self, number: int) -> Checkpoint | None:
-        """Where the film is read on for a segment."""
-        if number == 0:
-            return None
-        last = self.segments[number - 1]
+    def after(self, number: int) -> Checkpoint:
+        """Where the film is read on after a segment."""
+        last = self.segments[number]
         return Checkpoint(last.segment.last_pts, last.crc, {}, last.faults)
 
     def reference(self, frame: int) -> tuple[np.ndarray, ...]:
@@ -203,7 +201,7 @@ class Project:
                     f"{flag(option)} {value}: the project was painted with {there[option]}, and this would change all "
                     f"of it; leave it out, or {AGAIN}"
                 )
-        taken["output"] |= {"overwrite": said.output.overwrite, "no_resume": True}  # of one run
+        taken["output"] |= {name: getattr(said.output, name) for name in ("overwrite", "no_resume")}  # of one run
         return replace(
             self.options,
             painting=replace(self.options.painting, **taken["painting"]),

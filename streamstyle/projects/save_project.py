@@ -286,21 +286,21 @@ class ProjectWriter:
             OutputError: the disk is full, or not ours to write on.
         """
         with told(self._target):
-            shutil.rmtree(self._folder, ignore_errors=True)
-            try:
-                for part in (ENCODED, PAINTED, REFERENCES):
-                    (self._folder / part).mkdir(parents=True)
-                self._fill()
-                for path in (*self._folder.rglob("*"), self._folder):
-                    sync(path)
-            except BaseException:
-                shutil.rmtree(self._folder, ignore_errors=True)
-                raise
+            self.clear()
+            for part in (ENCODED, PAINTED, REFERENCES):
+                (self._folder / part).mkdir(parents=True)
+            self._fill()
+            for path in (*self._folder.rglob("*"), self._folder):
+                sync(path)
 
     def place(self) -> None:
         """Move it to its place."""
         with told(self._target):
             put_in_place(self._folder, self._target)
+
+    def clear(self) -> None:
+        """Remove what was staged and not moved."""
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _fill(self) -> None:
         for segment in self._work.segments:

@@ -83,6 +83,7 @@ def write(
             passed.append(batch)
         films.stage()
         films.place()
+        films.clear()
     return films, passed
 
 
@@ -250,6 +251,7 @@ def test_stopped_it_goes_on_to_the_same_files(tmp_path: Path, kind: str, segment
             close_segment(work, batch)
         films.stage()
         films.place()
+        films.clear()
     assert contents(target.with_name("layers")) == contents(tmp_path / "whole" / "layers")
     assert [layer.frames for layer in films.report()] == [layer.frames for layer in wanted.report()]
     assert [line.partition(": ")[2] for line in films.warnings()] == [
@@ -326,6 +328,7 @@ def test_what_a_killed_job_left_is_cleared(tmp_path: Path) -> None:
         films.begin(work)
         films.stage()
         films.place()
+        films.clear()
     assert sorted(file.name for file in (tmp_path / "layers").iterdir()) == [f"{name}.mov" for name in NAMES.values()]
 
 
