@@ -41,9 +41,10 @@ def alike(a: Any, b: Any) -> bool:
 
 
 def fill(folder: WorkFolder, count: int, state: dict[str, Any] = STATE) -> None:
-    """Closed segments of four frames, with stand-ins for their pictures."""
+    """Closed segments of four frames, with stand-ins for their pictures and for a layer's."""
     for number in range(len(folder.segments), len(folder.segments) + count):
         folder.file(number).write_bytes(b"pictures" * (number + 1))
+        (folder.beside(number, "layers") / "swan.mov").write_bytes(b"layer")
         segment = Segment(number, 4, 40 * number, 40 * number + 30, 8 * (number + 1))
         faults = Faults(4 * number, number, 2, ((64, 48, number),))
         folder.add(segment, Checkpoint(40 * number + 30, number, state, faults))
@@ -89,7 +90,8 @@ def test_segments_and_the_last_state_are_taken_over(tmp_path: Path) -> None:
     target, said = tmp_path / "out.mp4", list[str]()
     stopped(target, 3)
     names = {entry.name for entry in parts_folder(target).iterdir()}
-    assert names == {"lock", "journal.jsonl", "000000.mp4", "000001.mp4", "000002.mp4", "000002.safetensors"}
+    films, folders = {f"00000{i}.mp4" for i in range(3)}, {f"00000{i}" for i in range(3)}
+    assert names == {"lock", "journal.jsonl", *films, *folders, "000002.safetensors"}
     with WorkFolder(target, {}, say=said.append) as folder:
         assert (folder.frames, folder.resumed_frames, [s.number for s in folder.segments]) == (12, 12, [0, 1, 2])
         assert folder.checkpoint is not None
@@ -110,9 +112,12 @@ def test_a_torn_last_line_and_stray_files_count_for_nothing(tmp_path: Path, torn
         journal.write(torn)
     (parts / "000002.mp4").write_bytes(b"half")
     (parts / "000002.safetensors").write_bytes(b"half")
+    (parts / "000002" / "layers").mkdir(parents=True)
+    (parts / "000002" / "layers" / "goose.mov").write_bytes(b"half")
     with killed(target) as folder:
         assert folder.frames == 8
         assert not (parts / "000002.mp4").exists()
+        assert not (parts / "000002").exists()
         fill(folder, 1)
     lines = [json.loads(line) for line in (parts / "journal.jsonl").read_text().splitlines()]
     assert [line["segment"]["number"] for line in lines[1:]] == [0, 1, 2]
@@ -123,7 +128,7 @@ def test_a_torn_last_line_and_stray_files_count_for_nothing(tmp_path: Path, torn
 def test_a_segment_counts_only_when_all_of_it_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed between any two steps of adding one, the folder is that of before or of after."""
     real, steps = segments.sync, [0]
-    for stop_at in range(1, 7):
+    for stop_at in range(1, 10):
         target, steps[0] = tmp_path / f"{stop_at}.mp4", 0
         stopped(target, 2)
 
@@ -141,6 +146,21 @@ def test_a_segment_counts_only_when_all_of_it_is_on_the_disk(tmp_path: Path, mon
             assert folder.frames in (8, 12)
             assert folder.checkpoint is not None
             assert folder.checkpoint.crc == folder.frames // 4 - 1
+
+
+@pytest.mark.parametrize("damage", ["missing", "short", "more"])
+def test_a_segment_without_all_that_goes_with_it_is_not_gone_on_from(tmp_path: Path, damage: str) -> None:
+    target, said = tmp_path / "out.mp4", list[str]()
+    stopped(target, 2)
+    layer = parts_folder(target) / "000000" / "layers" / "swan.mov"
+    if damage == "missing":
+        layer.unlink()
+    else:
+        (layer if damage == "short" else layer.with_name("goose.mov")).write_bytes(b"")
+    with WorkFolder(target, {}, say=said.append) as folder:
+        assert folder.frames == 0
+        assert not layer.exists()
+    assert said == [f"{parts_folder(target)}: starting afresh, for a part of it is missing or damaged"]
 
 
 def test_a_finished_job_says_so(tmp_path: Path) -> None:

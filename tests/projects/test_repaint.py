@@ -427,8 +427,7 @@ def test_own_paintings_and_an_own_network_are_painted_again_as_a_whole_run_does(
     for i, other in enumerate(
         [
             dressed(background=str(night), swan=f"{fire}#10,10,100,80"),
-            dressed(background=f"{night}:0.6+{fire}:0.4", swan=str(candy)),
-            dressed(background=str(night), swan=str(candy), dog=f"{candy}; strength=0.5"),
+            dressed(background=f"{night}:0.6+{fire}:0.4", swan=str(candy), dog=f"{candy}; strength=0.5"),
         ]
     ):
         whole(clip, tmp_path / f"whole{i}.mp4", other)
