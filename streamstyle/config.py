@@ -144,7 +144,7 @@ class LookOptions(StyleChoices):
         tyro.conf.arg(metavar="FILM.sstyle", help_behavior_hint=default_hint),
         Doc(
             "Keep in this folder what --project needs; with --project it may be the same. It takes some times the "
-            "room of the film, and a job that was stopped begins anew."
+            "room of the film."
         ),
     ] = None
 
@@ -295,7 +295,7 @@ class OutputOptions(Checked):
         tyro.conf.arg(metavar="DIR", help_behavior_hint=default_hint),
         Doc(
             "Write into this folder, for an editor, each object as a film of its own with alpha: background, "
-            "foreground (objects without a name) and each named one. A job with layers begins anew when it was stopped."
+            "foreground (objects without a name) and each named one."
         ),
     ] = None
     layer_format: Annotated[

@@ -187,6 +187,7 @@ def identity(
     per_segment: int,
     mask: str | Path | None,
     tracks: str | Path | None,
+    project: str | Path | None = None,
 ) -> dict[str, Any]:
     """All that the pictures of a job depend on: another run may go on with it only if nothing of this has changed."""
     import cv2
@@ -194,8 +195,12 @@ def identity(
     import torch
 
     said = asdict(options)
-    for only_how in ("overwrite", "no_resume", "layers", "layer_format"):
+    for only_how in ("overwrite", "no_resume"):
         del said["output"][only_how]
+    if options.output.layers is None:
+        del said["output"]["layer_format"]
+    else:
+        said["output"]["layers"] = os.path.realpath(options.output.layers)
     return {
         "version": {
             "streamstyle": __version__,
@@ -208,6 +213,7 @@ def identity(
         },
         "input": fingerprint(job.info.path),
         "mask": None if mask is None else fingerprint(mask),
+        "project": None if project is None else os.path.realpath(project),
         "tracks": None if tracks is None else fingerprint(tracks),
         "segmenter": None if (asked := file_of(options.analysis.segmenter)) is None else fingerprint(asked),
         "look": asdict(stylizer.look),

@@ -25,7 +25,6 @@ from streamstyle.media.layers import LayerFilms
 from streamstyle.media.segments import WorkFolder
 from streamstyle.naming import place_objects
 from streamstyle.painting.frame_painter import Painting, Reading
-from streamstyle.projects.project import check_place, what_must_stay
 from streamstyle.projects.save_project import ProjectWriter
 from streamstyle.stylizer import Stylizer
 
@@ -59,8 +58,8 @@ def stylize(
     """Paint a film.
 
     A job that is stopped, killed or fails is taken up by the same call: closed segments wait in a work folder beside
-    the output, and the film comes out as if nothing had happened. ``options.output.no_resume`` does without, and
-    so does a job with layers.
+    the output, with what goes beside them, and the film, its layers and its project come out as if nothing had
+    happened. ``options.output.no_resume`` does without.
 
     Args:
         input: any film PyAV reads.
@@ -73,7 +72,7 @@ def stylize(
         overlap: False decodes, paints and encodes in turn, on one thread, to measure what overlapping gains.
         mask: a picture of the objects in the first frame, for those that the look takes from one.
         tracks: a label track of the film: its objects, by name, wear what the look gives them, and none is looked for.
-        save_project: a folder for what ``repaint`` needs to change this film later; such a job is not taken up again.
+        save_project: a folder for what ``repaint`` needs to change this film later.
 
     Raises:
         StreamstyleError: one line that says what, where, and the mend; the work folder is left where a segment is done.
@@ -100,23 +99,22 @@ def stylize(
         told = given.warnings() if given else ()
         return replace(report, seconds=round(time.perf_counter() - began, 3), warnings=tuple(told))
 
+    per_batch, per_segment = frames_of(size, stylizer.device.type)
+    same = identity(job, options, stylizer, per_segment, mask, tracks, save_project)
     saver = None
     if save_project is not None:
-        check_place(save_project, overwrite=out.overwrite)
-        saver = ProjectWriter(save_project, info, said, options, size, job.encoder.segment_suffix)
+        saver = ProjectWriter(save_project, job, said, options, same, stylizer.report)
         stylizer.number_objects(saver.numbers)
-    # Closed segments would lack the layers' and the project's frames.
-    resume = not out.no_resume and layers is None and saver is None
-    per_batch, per_segment = frames_of(size, stylizer.device.type)
-    same = identity(job, options, stylizer, per_segment, mask, tracks)
+    beside = [part for part in (layers, saver) if part is not None]
     window: dict[str, Any] = {"start_s": out.start, "duration_s": out.duration, "warn": warnings.append}
     with (
         given or nullcontext(),
+        WorkFolder(job.target, same, resume=not out.no_resume, suffix=job.encoder.segment_suffix, say=say) as work,
         saver or nullcontext(),
-        WorkFolder(job.target, same, resume=resume, suffix=job.encoder.segment_suffix, say=say) as work,
-        layers or nullcontext(),
         River(QUEUE_BATCHES if overlap else 0, stylizer.device, on_frames, work.resumed_frames, job.frames) as river,
     ):
+        for part in beside:
+            part.begin(work)
         if work.checkpoint is not None:
             stylizer.load_state_dict(work.checkpoint.state)
         # The river. Threads that decode, read, paint (several) and, this one, encode; bounded queues between them.
@@ -137,12 +135,10 @@ def stylize(
             audio=AudioSource(info, **window),
             work=work,
             encoder=job.encoder,
+            beside=beside,
             warn=warnings.append,
             on_frames=river.count,
         )
-        if saver is not None:
-            saved = saver.finish(work, what_must_stay(same), same["painted_with"], stylizer.report())
-            report = replace(report, project={"bytes": saved})
 
     return report.finished(
         written,
@@ -152,6 +148,7 @@ def stylize(
         objects=tuple(stylizer.report()),
         calm=tuple(stylizer.calm_report()),
         layers=layers.report() if layers else (),
+        project=None if saver is None else {"bytes": saver.saved},
         warnings=tuple(warnings + [line for part in (stylizer, given, layers) if part for line in part.warnings()]),
     )
 
@@ -182,11 +179,11 @@ def read(
             times_s = [float((pts - info.start_pts) * info.time_base) for pts in batch.pts]
             ahead = functools.partial(unstacked, upstream)
             reading, checkpoint = stylizer.read_batch(batch, info.color, times_s, ahead), None
-            if saver is not None:
-                saver.read(batch, reading.scene)
             if upstream.is_over or (batch.index + len(batch)) % per_segment == 0:
                 crc = picture_crc(batch.y[-1], batch.u[-1], batch.v[-1])
                 checkpoint = Checkpoint(batch.pts[-1], crc, stylizer.reading_state(), batch.faults)
+            if saver is not None:
+                saver.read(batch, reading.scene, checkpoint)
             yield reading, checkpoint
             del batch, reading
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from streamstyle.appearance import ANCHOR, AppearanceModel
-from streamstyle.media.segments import read_state, write_state
+from streamstyle.media.states import read_state, write_state
 
 CPU = torch.device("cpu")
 GRID = (12, 16)

@@ -14,7 +14,7 @@ import torch
 from streamstyle.appearance_tracks import EAGER_FRAMES, AppearanceTracks
 from streamstyle.config import AnalysisOptions
 from streamstyle.look import ObjectStyle
-from streamstyle.media.segments import read_state, write_state
+from streamstyle.media.states import read_state, write_state
 from streamstyle.segmenter import Segmentation, Segmenter
 from streamstyle.tracker import Tracker
 from tests.oracles import iou

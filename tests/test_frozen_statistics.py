@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from streamstyle.frozen_statistics import FADE_FRAMES, FrozenStatistics
-from streamstyle.media.segments import read_state, write_state
+from streamstyle.media.states import read_state, write_state
 from streamstyle.nets.stylenet import LAYERS
 from streamstyle.shots import SHOTS_REMEMBERED
 from tests import oracles

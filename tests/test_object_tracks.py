@@ -5,7 +5,7 @@ import torch
 from streamstyle.config import AnalysisOptions
 from streamstyle.errors import OptionError
 from streamstyle.look import ObjectStyle
-from streamstyle.media.segments import read_state, write_state
+from streamstyle.media.states import read_state, write_state
 from streamstyle.object_tracks import ObjectTracks, OverlapTracks, object_mask
 from streamstyle.segmenter import Segmentation, Segmenter
 from streamstyle.shots import SHOTS_REMEMBERED

@@ -451,7 +451,7 @@ def test_a_full_disk_is_told_and_once_there_is_space_the_job_goes_on(
     clip: Path, whole: tuple[Path, Report], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
 ) -> None:
     with monkeypatch.context() as patch:
-        breaks(patch, segments_module, "_sync", call, OSError(errno.ENOSPC, "No space left on device"))
+        breaks(patch, segments_module, "sync", call, OSError(errno.ENOSPC, "No space left on device"))
         with pytest.raises(OutputError, match=r"the disk is full .* free some space or write elsewhere"):
             paint(clip, tmp_path / "out.mp4")
     report = paint(clip, tmp_path / "out.mp4")

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamstyle.media.segments import read_state, write_state
+from streamstyle.media.states import read_state, write_state
 from streamstyle.shots import SHOTS_REMEMBERED, ShotDetector, ShotMemory
 from tests import oracles
 

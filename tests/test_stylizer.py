@@ -18,7 +18,7 @@ from streamstyle.errors import DeviceError, OptionError, ShapeError
 from streamstyle.frames import ColorTags, FrameBatch
 from streamstyle.gpu.transfer import Planes
 from streamstyle.look import Look, ObjectStyle
-from streamstyle.media.segments import read_state, write_state
+from streamstyle.media.states import read_state, write_state
 from streamstyle.painting import frame_painter
 from streamstyle.painting.frame_painter import FramePainter, Reading
 from streamstyle.segmenter import Segmenter

@@ -1,9 +1,9 @@
-"""One layer of a film on its way to the disk: as a film with alpha, or as pictures."""
+"""One layer of a film on its way to the disk: as films with alpha, one a segment, that are joined; or as pictures."""
 
 from __future__ import annotations
 
 import contextlib
-import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +57,7 @@ KINDS = {
 
 
 class FilmWriter:
-    """One layer as a film."""
+    """One segment of a layer as a film that begins at first_pts."""
 
     def __init__(
         self,
@@ -68,10 +68,10 @@ class FilmWriter:
         size: tuple[int, int],
         first_pts: int,
     ) -> None:
-        self._path, self._info, self._first_pts = path, info, first_pts
-        timescale = str(timescale_of(info))
-        options = {"movie_timescale": timescale, "video_track_timescale": timescale} if kind.container == "mov" else {}
-        self._container = av.open(str(path), "w", format=kind.container, container_options=options)
+        self._info, self._first_pts = info, first_pts
+        self._container = av.open(
+            str(path), "w", format=kind.container, container_options=_container_options(kind, info)
+        )
         self._track = add_video_stream(self._container, encoder, size=size, fps=info.fps, time_base=info.time_base)
         context = self._track.codec_context
         context.sample_aspect_ratio = info.sample_aspect_ratio.limit_denominator(65_535)
@@ -102,11 +102,9 @@ class FilmWriter:
         self._mux(self._frame)
 
     def finish(self) -> None:
-        """Drain the encoder, and have the file on the disk."""
+        """Drain the encoder and complete the file."""
         self._mux(None)
         self._container.close()
-        with open(self._path, "rb+") as file:
-            os.fsync(file.fileno())
 
     def abandon(self) -> None:
         """Close the file, complete or not."""
@@ -118,11 +116,50 @@ class FilmWriter:
             self._container.mux_one(packet)
 
 
-class PictureWriter:
-    """One layer as a folder of pictures, numbered from 0."""
+def join_films(
+    segments: Iterable[tuple[Path, Sequence[int]]], path: Path, kind: Kind, info: VideoInfo, first_pts: int
+) -> None:
+    """Remux one layer's segments, each with the pts of its frames, into one film that begins at first_pts.
 
-    def __init__(self, folder: Path, size: tuple[int, int]) -> None:
-        self._folder, self._count = folder, 0
+    A packet is a frame here, and they come in order: so times are the film's own again, whatever a segment's file could
+    tell of them (WebM: milliseconds). Alpha of VP9 lies beside each packet, and goes with it.
+
+    Raises:
+        av.FFmpegError, OSError: the disk or the muxer refuses.
+    """
+    assert kind.encoder is not None
+    with av.open(str(path), "w", format=kind.container, container_options=_container_options(kind, info)) as container:
+        track = None
+        for file, times in segments:
+            with av.open(str(file)) as source:
+                theirs = source.streams.video[0]
+                if track is None:
+                    track = container.add_stream_from_template(theirs, opaque=True)
+                    track.codec_context.framerate = info.fps
+                    track.codec_context.pix_fmt = kind.encoder.pix_fmt  # by which WebM's muxer knows of alpha
+                    if kind.has_shape:
+                        track.codec_context.codec_tag = theirs.codec_context.codec_tag
+                        track.codec_context.sample_aspect_ratio = theirs.sample_aspect_ratio
+                packets = (packet for packet in source.demux(theirs) if packet.size)  # the last is the flush
+                for packet, pts in zip(packets, times, strict=True):
+                    packet.pts = packet.dts = pts - first_pts
+                    packet.duration, packet.time_base = frame_ticks(info), info.time_base
+                    packet.stream = track
+                    container.mux_one(packet)
+
+
+def _container_options(kind: Kind, info: VideoInfo) -> dict[str, str]:
+    if kind.container == "webm":
+        return {"fflags": "+bitexact"}  # else the track's number is drawn by chance
+    timescale = str(timescale_of(info))
+    return {"movie_timescale": timescale, "video_track_timescale": timescale}
+
+
+class PictureWriter:
+    """Some pictures of a layer, in a folder, numbered from first on."""
+
+    def __init__(self, folder: Path, size: tuple[int, int], first: int) -> None:
+        self._folder, self._count = folder, first
         self._bgra = np.zeros((size[1], size[0], 4), np.uint8)
         folder.mkdir()
 

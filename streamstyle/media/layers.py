@@ -3,7 +3,8 @@
 ::
 
     batches, with alphas ──┬──► the film's own encoder
-                           └──► NAME.mov, NAME.webm or NAME/000000.png, a writer a layer, under a hidden name
+                           └──► segment 0 │ segment 1 …   a writer a layer, in the film's work folder
+                                    └──────────┴──► joined as NAME.mov, NAME.webm, NAME/000000.png
 
 Every layer has every frame of the film, at the film's times. Alpha is straight: under it lies the painted film itself,
 and the alphas of a pixel sum to one. So the layers added up are the film, and any of them over the film is the film.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -21,7 +23,7 @@ from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -31,10 +33,11 @@ from streamstyle.config import OutputOptions
 from streamstyle.errors import OutputError
 from streamstyle.frames import FrameBatch, VideoInfo
 from streamstyle.media.codecs import has_encoder
+from streamstyle.media.disk import link_or_copy, sync
 from streamstyle.media.encode import check_place
-from streamstyle.media.layer_writers import FULL, KINDS, NARROW, FilmWriter, PictureWriter, rows_of
+from streamstyle.media.layer_writers import FULL, KINDS, NARROW, FilmWriter, PictureWriter, join_films, rows_of
 from streamstyle.media.planes import SWS_MATRIX
-from streamstyle.media.segments import told
+from streamstyle.media.segments import WorkFolder, is_placing, told
 from streamstyle.process import cores
 
 _LONGEST_NAME_BYTES = 200
@@ -58,7 +61,7 @@ class LayerReport:
 
 
 class LayerFilms:
-    """The layers' films in the making; a context manager. Left without an error it puts them in place, else none is.
+    """The layers' films in the making, segment by segment as the film; put in place with it: see Beside.
 
     Args:
         out: where to and as what; overwrite.
@@ -83,15 +86,18 @@ class LayerFilms:
         self._part = self._folder / f".{digest}.part"  # whoever finds it has the film's lock: it is of a killed job
         files = (f"{name}{self._kind.suffix}" for name in safe_names(layers.values()))
         self._files = dict(zip(layers, files, strict=True))
-        self._check(target, out)
+        self._target, self._overwrite = target, out.overwrite
+        self._check(out.overwrite or is_placing(target))
         self._writers: dict[int, FilmWriter | PictureWriter] = {}
         self._shown = dict.fromkeys(layers, 0)
         self._steps: set[int] = set()
+        self._pts: list[int] = []
         self._last_pts: int | None = None
+        self._made = False
 
     # -- before and after ---------------------------------------------------------------------------------------
 
-    def _check(self, target: Path, out: OutputOptions) -> None:
+    def _check(self, overwrite: bool) -> None:
         encoder = self._kind.encoder
         if encoder is not None and not has_encoder(encoder.name):
             raise OutputError(f"--layers: FFmpeg here has no {encoder.name}; give another --layer-format, such as png")
@@ -102,12 +108,12 @@ class LayerFilms:
             return
         for file in self._files.values():
             place = self._folder / file
-            if os.path.normcase(place) == os.path.normcase(target):
-                raise OutputError(f"{target}: a layer is to be written there; give the film another name")
+            if os.path.normcase(place) == os.path.normcase(self._target):
+                raise OutputError(f"{self._target}: a layer is to be written there; give the film another name")
             if self._kind.encoder is not None:
-                check_place(self._info.path, place, out.overwrite)
+                check_place(self._info.path, place, overwrite)
             else:
-                self._check_pictures(place, out.overwrite)
+                self._check_pictures(place, overwrite)
 
     def _check_pictures(self, place: Path, overwrite: bool) -> None:
         """As check_place, for a folder of pictures."""
@@ -120,27 +126,54 @@ class LayerFilms:
         elif not overwrite and _numbered_in(place):
             raise OutputError(f"{place}: holds pictures; add --overwrite, or give --layers another folder")
 
-    def __enter__(self) -> LayerFilms:
+    def begin(self, work: WorkFolder) -> None:
+        """Go on from what a work folder has, which is entered."""
+        if not work.placing:  # else what lies there may be what an earlier run had begun to put in place
+            self._check(self._overwrite)
+        self._work, self._number, self._done = work, len(work.segments), work.frames
+        if self._number:
+            last = self._noted(self._number - 1)
+            self._shown = {int(k): count for k, count in last["shown"].items()}
+            self._steps, self._last_pts = set(last["steps"]), last["pts"][-1]
+
+    def stage(self) -> None:
+        """Join the layers' segments, and have them on the disk, under a hidden name in the folder that is asked for."""
         with told(self._said):
             self._made = not self._folder.exists()
             self._folder.mkdir(exist_ok=True)
             shutil.rmtree(self._part, ignore_errors=True)
             self._part.mkdir()
-        return self
+            for file in self._files.values():
+                self._join(file)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if error is None:
-                with told(self._said):
-                    for file in self._files.values():
-                        self._place(file)
-        finally:
-            shutil.rmtree(self._part, ignore_errors=True)
-            if self._made:
-                with contextlib.suppress(OSError):  # unless something is in it
-                    self._folder.rmdir()
+    def _join(self, file: str) -> None:
+        part, numbers = self._part / file, range(len(self._work.segments))
+        if self._kind.encoder is not None:
+            first = self._work.segments[0].first_pts
+            segments = ((self._beside(number) / file, self._noted(number)["pts"]) for number in numbers)
+            join_films(segments, part, self._kind, self._info, first if self._from_zero or first < 0 else 0)
+            sync(part)
+            return
+        part.mkdir()
+        for number in numbers:
+            for picture in (self._beside(number) / file).iterdir():
+                link_or_copy(picture, part / picture.name)
+                sync(part / picture.name)
+
+    def place(self) -> None:
+        """Move the layers to their places; what else is there stays."""
+        with told(self._said):
+            for file in self._files.values():
+                self._place(file)
+            sync(self._folder)
+            sync(self._folder.parent)
+
+    def clear(self) -> None:
+        """Remove what was staged and not moved, and the folder where it was made for nothing."""
+        shutil.rmtree(self._part, ignore_errors=True)
+        if self._made:
+            with contextlib.suppress(OSError):  # unless something is in it
+                self._folder.rmdir()
 
     def _place(self, file: str) -> None:
         part, place = self._part / file, self._folder / file
@@ -148,10 +181,21 @@ class LayerFilms:
             os.replace(part, place)
             return
         place.mkdir(exist_ok=True)
+        new = {picture.name for picture in part.iterdir()}
+        for name in new:
+            os.replace(part / name, place / name)
         for old in _numbered_in(place):
-            old.unlink()
-        for picture in part.iterdir():
-            os.replace(picture, place / picture.name)
+            if old.name not in new:
+                old.unlink()
+        sync(place)
+
+    def _beside(self, number: int) -> Path:
+        return self._work.beside(number, "layers")
+
+    def _noted(self, number: int) -> dict[str, Any]:
+        """What was noted with a segment: when its frames are, and what had been seen by its end."""
+        said: dict[str, Any] = json.loads((self._beside(number).with_suffix(".json")).read_text())
+        return said
 
     def report(self) -> tuple[LayerReport, ...]:
         """What was written, layer by layer."""
@@ -173,7 +217,9 @@ class LayerFilms:
     # -- frame by frame -----------------------------------------------------------------------------------------
 
     def through(self, batches: Iterable[FrameBatch]) -> Generator[FrameBatch, None, None]:
-        """Write the layers of batches, and give the batches on; closes them, and the layers' files, at the end.
+        """Write the layers of batches, and give the batches on; a segment ends with each that has a checkpoint.
+
+        Closes the batches, and the layers' files, at the end.
 
         Cost: the encoders'. One frame of the film and one of each layer are in memory; the layers of a frame are
         written beside each other.
@@ -184,10 +230,12 @@ class LayerFilms:
                 for batch in upstream:
                     with told(self._said):
                         self._write(batch, pool)
+                        if batch.checkpoint is not None:
+                            self._close(pool)
                     yield replace(batch, alphas={})
                     del batch
                 with told(self._said):
-                    list(pool.map(lambda writer: writer.finish(), self._writers.values()))
+                    self._close(pool)
         finally:
             for writer in self._writers.values():
                 writer.abandon()
@@ -197,8 +245,8 @@ class LayerFilms:
 
     def _write(self, batch: FrameBatch, pool: ThreadPoolExecutor) -> None:
         if not self._writers:
-            first = batch.pts[0] if self._from_zero or batch.pts[0] < 0 else 0
-            self._writers = {k: self._writer(self._part / file, first) for k, file in self._files.items()}
+            folder = self._beside(self._number)
+            self._writers = {k: self._writer(folder / file, batch.pts[0]) for k, file in self._files.items()}
         for i, pts in enumerate(batch.pts):
             under = self._under(batch, i)
             alphas = {k: alpha[i] for k, alpha in batch.alphas.items() if k in self._files and alpha[i].any()}
@@ -207,13 +255,24 @@ class LayerFilms:
             written = [pool.submit(writer.write, under, alphas.get(k), pts) for k, writer in self._writers.items()]
             for each in written:
                 each.result()
-            if self._last_pts is not None:
+            if self._last_pts is not None and len(self._steps) < 2:  # all that is asked is whether they are even
                 self._steps.add(pts - self._last_pts)
             self._last_pts = pts
+            self._pts.append(pts)
+
+    def _close(self, pool: ThreadPoolExecutor) -> None:
+        """Complete the files of a segment."""
+        if not self._writers:
+            return
+        list(pool.map(lambda writer: writer.finish(), self._writers.values()))
+        said = {"pts": self._pts, "shown": self._shown, "steps": sorted(self._steps)}
+        self._beside(self._number).with_suffix(".json").write_text(json.dumps(said))
+        self._number, self._done = self._number + 1, self._done + len(self._pts)
+        self._writers, self._pts = {}, []
 
     def _writer(self, path: Path, first_pts: int) -> FilmWriter | PictureWriter:
         if self._kind.encoder is None:
-            return PictureWriter(path, self._size)
+            return PictureWriter(path, self._size, self._done)
         return FilmWriter(path, self._kind, self._kind.encoder, self._info, self._size, first_pts)
 
     def _under(self, batch: FrameBatch, i: int) -> list[np.ndarray]:

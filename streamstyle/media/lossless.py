@@ -34,7 +34,8 @@ class LosslessWriter:
     def __init__(self, path: Path, size: tuple[int, int]) -> None:
         self._path, self._size, self._count = path, size, 0
         with told(path):
-            self._container = av.open(str(path), "w", format="matroska")
+            # bitexact: else the muxer draws numbers by chance
+            self._container = av.open(str(path), "w", format="matroska", container_options={"fflags": "+bitexact"})
             track = self._container.add_stream("libx264", rate=25)
             assert isinstance(track, VideoStream)
             self._track = track

@@ -6,9 +6,10 @@
         lock                 held while a job works here
         journal.jsonl        what job this is, then a line a closed segment
         000000.mp4  ...      closed segments, pictures only; each begins with a keyframe and needs no other
+        000000/  ...         what goes with each of them: of layers, of a project
         000007.safetensors   the painter's state after the last of them
 
-A segment counts once its line is in the journal, and its line is written after its file and the state are on the disk
+A segment counts once its line is in the journal, and its line is written after all that belongs to it is on the disk
 (fsync). So a process killed at any moment, or a machine without power, leaves whole segments and at most one file that
 counts for nothing. A segment costs the same however many there are; in memory it leaves five numbers.
 """
@@ -21,20 +22,20 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import av
-import numpy as np
 from filelock import FileLock, Timeout
 
 from streamstyle.errors import OutputError
 from streamstyle.frames import Checkpoint, Faults
+from streamstyle.media.disk import extent, link_or_copy, remove, sync
 from streamstyle.media.images import fingerprint_of_folder, is_folder
-from streamstyle.media.links import link_or_copy
+from streamstyle.media.states import read_state, write_state
 
 Say = Callable[[str], None]
 JOURNAL, LOCK = "journal.jsonl", "lock"
@@ -66,13 +67,33 @@ class Segment:
 
 @dataclass(frozen=True)
 class KeptSegment:
-    """A closed segment that was written before, and goes into a film as it is; number is where it was counted so."""
+    """A closed segment of another film, where it has its number, that goes into one as it is; and the state then."""
 
     segment: Segment
     file: Path
+    checkpoint: Checkpoint
 
     def __len__(self) -> int:
         return self.segment.frames
+
+
+class Beside(Protocol):
+    """What is written beside a film, segment by segment: layers, a project.
+
+    Its parts of a segment lie in ``WorkFolder.beside`` before the segment's last batch comes to the encoder.
+    """
+
+    def begin(self, work: WorkFolder) -> None:
+        """Go on from what is there."""
+
+    def stage(self) -> None:
+        """Have all of it on the disk, put together, under a hidden name near its place."""
+
+    def place(self) -> None:
+        """Move it there."""
+
+    def clear(self) -> None:
+        """Remove what was staged and not moved."""
 
 
 def parts_folder(target: Path) -> Path:
@@ -120,7 +141,7 @@ class WorkFolder:
         self.path, self.suffix = parts_folder(target), suffix
         self.segments: list[Segment] = []
         self.checkpoint: Checkpoint | None = None
-        self.complete = False
+        self.complete = self.placing = False
         self.resumed_frames = 0
         self._target, self._resume, self._say = target, resume, say or (lambda line: None)
         self._job = json.loads(json.dumps(job, default=str))
@@ -134,6 +155,12 @@ class WorkFolder:
     def file(self, number: int) -> Path:
         """Where a segment's pictures are."""
         return self.path / f"{number:06d}{self.suffix}"
+
+    def beside(self, number: int, name: str) -> Path:
+        """A folder for what goes with a segment; made where it is not there."""
+        folder = self._beside(number) / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def __enter__(self) -> WorkFolder:
         self._take()
@@ -160,16 +187,20 @@ class WorkFolder:
     def add(self, segment: Segment, checkpoint: Checkpoint | None) -> None:
         """Count a closed segment; checkpoint is the state after it, without which no job can go on from there.
 
-        Cost: three or four fsyncs.
+        Cost: three or four fsyncs, and one for each file beside the segment.
         """
-        _sync(self.file(segment.number))
+        sync(self.file(segment.number))
         line: dict[str, Any] = {"segment": dataclasses.asdict(segment)}
+        if (beside := self._beside(segment.number)).is_dir():
+            for path in (beside, *beside.rglob("*")):
+                sync(path)
+            line["beside"] = extent(beside)
         if checkpoint is not None:
             write_state(self._state(segment.number), checkpoint.state)
-            _sync(self._state(segment.number))
+            sync(self._state(segment.number))
             faults = dataclasses.asdict(checkpoint.faults)
             line["checkpoint"] = {"pts": checkpoint.pts, "crc": checkpoint.crc, "faults": faults}
-        _sync(self.path)
+        sync(self.path)
         self._append(line)
         self.segments.append(segment)
         self.checkpoint = checkpoint
@@ -179,13 +210,27 @@ class WorkFolder:
         """Count a segment that was written before as the next of this film."""
         number = len(self.segments)
         link_or_copy(kept.file, self.file(number))
-        self.add(dataclasses.replace(kept.segment, number=number), None)
+        self.add(dataclasses.replace(kept.segment, number=number), kept.checkpoint)
 
-    def hand_over(self, joined: Path) -> None:
-        """Put the whole film, which lies in this folder, in the target's place; it is on the disk when this returns."""
-        _sync(joined)
+    def hand_over(self, joined: Path, beside: Sequence[Beside] = ()) -> None:
+        """Put the whole film, which lies in this folder, in the target's place, and before it what goes beside it.
+
+        All is on the disk when this returns. Cut short, the same job does it again: see is_placing.
+        """
+        sync(joined)
+        try:
+            for each in beside:
+                each.stage()
+            if beside and not self.placing:
+                self._append({"placing": True})
+                self.placing = True
+            for each in beside:
+                each.place()
+        finally:
+            for each in beside:
+                each.clear()
         os.replace(joined, self._target)
-        _sync(self._target.parent)
+        sync(self._target.parent)
 
     def finish(self) -> None:
         """Note that no more segments follow: only the joining is left."""
@@ -218,14 +263,14 @@ class WorkFolder:
     def _begin(self) -> None:
         self._clear()
         self._append({"job": self._job})
-        _sync(self.path)
-        _sync(self.path.parent)
+        sync(self.path)
+        sync(self.path.parent)
 
     def _clear(self) -> None:
         """Remove all but the lock, the journal last: killed on the way, the folder is still known as ours."""
         for entry in sorted(self.path.iterdir(), key=lambda entry: entry.name == JOURNAL):
             if entry.name != LOCK:
-                entry.unlink()
+                remove(entry)
 
     def _leave(self, *, keep: bool) -> None:
         """Give the lock back, and remove the folder unless it is to be kept."""
@@ -251,7 +296,7 @@ class WorkFolder:
             self._say(f"{self.path}: starting afresh, for {', '.join(changed)} changed since")
             return
         found = [Segment(**line["segment"]) for line in lines[1:] if "segment" in line]
-        whole = all(_size(self.file(segment.number)) == segment.size_bytes for segment in found)
+        whole = all(self._is_whole(Segment(**line["segment"]), line) for line in lines[1:] if "segment" in line)
         try:
             checkpoint = self._read_checkpoint(lines, found[-1]) if found else None
         except (OSError, ValueError, KeyError, TypeError):
@@ -260,10 +305,15 @@ class WorkFolder:
             self._say(f"{self.path}: starting afresh, for a part of it is missing or damaged")
             return
         self._tidy(lines, found)
-        self.segments, self.complete = found, bool(lines[-1].get("complete"))
+        self.segments, self.complete = found, any("complete" in line for line in lines)
+        self.placing = any("placing" in line for line in lines)
         self.checkpoint, self.resumed_frames = checkpoint, self.frames
         if found:
             self._say(f"{self.path}: going on after frame {self.frames}")
+
+    def _is_whole(self, segment: Segment, line: dict[str, Any]) -> bool:
+        beside, number = line.get("beside", [0, 0]), segment.number
+        return _size(self.file(number)) == segment.size_bytes and extent(self._beside(number)) == beside
 
     def _read_checkpoint(self, lines: list[dict[str, Any]], last: Segment) -> Checkpoint:
         (said,) = (line["checkpoint"] for line in lines if line.get("segment", {}).get("number") == last.number)
@@ -275,16 +325,20 @@ class WorkFolder:
         """Remove what counts for nothing: a half-written segment or state, a torn last line."""
         last = found[-1].number if found else -1
         wanted = {JOURNAL, LOCK, self._state(last).name, *(self.file(segment.number).name for segment in found)}
+        wanted |= {self._beside(segment.number).name for segment in found}
         for entry in self.path.iterdir():
             if entry.name not in wanted:
-                entry.unlink()
+                remove(entry)
         text = "".join(json.dumps(line) + "\n" for line in lines)
         if (self.path / JOURNAL).read_text(errors="replace") != text:
             fresh = self.path / f"{JOURNAL}.new"
             fresh.write_text(text)
-            _sync(fresh)
+            sync(fresh)
             fresh.replace(self.path / JOURNAL)
-            _sync(self.path)
+            sync(self.path)
+
+    def _beside(self, number: int) -> Path:
+        return self.path / f"{number:06d}"
 
     def _state(self, number: int) -> Path:
         return self.path / f"{number:06d}.safetensors"
@@ -294,6 +348,12 @@ class WorkFolder:
             journal.write(json.dumps(line) + "\n")
             journal.flush()
             os.fsync(journal.fileno())
+
+
+def is_placing(target: Path) -> bool:
+    """Whether a job was cut short while it put a film, and what goes beside it, in place: some of it may be there."""
+    journal = parts_folder(target) / JOURNAL
+    return journal.is_file() and any("placing" in line for line in _journal(journal))
 
 
 @contextlib.contextmanager
@@ -322,50 +382,6 @@ def changes(old: dict[str, Any], new: dict[str, Any], name: str = "") -> list[st
     return found
 
 
-def write_state(path: Path, state: dict[str, Any]) -> None:
-    """Write nested dicts and lists of plain values and NumPy arrays to a safetensors file."""
-    from safetensors.numpy import save
-
-    arrays: dict[str, np.ndarray] = {}
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(part) for key, part in value.items()}
-        if isinstance(value, list | tuple):
-            return [plain(part) for part in value]
-        if isinstance(value, np.ndarray):
-            arrays[str(len(arrays))] = np.ascontiguousarray(value)
-            return {"array": str(len(arrays) - 1)}
-        return value
-
-    text = json.dumps(plain(state))
-    path.write_bytes(save(arrays, metadata={"state": text}))  # unlike its save_file, an OSError where the disk is full
-
-
-def read_state(path: Path) -> dict[str, Any]:
-    """The state written by write_state; tuples come back as lists.
-
-    Raises:
-        OSError, ValueError: no such file, or damaged.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    def whole(value: Any) -> Any:
-        if isinstance(value, list):
-            return [whole(part) for part in value]
-        if not isinstance(value, dict):
-            return value
-        if value.keys() == {"array"}:
-            return file.get_tensor(value["array"])
-        return {key: whole(part) for key, part in value.items()}
-
-    try:
-        with safe_open(path, "np") as file:
-            return whole(json.loads(file.metadata()["state"]))
-    except SafetensorError as error:
-        raise ValueError(f"{path}: {error}") from None
-
-
 def _journal(path: Path) -> Iterator[dict[str, Any]]:
     """The journal's lines up to the first that is torn."""
     for line in path.read_text(errors="replace").splitlines(keepends=True):
@@ -382,14 +398,3 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return -1
-
-
-def _sync(path: Path) -> None:
-    """Have a file, or a folder's entries, on the disk."""
-    if os.name != "posix":
-        return  # no fsync of folders there, nor of files opened for reading
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

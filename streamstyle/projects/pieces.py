@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from streamstyle.frames import FrameBatch, output_chroma, packed_planes
+from streamstyle.frames import Checkpoint, FrameBatch, output_chroma, packed_planes
 from streamstyle.media.segments import KeptSegment
 from streamstyle.painting.boxes import Box
 from streamstyle.painting.frame_painter import Painting, Reading
@@ -47,18 +47,27 @@ def begin(stylizer: Stylizer, piece: Piece | KeptSegment) -> tuple[Piece | KeptS
 def end(
     stylizer: Stylizer, items: Iterator[tuple[Piece | KeptSegment, Painting | None]]
 ) -> Iterator[FrameBatch | KeptSegment]:
-    """The pieces' frames, touched ones painted within their boxes, all else as it was painted; in order."""
+    """The pieces' frames, touched ones painted within their boxes, all else as it was painted; in order.
+
+    Checkpoints hold what painting carries, too.
+    """
     with closing(items) as upstream:  # type: ignore[type-var]
         for piece, painting in upstream:
             if isinstance(piece, KeptSegment):
-                yield piece
+                yield replace(piece, checkpoint=_with_painting(stylizer, piece.checkpoint))
                 continue
             subsample = _subsample(piece)
             planes = packed_planes(piece.painted, *piece.batch.y.shape[1:], subsample=subsample)
             if painting is not None:
                 _merge_(planes, stylizer.end_painting(painting, subsample=subsample), piece, 1 + subsample)
             y, u, v = planes
-            yield replace(piece.batch, y=y, u=u, v=v, packed=piece.painted)
+            last = piece.batch.checkpoint
+            checkpoint = None if last is None else _with_painting(stylizer, last)
+            yield replace(piece.batch, y=y, u=u, v=v, packed=piece.painted, checkpoint=checkpoint)
+
+
+def _with_painting(stylizer: Stylizer, checkpoint: Checkpoint) -> Checkpoint:
+    return replace(checkpoint, state=checkpoint.state | {"painting": stylizer.painting_state()})
 
 
 def _subsample(piece: Piece) -> bool:

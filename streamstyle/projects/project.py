@@ -38,6 +38,7 @@ from streamstyle.errors import InputError, OptionError, OutputError, Streamstyle
 from streamstyle.frames import Checkpoint, Faults, VideoInfo
 from streamstyle.label_track import LabelTrack
 from streamstyle.look import Look
+from streamstyle.media.disk import sync
 from streamstyle.media.lossless import SUFFIX
 from streamstyle.media.segments import KeptSegment, Segment, changes, fingerprint
 
@@ -164,13 +165,11 @@ class Project:
 
     def kept(self, number: int) -> KeptSegment:
         """A segment, to be put into another film as it is."""
-        return KeptSegment(self.segments[number].segment, self.file(ENCODED, number))
+        return KeptSegment(self.segments[number].segment, self.file(ENCODED, number), self.after(number))
 
-    def before(self, number: int) -> Checkpoint | None:
-        """Where the film is read on for a segment."""
-        if number == 0:
-            return None
-        last = self.segments[number - 1]
+    def after(self, number: int) -> Checkpoint:
+        """Where the film is read on after a segment."""
+        last = self.segments[number]
         return Checkpoint(last.segment.last_pts, last.crc, {}, last.faults)
 
     def reference(self, frame: int) -> tuple[np.ndarray, ...]:
@@ -202,7 +201,7 @@ class Project:
                     f"{flag(option)} {value}: the project was painted with {there[option]}, and this would change all "
                     f"of it; leave it out, or {AGAIN}"
                 )
-        taken["output"] |= {"overwrite": said.output.overwrite, "no_resume": True}  # of one run
+        taken["output"] |= {name: getattr(said.output, name) for name in ("overwrite", "no_resume")}  # of one run
         return replace(
             self.options,
             painting=replace(self.options.painting, **taken["painting"]),
@@ -271,10 +270,11 @@ def check_place(path: str | Path, *, overwrite: bool, going_on: Path | None = No
 def put_in_place(new: Path, path: Path) -> None:
     """Have a folder stand where another may be: at no moment is there neither."""
     old = _aside(path)
-    shutil.rmtree(old, ignore_errors=True)
     if path.exists():
+        shutil.rmtree(old, ignore_errors=True)
         os.rename(path, old)
     os.rename(new, path)
+    sync(path.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 

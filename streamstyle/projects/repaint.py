@@ -29,10 +29,10 @@ import torch
 from streamstyle.config import Options
 from streamstyle.errors import InputError, OptionError
 from streamstyle.flow import rebatch
-from streamstyle.frames import Checkpoint, Frame, FrameBatch, VideoInfo
+from streamstyle.frames import Frame, FrameBatch, VideoInfo
 from streamstyle.frozen_statistics import FrozenStatistics
 from streamstyle.given_tracks import GivenTracks
-from streamstyle.job import OnFrames, Plan, Report, River, identity, plan
+from streamstyle.job import OnFrames, Report, River, identity, plan
 from streamstyle.label_track import LabelTrack
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.audio import AudioSource
@@ -45,11 +45,12 @@ from streamstyle.painting.boxes import NOWHERE, Box
 from streamstyle.painting.worn import Worn, changed_looks
 from streamstyle.projects.pieces import Piece, begin, end
 from streamstyle.projects.project import (
+    ENCODED,
     LABELS,
+    META,
     PAINTED,
     Project,
     bytes_by_kind,
-    check_place,
     seconds_of,
     what_must_stay,
 )
@@ -82,7 +83,7 @@ def repaint(
 
     Args:
         input: the film the project is of.
-        output, on_frames, say, dry_run, overlap: as of ``stylize``. A job that is stopped begins anew.
+        output, on_frames, say, dry_run, overlap: as of ``stylize``; so is what becomes of a job that is stopped.
         project: what an earlier run saved.
         look: the Look from now on; its objects are the project's, by name.
         options: how paint is put on may be another; all else is the project's.
@@ -99,11 +100,10 @@ def repaint(
     job = plan(input, output, options.output)
     project.check_film(job.info)
     bare = replace(look, objects=tuple({o.name: _placeless(o) for o in look.objects}.values()))
-    if save_project is not None:
-        check_place(save_project, overwrite=options.output.overwrite, going_on=project.path)
     given = GivenTracks(project.path / LABELS, job.info, bare)
     stylizer = Stylizer(bare, options, frames_expected=job.frames, given=given)
-    same = identity(job, options, stylizer, 0, None, None)
+    same = identity(job, options, stylizer, 0, None, None, save_project)
+    same["from_project"] = fingerprint(project.path / META)["blake2b"]
     project.check(what_must_stay(same))
     prints = {os.path.abspath(file): fingerprint(file) for file in stylizer.palette.files}
     change = Change(project, stylizer, job.info, prints)
@@ -114,15 +114,24 @@ def repaint(
     warnings: list[str] = []
     saver = None
     if save_project is not None:
-        size, suffix = (job.width, job.height), job.encoder.segment_suffix
-        saver = ProjectWriter(save_project, job.info, look, options, size, suffix, project)
-    saved: dict[str, int] = {}
+        now = same | {"painted_with": prints}
+        saver = ProjectWriter(save_project, job, look, options, now, lambda: styled(project.objects, look), project)
+    beside = [] if saver is None else [saver]
     with (
+        WorkFolder(
+            job.target, same, resume=not options.output.no_resume, suffix=job.encoder.segment_suffix, say=say
+        ) as work,
         saver or nullcontext(),
-        WorkFolder(job.target, same, resume=False, suffix=job.encoder.segment_suffix, say=say) as work,
-        River(QUEUE_BATCHES if overlap else 0, stylizer.device, on_frames, 0, len(project.frames)) as river,
+        River(
+            QUEUE_BATCHES if overlap else 0, stylizer.device, on_frames, work.resumed_frames, len(project.frames)
+        ) as river,
     ):
-        pieces = river.thread("decode", change.pieces(job))
+        for part in beside:
+            part.begin(work)
+        if work.checkpoint is not None:
+            stylizer.painter.load_state_dict(work.checkpoint.state["painting"])
+            change.go_on(len(work.segments), work.checkpoint.state["painted"])
+        pieces = river.thread("decode", change.pieces())
         readings = river.thread("read", change.readings(pieces))
         painted = river.thread("paint", end(stylizer, river.share(functools.partial(begin, stylizer), readings)))
         window: dict[str, Any] = {"start_s": options.output.start, "duration_s": options.output.duration}
@@ -135,21 +144,21 @@ def repaint(
             audio=AudioSource(job.info, **window, warn=warnings.append),
             work=work,
             encoder=job.encoder,
+            beside=beside,
             warn=warnings.append,
             on_frames=river.count,
         )
-        if saver is not None:
-            saved = saver.finish(work, what_must_stay(same), prints, styled(project.objects, look))
     new_bytes = sum(s.size_bytes for s in work.segments if change.touched_segments[s.number])
     told = change.report() | {
         "bytes_written": written.size_bytes + (new_bytes + saver.written_bytes if saver else 0),
         "seconds": round(time.perf_counter() - began, 3),
-        "bytes": saved or bytes_by_kind(project.files),
+        "bytes": saver.saved if saver else bytes_by_kind(project.files),
     }
     return report.finished(
         written,
         river,
         began,
+        work.resumed_frames,
         objects=tuple(styled(project.objects, look)),
         calm=tuple(stylizer.calm_report()),
         warnings=(*report.warnings, *warnings),
@@ -193,7 +202,16 @@ class Change:
         self.touched_segments = [
             bool(self.touched[a:b].any()) for a, b in zip(self._begins, self._begins[1:], strict=False)
         ]
-        self._painted_frames = self._painted_px = self._bytes_read = 0
+        self._painted_frames = self._painted_px = self._bytes_read = self._first = 0
+
+    def go_on(self, segments: int, painted: list[int]) -> None:
+        """Leave out the first segments, which are done: so many frames and pixels were painted for them."""
+        self._first, (self._painted_frames, self._painted_px) = segments, painted
+        self._bytes_read = sum(self._kept_bytes(number) for number in range(segments))
+
+    def _kept_bytes(self, number: int) -> int:
+        """What is read of the project for a segment."""
+        return self._project.file(PAINTED if self.touched_segments[number] else ENCODED, number).stat().st_size
 
     def report(self) -> dict[str, Any]:
         """How much was kept and how much painted; of a job that has not begun, how much may be."""
@@ -209,13 +227,13 @@ class Change:
             "bytes_read": self._bytes_read,
         }
 
-    def pieces(self, job: Plan) -> Iterator[Piece | KeptSegment]:
+    def pieces(self) -> Iterator[Piece | KeptSegment]:
         """The film: segments to copy, and of the others the frames, as decoded and as they were painted."""
         project, film, at = self._project, None, -1
         try:
-            for number, is_touched in enumerate(self.touched_segments):
-                if not is_touched:
-                    self._bytes_read += project.kept(number).segment.size_bytes
+            for number in range(self._first, len(self.touched_segments)):
+                self._bytes_read += self._kept_bytes(number)
+                if not self.touched_segments[number]:
                     yield project.kept(number)
                     continue
                 if film is None or at != number:
@@ -226,7 +244,7 @@ class Change:
                         start_s=out.start,
                         duration_s=out.duration,
                         size=out.size,
-                        after=project.before(number),
+                        after=project.after(number - 1) if number else None,
                         hwaccel=out.hwaccel,
                     )
                 yield from self._segment(number, film)
@@ -237,7 +255,6 @@ class Change:
     def _segment(self, number: int, film: Iterator[Frame]) -> Iterator[Piece]:
         begin, end = self._begins[number : number + 2]
         path = self._project.file(PAINTED, number)
-        self._bytes_read += path.stat().st_size
         pixels = self._size[0] * self._size[1]
         per_batch = max(1, min(MOST_FRAMES, BATCH_PX[self._stylizer.device.type] // pixels))
         with closing(read_lossless(path, self._project.size)) as kept:  # type: ignore[type-var]
@@ -250,8 +267,7 @@ class Change:
                     raise InputError(f"{path}: is not of this stretch of {self._info.path}; run without --project")
                 done += len(batch)
                 if done == end:
-                    last = self._project.segments[number]
-                    batch = replace(batch, checkpoint=Checkpoint(batch.pts[-1], last.crc, {}, last.faults))
+                    batch = replace(batch, checkpoint=self._project.after(number))
                 yield Piece(batch, np.stack(painted))
         if done != end:
             raise InputError(
@@ -261,17 +277,23 @@ class Change:
     @torch.inference_mode()
     def readings(self, pieces: Iterator[Piece | KeptSegment]) -> Iterator[Piece | KeptSegment]:
         """The pieces, with what is to be painted in them; statistics are followed through all that is copied, too."""
-        statistics, done = FrozenStatistics(), 0
+        statistics, done = FrozenStatistics(), self._begins[self._first]
         worn: tuple[Any, Worn] | None = None
         before: tuple[Any, ...] = ()
         palette, frames = self._stylizer.palette, self._project.frames
+
+        def step(i: int) -> tuple[Sequence[Affine], tuple[Any, ...]]:
+            light, shot = tuple(frames.light[i].tolist()), int(frames.shots[i])
+            recorded = statistics.step_light(light, shot, functools.partial(self._record, i))
+            return recorded, (statistics.version, palette.moment(self._times_s[i]))
+
+        for i in range(done):
+            _, before = step(i)
         with closing(pieces), LabelTrack(self._project.path / LABELS) as track:  # type: ignore[type-var]
             for piece in pieces:
                 at, boxes, maps, parts, wears, fading = [], [], [], [], [], []
                 for i in range(done, done + len(piece)):
-                    light, shot, time_s = tuple(frames.light[i].tolist()), int(frames.shots[i]), self._times_s[i]
-                    recorded = statistics.step_light(light, shot, functools.partial(self._record, i))
-                    what = (statistics.version, palette.moment(time_s))
+                    time_s, (recorded, what) = self._times_s[i], step(i)
                     changes, before = changed_looks(before, what), what
                     if not self.touched[i]:
                         continue
@@ -288,11 +310,12 @@ class Change:
                     wears.append(worn[1])
                     fading.append(changes)
                 done += len(piece)
+                self._painted_frames += len(at)
+                self._painted_px += sum(box.area_px for box in boxes)
+                piece = self._counted(piece)
                 if isinstance(piece, KeptSegment) or not at:
                     yield piece
                     continue
-                self._painted_frames += len(at)
-                self._painted_px += sum(box.area_px for box in boxes)
                 batch, none = _some(piece.batch, at), np.zeros((len(at), 0, 0), np.uint8)
                 known = np.stack(parts) if self._stylizer.look.needs_objects else None
                 # An episode is a shot without a break: what is skipped between two of one shot is a cut for calm.
@@ -301,6 +324,15 @@ class Change:
                 )
                 reading = self._stylizer.reading_of(batch, self._info.color, scene, wears, fading, tuple(boxes))
                 yield replace(piece, at=tuple(at), boxes=tuple(boxes), reading=reading)
+
+    def _counted(self, piece: Piece | KeptSegment) -> Piece | KeptSegment:
+        """The piece; what was painted by its end in its checkpoint, where it has one."""
+        state = {"painted": [self._painted_frames, self._painted_px]}
+        if isinstance(piece, KeptSegment):
+            return replace(piece, checkpoint=replace(piece.checkpoint, state=state))
+        if piece.batch.checkpoint is None:
+            return piece
+        return replace(piece, batch=replace(piece.batch, checkpoint=replace(piece.batch.checkpoint, state=state)))
 
     def _record(self, frame: int) -> Sequence[Affine]:
         return Recorded(lambda: self._stylizer.record_frame(self._project.reference(frame), self._info.color))

@@ -1,4 +1,13 @@
-"""Writes a project while a film is painted: what is read on the reading thread, what is painted where it is encoded."""
+"""Writes a project while a film is painted: what is read on the reading thread, what is painted where it is encoded.
+
+Both are kept segment by segment in the film's work folder, with what the next segment depends on; when the film is
+whole they are put together. So a job that goes on makes the project it would have been, byte for byte::
+
+    000003/project/read.safetensors       of each frame its time, shot, light and labels; object numbers, statistics
+                   labels.npz             a label track of the segment
+                   references/000012.npz
+                   painted.mkv
+"""
 
 from __future__ import annotations
 
@@ -7,25 +16,28 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
+import torch
 
 from streamstyle._version import __version__
 from streamstyle.config import Options
 from streamstyle.errors import OptionError
-from streamstyle.frames import Checkpoint, FrameBatch, VideoInfo
+from streamstyle.frames import Checkpoint, FrameBatch
 from streamstyle.frozen_statistics import FrozenStatistics, light_of
-from streamstyle.label_track import LabelTrackWriter
+from streamstyle.job import Plan
+from streamstyle.label_track import LabelTrack, LabelTrackWriter
 from streamstyle.look import Look
 from streamstyle.masks import object_name
-from streamstyle.media.links import link_or_copy
-from streamstyle.media.lossless import LosslessWriter
-from streamstyle.media.segments import KeptSegment, WorkFolder, fingerprint, told
+from streamstyle.media.disk import link_or_copy, sync
+from streamstyle.media.lossless import SUFFIX, LosslessWriter
+from streamstyle.media.segments import KeptSegment, WorkFolder, fingerprint, is_placing, told
+from streamstyle.media.states import read_state, write_state
 from streamstyle.nets.painting import Affine
 from streamstyle.projects.project import (
     ENCODED,
@@ -39,11 +51,15 @@ from streamstyle.projects.project import (
     VERSION,
     Project,
     bytes_by_kind,
+    check_place,
     file_name,
     put_in_place,
+    what_must_stay,
 )
 from streamstyle.scene import ObjectStyleReport, Scene
 from streamstyle.tracker import Tracker
+
+READ = "read.safetensors"
 
 
 class ObjectNumbers:
@@ -71,6 +87,15 @@ class ObjectNumbers:
         """What a track without a name is called, if it was ever met."""
         return self.names.get(self._labels.get(track_id, 0))
 
+    def state_dict(self) -> dict[str, Any]:
+        """All numbers given, as plain values; see load_state_dict."""
+        return {"objects": [[key, label, self.names[label], self.wore[label]] for key, label in self._labels.items()]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on as the numbers whose state_dict this is."""
+        for key, label, name, wore in state["objects"]:
+            self._labels[key], self.names[label], self.wore[label] = label, name, wore
+
     def _label(self, name: str | None, track_id: int) -> int:
         key = name or track_id
         if key not in self._labels:
@@ -82,57 +107,64 @@ class ObjectNumbers:
 
 
 class ProjectWriter:
-    """A project in the making; a context manager, and what is left by an error leaves none.
+    """A project in the making, segment by segment as the film; put in place with it: see Beside.
+
+    A context manager that closes what is open where a job stops.
 
     Args:
         path: where it is to be; what is there is replaced.
-        info: the film.
+        job: the film that is painted.
         look: what it is painted with, as a person said it.
         options: likewise.
-        size: (width, height) painted.
-        suffix: of encoded segments.
+        same: the job's identity.
+        objects: gives the report of the objects, once all is painted.
         known: the project this one follows: all but what is painted is taken from it.
+
+    Attributes:
+        saved: bytes of its parts, by kind, once it is staged.
+        written_bytes: of painted frames, in this run.
+
+    Raises:
+        OptionError: a project of this Look would be of no use. OutputError: it could not or must not be there.
     """
 
     def __init__(
         self,
         path: str | Path,
-        info: VideoInfo,
+        job: Plan,
         look: Look,
         options: Options,
-        size: tuple[int, int],
-        suffix: str,
+        same: dict[str, Any],
+        objects: Callable[[], list[ObjectStyleReport]],
         known: Project | None = None,
     ) -> None:
+        self._said, self._job, self._look, self._options, self._known = path, job, look, options, known
+        self._check(options.output.overwrite or is_placing(job.target))
         if not look.needs_objects and known is None:
             raise OptionError(
                 "--save-project: this Look has no objects, so that a change would paint all of the film again; give "
                 "--object, or --background and --foreground"
             )
-        self._target, self._info, self._look, self._options = Path(os.path.realpath(path)), info, look, options
-        self._size, self._suffix, self._known = size, suffix, known
+        self._target = Path(os.path.realpath(path))
+        self._folder = self._target.with_name(f".{self._target.name}.part")
+        self._suffix, self._same, self._objects = job.encoder.segment_suffix, same, objects
         self.numbers = ObjectNumbers()
+        self.saved: dict[str, int] = {}
         self.written_bytes = 0
         self._statistics, self._reference = FrozenStatistics(), False
+        self._track: LabelTrackWriter | None = None
+        self._store: LosslessWriter | None = None
+        self._forget_frames()
+
+    def _check(self, overwrite: bool) -> None:
+        check_place(self._said, overwrite=overwrite, going_on=None if self._known is None else self._known.path)
+
+    def _forget_frames(self) -> None:
+        """What is noted of a segment's frames begins anew."""
         self._pts, self._shots, self._light = array.array("q"), array.array("q"), array.array("d")
         self._labels, self._ends = array.array("H"), array.array("q")
-        self._ends_at: list[tuple[int, dict[str, Any]]] = []
-        self._store: LosslessWriter | None = None
-        self._number = 0
 
     def __enter__(self) -> ProjectWriter:
-        self._folder = self._target.with_name(f".{self._target.name}.part")
-        with told(self._target):
-            shutil.rmtree(self._folder, ignore_errors=True)
-            for part in (ENCODED, PAINTED, REFERENCES):
-                (self._folder / part).mkdir(parents=True)
-        try:
-            self._track = LabelTrackWriter(self._folder / LABELS, self._info, self.numbers.names)
-            if self._known is None:
-                self._track.__enter__()
-        except BaseException:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            raise
         return self
 
     def __exit__(
@@ -140,15 +172,35 @@ class ProjectWriter:
     ) -> None:
         if self._store is not None:
             self._store.abandon()
-        if self._known is None and kind is not None:
+        if self._track is not None:
             with contextlib.suppress(OSError):
-                self._track.__exit__(kind, error, trace)
-        shutil.rmtree(self._folder, ignore_errors=True)
+                self._track.__exit__(GeneratorExit, GeneratorExit(), None)
 
-    def read(self, batch: FrameBatch, scene: Scene | None) -> None:
-        """Keep what was seen in a batch, and the frames that statistics are recorded from."""
+    def begin(self, work: WorkFolder) -> None:
+        """Go on from what a work folder has, which is entered."""
+        if not work.placing:  # else what lies there may be what an earlier run had begun to put in place
+            self._check(self._options.output.overwrite)
+        self._work = work
+        self._number = self._reading = len(work.segments)
+        if self._number and self._known is None:
+            state = self._read_of(self._number - 1)
+            self.numbers.load_state_dict(state["numbers"])
+            self._statistics.load_state_dict(state["statistics"], torch.device("cpu"))
+
+    # -- segment by segment ---------------------------------------------------------------------------------------
+
+    def read(self, batch: FrameBatch, scene: Scene | None, checkpoint: Checkpoint | None) -> None:
+        """Keep what was seen in a batch, and the frames that statistics are recorded from; a checkpoint ends a segment.
+
+        Raises:
+            OutputError: the disk is full, or not ours to write on.
+        """
         if scene is None or scene.labels is None:
             raise OptionError("--save-project: nothing is painted by this Look; give something a style")
+        folder = self._beside(self._reading)
+        if self._track is None:
+            track = LabelTrackWriter(folder / LABELS, self._job.info, self.numbers.names)
+            self._track = track.__enter__()
         for i, (luma, shot, labels) in enumerate(zip(scene.lumas, scene.shots, scene.labels, strict=True)):
             self._track.add(labels, batch.pts[i])
             self._labels.extend(np.unique(labels).tolist())
@@ -159,112 +211,157 @@ class ProjectWriter:
             self._statistics.step(luma, shot, self._note)
             if self._reference:
                 self._reference = False
-                path = self._folder / file_name(REFERENCES, batch.index + i, self._suffix)
+                path = folder / file_name(REFERENCES, batch.index + i, self._suffix)
                 with told(self._target):
+                    path.parent.mkdir(exist_ok=True)
                     np.savez_compressed(path, **{p: getattr(batch, p)[i : i + 1] for p in "yuv"})
+        if checkpoint is not None:
+            track, self._track = self._track, None
+            track.__exit__(None, None, None)
+            state = {
+                **self._frames(),
+                "crc": checkpoint.crc,
+                "faults": asdict(checkpoint.faults),
+                "numbers": self.numbers.state_dict(),
+                "statistics": self._statistics.state_dict(),
+            }
+            with told(self._target):
+                write_state(folder / READ, state)
+            self._forget_frames()
+            self._reading += 1
 
     def _note(self) -> list[Affine]:
         """Statistics would be recorded from this frame."""
         self._reference = True
         return []
 
+    def _frames(self) -> dict[str, np.ndarray]:
+        return {
+            "pts": np.array(self._pts, np.int64),
+            "shots": np.array(self._shots, np.int64),
+            "light": np.array(self._light, np.float64).reshape(-1, 2),
+            "labels": np.array(self._labels, np.uint16),
+            "ends": np.array(self._ends, np.int64),
+        }
+
     def keep(self, painted: Iterator[FrameBatch | KeptSegment]) -> Iterator[FrameBatch | KeptSegment]:
         """The same, on their way to the encoder; what is new is stored bit for bit."""
         with contextlib.closing(painted):  # type: ignore[type-var]
             for item in painted:
                 if isinstance(item, KeptSegment):
-                    self._take(item)
+                    assert self._known is not None
+                    with told(self._target):
+                        link_or_copy(self._known.file(PAINTED, item.segment.number), self._painted(self._number))
+                    self._number += 1
                 else:
                     self._add(item)
                 yield item
 
-    def _take(self, item: KeptSegment) -> None:
-        assert self._known is not None
-        number = item.segment.number
-        with told(self._target):
-            link_or_copy(self._known.file(PAINTED, number), self._painted())
-        self._close(self._known.segments[number].crc, asdict(self._known.segments[number].faults))
-
     def _add(self, batch: FrameBatch) -> None:
         if self._store is None:
-            self._store = LosslessWriter(self._painted(), self._size)
+            self._store = LosslessWriter(self._painted(self._number), (self._job.width, self._job.height))
         self._store.add(batch)
-        checkpoint: Checkpoint | None = batch.checkpoint
-        if checkpoint is not None:
+        if batch.checkpoint is not None:
             self._store.finish()
             self._store = None
-            self.written_bytes += self._painted().stat().st_size
-            self._close(checkpoint.crc, asdict(checkpoint.faults))
+            self.written_bytes += self._painted(self._number).stat().st_size
+            self._number += 1
 
-    def _painted(self) -> Path:
-        return self._folder / file_name(PAINTED, self._number, self._suffix)
+    def _beside(self, number: int) -> Path:
+        return self._work.beside(number, "project")
 
-    def _close(self, crc: int, faults: dict[str, Any]) -> None:
-        self._ends_at.append((crc, faults))
-        self._number += 1
+    def _painted(self, number: int) -> Path:
+        return self._beside(number) / f"painted{SUFFIX}"
 
-    def finish(
-        self,
-        work: WorkFolder,
-        same: dict[str, Any],
-        painted_with: dict[str, Any],
-        objects: list[ObjectStyleReport],
-    ) -> dict[str, int]:
-        """Put the project in place, once the film is written.
+    def _read_of(self, number: int) -> dict[str, Any]:
+        """What was read of a segment."""
+        return read_state(self._beside(number) / READ)
 
-        Args:
-            work: where its segments are.
-            same: see project.what_must_stay.
-            painted_with: fingerprints of paintings and networks.
-            objects: the report.
+    # -- all of it ------------------------------------------------------------------------------------------------
 
-        Returns:
-            Bytes of its parts, by kind.
+    def stage(self) -> None:
+        """Put the project together, and have it on the disk, under a hidden name beside its place.
 
         Raises:
             OutputError: the disk is full, or not ours to write on.
         """
         with told(self._target):
-            for segment in work.segments:
-                name = file_name(ENCODED, segment.number, self._suffix)
-                link_or_copy(work.file(segment.number), self._folder / name)
-            names, wore = self.numbers.names, self.numbers.wore
-            if self._known is None:
-                self._track.__exit__(None, None, None)
-                self._write_frames()
-            else:
-                names, wore = self._known.names, _worn_now(self._known, self._look)
-                for part in (LABELS, FRAMES):
-                    link_or_copy(self._known.path / part, self._folder / part)
-                for reference in (self._known.path / REFERENCES).iterdir():
-                    link_or_copy(reference, self._folder / REFERENCES / reference.name)
-            files = {
-                path.relative_to(self._folder).as_posix(): path.stat().st_size
-                for path in sorted(self._folder.rglob("*"))
-                if path.is_file()
-            }
-            said = {
-                "format": FORMAT,
-                "version": VERSION,
-                "streamstyle": __version__,
-                "film": fingerprint(self._info.path),
-                "size": self._size,
-                "same": same,
-                "options": asdict(self._options),
-                "painted_with": {os.path.abspath(file): known for file, known in painted_with.items()},
-                "names": names,
-                "wore": wore,
-                "objects": [asdict(replace(thing, name=self._name_of(thing))) for thing in objects],
-                "segments": [
-                    {"segment": asdict(segment), "crc": crc, "faults": faults}
-                    for segment, (crc, faults) in zip(work.segments, self._ends_at, strict=True)
-                ],
-                "files": files,
-            }
-            self._write_look()
-            (self._folder / META).write_text(json.dumps(said, indent=1, default=str), "utf-8")
+            self.clear()
+            for part in (ENCODED, PAINTED, REFERENCES):
+                (self._folder / part).mkdir(parents=True)
+            self._fill()
+            for path in (*self._folder.rglob("*"), self._folder):
+                sync(path)
+
+    def place(self) -> None:
+        """Move it to its place."""
+        with told(self._target):
             put_in_place(self._folder, self._target)
-        return bytes_by_kind(files)
+
+    def clear(self) -> None:
+        """Remove what was staged and not moved."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _fill(self) -> None:
+        for segment in self._work.segments:
+            number = segment.number
+            link_or_copy(self._work.file(number), self._folder / file_name(ENCODED, number, self._suffix))
+            link_or_copy(self._painted(number), self._folder / file_name(PAINTED, number, self._suffix))
+        names, wore = self.numbers.names, self.numbers.wore
+        if self._known is None:
+            ends = self._join_read()
+        else:
+            names, wore = self._known.names, _worn_now(self._known, self._look)
+            ends = [(segment.crc, asdict(segment.faults)) for segment in self._known.segments]
+            for name in (LABELS, FRAMES):
+                link_or_copy(self._known.path / name, self._folder / name)
+            for reference in (self._known.path / REFERENCES).iterdir():
+                link_or_copy(reference, self._folder / REFERENCES / reference.name)
+        files = {
+            path.relative_to(self._folder).as_posix(): path.stat().st_size
+            for path in sorted(self._folder.rglob("*"))
+            if path.is_file()
+        }
+        said = {
+            "format": FORMAT,
+            "version": VERSION,
+            "streamstyle": __version__,
+            "film": fingerprint(self._job.info.path),
+            "size": (self._job.width, self._job.height),
+            "same": what_must_stay(self._same),
+            "options": asdict(self._options),
+            "painted_with": {os.path.abspath(file): known for file, known in self._same["painted_with"].items()},
+            "names": names,
+            "wore": wore,
+            "objects": [asdict(replace(thing, name=self._name_of(thing))) for thing in self._objects()],
+            "segments": [
+                {"segment": asdict(segment), "crc": crc, "faults": faults}
+                for segment, (crc, faults) in zip(self._work.segments, ends, strict=True)
+            ],
+            "files": files,
+        }
+        self._write_look()
+        (self._folder / META).write_text(json.dumps(said, indent=1, default=str), "utf-8")
+        self.saved = bytes_by_kind(files)
+
+    def _join_read(self) -> list[tuple[int, dict[str, Any]]]:
+        """Put together what was read; where a reader may go on after each segment."""
+        ends, frames, before = [], list[dict[str, Any]](), 0
+        with LabelTrackWriter(self._folder / LABELS, self._job.info, self.numbers.names) as whole:
+            for number in range(len(self._work.segments)):
+                folder, state = self._beside(number), self._read_of(number)
+                ends.append((state["crc"], state["faults"]))
+                frames.append({name: state[name] for name in ("pts", "shots", "light", "labels")})
+                frames[-1]["ends"] = state["ends"] + before
+                before += len(state["labels"])
+                for reference in folder.glob(f"{REFERENCES}/*"):
+                    link_or_copy(reference, self._folder / REFERENCES / reference.name)
+                with LabelTrack(folder / LABELS) as track:
+                    for labels, pts in zip(track, track.pts.tolist(), strict=True):
+                        whole.add(labels, pts)
+        joined = {name: np.concatenate([part[name] for part in frames]) for name in frames[0]}
+        np.savez_compressed(self._folder / FRAMES, **joined)  # type: ignore[arg-type]
+        return ends
 
     def _name_of(self, thing: ObjectStyleReport) -> str | None:
         return thing.name or self.numbers.name_of_track(thing.track_id)
@@ -274,16 +371,6 @@ class ProjectWriter:
         folder = str(self._target)
         look = self._look.moved(lambda file: file if os.path.isabs(file) else os.path.relpath(file, folder))
         (self._folder / LOOK).write_text(look.to_toml(), "utf-8")
-
-    def _write_frames(self) -> None:
-        np.savez_compressed(
-            self._folder / FRAMES,
-            pts=np.array(self._pts, np.int64),
-            shots=np.array(self._shots, np.int64),
-            light=np.array(self._light, np.float64).reshape(-1, 2),
-            labels=np.array(self._labels, np.uint16),
-            ends=np.array(self._ends, np.int64),
-        )
 
 
 def _worn_now(project: Project, look: Look) -> dict[int, str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -15,9 +16,10 @@ import pytest
 
 from streamstyle.config import OutputOptions
 from streamstyle.errors import OutputError
-from streamstyle.frames import ColorTags, FrameBatch, VideoInfo
+from streamstyle.frames import Checkpoint, ColorTags, FrameBatch, VideoInfo
 from streamstyle.media import layers as module
 from streamstyle.media.layers import LayerFilms, safe_names
+from streamstyle.media.segments import Segment, WorkFolder
 
 NAMES = {0: "background", 1: "foreground", 2: "swan"}
 FORMATS = {"prores": "swan.mov", "vp9": "swan.webm", "png": "swan"}
@@ -53,16 +55,35 @@ def batches(size: tuple[int, int], pts: list[int]) -> Iterator[FrameBatch]:
         alphas = {0: 255 - swan, 2: swan} if number < BATCHES - 1 else {0: np.full_like(swan, 255)}
         chroma = (u, v) if odd else (u[:, ::2, ::2], v[:, ::2, ::2])
         begin = number * each
-        yield FrameBatch(luma, *chroma, tuple(pts[begin : begin + count]), begin, alphas=alphas)
+        times = tuple(pts[begin : begin + count])
+        yield FrameBatch(luma, *chroma, times, begin, Checkpoint(times[-1], number, {}), alphas=alphas)
+
+
+def films_in(folder: Path, kind: str, info: VideoInfo, *, start: float = 0.0, overwrite: bool = False) -> LayerFilms:
+    out = OutputOptions(layers=folder, layer_format=kind, start=start, overwrite=overwrite)  # type: ignore[arg-type]
+    return LayerFilms(out, NAMES, info, size=(info.width, info.height), target=folder.parent / "film.mp4")
+
+
+def close_segment(work: WorkFolder, batch: FrameBatch) -> None:
+    """Count a batch as a segment of the film, with a stand-in for its pictures."""
+    number = len(work.segments)
+    work.file(number).write_bytes(b"pictures")
+    work.add(Segment(number, len(batch), batch.pts[0], batch.pts[-1], 8), batch.checkpoint)
 
 
 def write(
     folder: Path, kind: str, info: VideoInfo, pts: list[int], *, start: float = 0.0, overwrite: bool = False
 ) -> tuple[LayerFilms, list[FrameBatch]]:
-    size = info.width, info.height
-    out = OutputOptions(layers=folder, layer_format=kind, start=start, overwrite=overwrite)  # type: ignore[arg-type]
-    with LayerFilms(out, NAMES, info, size=size, target=folder.parent / "film.mp4") as films:
-        passed = list(films.through(batches(size, pts)))
+    """Each batch a segment."""
+    films, passed = films_in(folder, kind, info, start=start, overwrite=overwrite), []
+    with WorkFolder(folder.parent / "film.mp4", {}) as work:
+        films.begin(work)
+        for batch in films.through(batches((info.width, info.height), pts)):
+            close_segment(work, batch)
+            passed.append(batch)
+        films.stage()
+        films.place()
+        films.clear()
     return films, passed
 
 
@@ -196,28 +217,118 @@ def test_far_from_a_layer_its_film_is_black(tmp_path: Path) -> None:
 # -- what is left --------------------------------------------------------------------------------------------------
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
 @pytest.mark.parametrize("kind", FORMATS)
-def test_stopped_it_leaves_nothing(tmp_path: Path, kind: str) -> None:
-    info = info_of(tmp_path / "in.mp4", (64, 48))
-    out = OutputOptions(layers=tmp_path / "layers", layer_format=kind)  # type: ignore[arg-type]
-    films = LayerFilms(out, NAMES, info, size=(64, 48), target=tmp_path / "film.mp4")
-    with contextlib.suppress(KeyboardInterrupt), films:
-        through = films.through(batches((64, 48), EVEN))
-        next(through)
-        (hidden,) = (tmp_path / "layers").iterdir()
-        assert hidden.name.startswith(".")
-        through.close()
-        raise KeyboardInterrupt
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize("segments", [0, 1, BATCHES])
+def test_stopped_it_goes_on_to_the_same_files(tmp_path: Path, kind: str, segments: int) -> None:
+    info, target = info_of(tmp_path / "in.mp4", (64, 48)), tmp_path / "a" / "film.mp4"
+    (tmp_path / "whole").mkdir()
+    target.parent.mkdir()
+    wanted, _ = write(tmp_path / "whole" / "layers", kind, info, UNEVEN, start=1)
+    films = films_in(target.with_name("layers"), kind, info, start=1)
+    with contextlib.suppress(Killed), WorkFolder(target, {}) as work:
+        films.begin(work)
+        with contextlib.closing(films.through(batches((64, 48), UNEVEN))) as through:
+            for batch in through:
+                if len(work.segments) == segments:
+                    raise Killed
+                close_segment(work, batch)
+        raise Killed
+    assert {path.name for path in target.parent.iterdir()} == ({"film.mp4.parts"} if segments else set())
+    films = films_in(target.with_name("layers"), kind, info, start=1)
+    with WorkFolder(target, {}) as work:
+        assert len(work.segments) == segments
+        films.begin(work)
+        left = (batch for i, batch in enumerate(batches((64, 48), UNEVEN)) if i >= segments)
+        for batch in films.through(left):
+            close_segment(work, batch)
+        films.stage()
+        films.place()
+        films.clear()
+    assert contents(target.with_name("layers")) == contents(tmp_path / "whole" / "layers")
+    assert [layer.frames for layer in films.report()] == [layer.frames for layer in wanted.report()]
+    assert [line.partition(": ")[2] for line in films.warnings()] == [
+        line.partition(": ")[2] for line in wanted.warnings()
+    ]
+    assert [path.name for path in target.parent.iterdir()] == ["layers"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "call"), [("prores", 0), ("prores", 2), ("prores", 3), ("vp9", 1), ("png", 0), ("png", 10), ("png", 21)]
+)
+def test_cut_short_while_it_is_put_in_place_it_is_put_in_place_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, call: int
+) -> None:
+    info, target, calls = info_of(tmp_path / "in.mp4", (64, 48)), tmp_path / "a" / "film.mp4", [0]
+    (tmp_path / "whole").mkdir()
+    target.parent.mkdir()
+    write(tmp_path / "whole" / "layers", kind, info, EVEN)
+    real = os.replace
+
+    def replace_some(source: Path, place: Path) -> None:
+        calls[0] += 1
+        if calls[0] > call:
+            raise Killed
+        real(source, place)
+
+    for again in (False, True):
+        films = films_in(target.with_name("layers"), kind, info)
+        with contextlib.suppress(Killed), WorkFolder(target, {}) as work, monkeypatch.context() as patch:
+            films.begin(work)
+            for batch in films.through(iter(()) if again else batches((64, 48), EVEN)):
+                close_segment(work, batch)
+            (work.path / "joined.mp4").write_bytes(b"film")
+            if not again:
+                patch.setattr(os, "replace", replace_some)
+            work.hand_over(work.path / "joined.mp4", [films])
+    assert contents(target.with_name("layers")) == contents(tmp_path / "whole" / "layers")
+    assert {path.name for path in target.parent.iterdir()} == {"layers", "film.mp4"}
+
+
+def test_what_a_changed_job_finds_is_not_replaced_unasked(tmp_path: Path) -> None:
+    info, target = info_of(tmp_path / "in.mp4", (64, 48)), tmp_path / "film.mp4"
+    with contextlib.suppress(Killed), WorkFolder(target, {"look": 1}) as work:
+        films = films_in(tmp_path / "layers", "prores", info)
+        films.begin(work)
+        for batch in films.through(batches((64, 48), EVEN)):
+            close_segment(work, batch)
+        (work.path / "joined.mp4").write_bytes(b"film")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(LayerFilms, "place", lambda films: (tmp_path / "layers" / "swan.mov").touch())
+            patch.setattr(WorkFolder, "finish", lambda work: None)
+            patch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(Killed))
+            work.hand_over(work.path / "joined.mp4", [films])
+    films = films_in(tmp_path / "layers", "prores", info)  # it may be of this very job
+    with (
+        pytest.raises(OutputError, match=r"swan\.mov: exists; add --overwrite"),
+        WorkFolder(target, {"look": 2}) as work,
+    ):
+        films.begin(work)
 
 
 def test_what_a_killed_job_left_is_cleared(tmp_path: Path) -> None:
     info = info_of(tmp_path / "in.mp4", (64, 48))
-    out = OutputOptions(layers=tmp_path / "layers")
-    killed = LayerFilms(out, NAMES, info, size=(64, 48), target=tmp_path / "film.mp4")
-    killed.__enter__()
-    next(killed.through(batches((64, 48), EVEN))).alphas  # noqa: B018
-    write(tmp_path / "layers", "prores", info, EVEN)
+    films = films_in(tmp_path / "layers", "prores", info)
+    with contextlib.suppress(Killed), WorkFolder(tmp_path / "film.mp4", {}) as work:
+        films.begin(work)
+        for batch in films.through(batches((64, 48), EVEN)):
+            close_segment(work, batch)
+        films.stage()
+        raise Killed
+    (hidden,) = (tmp_path / "layers").iterdir()
+    assert hidden.name.startswith(".")
+    with WorkFolder(tmp_path / "film.mp4", {}) as work:
+        films.begin(work)
+        films.stage()
+        films.place()
+        films.clear()
     assert sorted(file.name for file in (tmp_path / "layers").iterdir()) == [f"{name}.mov" for name in NAMES.values()]
 
 

@@ -15,7 +15,8 @@ import pytest
 from streamstyle.errors import OutputError
 from streamstyle.frames import Checkpoint, Faults
 from streamstyle.media import segments
-from streamstyle.media.segments import Segment, WorkFolder, changes, fingerprint, parts_folder, read_state, write_state
+from streamstyle.media.segments import Segment, WorkFolder, changes, fingerprint, parts_folder
+from streamstyle.media.states import read_state, write_state
 
 STATE: dict[str, Any] = {
     "slots": np.arange(12, dtype=np.int32).reshape(3, 4),
@@ -40,9 +41,10 @@ def alike(a: Any, b: Any) -> bool:
 
 
 def fill(folder: WorkFolder, count: int, state: dict[str, Any] = STATE) -> None:
-    """Closed segments of four frames, with stand-ins for their pictures."""
+    """Closed segments of four frames, with stand-ins for their pictures and for a layer's."""
     for number in range(len(folder.segments), len(folder.segments) + count):
         folder.file(number).write_bytes(b"pictures" * (number + 1))
+        (folder.beside(number, "layers") / "swan.mov").write_bytes(b"layer")
         segment = Segment(number, 4, 40 * number, 40 * number + 30, 8 * (number + 1))
         faults = Faults(4 * number, number, 2, ((64, 48, number),))
         folder.add(segment, Checkpoint(40 * number + 30, number, state, faults))
@@ -88,7 +90,8 @@ def test_segments_and_the_last_state_are_taken_over(tmp_path: Path) -> None:
     target, said = tmp_path / "out.mp4", list[str]()
     stopped(target, 3)
     names = {entry.name for entry in parts_folder(target).iterdir()}
-    assert names == {"lock", "journal.jsonl", "000000.mp4", "000001.mp4", "000002.mp4", "000002.safetensors"}
+    films, folders = {f"00000{i}.mp4" for i in range(3)}, {f"00000{i}" for i in range(3)}
+    assert names == {"lock", "journal.jsonl", *films, *folders, "000002.safetensors"}
     with WorkFolder(target, {}, say=said.append) as folder:
         assert (folder.frames, folder.resumed_frames, [s.number for s in folder.segments]) == (12, 12, [0, 1, 2])
         assert folder.checkpoint is not None
@@ -109,9 +112,12 @@ def test_a_torn_last_line_and_stray_files_count_for_nothing(tmp_path: Path, torn
         journal.write(torn)
     (parts / "000002.mp4").write_bytes(b"half")
     (parts / "000002.safetensors").write_bytes(b"half")
+    (parts / "000002" / "layers").mkdir(parents=True)
+    (parts / "000002" / "layers" / "goose.mov").write_bytes(b"half")
     with killed(target) as folder:
         assert folder.frames == 8
         assert not (parts / "000002.mp4").exists()
+        assert not (parts / "000002").exists()
         fill(folder, 1)
     lines = [json.loads(line) for line in (parts / "journal.jsonl").read_text().splitlines()]
     assert [line["segment"]["number"] for line in lines[1:]] == [0, 1, 2]
@@ -121,8 +127,8 @@ def test_a_torn_last_line_and_stray_files_count_for_nothing(tmp_path: Path, torn
 
 def test_a_segment_counts_only_when_all_of_it_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed between any two steps of adding one, the folder is that of before or of after."""
-    real, steps = segments._sync, [0]
-    for stop_at in range(1, 7):
+    real, steps = segments.sync, [0]
+    for stop_at in range(1, 10):
         target, steps[0] = tmp_path / f"{stop_at}.mp4", 0
         stopped(target, 2)
 
@@ -133,13 +139,28 @@ def test_a_segment_counts_only_when_all_of_it_is_on_the_disk(tmp_path: Path, mon
             real(path)
 
         with monkeypatch.context() as patch:
-            patch.setattr(segments, "_sync", sync)
+            patch.setattr(segments, "sync", sync)
             with killed(target) as folder:
                 fill(folder, 1)
         with WorkFolder(target, {}) as folder:
             assert folder.frames in (8, 12)
             assert folder.checkpoint is not None
             assert folder.checkpoint.crc == folder.frames // 4 - 1
+
+
+@pytest.mark.parametrize("damage", ["missing", "short", "more"])
+def test_a_segment_without_all_that_goes_with_it_is_not_gone_on_from(tmp_path: Path, damage: str) -> None:
+    target, said = tmp_path / "out.mp4", list[str]()
+    stopped(target, 2)
+    layer = parts_folder(target) / "000000" / "layers" / "swan.mov"
+    if damage == "missing":
+        layer.unlink()
+    else:
+        (layer if damage == "short" else layer.with_name("goose.mov")).write_bytes(b"")
+    with WorkFolder(target, {}, say=said.append) as folder:
+        assert folder.frames == 0
+        assert not layer.exists()
+    assert said == [f"{parts_folder(target)}: starting afresh, for a part of it is missing or damaged"]
 
 
 def test_a_finished_job_says_so(tmp_path: Path) -> None:
@@ -187,7 +208,7 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 
 def test_the_film_is_on_the_disk_before_its_segments_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target, steps = tmp_path / "out.mp4", list[str]()
-    real_sync, real_replace, real_clear = segments._sync, os.replace, WorkFolder._clear
+    real_sync, real_replace, real_clear = segments.sync, os.replace, WorkFolder._clear
 
     def sync(path: Path) -> None:
         steps.append(f"sync {path.name}")
@@ -203,7 +224,7 @@ def test_the_film_is_on_the_disk_before_its_segments_go(tmp_path: Path, monkeypa
 
     with WorkFolder(target, {}) as folder:
         (folder.path / "joined.mp4").write_bytes(b"film")
-        monkeypatch.setattr(segments, "_sync", sync)
+        monkeypatch.setattr(segments, "sync", sync)
         monkeypatch.setattr(segments.os, "replace", replace)
         monkeypatch.setattr(WorkFolder, "_clear", clear)
         folder.hand_over(folder.path / "joined.mp4")

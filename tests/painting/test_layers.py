@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from moving_disc import disc_in, make_moving_disc
 
-from streamstyle import cli, pipeline
+from streamstyle import cli
 from streamstyle.config import AnalysisOptions, Options, OutputOptions
 from streamstyle.errors import OptionError, OutputError
 from streamstyle.look import Look, ObjectStyle
@@ -100,24 +100,6 @@ def test_from_the_command_line(
     (tmp_path / "out.mp4").unlink()
     assert cli.main(words) == 2
     assert "add --overwrite" in capsys.readouterr().err.splitlines()[-1]
-
-
-def test_a_stopped_job_leaves_no_layers_and_begins_anew(
-    disc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pipeline, "SEGMENT_FRAMES", (3, 3))
-
-    def stop(frames: int, expected: int | None) -> None:
-        counts.append(frames)
-        if sum(counts) > 6:  # two segments of the film are closed
-            raise KeyboardInterrupt
-
-    counts: list[int] = []
-    with pytest.raises(KeyboardInterrupt):
-        stylize(disc, tmp_path / "out.mp4", look=LOOK, options=options(tmp_path / "layers", "vp9"), on_frames=stop)
-    assert list(tmp_path.iterdir()) == []
-    report = stylize(disc, tmp_path / "out.mp4", look=LOOK, options=options(tmp_path / "layers", "vp9"))
-    assert (report.frames_out, report.resumed_frames, len(report.layers)) == (FRAMES, 0, 3)
 
 
 def test_what_is_missing_is_only_what_could_not_be_there(disc: Path, tmp_path: Path) -> None:

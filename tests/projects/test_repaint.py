@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from clips import draw_mottled, make_clip
@@ -21,11 +24,14 @@ from streamstyle.label_track import LabelTrackWriter
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.decode import decode
 from streamstyle.media.probe import probe
+from streamstyle.media.segments import WorkFolder
 from streamstyle.pipeline import stylize
 from streamstyle.projects.project import META, Project
 from streamstyle.projects.repaint import Change, repaint
+from streamstyle.projects.save_project import ProjectWriter
 from streamstyle.projects.touched import carries_paint
 from streamstyle.stylizer import Stylizer
+from tests.johnson_nets import save, transformer
 
 pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("networks")]
 SIZE, FRAMES, SEGMENT = (352, 224), 24, 6
@@ -306,19 +312,128 @@ def _other(saved: Path, folder: Path) -> Path:
     return folder / "other.sstyle"
 
 
-def test_a_job_that_fails_leaves_the_project_as_it_was(
+def test_a_job_that_fails_leaves_the_project_as_it_was_and_goes_on(
     clip: Path, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = _other(saved, tmp_path)
+    held, look = _other(saved, tmp_path), dressed(swan="none")
 
     def fails(*_: Any, **__: Any) -> Any:
         raise OutputError("the disk is full")
 
-    monkeypatch.setattr(Stylizer, "begin_painting", fails)
-    with pytest.raises(OutputError, match="disk is full"):
-        repaint(clip, tmp_path / "out.mp4", Project(held), look=dressed(swan="none"), save_project=held)
+    with monkeypatch.context() as patch:
+        patch.setattr(Stylizer, "begin_painting", fails)
+        with pytest.raises(OutputError, match="disk is full"):
+            repaint(clip, tmp_path / "out.mp4", Project(held), look=look, save_project=held)
     assert Project(held).look == LOOK
-    assert [path.name for path in tmp_path.iterdir()] == ["other.sstyle"]
+    assert {path.name for path in tmp_path.iterdir()} == {"other.sstyle", "out.mp4.parts"}
+    report = repaint(clip, tmp_path / "out.mp4", Project(held), look=look, save_project=held)
+    assert report.resumed_frames == SEGMENT
+    assert Project(held).look == look
+    assert {path.name for path in tmp_path.iterdir()} == {"other.sstyle", "out.mp4"}
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+def killed(owner: Any, name: str, after: int, work: Callable[[], Any]) -> None:
+    """Do something that ends with call number `after` of a function."""
+    calls, real = [0], getattr(owner, name)
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        calls[0] += 1
+        if calls[0] > after:
+            raise Killed
+        return real(*arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, name, counted)
+        with pytest.raises(Killed):
+            work()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "after", "resumed", "calm"),
+    [
+        (WorkFolder, "add", 0, 0, 0),
+        (WorkFolder, "add", 1, 1, 0),
+        (Stylizer, "end_painting", 1, 2, 0),
+        (WorkFolder, "add", 3, 3, 0),
+        (WorkFolder, "add", 2, 2, 1),
+        (WorkFolder, "finish", 0, 4, 0),
+        (ProjectWriter, "_fill", 0, 4, 0),
+        (os, "rename", 1, 4, 0),  # the old project is out of the way, the new one not yet there
+    ],
+)
+def test_stopped_anywhere_it_goes_on_to_the_same_film_and_project(
+    clip: Path, saved: Path, tmp_path: Path, owner: Any, name: str, after: int, resumed: int, calm: float
+) -> None:
+    look = dressed(swan="ember")
+    if calm:
+        saved, options = tmp_path / "calm.sstyle", replace(OPTIONS, painting=StyleOptions(calm=1))
+        whole(clip, tmp_path / "first.mp4", LOOK, options, save_project=saved)
+    wanted = repaint(clip, _in(tmp_path, "whole"), Project(saved), look=look, save_project=tmp_path / "whole/a.sstyle")
+    held = tmp_path / "film" / "a.sstyle"
+
+    def again(**how: Any) -> Report:
+        return repaint(clip, _in(tmp_path, "film"), Project(held), look=look, save_project=held, **how)
+
+    _in(tmp_path, "film")
+    shutil.copytree(saved, held)
+    killed(owner, name, after, again)
+    said = list[str]()
+    report = again(say=said.append)
+    assert report.resumed_frames == resumed * SEGMENT
+    assert len(said) == bool(report.resumed_frames)
+    assert contents(tmp_path / "film") == contents(tmp_path / "whole")
+    run_only = {"seconds", "bytes_written"}
+    assert report.project is not None
+    assert wanted.project is not None
+    assert {k: v for k, v in report.project.items() if k not in run_only} == {
+        k: v for k, v in wanted.project.items() if k not in run_only
+    }
+
+
+def _in(folder: Path, name: str) -> Path:
+    (folder / name).mkdir(exist_ok=True)
+    return folder / name / "out.mp4"
+
+
+def test_another_change_starts_afresh_and_is_told(clip: Path, saved: Path, tmp_path: Path) -> None:
+    first, said = dressed(swan="ember"), list[str]()
+    killed(WorkFolder, "add", 2, lambda: repaint(clip, tmp_path / "out.mp4", Project(saved), look=first))
+    report = repaint(clip, tmp_path / "out.mp4", Project(saved), look=LOOK, say=said.append)
+    assert report.resumed_frames == 0
+    assert said == [f"{tmp_path / 'out.mp4.parts'}: starting afresh, for look.objects changed since"]
+    assert (tmp_path / "out.mp4").read_bytes() == clip.with_name("first.mp4").read_bytes()
+
+
+def test_own_paintings_and_an_own_network_are_painted_again_as_a_whole_run_does(clip: Path, tmp_path: Path) -> None:
+    night, fire = tmp_path / "night.jpg", tmp_path / "fire.jpg"
+    for i, painting in enumerate((night, fire)):
+        cv2.imwrite(str(painting), draw_mottled(5 * i, (160, 120)))
+    candy = save(tmp_path / "candy.safetensors", transformer(blocks=0).state_dict())
+    look = dressed(background=str(night), swan=str(candy))
+    held = tmp_path / "film.sstyle"
+    whole(clip, tmp_path / "first.mp4", look, save_project=held)
+    again = repaint(clip, tmp_path / "same.mp4", Project(held), look=look)
+    assert again.project is not None
+    assert again.project["frames_painted"] == 0
+    assert (tmp_path / "same.mp4").read_bytes() == (tmp_path / "first.mp4").read_bytes()
+    for i, other in enumerate(
+        [
+            dressed(background=str(night), swan=f"{fire}#10,10,100,80"),
+            dressed(background=f"{night}:0.6+{fire}:0.4", swan=str(candy), dog=f"{candy}; strength=0.5"),
+        ]
+    ):
+        whole(clip, tmp_path / f"whole{i}.mp4", other)
+        repaint(clip, tmp_path / f"again{i}.mp4", Project(held), look=other)
+        assert (tmp_path / f"again{i}.mp4").read_bytes() == (tmp_path / f"whole{i}.mp4").read_bytes()
+        assert (tmp_path / f"again{i}.mp4").read_bytes() != (tmp_path / "first.mp4").read_bytes()
 
 
 def test_a_project_that_was_being_replaced_is_there(saved: Path, tmp_path: Path) -> None:
