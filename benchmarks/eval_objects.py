@@ -205,7 +205,6 @@ CHOICES: dict[str, tuple[dict[str, Any], dict[tuple[Any, str], Any]]] = {
     "no motion": ({}, {(evidence, "MOTION_WEIGHT"): 0.0}),
     "no look": ({}, {(appearance_tracks, "LOOK_WEIGHT"): 0.0}),
     "the look at 4 px, not at 2": ({}, {(AppearanceModel, "score_map"): coarse_map}),
-    "what is wrong in the first frame counts no more": ({}, {(appearance, "HARD_ROUNDS"): 0}),
     "the background beside the object counts no more": ({}, {(appearance, "NEAR_WEIGHT"): 0.0}),
     "no regions": ({}, {(appearance_tracks, "SNAP"): 0.0}),
     "no memory of the first frame": ({}, {(appearance, "ANCHOR"): 0.0}),

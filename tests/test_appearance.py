@@ -151,7 +151,6 @@ def test_there_is_one_solve_however_many_objects(monkeypatch):
 
     monkeypatch.setattr(torch.linalg, "solve_ex", counted)
     model, x = model_of(layout((1, 1, 4, 4), (1, 8, 4, 4), (7, 1, 4, 4)))
-    solves.clear()
     model.score(x)
     assert solves == [(x.shape[1], 4)]
 
@@ -244,13 +243,6 @@ def test_a_look_that_changes_is_followed_and_the_first_one_not_forgotten():
     assert model.score(first)[:, 1].numpy()[inside].mean() > 0.8
 
 
-@pytest.fixture
-def learned_once(monkeypatch):
-    """First frames are learned as any other."""
-    monkeypatch.setattr(appearance, "HARD_ROUNDS", 0)
-
-
-@pytest.mark.usefixtures("learned_once")
 def test_the_first_frame_weighs_as_it_should():
     """A class is its anchor and a mean of the later frames, that leans to the newest."""
     kinds = layout((2, 2, 6, 6))
@@ -263,7 +255,6 @@ def test_the_first_frame_weighs_as_it_should():
     torch.testing.assert_close(model._moments(1), ANCHOR * moment + (1 - ANCHOR) * (second * sure[:, None]).T @ second)
 
 
-@pytest.mark.usefixtures("learned_once")
 def test_a_guess_is_remembered_as_a_mean_of_all_frames():
     kinds = layout((2, 2, 6, 6))
     model, first = model_of(kinds)
@@ -278,45 +269,6 @@ def test_a_guess_is_remembered_as_a_mean_of_all_frames():
     torch.testing.assert_close(model._moments(1), (frames[0] * sure[:, None]).T @ frames[0], rtol=0.1, atol=0.02)
 
 
-def patchwork(seed: int) -> tuple[list[Tensor], Tensor, np.ndarray]:
-    """An object of which 2 of 25 blocks look much like the background; and where they are."""
-    plain, kinds = layout((3, 3, 5, 5)), layout((3, 3, 5, 5), (4, 4, 1, 2))
-    (object_seen, rgb), (ground, _) = scene(plain, seed), scene(layout(), seed)
-    there = torch.from_numpy(kinds == 2)
-    wide = there.repeat_interleave(2, 0).repeat_interleave(2, 1)
-    seen = [
-        torch.where(where, torch.lerp(b, a, 0.05), a)
-        for a, b, where in zip(object_seen, ground, (wide, there), strict=True)
-    ]
-    return seen, torch.full_like(rgb, 128), kinds  # colour tells nothing
-
-
-def test_what_is_wrong_in_the_first_frame_counts_for_more(monkeypatch):
-    *seen, kinds = patchwork(0)
-    errors = {}
-    for rounds in (0, 3):
-        monkeypatch.setattr(appearance, "HARD_ROUNDS", rounds)
-        model = AppearanceModel(CPU)
-        model.add()
-        x, _ = model.describe(*seen)
-        model.learn(x, shares_of(np.minimum(kinds, 1), 2))
-        errors[rounds] = model.score(x)[:, 0].numpy()[kinds.ravel() == 2].mean()
-    assert errors[3] < 0.8 * errors[0]
-
-
-@pytest.mark.usefixtures("learned_once")
-def test_a_guess_has_no_first_frame_to_get_right(monkeypatch):
-    kinds = layout((2, 2, 6, 6))
-    once, x = model_of(kinds)
-    monkeypatch.setattr(appearance, "HARD_ROUNDS", 3)
-    guessed = AppearanceModel(CPU)
-    guessed.add()
-    guessed.describe(*scene(kinds))
-    guessed.learn(x, shares_of(kinds, 2), loose=[0, 1])
-    assert torch.equal(guessed.score(x), once.score(x))
-
-
-@pytest.mark.usefixtures("learned_once")
 def test_the_background_near_objects_counts_for_more_where_it_is_first_seen():
     kinds = layout((3, 3, 5, 5))
     model, x = model_of(kinds)
@@ -370,7 +322,6 @@ def test_a_map_of_scores_of_an_odd_picture():
     assert model.score_map(x, grid, features, rgb).shape == (2, 13, 9)
 
 
-@pytest.mark.usefixtures("learned_once")
 def test_unsure_blocks_teach_nothing():
     kinds = layout((2, 2, 5, 5))
     one, x = model_of(kinds)
