@@ -19,7 +19,7 @@ import contextlib
 import itertools
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,10 @@ import cv2
 import numpy as np
 from common import figure, machine, save
 from object_measures import changes, decay, dominant_label, matched_label, per_100_frames, recall
+from torch import Tensor
 
-from streamstyle import appearance, appearance_tracks, evidence, segmenter
+from streamstyle import appearance, appearance_tracks, evidence
+from streamstyle.appearance import AppearanceModel
 from streamstyle.config import AnalysisOptions
 from streamstyle.evidence import region_means
 from streamstyle.frames import VideoInfo
@@ -188,24 +190,29 @@ def main() -> None:
         )
 
 
+def coarse_map(
+    model: AppearanceModel, x: Tensor, grid: tuple[int, int], features: Sequence[Tensor], rgb: Tensor
+) -> Tensor:
+    """AppearanceModel.score_map as it was, no finer than the descriptions: [K + 1, h', w']."""
+    return model.score(x).T.unflatten(1, grid)
+
+
 CHOICES: dict[str, tuple[dict[str, Any], dict[tuple[Any, str], Any]]] = {
     "all of it": ({}, {}),
     "every 4th frame looked at": ({"analyse_every": 4}, {}),
     "edges of all sides, fused": ({"edge_side": "fuse"}, {}),
-    "HED's fourth block too": (
-        {},
-        {(segmenter, "FEATURE_BLOCKS"): (2, 3, 4), (appearance, "DIMENSIONS"): (32, 64, 64)},
-    ),
     "360 lines": ({"analysis_size": 360}, {}),
     "no motion": ({}, {(evidence, "MOTION_WEIGHT"): 0.0}),
     "no look": ({}, {(appearance_tracks, "LOOK_WEIGHT"): 0.0}),
+    "the look at 4 px, not at 2": ({}, {(AppearanceModel, "score_map"): coarse_map}),
+    "the background beside the object counts no more": ({}, {(appearance, "NEAR_WEIGHT"): 0.0}),
     "no regions": ({}, {(appearance_tracks, "SNAP"): 0.0}),
     "no memory of the first frame": ({}, {(appearance, "ANCHOR"): 0.0}),
     "no search for what is lost": ({}, {(appearance_tracks, "LOST_SHARE"): 0.0}),
     "overlap, regions": ({"tracker": "overlap"}, {}),
     "overlap, components (DeepGIF)": ({"tracker": "overlap", "segmenter": "components"}, {}),
 }
-"""What may be left out or done otherwise: options, and constants of modules."""
+"""What may be left out or done otherwise: options, and constants of modules and classes."""
 
 
 def compare_choices(sequences: list[str], count: int | None, options: AnalysisOptions, *, save_it: bool) -> None:

@@ -227,7 +227,7 @@ class AppearanceTracks(ObjectTracks):
         self._described, self._grid = self._model.describe(found.features, found.rgb)
         if not self._model.known:
             return None
-        scores = self._model.score(self._described).T.unflatten(1, self._grid)
+        scores = self._model.score_map(self._described, self._grid, found.features, found.rgb)
         return F.interpolate(scores[None], size=shape, mode="bilinear")[0].cpu().numpy()  # synchronises
 
     def _lost(self, slot: int, share: np.ndarray) -> bool:
@@ -273,7 +273,11 @@ class AppearanceTracks(ObjectTracks):
         loose = [k + 1 for k, slot in enumerate(self._members) if slot == FOUND]
         if loose and len(self._members) == 1:
             loose.append(BACKGROUND)
-        self._model.learn(self._described, small, pause=pause, loose=loose)
+        around = None
+        if not self._model.knows(BACKGROUND) and BACKGROUND not in loose:
+            reach = torch.from_numpy(near(self._shares.sum(0) > 0.5).astype(np.float32))[None, None]
+            around = F.interpolate(reach.to(small.device), size=self._grid, mode="area").flatten()
+        self._model.learn(self._described, small, pause=pause, loose=loose, near=around)
 
     def _hides(self, slot: int, k: int) -> bool:
         assert self._shares is not None

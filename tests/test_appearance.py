@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from streamstyle import appearance
 from streamstyle.appearance import ANCHOR, AppearanceModel
 from streamstyle.media.states import read_state, write_state
 
@@ -266,6 +267,59 @@ def test_a_guess_is_remembered_as_a_mean_of_all_frames():
     for _ in range(120):  # long after, one frame still counts
         model.learn(frames[0], shares_of(kinds, 2), loose=[1])
     torch.testing.assert_close(model._moments(1), (frames[0] * sure[:, None]).T @ frames[0], rtol=0.1, atol=0.02)
+
+
+def test_the_background_near_objects_counts_for_more_where_it_is_first_seen():
+    kinds = layout((3, 3, 5, 5))
+    model, x = model_of(kinds)
+    near = torch.zeros(len(x))
+    near[100:110] = 1
+    model.renew(0)
+    model.learn(x, shares_of(kinds, 2), pause=[1], near=near)
+    weight = shares_of(kinds, 2)[0] * (1 + appearance.NEAR_WEIGHT * near)
+    torch.testing.assert_close(model._moments(0), (x * (weight / weight.sum())[:, None]).T @ x)
+    before = model._moments(1)
+    model.learn(x, shares_of(kinds, 2), pause=[0], near=near)
+    torch.testing.assert_close(model._moments(1), before)  # an object is what it is wherever it is
+
+
+def test_a_map_of_scores_is_finer_than_descriptions():
+    """A border that lies in the middle of a row of blocks."""
+    model, _ = model_of(layout((2, 2, 6, 6)))
+    blocks, rgb = scene(layout((2, 2, 6, 6)), seed=1)
+    fine, rgb = blocks[0].roll(1, 1), rgb.roll(2, 1)  # by half a block, down
+    coarse = torch.lerp(blocks[1], blocks[1].roll(1, 1), 0.5)
+    true = torch.zeros(2 * GRID[0], 2 * GRID[1], dtype=torch.bool)
+    true[5:17, 4:16] = True
+    x, grid = model.describe([fine, coarse], rgb)
+    found = model.score_map(x, grid, [fine, coarse], rgb)
+    assert found.shape == (2, *true.shape)
+    torch.testing.assert_close(found.sum(0), torch.ones(true.shape))
+    between = model.score(x)[:, 1].view(GRID).repeat_interleave(2, 0).repeat_interleave(2, 1)
+    wrong = [int(((part > 0.5) != true).sum()) for part in (found[1], between)]
+    assert wrong[0] < 0.5 * wrong[1]
+
+
+def test_a_map_of_scores_says_what_the_scores_say():
+    """Where all is alike within blocks and around them."""
+    kinds = layout((0, 0, 12, 8))
+    model, _ = model_of(kinds)
+    blocks, rgb = scene(kinds, spread=0)
+    x, grid = model.describe(blocks, rgb)
+    model.add()  # nothing is known of it
+    found = model.score_map(x, grid, blocks, rgb)
+    assert (found[2] == 0).all()
+    scores = model.score(x).T.unflatten(1, grid)
+    torch.testing.assert_close(found[:, ::2, ::2][:, :, 10:], scores[:, :, 10:])
+
+
+def test_a_map_of_scores_of_an_odd_picture():
+    model = AppearanceModel(CPU)
+    model.add()
+    features, rgb = [torch.rand(24, 13, 9), torch.rand(40, 7, 5)], torch.zeros(3, 25, 17, dtype=torch.uint8)
+    x, grid = model.describe(features, rgb)
+    model.learn(x, torch.rand(2, 35))
+    assert model.score_map(x, grid, features, rgb).shape == (2, 13, 9)
 
 
 def test_unsure_blocks_teach_nothing():
