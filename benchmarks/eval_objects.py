@@ -152,12 +152,13 @@ def main() -> None:
     parser.add_argument("--masks", type=Path, help="keep the palette PNGs in this new folder")
     parser.add_argument("--choices", action="store_true", help="with parts of the tracker left out, J mean alone")
     parser.add_argument("--every", default=1, type=int, help="--analyse-every, as of streamstyle run")
+    parser.add_argument("--analysis-size", default=240, type=int, help="as of streamstyle run; saved only with 240")
     said = parser.parse_args()
     there = sorted(path.name for path in (davis() / "JPEGImages" / "480p").glob("*"))
     unknown = set(said.sequences or ()) - set(there)
     if not there or unknown or (said.frames or 6) < 6:
         parser.error(f"{davis()} has {', '.join(there) or 'no sequences; see STREAMSTYLE_DATA'}; at least 6 frames")
-    options = AnalysisOptions(analyse_every=said.every)
+    options = AnalysisOptions(analyse_every=said.every, analysis_size=said.analysis_size)
     print(machine())
     if said.choices:
         compare_choices(said.sequences or there, said.frames, options, save_it=not said.sequences)
@@ -180,7 +181,7 @@ def main() -> None:
     ]
     for row in figures:
         print(f"{row['name']:<45} {row['value']:>8.4f} {row['unit']}")
-    if said.sequences is None and said.frames is None:
+    if said.sequences is None and said.frames is None and said.analysis_size == 240:
         rounded = [{k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
         print(
             save(

@@ -309,6 +309,12 @@ class SceneReader:
             f"object '{thing.name}' was never named: the film ended before its moment; named were: {seen}"
             for thing in self.tracks.pending
         ]
+        moving = sum(thing.name is None for thing in self.tracks.report())
+        if moving and self._finds and self.look.foreground is None and self.look.style is None:
+            lines.append(
+                f"{moving} thing{'' if moving == 1 else 's'} without a name moved and wore no style; give --foreground "
+                "or --style (--foreground none, if that is meant)"
+            )
         lines += [
             f"object '{name}' was lost after frame {frame}: name it again at a later time with @SECONDS"
             for name, frame in self.tracks.lost()

@@ -79,7 +79,7 @@ _OPENS = re.compile(r"(?:^|[+>])\s*" + _QUOTES)
 _SPECIAL = re.compile(r"""[;+>#:@]|^['"\s]|\s$""")
 """What a path is written in quotes for."""
 _WEIGHT = re.compile(r"(?P<source>.+):(?P<weight>-?\d*\.?\d+)")
-_MOMENT = re.compile(r"(?P<mix>.+)@(?P<at_s>\d[\d:.]*)")
+_MOMENT = re.compile(r"(?P<mix>.+)@(?P<at_s>\.?\d[\d:.]*)")
 
 
 @dataclass(frozen=True)

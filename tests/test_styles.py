@@ -194,6 +194,7 @@ def test_keyframes_fade_and_hold():
     assert style.shares(4.5) == (0, 0.75, 0.25, 0)
     assert style.shares(6) == style.shares(99) == (0, 0, 0, 1)  # at one moment: a change without a fade
     assert Style.parse("wave").shares(7) == (1,)
+    assert Style.parse("none@.5 > wave@1") == Style.parse("none@0.5 > wave@1")
 
 
 sources = st.sampled_from([*STYLES[:5], "a.jpg", "b/c.png", "d.png#1,2,3,4", "e.safetensors", NONE])

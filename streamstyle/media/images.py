@@ -12,11 +12,12 @@ from typing import Any
 
 from av.video.frame import VideoFrame
 
-from streamstyle.errors import InputError
+from streamstyle.errors import InputError, OptionError
 from streamstyle.frames import VideoInfo
 from streamstyle.media.stills import decode_still, turns_of
 
 DEFAULT_FPS = Fraction(25)
+SLOWEST_FPS, FASTEST_FPS = 0.1, 1000.0
 TICKS = 512
 """Of a frame: times between frames can be told, as in any film."""
 KINDS = {
@@ -65,7 +66,13 @@ def names_in(folder: str | Path, suffixes: Container[str]) -> list[str]:
 
 
 def rate_of(fps: float | None) -> Fraction:
-    """Frames a second as a fraction; 25 where nothing is said."""
+    """Frames a second as a fraction; 25 where nothing is said.
+
+    Raises:
+        OptionError: not from 0.1 to 1000.
+    """
+    if fps is not None and not SLOWEST_FPS <= fps <= FASTEST_FPS:
+        raise OptionError(f"--fps {fps:g}: must be from {SLOWEST_FPS:g} to {FASTEST_FPS:g}")
     return DEFAULT_FPS if fps is None else Fraction(fps).limit_denominator(1001)
 
 

@@ -48,6 +48,9 @@ def test_a_folder_is_described_as_a_film(folder):
     assert (info.width, info.height, info.fps, info.frames, info.audio) == (64, 48, 25, 12, ())
     assert (info.time_base, info.start_pts, info.duration_s) == (Fraction(1, 25 * TICKS), 0, pytest.approx(0.48))
     assert probe(folder, fps=29.97).fps == Fraction(2997, 100)
+    for fps in (0, 0.05, 2000, float("nan")):
+        with pytest.raises(OptionError, match=r"--fps .*: must be from 0.1 to 1000"):
+            probe(folder, fps=fps)
     with pytest.raises(OptionError, match=r"--fps 10: .* has its own rate; leave it out"):
         probe(make_clip(folder / "a.mp4"), fps=10)
 
