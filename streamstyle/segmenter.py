@@ -83,7 +83,7 @@ class Segmenter:
         if own or self._blocks:
             deepest = max(self._blocks, default=0)
             dtype = choose_dtype("auto", device)
-            if device.type == "cpu" and hed_int8.available():
+            if edges_in(device) == "int8":
                 self._hed = hed_int8.Int8HED.of(HED.load(side, device, blocks=deepest), dtype)
             else:
                 self._hed = HED.load(side, device, dtype, blocks=deepest)
@@ -179,6 +179,13 @@ class Segmenter:
         foreground = areas != _largest(areas, most)
         objects, _ = label_regions(foreground, connectivity=8)
         return _renumber(objects, most, smallest, background=None)
+
+
+def edges_in(device: torch.device) -> str:
+    """What HED computes in on a device: ``int8``, or the name of a floating dtype."""
+    if device.type == "cpu" and hed_int8.available():
+        return "int8"
+    return str(choose_dtype("auto", device)).removeprefix("torch.")
 
 
 def file_of(spec: str) -> Path | None:
