@@ -1,5 +1,7 @@
 import platform
 
+import cv2
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -163,6 +165,36 @@ def test_a_picture_of_pure_colours_is_looked_at_in_floats(asset):
     assert torch.equal(features[0][1:], seen[0].bfloat16())
     assert torch.equal(edges[:1], eight_bits(net)(calm))
     assert not torch.equal(edges[:1], net(calm))
+
+
+@needs_operators
+@pytest.mark.weights
+def test_one_line_of_a_title_is_looked_at_in_floats(asset):
+    asset("hed")
+    picture = np.zeros((240, 427, 3), np.uint8)
+    cv2.putText(picture, "THE END", (150, 130), cv2.FONT_HERSHEY_SIMPLEX, 1, (255, 255, 255), 2, cv2.LINE_AA)
+    title = torch.from_numpy(picture).permute(2, 0, 1)[None] / 255
+    net = HED.load("3")
+    assert torch.equal(Int8HED.of(net)(title), net(title))
+
+
+@needs_operators
+@pytest.mark.parametrize(("block", "layer"), [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)])
+def test_clipped_values_of_every_layer_count_and_a_few_may_be(monkeypatch, block, layer):
+    made, rgb = eight_bits(untrained("3")), torch.full((1, 3, 20, 24), 0.5)
+    convolution = made._convolutions[block][layer]
+
+    def clipping(x):
+        found = convolution(x).clamp_(max=254)
+        found[0, :30, 0, 0] = 255
+        return found
+
+    made._convolutions[block][layer] = clipping
+    monkeypatch.setattr(hed_int8, "MOST_CLIPPED", 30)
+    made(rgb)
+    monkeypatch.setattr(hed_int8, "MOST_CLIPPED", 29)
+    with pytest.raises(hed_int8._TooManyClipped):
+        HED.edges_and_features(made, rgb, ())
 
 
 @pytest.fixture
