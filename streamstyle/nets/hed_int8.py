@@ -24,6 +24,7 @@ Source: Jacob et al. 2018 (integer-only inference). Differs: symmetric, a step a
 
 from __future__ import annotations
 
+import copy
 import functools
 import platform
 from collections.abc import Sequence
@@ -50,8 +51,8 @@ over 29 pictures of BSDS500 train and 16 frames of DAVIS at 240 lines, where abo
 the first three blocks up to half as much more, for large even surfaces of one colour."""
 MOST_CLIPPED = 256
 """How many values of a layer may be clipped, however large the picture: one line of lettering moves edges as far as a
-frame full of it. At 240 lines 46 photographs and frames of films have 0 to 131, and edges at most 34 of 255 off; a line of
-lettering, white on black or black on white, has 800 to 3400, and edges up to 56 off."""
+frame full of it. At 240 lines 46 photographs and frames of films have 0 to 131, and edges at most 34 of 255 off; a line
+of lettering, white on black or black on white, has 800 to 3400, and edges up to 56 off."""
 
 
 @functools.cache
@@ -81,13 +82,14 @@ class Int8HED(HED):
         """The same network in 8-bit integers, where available() says so.
 
         Args:
-            net: in float32 on a CPU; it is kept, for pictures that need it.
-            dtype: of the features it gives.
+            net: in float32 on a CPU.
+            dtype: of the features it gives, and of the network that is kept for pictures that need floats.
         """
         with torch.device("meta"):
             made = cls(net.side, net.depth)
         made.load_state_dict(net.state_dict(), assign=True)
-        made.floats, made._dtype, made._convolutions = net, dtype, []
+        made.floats = net if dtype == torch.float32 else copy.deepcopy(net).to(dtype)
+        made._dtype, made._convolutions = dtype, []
         before: float | None = None
         for number, largest in enumerate(LARGEST[: net.depth], start=1):
             layers = cast(nn.ModuleList, made.get_submodule(f"block{number}"))
