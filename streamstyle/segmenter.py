@@ -18,7 +18,7 @@ from streamstyle.gpu.streams import Download
 from streamstyle.gpu.transfer import choose_dtype
 from streamstyle.nets import hed_int8
 from streamstyle.nets.hed import HED
-from streamstyle.plugins import Prompt, in_raster_order, load_segmenter
+from streamstyle.plugins import POINT_AT_IT, Prompt, in_raster_order, load_segmenter
 from streamstyle.stages.connected_components import label_regions
 from streamstyle.stages.otsu_threshold import otsu_threshold
 from streamstyle.stages.region_hierarchy import cut, region_hierarchy
@@ -134,10 +134,7 @@ class Segmenter:
             OptionError: the segmenter takes no words.
         """
         if self._others is None:
-            raise OptionError(
-                f"--segmenter {self.options.segmenter} takes no words; point at it, as in NAME@320,240, or give one of "
-                "others that takes them"
-            )
+            raise OptionError(f"--segmenter {self.options.segmenter} takes no words; {POINT_AT_IT}")
         picture = rgb.permute(1, 2, 0).contiguous().cpu().numpy()
         return self._others(picture, [Prompt(text=words)]) == 1
 
