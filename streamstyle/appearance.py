@@ -28,8 +28,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 BLOCKS = (2, 3)
-"""HED's blocks whose features are looked at. With the fourth J is .008 higher on eight DAVIS sequences (.704), and HED
-takes half as long again."""
+"""HED's blocks whose features are looked at. With the fourth J is .008 higher on eight DAVIS sequences, and HED takes
+half as long again."""
 STRIDE = 4
 """Pixels of the small picture, each way, that share a description."""
 DIMENSIONS = (32, 64)

@@ -26,9 +26,6 @@ from streamstyle.stages.region_stats import largest_region, limit_regions, regio
 
 EDGE_FLOOR = 20
 """Edge strength (of 255) below which nothing is an edge: Otsu would split the noise of a flat picture in two."""
-FEATURE_BLOCKS = BLOCKS[:2]
-"""HED's blocks that the appearance model sees. With the third J is .008 higher on eight DAVIS sequences (.704), and HED
-takes half as long again."""
 MARGIN_PX = 16
 """Width of the border HED sees around a picture; a multiple of its coarsest pooling."""
 MOST_REGIONS = 4096
@@ -45,7 +42,7 @@ class Segmentation:
         rgb: the picture they were found in, [3, h, w] uint8.
         finest: [h, w] int32, the smallest parts there are: objects' borders lie on theirs.
         finest_regions: one more than the largest of finest.
-        features: [C, h', w'] of each of FEATURE_BLOCKS, on the segmenter's device; none if it was not asked for them.
+        features: [C, h', w'] of each of HED's BLOCKS, on the segmenter's device; none if it was not asked for them.
         left_out: regions that were more than MOST_REGIONS.
     """
 
@@ -73,7 +70,7 @@ class Segmenter:
 
     def __init__(self, options: AnalysisOptions, device: torch.device, *, features: bool = False) -> None:
         self.options, self.device = options, device
-        self._blocks = FEATURE_BLOCKS if features else ()
+        self._blocks = BLOCKS if features else ()
         side = options.edge_side
         if side == "auto":
             side = "2" if options.segmenter == "components" else "3"

@@ -5,13 +5,14 @@ import pytest
 import torch
 
 from streamstyle import segmenter
+from streamstyle.appearance import BLOCKS
 from streamstyle.config import AnalysisOptions, Options
 from streamstyle.job import identity
 from streamstyle.look import Look
 from streamstyle.nets import hed_int8
 from streamstyle.nets.hed import HED
 from streamstyle.projects.project import what_must_stay
-from streamstyle.segmenter import FEATURE_BLOCKS, MARGIN_PX, Segmenter, edges_in, file_of
+from streamstyle.segmenter import MARGIN_PX, Segmenter, edges_in, file_of
 from tests import oracles
 from tests.oracles import COLOURS, HEIGHT, WIDTH, disc, disc_picture, iou
 
@@ -190,7 +191,7 @@ def test_hed_is_there_for_its_features_beside_anothers_regions(monkeypatch):
     load_as_it_is(monkeypatch, constant_edges(edges))
     (found,) = asked(monkeypatch, iter([box]), features=True)(torch.zeros(1, 3, *edges.shape))
     assert torch.equal(found.ids, torch.from_numpy(box // 3))
-    assert len(found.features) == len(FEATURE_BLOCKS)
+    assert len(found.features) == len(BLOCKS)
     assert found.finest_regions > 2
 
 
@@ -251,7 +252,7 @@ def test_hed_runs_in_integers_where_it_can(monkeypatch, can):
     assert loads == [torch.float32 if can else torch.bfloat16]
     if can:
         (found,) = seeker(torch.rand(1, 3, 20, 30) * 0.1 + 0.4)
-        assert [block.dtype for block in found.features] == [torch.bfloat16] * len(FEATURE_BLOCKS)
+        assert [block.dtype for block in found.features] == [torch.bfloat16] * len(BLOCKS)
 
 
 @pytest.mark.weights
@@ -268,9 +269,8 @@ def test_features_lie_over_the_picture_and_change_no_region(asset, kind, size):
         assert without.features == ()
         assert torch.equal(without.ids, found.ids)
         assert [tuple(block.shape) for block in found.features] == [
-            (channels, -(-size[0] // stride), -(-size[1] // stride))
-            for channels, stride in zip((128, 256, 512), (2, 4, 8), strict=False)
-        ][: len(FEATURE_BLOCKS)]
+            (channels, -(-size[0] // stride), -(-size[1] // stride)) for channels, stride in ((128, 2), (256, 4))
+        ]
     one = Segmenter(AnalysisOptions(segmenter=kind), torch.device("cpu"), features=True)(rgb[1:])[0]
     for alone, together in zip(one.features, more[1].features, strict=True):
         assert torch.equal(alone, together)
