@@ -26,6 +26,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from common import figure, machine, save
 from object_measures import changes, decay, dominant_label, matched_label, per_100_frames, recall
 from torch import Tensor
@@ -195,7 +196,10 @@ def coarse_map(
     model: AppearanceModel, x: Tensor, grid: tuple[int, int], features: Sequence[Tensor], rgb: Tensor
 ) -> Tensor:
     """AppearanceModel.score_map as it was, no finer than the descriptions: [K + 1, h', w']."""
-    return model.score(x).T.unflatten(1, grid)
+    known, weights = model._solved()
+    found = x.new_zeros(model.classes, len(x))
+    found[known] = torch.softmax(appearance.SHARPNESS * (x @ weights), 1).T
+    return found.unflatten(1, grid)
 
 
 CHOICES: dict[str, tuple[dict[str, Any], dict[tuple[Any, str], Any]]] = {

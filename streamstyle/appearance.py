@@ -28,8 +28,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 BLOCKS = (2, 3)
-"""HED's blocks whose features are looked at. With the fourth J is .008 higher on eight DAVIS sequences (.704), and HED
-takes half as long again."""
+"""HED's blocks whose features are looked at. With the fourth J is .008 higher on eight DAVIS sequences, and HED takes
+half as long again."""
 STRIDE = 4
 """Pixels of the small picture, each way, that share a description."""
 DIMENSIONS = (32, 64)
@@ -124,17 +124,6 @@ class AppearanceModel:
         parts.append(color.new_ones(size[0] * size[1], 1))
         return torch.cat(parts, 1), size
 
-    def score(self, x: Tensor) -> Tensor:
-        """Each class's probability, [P, K + 1]; classes that have learned nothing get none.
-
-        Cost: one D x D solve.
-        """
-        known, weights = self._solved()
-        z = x @ weights
-        found = z.new_zeros(len(z), self.classes)
-        found[:, known] = torch.softmax(SHARPNESS * z, 1)
-        return found
-
     def score_map(self, x: Tensor, grid: tuple[int, int], features: Sequence[Tensor], rgb: Tensor) -> Tensor:
         """Each class's probability in the frame that describe saw, finer than its descriptions.
 
@@ -143,9 +132,10 @@ class AppearanceModel:
             features, rgb: what it was given.
 
         Returns:
-            [K + 1, h', w'] float32 over the first block's places, 2 pixels each way.
+            [K + 1, h', w'] float32 over the first block's places, 2 pixels each way; a class that has learned nothing
+            is nowhere.
 
-        Cost: as score, and a pass over the first block; 5 ms more at 427x240 on one core.
+        Cost: one D x D solve, and a pass over the first block, 5 ms at 427x240 on one core.
         """
         known, weights = self._solved()
         first, size = len(self._bases[0]), (features[0].shape[1], features[0].shape[2])

@@ -92,7 +92,7 @@ class AppearanceTracks(ObjectTracks):
 
     def foresee(self, later: AppearanceTracks) -> None:
         """Know in the next frame, which begins a shot, what later has learned of that and the frames that follow it."""
-        self._foreseen = later._model.state_dict() if later._eager == 0 else None
+        self._foreseen = later._model.state_dict()
 
     def plan(self, index: int, shots: list[int], times_s: list[float]) -> list[bool]:
         """As ObjectTracks says; and the first frames of a shot while FOUND is not known."""

@@ -75,8 +75,8 @@ class StyleChoices(Checked):
         Doc(
             "Style of everything not otherwise said: a built-in one (see `streamstyle styles`); a painting "
             "(night.jpg, a crop night.jpg#X,Y,W,H, a folder of them); a network (candy.safetensors); a blend "
-            "(night.jpg:0.7+wave:0.3); keyframes (none@2 > wave@4); none. A path with any of ; + > # : @ in it goes in "
-            "quotes. How it is worn may follow: "
+            "(night.jpg:0.7+wave:0.3); keyframes (none@2 > wave@4); none. A path with any of ; + > # : @ = in it goes "
+            "in quotes. How it is worn may follow: "
             "'wave; strength=0.6; keep-colors; scale=2; feather=20; blend=soft-light'."
         ),
     ] = None
@@ -306,7 +306,9 @@ class OutputOptions(Checked):
         ),
     ] = "prores"
     overwrite: Annotated[
-        bool, tyro.conf.FlagCreatePairsOff, Doc("Replace OUT, and layers of the same names, if they exist.")
+        bool,
+        tyro.conf.FlagCreatePairsOff,
+        Doc("Replace OUT, layers of the same names and the project of --save-project, if they exist."),
     ] = False
     no_resume: Annotated[
         bool,

@@ -26,7 +26,7 @@ from streamstyle.media.probe import probe
 from streamstyle.media.segments import fingerprint
 from streamstyle.process import cores
 from streamstyle.scene import ObjectStyleReport
-from streamstyle.segmenter import file_of
+from streamstyle.segmenter import edges_in, file_of
 from streamstyle.stylizer import Stylizer
 
 if TYPE_CHECKING:
@@ -222,6 +222,7 @@ def identity(
         "encoder": job.encoder.name,
         "device": describe_device(stylizer),
         "precision": str(stylizer.dtype),
+        "edges": edges_in(stylizer.device),
         "threads": [torch.get_num_threads(), cores()],
         "state": STATE_FORM,
         "segment_frames": per_segment,

@@ -49,7 +49,7 @@ from streamstyle.arguments import seconds
 from streamstyle.config import StyleChoices
 from streamstyle.errors import OptionError, OutputError
 from streamstyle.renaming import called_from, final_name, refuse_circles
-from streamstyle.styles import NONE, canonical, moved
+from streamstyle.styles import NONE, canonical, moved, quotes_wanted
 
 OBJECT_FORM = re.compile(
     r"(?P<name>[^@=]+)(?:@(?:(?P<x>\d+)\s*,\s*(?P<y>\d+)|#(?P<region>\d+)|mask(?P<mask>\d+)"
@@ -124,7 +124,8 @@ class ObjectStyle:
         if not name or no_words or (got["mask"] is not None and (remove or got["at_s"] is not None)):
             raise OptionError(
                 f'--object "{text}": not understood; write NAME@X,Y=STYLE or NAME@#N=STYLE, as in swan@320,240=starry; '
-                "for another place of it swan@100,90@4, for one that is not it -swan@50,60@3"
+                "for another place of it swan@100,90@4, for one that is not it -swan@50,60@3; in words "
+                f"swan@'a white swan'=starry{quotes_wanted(text)}"
             )
         try:
             at_s = seconds(got["at_s"] or "0")

@@ -5,7 +5,10 @@ A package offers one by an entry point of the group ``streamstyle.segmenters``::
     [project.entry-points."streamstyle.segmenters"]
     mine = "my_package:load"            # load(argument, device) -> PictureSegmenter
 
-and a person asks for it by ``--segmenter mine:ARGUMENT``.
+and a person asks for it by ``--segmenter mine:ARGUMENT``. One that can be asked for single objects says by what, for
+otherwise all that it finds would pass for them::
+
+    find.takes = ("points", "boxes", "words")       # any of KINDS
 """
 
 from __future__ import annotations
@@ -21,6 +24,9 @@ import numpy as np
 from streamstyle.errors import OptionError, ShapeError, StreamstyleError
 
 GROUP = "streamstyle.segmenters"
+KINDS = ("points", "boxes", "words")
+"""Of prompts: what a segmenter's ``takes`` may have."""
+POINT_AT_IT = "point at it, as in NAME@320,240, or give a segmenter that takes them"
 LARGEST_ID = 2**31 - 1
 OWN = {"sam2": "streamstyle.sam2_segmenter:load"}
 
@@ -40,9 +46,19 @@ class Prompt:
     box_xyxy: tuple[int, int, int, int] | None = None
     text: str | None = None
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Those of KINDS that it is made of."""
+        said = (self.points or self.not_points, self.box_xyxy, self.text)
+        return tuple(kind for kind, what in zip(KINDS, said, strict=True) if what)
+
 
 class PictureSegmenter(Protocol):
-    """Finds what is in a picture."""
+    """Finds what is in a picture.
+
+    A function or an object; an attribute ``takes`` of it, a tuple of any of KINDS, says which prompts it takes. Without
+    it is given none.
+    """
 
     def __call__(self, rgb: np.ndarray, prompts: Sequence[Prompt] = ()) -> np.ndarray:
         """Region ids of a picture.
@@ -52,10 +68,8 @@ class PictureSegmenter(Protocol):
             prompts: the objects asked for; without any, all that there are.
 
         Returns:
-            [H, W] int32, 0 the background. Without prompts 1, 2 ... in raster order; with them prompts[i] is i + 1.
-
-        Raises:
-            OptionError: a kind of prompt it does not take.
+            [H, W] int32, 0 the background. Without prompts 1, 2 ... in raster order; with them prompts[i] is i + 1, and
+            there are no other ids.
         """
 
 
@@ -121,6 +135,11 @@ class _Checked:
         self._segmenter, self._name = segmenter, name
 
     def __call__(self, rgb: np.ndarray, prompts: Sequence[Prompt] = ()) -> np.ndarray:
+        takes = tuple(getattr(self._segmenter, "takes", ()))
+        for kind in KINDS:
+            if kind not in takes and any(kind in prompt.kinds for prompt in prompts):
+                mend = POINT_AT_IT if kind == "words" else f"it takes {' and '.join(takes) or 'no prompts'}"
+                raise OptionError(f"--segmenter {self._name} takes no {kind}; {mend}")
         ids = self._segmenter(rgb, prompts)
         if not isinstance(ids, np.ndarray) or ids.shape != rgb.shape[:2] or ids.dtype.kind not in "iu":
             seen = f"{ids.dtype} {[*ids.shape]}" if isinstance(ids, np.ndarray) else type(ids).__name__
@@ -129,6 +148,9 @@ class _Checked:
             raise ShapeError(f"segmenter {self._name}: ids must not be negative, gave {ids.min()}")
         if ids.size and ids.max() > LARGEST_ID:
             raise ShapeError(f"segmenter {self._name}: ids must not be above {LARGEST_ID}, gave {ids.max()}")
+        if prompts and ids.size and ids.max() > len(prompts):
+            asked = "one object, id 1" if len(prompts) == 1 else f"{len(prompts)} objects, ids 1..{len(prompts)}"
+            raise ShapeError(f"segmenter {self._name}: asked for {asked}, gave {ids.max()}")
         return ids.astype(np.int32, copy=False)
 
 

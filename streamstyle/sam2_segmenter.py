@@ -54,6 +54,8 @@ def config_of(checkpoint: Path) -> str:
 class Sam2Segmenter:
     """SAM 2's picture model: all that there is, or the objects under points and in boxes."""
 
+    takes = ("points", "boxes")
+
     def __init__(self, model: Any) -> None:
         from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
         from sam2.sam2_image_predictor import SAM2ImagePredictor
@@ -61,12 +63,9 @@ class Sam2Segmenter:
         self._everything, self._predictor = SAM2AutomaticMaskGenerator(model), SAM2ImagePredictor(model)
 
     def __call__(self, rgb: np.ndarray, prompts: Sequence[Prompt] = ()) -> np.ndarray:
-        """Region ids, as PictureSegmenter says; OptionError for a prompt in words."""
+        """Region ids, as PictureSegmenter says."""
         import torch
 
-        for prompt in prompts:
-            if prompt.text is not None:
-                raise OptionError(f"SAM 2 does not take words ('{prompt.text}'); give points or boxes")
         size = (rgb.shape[0], rgb.shape[1])
         rgb = np.ascontiguousarray(rgb)
         with torch.inference_mode():

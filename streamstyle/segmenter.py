@@ -18,7 +18,7 @@ from streamstyle.gpu.streams import Download
 from streamstyle.gpu.transfer import choose_dtype
 from streamstyle.nets import hed_int8
 from streamstyle.nets.hed import HED
-from streamstyle.plugins import Prompt, in_raster_order, load_segmenter
+from streamstyle.plugins import POINT_AT_IT, Prompt, in_raster_order, load_segmenter
 from streamstyle.stages.connected_components import label_regions
 from streamstyle.stages.otsu_threshold import otsu_threshold
 from streamstyle.stages.region_hierarchy import cut, region_hierarchy
@@ -26,9 +26,6 @@ from streamstyle.stages.region_stats import largest_region, limit_regions, regio
 
 EDGE_FLOOR = 20
 """Edge strength (of 255) below which nothing is an edge: Otsu would split the noise of a flat picture in two."""
-FEATURE_BLOCKS = BLOCKS[:2]
-"""HED's blocks that the appearance model sees. With the third J is .008 higher on eight DAVIS sequences (.704), and HED
-takes half as long again."""
 MARGIN_PX = 16
 """Width of the border HED sees around a picture; a multiple of its coarsest pooling."""
 MOST_REGIONS = 4096
@@ -45,7 +42,7 @@ class Segmentation:
         rgb: the picture they were found in, [3, h, w] uint8.
         finest: [h, w] int32, the smallest parts there are: objects' borders lie on theirs.
         finest_regions: one more than the largest of finest.
-        features: [C, h', w'] of each of FEATURE_BLOCKS, on the segmenter's device; none if it was not asked for them.
+        features: [C, h', w'] of each of HED's BLOCKS, on the segmenter's device; none if it was not asked for them.
         left_out: regions that were more than MOST_REGIONS.
     """
 
@@ -73,7 +70,7 @@ class Segmenter:
 
     def __init__(self, options: AnalysisOptions, device: torch.device, *, features: bool = False) -> None:
         self.options, self.device = options, device
-        self._blocks = FEATURE_BLOCKS if features else ()
+        self._blocks = BLOCKS if features else ()
         side = options.edge_side
         if side == "auto":
             side = "2" if options.segmenter == "components" else "3"
@@ -83,7 +80,7 @@ class Segmenter:
         if own or self._blocks:
             deepest = max(self._blocks, default=0)
             dtype = choose_dtype("auto", device)
-            if device.type == "cpu" and hed_int8.available():
+            if edges_in(device) == "int8":
                 self._hed = hed_int8.Int8HED.of(HED.load(side, device, blocks=deepest), dtype)
             else:
                 self._hed = HED.load(side, device, dtype, blocks=deepest)
@@ -134,10 +131,7 @@ class Segmenter:
             OptionError: the segmenter takes no words.
         """
         if self._others is None:
-            raise OptionError(
-                f"--segmenter {self.options.segmenter} takes no words; point at it, as in NAME@320,240, or give one of "
-                "others that takes them"
-            )
+            raise OptionError(f"--segmenter {self.options.segmenter} takes no words; {POINT_AT_IT}")
         picture = rgb.permute(1, 2, 0).contiguous().cpu().numpy()
         return self._others(picture, [Prompt(text=words)]) == 1
 
@@ -179,6 +173,13 @@ class Segmenter:
         foreground = areas != _largest(areas, most)
         objects, _ = label_regions(foreground, connectivity=8)
         return _renumber(objects, most, smallest, background=None)
+
+
+def edges_in(device: torch.device) -> str:
+    """What HED computes in on a device: ``int8``, or the name of a floating dtype."""
+    if device.type == "cpu" and hed_int8.available():
+        return "int8"
+    return str(choose_dtype("auto", device)).removeprefix("torch.")
 
 
 def file_of(spec: str) -> Path | None:

@@ -300,10 +300,10 @@ def _refuse_other_networks(word: str, path: str) -> None:
         raise OptionError(f"style '{word}': networks are read from .safetensors files; convert it to one")
 
 
-def _quotes_wanted(text: str) -> str:
+def quotes_wanted(text: str) -> str:
     """What an error adds where the text may be a path that was taken apart."""
     path = "/" in text or os.sep in text or any(ending in text.lower() for ending in (*PICTURES, *NETWORKS))
-    return "; a path with any of ; + > # : @ in it goes in quotes, as in 'a+b.jpg'" if path else ""
+    return "; a path with any of ; + > # : @ = in it goes in quotes, as in 'a+b.jpg'" if path else ""
 
 
 def _path(text: str) -> str:
@@ -325,7 +325,7 @@ def _mix(text: str, whole: str) -> Mix:
         try:
             name = _source(source)
         except OptionError as error:
-            raise OptionError(f"{error}{_quotes_wanted(whole) if whole.strip() != word.strip() else ''}") from None
+            raise OptionError(f"{error}{quotes_wanted(whole) if whole.strip() != word.strip() else ''}") from None
         weights[name] = weights.get(name, 0.0) + weight
     total = sum(weights.values())
     if not total > 0:
@@ -346,7 +346,7 @@ def _keys(text: str) -> tuple[Key, ...]:
         if moment is None or len(words) == 1:
             raise OptionError(
                 f"style '{text.strip()}': a keyframe is STYLE@SECONDS, and there are two or more, as in none@2 > wave@4"
-                f"{_quotes_wanted(text)}"
+                f"{quotes_wanted(text)}"
             )
         try:
             at_s = round(seconds(moment["at_s"]), 6)
@@ -383,7 +383,7 @@ def _settings(text: str, words: list[str]) -> dict[str, Any]:
             found["blend"] = value
         else:
             raise OptionError(
-                f"style '{text}': '{word.strip()}' is not understood; give {SETTINGS}{_quotes_wanted(word)}"
+                f"style '{text}': '{word.strip()}' is not understood; give {SETTINGS}{quotes_wanted(word)}"
             )
     return found
 

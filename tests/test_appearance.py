@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+from eval_objects import coarse_map
 
 from streamstyle import appearance
 from streamstyle.appearance import ANCHOR, AppearanceModel
@@ -64,6 +72,12 @@ def model_of(kinds: np.ndarray, seed: int = 0) -> tuple[AppearanceModel, Tensor]
     return model, x
 
 
+def scores(model: AppearanceModel, blocks: list[Tensor], rgb: Tensor) -> Tensor:
+    """Each class's probability in each block of pixels, [P, K + 1]: the mean over its part of the map."""
+    x, grid = model.describe(blocks, rgb)
+    return F.avg_pool2d(model.score_map(x, grid, blocks, rgb), 2).flatten(1).T
+
+
 def right(found: Tensor, kinds: np.ndarray) -> float:
     """Share of the blocks whose likeliest class is theirs."""
     return float((found.argmax(1).numpy() == kinds.ravel()).mean())
@@ -103,19 +117,19 @@ def test_an_odd_grid_fits_its_picture():
 def test_a_flat_picture_is_described(value):
     model = AppearanceModel(CPU)
     blocks = [torch.full((128, 2 * GRID[0], 2 * GRID[1]), value), torch.full((256, *GRID), value)]
-    x, _ = model.describe(blocks, torch.zeros(3, 4 * GRID[0], 4 * GRID[1], dtype=torch.uint8))
+    rgb = torch.zeros(3, 4 * GRID[0], 4 * GRID[1], dtype=torch.uint8)
+    x, _ = model.describe(blocks, rgb)
     assert x.isfinite().all()
     model.add()
     model.learn(x, shares_of(layout((2, 2, 5, 5)), 2))
-    found = model.score(x)
+    found = scores(model, blocks, rgb)
     torch.testing.assert_close(found, torch.full_like(found, 0.5), atol=0.01, rtol=0)  # all look alike: it cannot tell
 
 
 def test_two_surfaces_are_told_apart_in_another_place_and_frame():
     model, _ = model_of(layout((2, 2, 5, 5)))
     moved = layout((5, 9, 6, 4))
-    x, _ = model.describe(*scene(moved, seed=1))
-    found = model.score(x)
+    found = scores(model, *scene(moved, seed=1))
     assert found.shape == (GRID[0] * GRID[1], 2)
     torch.testing.assert_close(found.sum(1), torch.ones(len(found)))
     assert right(found, moved) > 0.98
@@ -124,20 +138,17 @@ def test_two_surfaces_are_told_apart_in_another_place_and_frame():
 def test_a_small_object_counts_as_much_as_a_large_one():
     kinds = layout((3, 3, 2, 2))  # 4 of 192 blocks
     model, _ = model_of(kinds)
-    x, _ = model.describe(*scene(kinds, seed=1))
-    inside = model.score(x)[:, 1].numpy()[kinds.ravel() == 1]
+    inside = scores(model, *scene(kinds, seed=1))[:, 1].numpy()[kinds.ravel() == 1]
     assert (inside > 0.8).all()
     larger = layout((1, 1, 9, 14))
-    x, _ = model.describe(*scene(larger, seed=2))
-    assert right(model.score(x), larger) > 0.95
+    assert right(scores(model, *scene(larger, seed=2)), larger) > 0.95
 
 
 def test_several_objects_at_once():
     kinds = layout((1, 1, 4, 4), (1, 8, 4, 4), (7, 1, 4, 4), (7, 8, 4, 4))
     model, _ = model_of(kinds)
     assert model.classes == 5
-    x, _ = model.describe(*scene(kinds, seed=1))
-    found = model.score(x)
+    found = scores(model, *scene(kinds, seed=1))
     torch.testing.assert_close(found.sum(1), torch.ones(len(found)))
     assert right(found, kinds) > 0.98
 
@@ -150,16 +161,17 @@ def test_there_is_one_solve_however_many_objects(monkeypatch):
         return real(a, b)
 
     monkeypatch.setattr(torch.linalg, "solve_ex", counted)
-    model, x = model_of(layout((1, 1, 4, 4), (1, 8, 4, 4), (7, 1, 4, 4)))
-    model.score(x)
+    kinds = layout((1, 1, 4, 4), (1, 8, 4, 4), (7, 1, 4, 4))
+    model, x = model_of(kinds)
+    scores(model, *scene(kinds))
     assert solves == [(x.shape[1], 4)]
 
 
 def test_what_has_learned_nothing_is_nowhere():
     kinds = layout((2, 2, 5, 5))
-    model, x = model_of(kinds)
+    model, _ = model_of(kinds)
     assert model.add() == 2
-    found = model.score(x)
+    found = scores(model, *scene(kinds))
     assert found.shape[1] == 3
     assert (found[:, 2] == 0).all()
     torch.testing.assert_close(found.sum(1), torch.ones(len(found)))
@@ -192,8 +204,7 @@ def test_an_object_that_comes_later_is_learned_and_the_others_stay():
     model.add()
     model.renew(0)
     model.learn(x, shares_of(kinds, 3))
-    x, _ = model.describe(*scene(kinds, seed=1))
-    assert right(model.score(x), kinds) > 0.98
+    assert right(scores(model, *scene(kinds, seed=1)), kinds) > 0.98
 
 
 def test_a_class_that_is_renewed_takes_another_look():
@@ -204,17 +215,17 @@ def test_a_class_that_is_renewed_takes_another_look():
     model.renew(0)
     model.renew(1)
     model.learn(x, shares_of(other, 2))
-    assert right(model.score(x), other) > 0.98
+    assert right(scores(model, *scene(kinds)), other) > 0.98
 
 
 def test_a_paused_class_keeps_what_it_knows():
     kinds = layout((2, 2, 5, 5))
-    model, x = model_of(kinds)
-    before = model.score(x)
+    model, _ = model_of(kinds)
+    before = scores(model, *scene(kinds))
     other, _ = model.describe(*scene(layout((0, 0, 12, 16)), seed=3))
     for _ in range(20):
         model.learn(other, torch.ones(2, len(other)), pause=[0, 1])
-    assert torch.equal(model.score(x), before)
+    assert torch.equal(scores(model, *scene(kinds)), before)
 
 
 def blended(share: float, seed: int) -> tuple[list[Tensor], Tensor]:
@@ -229,18 +240,17 @@ def blended(share: float, seed: int) -> tuple[list[Tensor], Tensor]:
 def test_a_look_that_changes_is_followed_and_the_first_one_not_forgotten():
     kinds = layout((2, 2, 6, 6))
     inside = kinds.ravel() == 1
-    changed, _ = (fixed := model_of(kinds)[0]).describe(*blended(1, 9))
-    unlearned = fixed.score(changed)[:, 1].numpy()[inside].mean()
+    changed = blended(1, 9)
+    unlearned = scores(model_of(kinds)[0], *changed)[:, 1].numpy()[inside].mean()
     model, _ = model_of(kinds)
     for i in range(1, 21):
         x, _ = model.describe(*blended(i / 20, i))
         model.learn(x, shares_of(kinds, 2))
-    assert model.score(changed)[:, 1].numpy()[inside].mean() > max(0.8, unlearned)
+    assert scores(model, *changed)[:, 1].numpy()[inside].mean() > max(0.8, unlearned)
     for i in range(60):  # it stays as it is now for long
         x, _ = model.describe(*blended(1, 30 + i))
         model.learn(x, shares_of(kinds, 2))
-    first, _ = model.describe(*scene(kinds, seed=99))
-    assert model.score(first)[:, 1].numpy()[inside].mean() > 0.8
+    assert scores(model, *scene(kinds, seed=99))[:, 1].numpy()[inside].mean() > 0.8
 
 
 def test_the_first_frame_weighs_as_it_should():
@@ -295,12 +305,12 @@ def test_a_map_of_scores_is_finer_than_descriptions():
     found = model.score_map(x, grid, [fine, coarse], rgb)
     assert found.shape == (2, *true.shape)
     torch.testing.assert_close(found.sum(0), torch.ones(true.shape))
-    between = model.score(x)[:, 1].view(GRID).repeat_interleave(2, 0).repeat_interleave(2, 1)
+    between = coarse_map(model, x, grid, [fine, coarse], rgb)[1].repeat_interleave(2, 0).repeat_interleave(2, 1)
     wrong = [int(((part > 0.5) != true).sum()) for part in (found[1], between)]
     assert wrong[0] < 0.5 * wrong[1]
 
 
-def test_a_map_of_scores_says_what_the_scores_say():
+def test_a_map_of_scores_says_what_descriptions_do():
     """Where all is alike within blocks and around them."""
     kinds = layout((0, 0, 12, 8))
     model, _ = model_of(kinds)
@@ -309,8 +319,8 @@ def test_a_map_of_scores_says_what_the_scores_say():
     model.add()  # nothing is known of it
     found = model.score_map(x, grid, blocks, rgb)
     assert (found[2] == 0).all()
-    scores = model.score(x).T.unflatten(1, grid)
-    torch.testing.assert_close(found[:, ::2, ::2][:, :, 10:], scores[:, :, 10:])
+    coarse = coarse_map(model, x, grid, blocks, rgb)
+    torch.testing.assert_close(found[:, ::2, ::2][:, :, 10:], coarse[:, :, 10:])
 
 
 def test_a_map_of_scores_of_an_odd_picture():
@@ -335,7 +345,7 @@ def test_unsure_blocks_teach_nothing():
     shares[:, :10] = 0
     one.renew(0)
     one.learn(x, shares, pause=[1])
-    torch.testing.assert_close(two.score(x), one.score(x))
+    torch.testing.assert_close(scores(two, *scene(kinds)), scores(one, *scene(kinds)))
 
 
 def test_everything_is_the_same_every_time():
@@ -343,7 +353,7 @@ def test_everything_is_the_same_every_time():
     first, x = model_of(kinds)
     second, y = model_of(kinds)
     assert torch.equal(x, y)
-    assert torch.equal(first.score(x), second.score(y))
+    assert torch.equal(scores(first, *scene(kinds)), scores(second, *scene(kinds)))
 
 
 def test_a_state_goes_on_alike_through_a_file(tmp_path):
@@ -358,7 +368,7 @@ def test_a_state_goes_on_alike_through_a_file(tmp_path):
     for seed in range(1, 4):
         (x, _), (y, _) = (some.describe(*scene(kinds, seed)) for some in (model, other))
         assert torch.equal(x, y)
-        assert torch.equal(model.score(x), other.score(x))
+        assert torch.equal(*(scores(some, *scene(kinds, seed)) for some in (model, other)))
         for some in (model, other):
             some.learn(x, shares_of(kinds, 4), pause=[3])
 

@@ -47,6 +47,18 @@ def test_parse(text, expected, where):
     assert expected.where == where
 
 
+def test_what_is_not_understood_is_told_of_words_and_of_quotes():
+    for text in ("swan=a=b.jpg", "swan=films/take=2/night.jpg"):
+        with pytest.raises(
+            OptionError, match=r"in words swan@'a white swan'=starry; a path with any of .* = in it goes in"
+        ):
+            ObjectStyle.parse(text)
+    with pytest.raises(OptionError, match=r"in words swan@'a white swan'=starry$"):
+        ObjectStyle.parse("swan@=starry")
+    assert ObjectStyle.parse("swan='a=b.jpg'").style == "a=b.jpg"
+    assert ObjectStyle.parse("swan@'a white swan'=starry").words == "a white swan"
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -226,6 +226,7 @@ def wordy(argument: str, device: str):
         assert [prompt.text for prompt in prompts] in (["the disc"], ["a unicorn"])
         return bright if prompts[0].text == "the disc" else np.zeros_like(bright)
 
+    find.takes = ("words",)
     return find
 
 

@@ -74,6 +74,44 @@ def test_a_plugins_fault_is_its_own(monkeypatch, answer, said):
         load_segmenter("odd", "cpu")(RGB)
 
 
+def counting(rgb, prompts=()):
+    """A plugin that minds no prompt."""
+    return np.arange(rgb.shape[0] * rgb.shape[1]).reshape(rgb.shape[:2]) % 4
+
+
+def loaded(monkeypatch, segment):
+    monkeypatch.setattr(plugins, "_loader", lambda name: lambda argument, device: segment)
+    return load_segmenter("odd", "cpu")
+
+
+PROMPTS = {"points": Prompt(points=((1, 2),)), "boxes": Prompt(box_xyxy=(0, 0, 4, 4)), "words": Prompt(text="a swan")}
+
+
+@pytest.mark.parametrize("kind", plugins.KINDS)
+def test_prompts_are_given_to_those_that_say_they_take_them(monkeypatch, kind):
+    def one(rgb, prompts=()):
+        return np.ones(rgb.shape[:2], int)
+
+    with pytest.raises(OptionError, match=rf"^--segmenter odd takes no {kind}; [^\n]+$"):
+        loaded(monkeypatch, one)(RGB, [PROMPTS[kind]])
+    one.takes = tuple(other for other in plugins.KINDS if other != kind)
+    with pytest.raises(OptionError, match=rf"^--segmenter odd takes no {kind}; [^\n]+$"):
+        loaded(monkeypatch, one)(RGB, [PROMPTS[kind]])
+    one.takes = (kind,)
+    assert (loaded(monkeypatch, one)(RGB, [PROMPTS[kind]]) == 1).all()
+
+
+def test_regions_nobody_asked_for_do_not_pass_for_objects(monkeypatch):
+    monkeypatch.setattr(counting, "takes", ("words",), raising=False)
+    find = loaded(monkeypatch, counting)
+    assert find(RGB).max() == 3
+    assert find(RGB, [PROMPTS["words"]] * 3).max() == 3
+    with pytest.raises(ShapeError, match=r"^segmenter odd: asked for 2 objects, ids 1\.\.2, gave 3"):
+        find(RGB, [PROMPTS["words"]] * 2)
+    with pytest.raises(ShapeError, match=r"^segmenter odd: asked for one object, id 1, gave 3"):
+        find(RGB, [PROMPTS["words"]])
+
+
 def masks() -> list[np.ndarray]:
     """A large one, one on it, and one below."""
     large, small, below = (np.zeros((6, 8), bool) for _ in range(3))
@@ -173,7 +211,7 @@ def test_sam2_takes_points_and_boxes(sam2, checkpoint):
 
 
 def test_sam2_takes_no_words(sam2, checkpoint):
-    with pytest.raises(OptionError, match=r"SAM 2 does not take words \('a swan'\)"):
+    with pytest.raises(OptionError, match=r"^--segmenter sam2 takes no words; point at it, as in NAME@320,240"):
         load_segmenter(f"sam2:{checkpoint}", "cpu")(RGB, [Prompt(text="a swan")])
 
 

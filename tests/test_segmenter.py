@@ -5,12 +5,14 @@ import pytest
 import torch
 
 from streamstyle import segmenter
+from streamstyle.appearance import BLOCKS
 from streamstyle.config import AnalysisOptions, Options
 from streamstyle.job import identity
 from streamstyle.look import Look
 from streamstyle.nets import hed_int8
 from streamstyle.nets.hed import HED
-from streamstyle.segmenter import FEATURE_BLOCKS, MARGIN_PX, Segmenter, file_of
+from streamstyle.projects.project import what_must_stay
+from streamstyle.segmenter import MARGIN_PX, Segmenter, edges_in, file_of
 from tests import oracles
 from tests.oracles import COLOURS, HEIGHT, WIDTH, disc, disc_picture, iou
 
@@ -189,7 +191,7 @@ def test_hed_is_there_for_its_features_beside_anothers_regions(monkeypatch):
     load_as_it_is(monkeypatch, constant_edges(edges))
     (found,) = asked(monkeypatch, iter([box]), features=True)(torch.zeros(1, 3, *edges.shape))
     assert torch.equal(found.ids, torch.from_numpy(box // 3))
-    assert len(found.features) == len(FEATURE_BLOCKS)
+    assert len(found.features) == len(BLOCKS)
     assert found.finest_regions > 2
 
 
@@ -244,12 +246,13 @@ def test_hed_runs_in_integers_where_it_can(monkeypatch, can):
     can = can and hed_int8.available()
     monkeypatch.setattr(hed_int8, "available", lambda: can)
     monkeypatch.setattr(segmenter, "choose_dtype", lambda precision, device: torch.bfloat16)
+    assert edges_in(torch.device("cpu")) == ("int8" if can else "bfloat16")
     seeker = Segmenter(AnalysisOptions(), torch.device("cpu"), features=True)
     assert isinstance(seeker._hed, hed_int8.Int8HED) == can
     assert loads == [torch.float32 if can else torch.bfloat16]
     if can:
         (found,) = seeker(torch.rand(1, 3, 20, 30) * 0.1 + 0.4)
-        assert [block.dtype for block in found.features] == [torch.bfloat16] * len(FEATURE_BLOCKS)
+        assert [block.dtype for block in found.features] == [torch.bfloat16] * len(BLOCKS)
 
 
 @pytest.mark.weights
@@ -266,9 +269,8 @@ def test_features_lie_over_the_picture_and_change_no_region(asset, kind, size):
         assert without.features == ()
         assert torch.equal(without.ids, found.ids)
         assert [tuple(block.shape) for block in found.features] == [
-            (channels, -(-size[0] // stride), -(-size[1] // stride))
-            for channels, stride in zip((128, 256, 512), (2, 4, 8), strict=False)
-        ][: len(FEATURE_BLOCKS)]
+            (channels, -(-size[0] // stride), -(-size[1] // stride)) for channels, stride in ((128, 2), (256, 4))
+        ]
     one = Segmenter(AnalysisOptions(segmenter=kind), torch.device("cpu"), features=True)(rgb[1:])[0]
     for alone, together in zip(one.features, more[1].features, strict=True):
         assert torch.equal(alone, together)
@@ -281,10 +283,11 @@ def test_a_file_that_an_argument_names_is_known(tmp_path):
         assert file_of(none) is None
 
 
-def test_a_job_is_another_one_when_the_checkpoint_has_changed(tmp_path):
-    film, checkpoint = tmp_path / "in.mp4", tmp_path / "mine.pt"
+@pytest.fixture
+def identity_now(tmp_path):
+    """The identity of a job that a segmenter is said for."""
+    film = tmp_path / "in.mp4"
     film.write_bytes(b"film")
-    checkpoint.write_bytes(b"one")
     plan = SimpleNamespace(info=SimpleNamespace(path=film), encoder=SimpleNamespace(name="libx264"))
     palette = SimpleNamespace(files=[])
     stylizer = SimpleNamespace(look=Look("wave"), device=torch.device("cpu"), dtype=torch.float32, palette=palette)
@@ -293,8 +296,23 @@ def test_a_job_is_another_one_when_the_checkpoint_has_changed(tmp_path):
         options = Options(analysis=AnalysisOptions(segmenter=segmenter))
         return identity(plan, options, stylizer, 10, None, None)
 
-    before = now(f"mine:{checkpoint}")
-    assert now(f"mine:{checkpoint}") == before
+    return now
+
+
+def test_a_job_is_another_one_where_edges_are_found_in_another_arithmetic(monkeypatch, identity_now):
+    found = []
+    for can in (True, False):
+        monkeypatch.setattr(hed_int8, "available", lambda can=can: can)
+        found.append(identity_now("regions"))
+    assert found[0] != found[1]
+    assert what_must_stay(found[0]) == what_must_stay(found[1])
+
+
+def test_a_job_is_another_one_when_the_checkpoint_has_changed(tmp_path, identity_now):
+    checkpoint = tmp_path / "mine.pt"
+    checkpoint.write_bytes(b"one")
+    before = identity_now(f"mine:{checkpoint}")
+    assert identity_now(f"mine:{checkpoint}") == before
     checkpoint.write_bytes(b"two")
-    assert now(f"mine:{checkpoint}") != before
-    assert now("regions")["segmenter"] is None
+    assert identity_now(f"mine:{checkpoint}") != before
+    assert identity_now("regions")["segmenter"] is None

@@ -121,7 +121,7 @@ def test_a_style_is_written_in_one_form(said, written):
         ("wave:0+ember:0", "all weights are 0"),
         ("wave++ember", "a style is missing"),
         ("a;b.jpg", "'b.jpg' is not understood; give strength="),
-        ("a;b.jpg", "; a path with any of ; + > # : @ in it goes in quotes, as in 'a+b.jpg'"),
+        ("a;b.jpg", "; a path with any of ; + > # : @ = in it goes in quotes, as in 'a+b.jpg'"),
         ("art/a+b", "unknown style 'b'"),
         ("art/a+b", "goes in quotes"),
         ("a>b.jpg", "goes in quotes"),

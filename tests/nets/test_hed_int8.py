@@ -1,5 +1,8 @@
+import copy
 import platform
 
+import cv2
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -158,11 +161,41 @@ def test_a_picture_of_pure_colours_is_looked_at_in_floats(asset):
     pure = (torch.rand(1, 3, 8, 9) > 0.5).float().repeat_interleave(10, 2).repeat_interleave(10, 3)
     made = Int8HED.of(net, torch.bfloat16)
     edges, features = made.edges_and_features(torch.cat([calm, pure]), (2,))
-    expected, seen = net.edges_and_features(pure, (2,))
+    expected, seen = copy.deepcopy(net).bfloat16().edges_and_features(pure, (2,))
     assert torch.equal(edges[1:], expected)
-    assert torch.equal(features[0][1:], seen[0].bfloat16())
+    assert torch.equal(features[0][1:], seen[0])
     assert torch.equal(edges[:1], eight_bits(net)(calm))
     assert not torch.equal(edges[:1], net(calm))
+
+
+@needs_operators
+@pytest.mark.weights
+def test_one_line_of_a_title_is_looked_at_in_floats(asset):
+    asset("hed")
+    picture = np.zeros((240, 427, 3), np.uint8)
+    cv2.putText(picture, "THE END", (150, 130), cv2.FONT_HERSHEY_SIMPLEX, 1, (255, 255, 255), 2, cv2.LINE_AA)
+    title = torch.from_numpy(picture).permute(2, 0, 1)[None] / 255
+    net = HED.load("3")
+    assert torch.equal(Int8HED.of(net)(title), net(title))
+
+
+@needs_operators
+@pytest.mark.parametrize(("block", "layer"), [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)])
+def test_clipped_values_of_every_layer_count_and_a_few_may_be(monkeypatch, block, layer):
+    made, rgb = eight_bits(untrained("3")), torch.full((1, 3, 20, 24), 0.5)
+    convolution = made._convolutions[block][layer]
+
+    def clipping(x):
+        found = convolution(x).clamp_(max=254)
+        found[0, :30, 0, 0] = 255
+        return found
+
+    made._convolutions[block][layer] = clipping
+    monkeypatch.setattr(hed_int8, "MOST_CLIPPED", 30)
+    made(rgb)
+    monkeypatch.setattr(hed_int8, "MOST_CLIPPED", 29)
+    with pytest.raises(hed_int8._TooManyClipped):
+        HED.edges_and_features(made, rgb, ())
 
 
 @pytest.fixture
