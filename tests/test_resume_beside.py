@@ -20,7 +20,7 @@ from streamstyle.config import AnalysisOptions, Options, OutputOptions, StyleOpt
 from streamstyle.errors import OutputError
 from streamstyle.job import Report
 from streamstyle.look import Look, ObjectStyle
-from streamstyle.media.segments import JOURNAL, parts_folder
+from streamstyle.media.journal import JOURNAL, parts_folder
 from streamstyle.pipeline import stylize
 
 pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("networks")]

@@ -35,9 +35,10 @@ from streamstyle.frames import FrameBatch, VideoInfo
 from streamstyle.media.codecs import has_encoder
 from streamstyle.media.disk import link_or_copy, sync
 from streamstyle.media.encode import check_place
+from streamstyle.media.journal import Placed
 from streamstyle.media.layer_writers import FULL, KINDS, NARROW, FilmWriter, PictureWriter, join_films, rows_of
 from streamstyle.media.planes import SWS_MATRIX
-from streamstyle.media.segments import WorkFolder, is_placing, told
+from streamstyle.media.segments import WorkFolder, told
 from streamstyle.process import cores
 
 _LONGEST_NAME_BYTES = 200
@@ -87,7 +88,7 @@ class LayerFilms:
         files = (f"{name}{self._kind.suffix}" for name in safe_names(layers.values()))
         self._files = dict(zip(layers, files, strict=True))
         self._target, self._overwrite = target, out.overwrite
-        self._check(out.overwrite or is_placing(target))
+        self.check(Placed.beside(target))
         self._writers: dict[int, FilmWriter | PictureWriter] = {}
         self._shown = dict.fromkeys(layers, 0)
         self._steps: set[int] = set()
@@ -97,7 +98,8 @@ class LayerFilms:
 
     # -- before and after ---------------------------------------------------------------------------------------
 
-    def _check(self, overwrite: bool) -> None:
+    def check(self, placed: Placed) -> None:
+        """Refuse what could not be written, or would replace unasked what this job did not place: OutputError."""
         encoder = self._kind.encoder
         if encoder is not None and not has_encoder(encoder.name):
             raise OutputError(f"--layers: FFmpeg here has no {encoder.name}; give another --layer-format, such as png")
@@ -111,11 +113,11 @@ class LayerFilms:
             if os.path.normcase(place) == os.path.normcase(self._target):
                 raise OutputError(f"{self._target}: a layer is to be written there; give the film another name")
             if self._kind.encoder is not None:
-                check_place(self._info.path, place, overwrite)
+                check_place(self._info.path, place, self._overwrite or placed.has(place))
             else:
-                self._check_pictures(place, overwrite)
+                self._check_pictures(place, placed)
 
-    def _check_pictures(self, place: Path, overwrite: bool) -> None:
+    def _check_pictures(self, place: Path, placed: Placed) -> None:
         """As check_place, for a folder of pictures."""
         if not place.is_dir():
             check_place(self._info.path, place, overwrite=False)
@@ -123,21 +125,23 @@ class LayerFilms:
             raise OutputError(f"{place}: is the input itself; give --layers another folder")
         elif not os.access(place, os.W_OK | os.X_OK):
             raise OutputError(f"{place}: is not writable; give --layers another folder")
-        elif not overwrite and _numbered_in(place):
+        elif not self._overwrite and not all(map(placed.has, _numbered_in(place))):
             raise OutputError(f"{place}: holds pictures; add --overwrite, or give --layers another folder")
 
     def begin(self, work: WorkFolder) -> None:
-        """Go on from what a work folder has, which is entered."""
-        if not work.placing:  # else what lies there may be what an earlier run had begun to put in place
-            self._check(self._overwrite)
+        """Go on from the segments a work folder has."""
         self._work, self._number, self._done = work, len(work.segments), work.frames
         if self._number:
             last = self._noted(self._number - 1)
             self._shown = {int(k): count for k, count in last["shown"].items()}
             self._steps, self._last_pts = set(last["steps"]), last["pts"][-1]
 
-    def stage(self) -> None:
-        """Join the layers' segments, and have them on the disk, under a hidden name in the folder that is asked for."""
+    def stage(self) -> dict[Path, Path]:
+        """Join the layers' segments, and have them on the disk, under a hidden name in the folder that is asked for.
+
+        Returns:
+            For each place the film, or the picture, that is to be moved there.
+        """
         with told(self._said):
             self._made = not self._folder.exists()
             self._folder.mkdir(exist_ok=True)
@@ -145,6 +149,12 @@ class LayerFilms:
             self._part.mkdir()
             for file in self._files.values():
                 self._join(file)
+            return {self._folder / part.relative_to(self._part): part for part in self._staged()}
+
+    def _staged(self) -> list[Path]:
+        """The files that are to be moved: films, or pictures."""
+        parts = [self._part / file for file in self._files.values()]
+        return parts if self._kind.encoder is not None else [picture for part in parts for picture in part.iterdir()]
 
     def _join(self, file: str) -> None:
         part, numbers = self._part / file, range(len(self._work.segments))

@@ -32,14 +32,14 @@ from streamstyle.flow import rebatch
 from streamstyle.frames import Frame, FrameBatch, VideoInfo
 from streamstyle.frozen_statistics import FrozenStatistics
 from streamstyle.given_tracks import GivenTracks
-from streamstyle.job import OnFrames, Report, River, identity, plan
+from streamstyle.job import OnFrames, Report, River, identity, plan, work_folder
 from streamstyle.label_track import LabelTrack
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.audio import AudioSource
 from streamstyle.media.decode import decode
 from streamstyle.media.encode import encode
 from streamstyle.media.lossless import read_lossless
-from streamstyle.media.segments import KeptSegment, WorkFolder, fingerprint
+from streamstyle.media.segments import KeptSegment, fingerprint
 from streamstyle.nets.painting import Affine
 from streamstyle.painting.boxes import NOWHERE, Box
 from streamstyle.painting.worn import Worn, changed_looks
@@ -118,16 +118,12 @@ def repaint(
         saver = ProjectWriter(save_project, job, look, options, now, lambda: styled(project.objects, look), project)
     beside = [] if saver is None else [saver]
     with (
-        WorkFolder(
-            job.target, same, resume=not options.output.no_resume, suffix=job.encoder.segment_suffix, say=say
-        ) as work,
+        work_folder(job, same, options.output, beside, say) as work,
         saver or nullcontext(),
         River(
             QUEUE_BATCHES if overlap else 0, stylizer.device, on_frames, work.resumed_frames, len(project.frames)
         ) as river,
     ):
-        for part in beside:
-            part.begin(work)
         if work.checkpoint is not None:
             stylizer.painter.load_state_dict(work.checkpoint.state["painting"])
             change.go_on(len(work.segments), work.checkpoint.state["painted"])
@@ -144,7 +140,6 @@ def repaint(
             audio=AudioSource(job.info, **window, warn=warnings.append),
             work=work,
             encoder=job.encoder,
-            beside=beside,
             warn=warnings.append,
             on_frames=river.count,
         )

@@ -35,8 +35,9 @@ from streamstyle.label_track import LabelTrack, LabelTrackWriter
 from streamstyle.look import Look
 from streamstyle.masks import object_name
 from streamstyle.media.disk import link_or_copy, sync
+from streamstyle.media.journal import Placed
 from streamstyle.media.lossless import SUFFIX, LosslessWriter
-from streamstyle.media.segments import KeptSegment, WorkFolder, fingerprint, is_placing, told
+from streamstyle.media.segments import KeptSegment, WorkFolder, fingerprint, told
 from streamstyle.media.states import read_state, write_state
 from streamstyle.nets.painting import Affine
 from streamstyle.projects.project import (
@@ -139,13 +140,13 @@ class ProjectWriter:
         known: Project | None = None,
     ) -> None:
         self._said, self._job, self._look, self._options, self._known = path, job, look, options, known
-        self._check(options.output.overwrite or is_placing(job.target))
+        self._target = Path(os.path.realpath(path))
+        self.check(Placed.beside(job.target))
         if not look.needs_objects and known is None:
             raise OptionError(
                 "--save-project: this Look has no objects, so that a change would paint all of the film again; give "
                 "--object, or --background and --foreground"
             )
-        self._target = Path(os.path.realpath(path))
         self._folder = self._target.with_name(f".{self._target.name}.part")
         self._suffix, self._same, self._objects = job.encoder.segment_suffix, same, objects
         self.numbers = ObjectNumbers()
@@ -156,7 +157,9 @@ class ProjectWriter:
         self._store: LosslessWriter | None = None
         self._forget_frames()
 
-    def _check(self, overwrite: bool) -> None:
+    def check(self, placed: Placed) -> None:
+        """Refuse what could not be saved, or would replace unasked what this job did not place: OutputError."""
+        overwrite = self._options.output.overwrite or placed.has(self._target / META)
         check_place(self._said, overwrite=overwrite, going_on=None if self._known is None else self._known.path)
 
     def _forget_frames(self) -> None:
@@ -177,10 +180,10 @@ class ProjectWriter:
                 self._track.__exit__(GeneratorExit, GeneratorExit(), None)
 
     def begin(self, work: WorkFolder) -> None:
-        """Go on from what a work folder has, which is entered."""
-        if not work.placing:  # else what lies there may be what an earlier run had begun to put in place
-            self._check(self._options.output.overwrite)
+        """Go on from the segments a work folder has."""
         self._work = work
+        if work.placed is not None:
+            self.saved = bytes_by_kind(json.loads((self._target / META).read_text("utf-8"))["files"])
         self._number = self._reading = len(work.segments)
         if self._number and self._known is None:
             state = self._read_of(self._number - 1)
@@ -279,8 +282,11 @@ class ProjectWriter:
 
     # -- all of it ------------------------------------------------------------------------------------------------
 
-    def stage(self) -> None:
+    def stage(self) -> dict[Path, Path]:
         """Put the project together, and have it on the disk, under a hidden name beside its place.
+
+        Returns:
+            The place of its description, and where that is now.
 
         Raises:
             OutputError: the disk is full, or not ours to write on.
@@ -292,6 +298,7 @@ class ProjectWriter:
             self._fill()
             for path in (*self._folder.rglob("*"), self._folder):
                 sync(path)
+        return {self._target / META: self._folder / META}
 
     def place(self) -> None:
         """Move it to its place."""
