@@ -131,10 +131,13 @@ class LayerFilms:
     def begin(self, work: WorkFolder) -> None:
         """Go on from the segments a work folder has."""
         self._work, self._number, self._done = work, len(work.segments), work.frames
+        self._shown, self._steps, self._last_pts = dict.fromkeys(self._files, 0), set(), None
         if self._number:
             last = self._noted(self._number - 1)
             self._shown = {int(k): count for k, count in last["shown"].items()}
             self._steps, self._last_pts = set(last["steps"]), last["pts"][-1]
+        if any(len(self._noted(segment.number)["pts"]) != segment.frames for segment in work.segments):
+            raise ValueError("what was noted of a segment is not of it")
 
     def stage(self) -> dict[Path, Path]:
         """Join the layers' segments, and have them on the disk, under a hidden name in the folder that is asked for.

@@ -40,6 +40,8 @@ from streamstyle.media.states import read_state, write_state
 
 Say = Callable[[str], None]
 LOCK = "lock"
+_DAMAGED = (OSError, ValueError, LookupError, TypeError, AttributeError)
+"""What reading a file that is missing, cut short or changed ends in."""
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
 HOPELESS = _DISK_FULL | _NOT_ALLOWED
@@ -87,7 +89,10 @@ class Beside(Protocol):
         """Refuse, with an OutputError, to replace unasked what is there; not what this very job placed."""
 
     def begin(self, work: WorkFolder) -> None:
-        """Go on from the segments that are there; perhaps none."""
+        """Go on from the segments that are there; perhaps none.
+
+        Reads what was noted of every segment, so that damage is an error now, whatever error, and not at the end.
+        """
 
     def stage(self) -> dict[Path, Path]:
         """Have all of it on the disk, put together, under a hidden name near its place.
@@ -332,29 +337,32 @@ class WorkFolder:
             self._say(f"{self.path}: starting afresh, for {', '.join(changed)} changed since")
             return
         found = [Segment(**line["segment"]) for line in lines[1:] if "segment" in line]
+        self.segments, checkpoint = found, None
         whole = all(self._is_whole(Segment(**line["segment"]), line) for line in lines[1:] if "segment" in line)
         try:
             checkpoint = self._read_checkpoint(lines, found[-1]) if found else None
-        except (OSError, ValueError, KeyError, TypeError):
-            whole, checkpoint = False, None
+            if whole and found and self.placed is None:
+                for part in self._parts:
+                    part.begin(self)
+        except _DAMAGED:
+            whole = False
         if not whole and self.placed is None:
+            self.segments = []
             self._say(f"{self.path}: starting afresh, for a part of it is missing or damaged")
             return
-        self.segments, self.complete = found, any("complete" in line for line in lines)
+        self.complete = any("complete" in line for line in lines)
         self.checkpoint, self.resumed_frames = checkpoint, self.frames
         if self.placed is not None:
             self._take_placed()
             return
         self._tidy(lines, found)
         if found:
-            for part in self._parts:
-                part.begin(self)
             self._say(f"{self.path}: going on after frame {self.frames}")
 
     def _take_placed(self) -> None:
         """All is in place, and perhaps a part of this folder removed: then less can be told of what was done."""
         for part in self._parts:
-            with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+            with contextlib.suppress(*_DAMAGED):
                 part.begin(self)
         self._say(f"{self._target}: is whole; what an earlier run left beside it is removed")
 

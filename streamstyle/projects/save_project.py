@@ -94,6 +94,8 @@ class ObjectNumbers:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on as the numbers whose state_dict this is."""
+        for known in (self._labels, self.names, self.wore):
+            known.clear()
         for key, label, name, wore in state["objects"]:
             self._labels[key], self.names[label], self.wore[label] = label, name, wore
 
@@ -185,10 +187,14 @@ class ProjectWriter:
         if work.placed is not None:
             self.saved = bytes_by_kind(json.loads((self._target / META).read_text("utf-8"))["files"])
         self._number = self._reading = len(work.segments)
+        self.numbers.load_state_dict({"objects": []})
+        self._statistics = FrozenStatistics()
         if self._number and self._known is None:
-            state = self._read_of(self._number - 1)
-            self.numbers.load_state_dict(state["numbers"])
-            self._statistics.load_state_dict(state["statistics"], torch.device("cpu"))
+            states = [self._read_of(number) for number in range(self._number)]
+            if any(len(state["pts"]) != segment.frames for state, segment in zip(states, work.segments, strict=True)):
+                raise ValueError("what was read of a segment is not of it")
+            self._statistics.load_state_dict(states[-1]["statistics"], torch.device("cpu"))
+            self.numbers.load_state_dict(states[-1]["numbers"])
 
     # -- segment by segment ---------------------------------------------------------------------------------------
 
