@@ -258,7 +258,7 @@ class LayerFilms:
 
     def _write(self, batch: FrameBatch, pool: ThreadPoolExecutor) -> None:
         if not self._writers:
-            folder = self._beside(self._number)
+            folder = self._work.make_beside(self._number, "layers")
             self._writers = {k: self._writer(folder / file, batch.pts[0]) for k, file in self._files.items()}
         for i, pts in enumerate(batch.pts):
             under = self._under(batch, i)

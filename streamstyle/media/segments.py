@@ -180,10 +180,14 @@ class WorkFolder:
         return self.path / f"{number:06d}{self.suffix}"
 
     def beside(self, number: int, name: str) -> Path:
-        """A folder for what goes with a segment; made where it is not there."""
-        folder = self._beside(number) / name
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        """The folder for what goes with a segment."""
+        return self._beside(number) / name
+
+    def make_beside(self, number: int, name: str) -> Path:
+        """The same, made where it is not there."""
+        with told(self._target):
+            self.beside(number, name).mkdir(parents=True, exist_ok=True)
+        return self.beside(number, name)
 
     def __enter__(self) -> WorkFolder:
         self._take()

@@ -208,6 +208,7 @@ class ProjectWriter:
             raise OptionError("--save-project: nothing is painted by this Look; give something a style")
         folder = self._beside(self._reading)
         if self._track is None:
+            self._make_beside(self._reading)
             track = LabelTrackWriter(folder / LABELS, self._job.info, self.numbers.names)
             self._track = track.__enter__()
         for i, (luma, shot, labels) in enumerate(zip(scene.lumas, scene.shots, scene.labels, strict=True)):
@@ -259,6 +260,7 @@ class ProjectWriter:
             for item in painted:
                 if isinstance(item, KeptSegment):
                     assert self._known is not None
+                    self._make_beside(self._number)
                     with told(self._target):
                         link_or_copy(self._known.file(PAINTED, item.segment.number), self._painted(self._number))
                     self._number += 1
@@ -268,6 +270,7 @@ class ProjectWriter:
 
     def _add(self, batch: FrameBatch) -> None:
         if self._store is None:
+            self._make_beside(self._number)
             self._store = LosslessWriter(self._painted(self._number), (self._job.width, self._job.height))
         self._store.add(batch)
         if batch.checkpoint is not None:
@@ -278,6 +281,9 @@ class ProjectWriter:
 
     def _beside(self, number: int) -> Path:
         return self._work.beside(number, "project")
+
+    def _make_beside(self, number: int) -> None:
+        self._work.make_beside(number, "project")
 
     def _painted(self, number: int) -> Path:
         return self._beside(number) / f"painted{SUFFIX}"

@@ -45,7 +45,7 @@ def fill(folder: WorkFolder, count: int, state: dict[str, Any] = STATE) -> None:
     """Closed segments of four frames, with stand-ins for their pictures and for a layer's."""
     for number in range(len(folder.segments), len(folder.segments) + count):
         folder.file(number).write_bytes(b"pictures" * (number + 1))
-        (folder.beside(number, "layers") / "swan.mov").write_bytes(b"layer")
+        (folder.make_beside(number, "layers") / "swan.mov").write_bytes(b"layer")
         segment = Segment(number, 4, 40 * number, 40 * number + 30, 8 * (number + 1))
         faults = Faults(4 * number, number, 2, ((64, 48, number),))
         folder.add(segment, Checkpoint(40 * number + 30, number, state, faults))
@@ -309,3 +309,17 @@ def test_a_film_that_is_not_of_the_job_is_not_replaced_unasked(tmp_path: Path, w
     assert {path.name for path in parts_folder(target).rglob("*")} == names
     with WorkFolder(target, job, resume=resume) as folder:
         assert folder.placed is None or what == "another film"
+
+
+def test_a_full_disk_is_told_where_a_folder_is_to_be_made_and_reading_makes_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with WorkFolder(tmp_path / "out.mp4", {}) as folder:
+        assert not folder.beside(0, "layers").exists()
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "mkdir", full)
+            with pytest.raises(OutputError, match=r"out\.mp4: the disk is full"):
+                folder.make_beside(0, "layers")
