@@ -85,6 +85,7 @@ class LayerFilms:
         self._folder = Path(os.path.realpath(out.layers))
         digest = hashlib.blake2b(os.fsencode(target), digest_size=6).hexdigest()
         self._part = self._folder / f".{digest}.part"  # whoever finds it has the film's lock: it is of a killed job
+        self._old = self._part / ".old"  # no layer's name begins so
         files = (f"{name}{self._kind.suffix}" for name in safe_names(layers.values()))
         self._files = dict(zip(layers, files, strict=True))
         self._target, self._overwrite = target, out.overwrite
@@ -95,6 +96,7 @@ class LayerFilms:
         self._pts: list[int] = []
         self._last_pts: int | None = None
         self._made = False
+        self._moved: list[tuple[Path, Path | None]] = []
 
     # -- before and after ---------------------------------------------------------------------------------------
 
@@ -149,7 +151,7 @@ class LayerFilms:
             self._made = not self._folder.exists()
             self._folder.mkdir(exist_ok=True)
             shutil.rmtree(self._part, ignore_errors=True)
-            self._part.mkdir()
+            self._old.mkdir(parents=True)
             for file in self._files.values():
                 self._join(file)
             return {self._folder / part.relative_to(self._part): part for part in self._staged()}
@@ -175,14 +177,25 @@ class LayerFilms:
 
     def place(self) -> None:
         """Move the layers to their places; what else is there stays."""
+        self._moved = []
         with told(self._said):
             for file in self._files.values():
                 self._place(file)
             sync(self._folder)
             sync(self._folder.parent)
 
+    def put_back(self) -> None:
+        """What was there before place is there again, as far as place came."""
+        for place, old in reversed(self._moved):
+            with contextlib.suppress(OSError):  # of the others as many as can be
+                if old is not None:
+                    os.replace(old, place)
+                else:
+                    place.unlink()
+        self._moved = []
+
     def clear(self) -> None:
-        """Remove what was staged and not moved, and the folder where it was made for nothing."""
+        """Remove what was staged and not moved or kept of before, and the folder where it was made for nothing."""
         shutil.rmtree(self._part, ignore_errors=True)
         if self._made:
             with contextlib.suppress(OSError):  # unless something is in it
@@ -191,16 +204,28 @@ class LayerFilms:
     def _place(self, file: str) -> None:
         part, place = self._part / file, self._folder / file
         if self._kind.encoder is not None:
-            os.replace(part, place)
+            self._move(part, place)
             return
         place.mkdir(exist_ok=True)
         new = {picture.name for picture in part.iterdir()}
         for name in new:
-            os.replace(part / name, place / name)
+            self._move(part / name, place / name)
         for old in _numbered_in(place):
             if old.name not in new:
+                self._keep(old)
                 old.unlink()
         sync(place)
+
+    def _move(self, part: Path, place: Path) -> None:
+        self._keep(place)
+        os.replace(part, place)  # at no moment is there neither
+
+    def _keep(self, place: Path) -> None:
+        """Have what is in a place under another name until all is moved."""
+        old = self._old / str(len(self._moved)) if os.path.lexists(place) else None
+        if old is not None:
+            link_or_copy(place, old)
+        self._moved.append((place, old))
 
     def _beside(self, number: int) -> Path:
         return self._work.beside(number, "layers")

@@ -102,7 +102,10 @@ class Beside(Protocol):
         """
 
     def place(self) -> None:
-        """Move it there."""
+        """Move it there; what was there is kept until clear."""
+
+    def put_back(self) -> None:
+        """What was there before place is there again, as far as place came."""
 
     def clear(self) -> None:
         """Remove what was staged and not moved."""
@@ -268,13 +271,25 @@ class WorkFolder:
                 files |= part.stage()
             placing = {str(place): print_of(file) for place, file in files.items()}
             self._append({"placing": placing, "note": note or {}})
-            for part in self._parts:
-                part.place()
+            self._place(joined)
+            sync(self._target.parent)
         finally:
             for part in self._parts:
                 part.clear()
-        os.replace(joined, self._target)
-        sync(self._target.parent)
+
+    def _place(self, joined: Path) -> None:
+        """All of it, or nothing: not the layers of this film beside those of the one before."""
+        begun = list[Beside]()
+        try:
+            for part in self._parts:
+                begun.append(part)
+                part.place()
+            os.replace(joined, self._target)
+        except (Exception, KeyboardInterrupt, SystemExit):
+            for part in reversed(begun):
+                with contextlib.suppress(OSError):  # the error that led here is the one to tell
+                    part.put_back()
+            raise
 
     def finish(self) -> None:
         """Note that no more segments follow: only the joining is left."""
@@ -368,6 +383,7 @@ class WorkFolder:
         for part in self._parts:
             with contextlib.suppress(*_DAMAGED):
                 part.begin(self)
+            part.clear()
         self._say(f"{self._target}: is whole; what an earlier run left beside it is removed")
 
     def _is_whole(self, segment: Segment, line: dict[str, Any]) -> bool:

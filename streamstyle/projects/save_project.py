@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -54,7 +55,9 @@ from streamstyle.projects.project import (
     bytes_by_kind,
     check_place,
     file_name,
+    forget_old,
     put_in_place,
+    take_back,
     what_must_stay,
 )
 from streamstyle.scene import ObjectStyleReport, Scene
@@ -149,7 +152,9 @@ class ProjectWriter:
                 "--save-project: this Look has no objects, so that a change would paint all of the film again; give "
                 "--object, or --background and --foreground"
             )
-        self._folder = self._target.with_name(f".{self._target.name}.part")
+        digest = hashlib.blake2b(os.fsencode(job.target), digest_size=6).hexdigest()
+        self._folder = self._target.with_name(f".{digest}.project.part")  # of this film alone, which is locked
+        self._moved = False
         self._suffix, self._same, self._objects = job.encoder.segment_suffix, same, objects
         self.numbers = ObjectNumbers()
         self.saved: dict[str, int] = {}
@@ -185,6 +190,7 @@ class ProjectWriter:
         """Go on from the segments a work folder has."""
         self._work = work
         if work.placed is not None:
+            self._moved = True  # what was replaced may still be there
             self.saved = bytes_by_kind(json.loads((self._target / META).read_text("utf-8"))["files"])
         self._number = self._reading = len(work.segments)
         self.numbers.load_state_dict({"objects": []})
@@ -316,10 +322,20 @@ class ProjectWriter:
         """Move it to its place."""
         with told(self._target):
             put_in_place(self._folder, self._target)
+        self._moved = True
+
+    def put_back(self) -> None:
+        """The project that was there is there again."""
+        if self._moved:
+            take_back(self._folder, self._target)
+        self._moved = False
 
     def clear(self) -> None:
-        """Remove what was staged and not moved."""
+        """Remove what was staged and not moved, and the project that was replaced."""
         shutil.rmtree(self._folder, ignore_errors=True)
+        if self._moved:
+            forget_old(self._target)
+        self._moved = False
 
     def _fill(self) -> None:
         for segment in self._work.segments:

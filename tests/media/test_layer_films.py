@@ -314,6 +314,36 @@ def placing(
             work.hand_over(work.path / "joined.mp4")
 
 
+@pytest.mark.parametrize(("kind", "moved"), [("prores", 1), ("png", 9), ("png", 20), ("prores", 3)])
+def test_a_move_that_fails_leaves_the_layers_of_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, moved: int
+) -> None:
+    info, calls, real = info_of(tmp_path / "in.mp4", (64, 48)), [0], os.replace
+    write(tmp_path / "layers", kind, info, UNEVEN[:5] if kind == "prores" else EVEN)
+    (tmp_path / "film.mp4").write_bytes(b"before")
+    if kind == "png":
+        (tmp_path / "layers" / "swan" / "000009.png").write_text("an old one")
+        (tmp_path / "layers" / "swan" / "000006.png").unlink()
+        (tmp_path / "layers" / "swan" / "000005.png").write_text("an old one")
+    before = contents(tmp_path)
+
+    def replace_some(source: Path, place: Path) -> None:
+        calls[0] += 1
+        if calls[0] == moved + 1:
+            raise PermissionError(13, "Permission denied")
+        real(source, place)
+
+    films = films_in(tmp_path / "layers", kind, info, overwrite=True)
+    with WorkFolder(tmp_path / "film.mp4", {}, resume=False, beside=[films]) as work:
+        for batch in films.through(batches((64, 48), EVEN)):
+            close_segment(work, batch)
+        (work.path / "joined.mp4").write_bytes(b"film")
+        monkeypatch.setattr(os, "replace", replace_some)
+        with pytest.raises((OutputError, PermissionError)):
+            work.hand_over(work.path / "joined.mp4")
+    assert contents(tmp_path) == before
+
+
 @pytest.mark.parametrize(("kind", "moved"), [("prores", 1), ("png", 9), ("prores", 3)])
 def test_what_another_job_placed_is_not_replaced_unasked(tmp_path: Path, kind: str, moved: int) -> None:
     info, target = info_of(tmp_path / "in.mp4", (64, 48)), tmp_path / "film.mp4"
