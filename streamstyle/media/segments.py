@@ -338,12 +338,14 @@ class WorkFolder:
 
     def _leave(self, *, keep: bool) -> None:
         """Give the lock back, and remove the folder unless it is to be kept."""
-        if not keep:
-            with contextlib.suppress(OSError):
-                self._clear()
-            with contextlib.suppress(OSError):
-                (self.path / LOCK).unlink()  # before it is released, or it might be the next one's
-        self._lock.release()
+        try:
+            if not keep:
+                with contextlib.suppress(OSError):
+                    self._clear()
+                with contextlib.suppress(OSError):
+                    (self.path / LOCK).unlink()  # before it is released, or it might be the next one's
+        finally:
+            self._lock.release()
         if not keep:
             with contextlib.suppress(OSError):  # somebody else may have begun there
                 if os.name == "nt":  # where an open file cannot be removed

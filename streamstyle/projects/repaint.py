@@ -38,6 +38,7 @@ from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.audio import AudioSource
 from streamstyle.media.decode import decode
 from streamstyle.media.encode import encode
+from streamstyle.media.journal import Placed
 from streamstyle.media.lossless import read_lossless
 from streamstyle.media.segments import KeptSegment, fingerprint
 from streamstyle.nets.painting import Affine
@@ -103,7 +104,7 @@ def repaint(
     given = GivenTracks(project.path / LABELS, job.info, bare)
     stylizer = Stylizer(bare, options, frames_expected=job.frames, given=given)
     same = identity(job, options, stylizer, 0, None, None, save_project)
-    same["from_project"] = fingerprint(project.path / META)["blake2b"]
+    same["from_project"] = _begun_from(project, job.target)
     project.check(what_must_stay(same))
     prints = {os.path.abspath(file): fingerprint(file) for file in stylizer.palette.files}
     change = Change(project, stylizer, job.info, prints)
@@ -352,6 +353,14 @@ class Recorded(Sequence[Affine]):
     def __getitem__(self, number: slice) -> Sequence[Affine]: ...
     def __getitem__(self, number: int | slice) -> Affine | Sequence[Affine]:
         return self._all()[number]
+
+
+def _begun_from(project: Project, target: Path) -> Any:
+    """What tells the project a job begins from; from what one began that was cut short when it had replaced it."""
+    placed, meta = Placed.beside(target), Path(os.path.realpath(project.path)) / META
+    if placed.has(meta) and "from_project" in placed.job:
+        return placed.job["from_project"]
+    return fingerprint(meta)["blake2b"]
 
 
 def _unknown(project: Project, look: Look) -> list[str]:
