@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 from clips import draw_mottled, make_clip
 
-from streamstyle import pipeline
+from streamstyle import label_track, pipeline
 from streamstyle.config import AnalysisOptions, Options, OutputOptions, StyleOptions
 from streamstyle.errors import OutputError
 from streamstyle.job import Report
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.journal import JOURNAL, parts_folder
 from streamstyle.pipeline import stylize
+from streamstyle.projects.project import LABELS
 
 pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("networks")]
 FRAMES, SEGMENT = 20, 4
@@ -279,3 +280,15 @@ def test_a_full_disk_is_told_and_once_there_is_space_the_job_goes_on(
     report = paint(clip, tmp_path / "film", kind)
     assert report.resumed_frames > 0
     assert same(tmp_path / "film", report, whole(kind))
+
+
+def test_a_project_takes_the_films_fingerprint_once(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(path: Any) -> Any:
+        raise AssertionError(f"{path} is known already")
+
+    monkeypatch.setattr(label_track, "fingerprint", never)
+    paint(clip, tmp_path / "film", None)
+    with label_track.LabelTrack(tmp_path / "film" / "film.sstyle" / LABELS) as track:
+        assert {"it", "late"} <= set(track.names.values())

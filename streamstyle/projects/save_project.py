@@ -38,7 +38,7 @@ from streamstyle.masks import object_name
 from streamstyle.media.disk import link_or_copy, sync
 from streamstyle.media.journal import Placed
 from streamstyle.media.lossless import SUFFIX, LosslessWriter
-from streamstyle.media.segments import KeptSegment, WorkFolder, fingerprint, told
+from streamstyle.media.segments import KeptSegment, WorkFolder, told
 from streamstyle.media.states import read_state, write_state
 from streamstyle.nets.painting import Affine
 from streamstyle.projects.project import (
@@ -215,7 +215,7 @@ class ProjectWriter:
         folder = self._beside(self._reading)
         if self._track is None:
             self._make_beside(self._reading)
-            track = LabelTrackWriter(folder / LABELS, self._job.info, self.numbers.names)
+            track = LabelTrackWriter(folder / LABELS, self._job.info, {}, film=self._same["input"])
             self._track = track.__enter__()
         for i, (luma, shot, labels) in enumerate(zip(scene.lumas, scene.shots, scene.labels, strict=True)):
             self._track.add(labels, batch.pts[i])
@@ -361,7 +361,7 @@ class ProjectWriter:
             "format": FORMAT,
             "version": VERSION,
             "streamstyle": __version__,
-            "film": fingerprint(self._job.info.path),
+            "film": self._same["input"],
             "size": (self._job.width, self._job.height),
             "same": what_must_stay(self._same),
             "options": asdict(self._options),
@@ -382,7 +382,8 @@ class ProjectWriter:
     def _join_read(self) -> list[tuple[int, dict[str, Any]]]:
         """Put together what was read; where a reader may go on after each segment."""
         ends, frames, before = [], list[dict[str, Any]](), 0
-        with LabelTrackWriter(self._folder / LABELS, self._job.info, self.numbers.names) as whole:
+        info, names = self._job.info, self.numbers.names
+        with LabelTrackWriter(self._folder / LABELS, info, names, film=self._same["input"]) as whole:
             for number in range(len(self._work.segments)):
                 folder, state = self._beside(number), self._read_of(number)
                 ends.append((state["crc"], state["faults"]))
