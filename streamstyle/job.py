@@ -6,7 +6,7 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -20,10 +20,11 @@ from streamstyle.frames import VideoInfo
 from streamstyle.media.codecs import VideoEncoder, choose_encoder, versions
 from streamstyle.media.encode import check_output, format_of
 from streamstyle.media.join import EncodeResult
+from streamstyle.media.journal import Placed
 from streamstyle.media.layers import LayerReport
 from streamstyle.media.planes import scaled_size
 from streamstyle.media.probe import probe
-from streamstyle.media.segments import fingerprint
+from streamstyle.media.segments import Beside, Say, WorkFolder, fingerprint
 from streamstyle.process import cores
 from streamstyle.scene import ObjectStyleReport
 from streamstyle.segmenter import edges_in, file_of
@@ -152,12 +153,29 @@ def plan(input: str | Path, output: str | Path, out: OutputOptions) -> Plan:
         InputError, OutputError, OptionError: what is wrong, and the mend.
     """
     info = probe(input, fps=out.fps)  # first: "exists, add --overwrite" would mislead where the input is the trouble
-    check_output(input, output, out.overwrite)
+    target = Path(os.path.realpath(output))
+    # What a job that was killed had placed is no reason to refuse; whether it is of this job, WorkFolder sees.
+    check_output(input, output, out.overwrite or Placed.beside(target).has(target))
     width, height = painted_size(info, output, out)
     encoder = choose_encoder(
         out, output, size=(width, height), format_name=format_of(Path(output)), fps=info.fps or Fraction(25)
     )
-    return Plan(info, width, height, Path(os.path.realpath(output)), encoder, frames_expected(info, out))
+    return Plan(info, width, height, target, encoder, frames_expected(info, out))
+
+
+def work_folder(
+    job: Plan, same: dict[str, Any], out: OutputOptions, beside: Sequence[Beside], say: Say | None
+) -> WorkFolder:
+    """Where a film, and what goes beside it, is made: to be entered; same is the job's identity."""
+    return WorkFolder(
+        job.target,
+        same,
+        resume=not out.no_resume,
+        suffix=job.encoder.segment_suffix,
+        overwrite=out.overwrite,
+        beside=beside,
+        say=say,
+    )
 
 
 def painted_size(info: VideoInfo, output: str | Path, out: OutputOptions) -> tuple[int, int]:

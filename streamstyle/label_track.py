@@ -48,13 +48,16 @@ class LabelTrackWriter:
         path: the file to be, which replaces one that is there.
         info: the film the labels are of.
         names: each label's name; read when the file is closed, so it may still be growing.
+        film: the film's fingerprint, where it is known; else it is taken when the file is closed.
 
     Raises:
         OutputError: the disk is full, or not ours to write on.
     """
 
-    def __init__(self, path: str | Path, info: VideoInfo, names: Mapping[int, str]) -> None:
-        self._target, self._info, self._names = Path(os.path.realpath(path)), info, names
+    def __init__(
+        self, path: str | Path, info: VideoInfo, names: Mapping[int, str], *, film: dict[str, Any] | None = None
+    ) -> None:
+        self._target, self._info, self._names, self._film = Path(os.path.realpath(path)), info, names, film
         self._pts = array.array("q")
         self._size: tuple[int, ...] | None = None
 
@@ -103,7 +106,7 @@ class LabelTrackWriter:
             "source_size": [info.height, info.width],
             "time_base": str(info.time_base),
             "names": {str(label): name for label, name in sorted(self._names.items())},
-            "input": fingerprint(info.path),
+            "input": self._film or fingerprint(info.path),
         }
         self._write(_PTS, _npy(np.frombuffer(self._pts, np.int64) if self._pts else np.zeros(0, np.int64)))
         self._write(_META, json.dumps(meta, indent=2).encode())

@@ -16,13 +16,12 @@ from streamstyle.flow import Ahead, rebatch
 from streamstyle.frames import Checkpoint, Frame, FrameBatch, VideoInfo, output_chroma, picture_crc
 from streamstyle.given_tracks import GivenTracks
 from streamstyle.gpu.transfer import empty_pinned
-from streamstyle.job import OnFrames, Report, River, identity, plan
+from streamstyle.job import OnFrames, Report, River, identity, plan, work_folder
 from streamstyle.look import Look
 from streamstyle.media.audio import AudioSource
 from streamstyle.media.decode import decode
 from streamstyle.media.encode import encode
 from streamstyle.media.layers import LayerFilms
-from streamstyle.media.segments import WorkFolder
 from streamstyle.naming import place_objects
 from streamstyle.painting.frame_painter import Painting, Reading
 from streamstyle.projects.save_project import ProjectWriter
@@ -109,12 +108,10 @@ def stylize(
     window: dict[str, Any] = {"start_s": out.start, "duration_s": out.duration, "warn": warnings.append}
     with (
         given or nullcontext(),
-        WorkFolder(job.target, same, resume=not out.no_resume, suffix=job.encoder.segment_suffix, say=say) as work,
+        work_folder(job, same, out, beside, say) as work,
         saver or nullcontext(),
         River(QUEUE_BATCHES if overlap else 0, stylizer.device, on_frames, work.resumed_frames, job.frames) as river,
     ):
-        for part in beside:
-            part.begin(work)
         if work.checkpoint is not None:
             stylizer.load_state_dict(work.checkpoint.state)
         # The river. Threads that decode, read, paint (several) and, this one, encode; bounded queues between them.
@@ -135,7 +132,6 @@ def stylize(
             audio=AudioSource(info, **window),
             work=work,
             encoder=job.encoder,
-            beside=beside,
             warn=warnings.append,
             on_frames=river.count,
         )

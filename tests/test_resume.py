@@ -29,7 +29,8 @@ from streamstyle.errors import InputError, OutputError, StreamstyleError
 from streamstyle.job import Report
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media import segments as segments_module
-from streamstyle.media.segments import WorkFolder, parts_folder
+from streamstyle.media.journal import JOURNAL, parts_folder
+from streamstyle.media.segments import WorkFolder
 from streamstyle.pipeline import stylize
 from tests.johnson_nets import save, transformer
 
@@ -243,7 +244,7 @@ def run(context: Any, source: Path, target: Path, *, kill: tuple[int, float] | N
 def segments_told(target: Path) -> int:
     """Segments in the journal of the job that writes target."""
     try:
-        return max(0, (parts_folder(target) / segments_module.JOURNAL).read_bytes().count(b"\n") - 1)
+        return max(0, (parts_folder(target) / JOURNAL).read_bytes().count(b"\n") - 1)
     except FileNotFoundError:  # not yet there, or the film is whole
         return 0
 

@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 from clips import draw_mottled, make_clip
 
-from streamstyle import pipeline
+from streamstyle import label_track, pipeline
 from streamstyle.config import AnalysisOptions, Options, OutputOptions, StyleOptions
 from streamstyle.errors import OutputError
 from streamstyle.job import Report
 from streamstyle.look import Look, ObjectStyle
-from streamstyle.media.segments import JOURNAL, parts_folder
+from streamstyle.media.journal import JOURNAL, parts_folder
 from streamstyle.pipeline import stylize
+from streamstyle.projects.project import LABELS
 
 pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("networks")]
 FRAMES, SEGMENT = 20, 4
@@ -212,7 +213,7 @@ def test_killed_it_goes_on_to_the_same_files(clip: Path, tmp_path: Path, kind: s
 # -- what must not be gone on with ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("what", ["format", "folder", "no layers", "project", "a part"])
+@pytest.mark.parametrize("what", ["format", "folder", "no layers", "project", "a part", "a note", "a reading"])
 def test_what_changed_starts_afresh_and_is_told(
     clip: Path, whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
@@ -228,6 +229,10 @@ def test_what_changed_starts_afresh_and_is_told(
         how = {"save_project": None}
     elif what == "a part":
         next(parts_folder(folder / "out.mp4").glob("000001/layers/it/*.png")).unlink()
+    elif what in ("a note", "a reading"):
+        name = {"a note": "000001/layers.json", "a reading": "000001/project/read.safetensors"}[what]
+        noted = parts_folder(folder / "out.mp4") / name
+        noted.write_bytes(bytes(noted.stat().st_size))
     asked = None if what in ("folder", "no layers") else "png"
     report = paint(clip, folder, asked, say=said.append, **how)
     reason = {
@@ -235,11 +240,10 @@ def test_what_changed_starts_afresh_and_is_told(
         "folder": "for options.output.layers changed since",
         "no layers": "for options.output.layers, options.output.layer_format changed since",
         "project": "for project changed since",
-        "a part": "for a part of it is missing or damaged",
-    }[what]
+    }.get(what, "for a part of it is missing or damaged")
     assert report.resumed_frames == 0
     assert said == [f"{parts_folder(folder / 'out.mp4')}: starting afresh, {reason}"]
-    if what in ("format", "a part"):
+    if what in ("format", "a part", "a note", "a reading"):
         assert same(folder, report, whole("png"))
     wanted = {"folder": {"out.mp4", "others", "film.sstyle"}, "no layers": {"out.mp4", "film.sstyle"}}
     wanted["project"] = {"out.mp4", "layers"}
@@ -276,3 +280,15 @@ def test_a_full_disk_is_told_and_once_there_is_space_the_job_goes_on(
     report = paint(clip, tmp_path / "film", kind)
     assert report.resumed_frames > 0
     assert same(tmp_path / "film", report, whole(kind))
+
+
+def test_a_project_takes_the_films_fingerprint_once(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(path: Any) -> Any:
+        raise AssertionError(f"{path} is known already")
+
+    monkeypatch.setattr(label_track, "fingerprint", never)
+    paint(clip, tmp_path / "film", None)
+    with label_track.LabelTrack(tmp_path / "film" / "film.sstyle" / LABELS) as track:
+        assert {"it", "late"} <= set(track.names.values())

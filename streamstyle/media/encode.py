@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import av
@@ -26,7 +27,7 @@ from streamstyle.media.audio import AudioSource
 from streamstyle.media.codecs import VideoEncoder, add_video_stream, choose_encoder, fit_frame
 from streamstyle.media.join import EncodeResult, FilmJob, Warn, join, timescale_of
 from streamstyle.media.probe import frame_ticks
-from streamstyle.media.segments import Beside, KeptSegment, Segment, WorkFolder, told
+from streamstyle.media.segments import KeptSegment, Segment, WorkFolder, told
 
 _FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 _SPACE_OF_MATRIX = {"bt709": 1, "bt601": 6, "bt2020": 9}  # libav's AVColorSpace
@@ -72,7 +73,6 @@ def encode(
     audio: AudioSource | None = None,
     work: WorkFolder | None = None,
     encoder: VideoEncoder | None = None,
-    beside: Sequence[Beside] = (),
     warn: Warn | None = None,
     on_frames: Callable[[int], None] | None = None,
 ) -> EncodeResult:
@@ -90,9 +90,9 @@ def encode(
         options: what choose_encoder takes, and start.
         size: width and height of the frames.
         audio: the film's sound, or None; closed at the end.
-        work: the entered work folder, where frames before these may already be; None takes one that is never kept.
+        work: the entered work folder, where frames before these may already be, or all of it done; None takes one
+            that is never kept.
         encoder: as choose_encoder gave it for this film; None chooses here.
-        beside: what is put in place with the film, before it.
         warn: told in one line each what could not be kept.
         on_frames: called after each batch with the number of frames in it.
 
@@ -112,12 +112,14 @@ def encode(
         if encoder is None:
             encoder = choose_encoder(options, path, size=size, format_name=format_name, fps=info.fps)
         with work_folder(target, work, encoder) as folder:
+            if folder.placed is not None:
+                return EncodeResult(**folder.placed)
             job = FilmJob(folder, Path(path), format_name, info, options, size, encoder, warn or (lambda line: None))
             if not folder.complete:
                 _write_segments(batches, job, on_frames or (lambda count: None))
             with told(path):
                 result = join(job, audio)
-                folder.hand_over(job.joined, beside)
+                folder.hand_over(job.joined, asdict(result))
         return result
     finally:
         if audio is not None:

@@ -35,9 +35,10 @@ from streamstyle.frames import FrameBatch, VideoInfo
 from streamstyle.media.codecs import has_encoder
 from streamstyle.media.disk import link_or_copy, sync
 from streamstyle.media.encode import check_place
+from streamstyle.media.journal import Placed
 from streamstyle.media.layer_writers import FULL, KINDS, NARROW, FilmWriter, PictureWriter, join_films, rows_of
 from streamstyle.media.planes import SWS_MATRIX
-from streamstyle.media.segments import WorkFolder, is_placing, told
+from streamstyle.media.segments import WorkFolder, told
 from streamstyle.process import cores
 
 _LONGEST_NAME_BYTES = 200
@@ -84,20 +85,23 @@ class LayerFilms:
         self._folder = Path(os.path.realpath(out.layers))
         digest = hashlib.blake2b(os.fsencode(target), digest_size=6).hexdigest()
         self._part = self._folder / f".{digest}.part"  # whoever finds it has the film's lock: it is of a killed job
+        self._old = self._part / ".old"  # no layer's name begins so
         files = (f"{name}{self._kind.suffix}" for name in safe_names(layers.values()))
         self._files = dict(zip(layers, files, strict=True))
         self._target, self._overwrite = target, out.overwrite
-        self._check(out.overwrite or is_placing(target))
+        self.check(Placed.beside(target))
         self._writers: dict[int, FilmWriter | PictureWriter] = {}
         self._shown = dict.fromkeys(layers, 0)
         self._steps: set[int] = set()
         self._pts: list[int] = []
         self._last_pts: int | None = None
         self._made = False
+        self._moved: list[tuple[Path, Path | None]] = []
 
     # -- before and after ---------------------------------------------------------------------------------------
 
-    def _check(self, overwrite: bool) -> None:
+    def check(self, placed: Placed) -> None:
+        """Refuse what could not be written, or would replace unasked what this job did not place: OutputError."""
         encoder = self._kind.encoder
         if encoder is not None and not has_encoder(encoder.name):
             raise OutputError(f"--layers: FFmpeg here has no {encoder.name}; give another --layer-format, such as png")
@@ -111,11 +115,11 @@ class LayerFilms:
             if os.path.normcase(place) == os.path.normcase(self._target):
                 raise OutputError(f"{self._target}: a layer is to be written there; give the film another name")
             if self._kind.encoder is not None:
-                check_place(self._info.path, place, overwrite)
+                check_place(self._info.path, place, self._overwrite or placed.has(place))
             else:
-                self._check_pictures(place, overwrite)
+                self._check_pictures(place, placed)
 
-    def _check_pictures(self, place: Path, overwrite: bool) -> None:
+    def _check_pictures(self, place: Path, placed: Placed) -> None:
         """As check_place, for a folder of pictures."""
         if not place.is_dir():
             check_place(self._info.path, place, overwrite=False)
@@ -123,28 +127,39 @@ class LayerFilms:
             raise OutputError(f"{place}: is the input itself; give --layers another folder")
         elif not os.access(place, os.W_OK | os.X_OK):
             raise OutputError(f"{place}: is not writable; give --layers another folder")
-        elif not overwrite and _numbered_in(place):
+        elif not self._overwrite and not all(map(placed.has, _numbered_in(place))):
             raise OutputError(f"{place}: holds pictures; add --overwrite, or give --layers another folder")
 
     def begin(self, work: WorkFolder) -> None:
-        """Go on from what a work folder has, which is entered."""
-        if not work.placing:  # else what lies there may be what an earlier run had begun to put in place
-            self._check(self._overwrite)
+        """Go on from the segments a work folder has."""
         self._work, self._number, self._done = work, len(work.segments), work.frames
+        self._shown, self._steps, self._last_pts = dict.fromkeys(self._files, 0), set(), None
         if self._number:
             last = self._noted(self._number - 1)
             self._shown = {int(k): count for k, count in last["shown"].items()}
             self._steps, self._last_pts = set(last["steps"]), last["pts"][-1]
+        if any(len(self._noted(segment.number)["pts"]) != segment.frames for segment in work.segments):
+            raise ValueError("what was noted of a segment is not of it")
 
-    def stage(self) -> None:
-        """Join the layers' segments, and have them on the disk, under a hidden name in the folder that is asked for."""
+    def stage(self) -> dict[Path, Path]:
+        """Join the layers' segments, and have them on the disk, under a hidden name in the folder that is asked for.
+
+        Returns:
+            For each place the film, or the picture, that is to be moved there.
+        """
         with told(self._said):
             self._made = not self._folder.exists()
             self._folder.mkdir(exist_ok=True)
             shutil.rmtree(self._part, ignore_errors=True)
-            self._part.mkdir()
+            self._old.mkdir(parents=True)
             for file in self._files.values():
                 self._join(file)
+            return {self._folder / part.relative_to(self._part): part for part in self._staged()}
+
+    def _staged(self) -> list[Path]:
+        """The files that are to be moved: films, or pictures."""
+        parts = [self._part / file for file in self._files.values()]
+        return parts if self._kind.encoder is not None else [picture for part in parts for picture in part.iterdir()]
 
     def _join(self, file: str) -> None:
         part, numbers = self._part / file, range(len(self._work.segments))
@@ -162,14 +177,25 @@ class LayerFilms:
 
     def place(self) -> None:
         """Move the layers to their places; what else is there stays."""
+        self._moved = []
         with told(self._said):
             for file in self._files.values():
                 self._place(file)
             sync(self._folder)
             sync(self._folder.parent)
 
+    def put_back(self) -> None:
+        """What was there before place is there again, as far as place came."""
+        for place, old in reversed(self._moved):
+            with contextlib.suppress(OSError):  # of the others as many as can be
+                if old is not None:
+                    os.replace(old, place)
+                else:
+                    place.unlink()
+        self._moved = []
+
     def clear(self) -> None:
-        """Remove what was staged and not moved, and the folder where it was made for nothing."""
+        """Remove what was staged and not moved or kept of before, and the folder where it was made for nothing."""
         shutil.rmtree(self._part, ignore_errors=True)
         if self._made:
             with contextlib.suppress(OSError):  # unless something is in it
@@ -178,16 +204,28 @@ class LayerFilms:
     def _place(self, file: str) -> None:
         part, place = self._part / file, self._folder / file
         if self._kind.encoder is not None:
-            os.replace(part, place)
+            self._move(part, place)
             return
         place.mkdir(exist_ok=True)
         new = {picture.name for picture in part.iterdir()}
         for name in new:
-            os.replace(part / name, place / name)
+            self._move(part / name, place / name)
         for old in _numbered_in(place):
             if old.name not in new:
+                self._keep(old)
                 old.unlink()
         sync(place)
+
+    def _move(self, part: Path, place: Path) -> None:
+        self._keep(place)
+        os.replace(part, place)  # at no moment is there neither
+
+    def _keep(self, place: Path) -> None:
+        """Have what is in a place under another name until all is moved."""
+        old = self._old / str(len(self._moved)) if os.path.lexists(place) else None
+        if old is not None:
+            link_or_copy(place, old)
+        self._moved.append((place, old))
 
     def _beside(self, number: int) -> Path:
         return self._work.beside(number, "layers")
@@ -245,7 +283,7 @@ class LayerFilms:
 
     def _write(self, batch: FrameBatch, pool: ThreadPoolExecutor) -> None:
         if not self._writers:
-            folder = self._beside(self._number)
+            folder = self._work.make_beside(self._number, "layers")
             self._writers = {k: self._writer(folder / file, batch.pts[0]) for k, file in self._files.items()}
         for i, pts in enumerate(batch.pts):
             under = self._under(batch, i)

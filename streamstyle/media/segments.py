@@ -35,15 +35,17 @@ from streamstyle.errors import OutputError
 from streamstyle.frames import Checkpoint, Faults
 from streamstyle.media.disk import extent, link_or_copy, remove, sync
 from streamstyle.media.images import fingerprint_of_folder, is_folder
+from streamstyle.media.journal import JOURNAL, Placed, changes, parts_folder, print_of, read_journal
 from streamstyle.media.states import read_state, write_state
 
 Say = Callable[[str], None]
-JOURNAL, LOCK = "journal.jsonl", "lock"
+LOCK = "lock"
+_DAMAGED = (OSError, ValueError, LookupError, TypeError, AttributeError)
+"""What reading a file that is missing, cut short or changed ends in."""
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
 HOPELESS = _DISK_FULL | _NOT_ALLOWED
 """Error numbers that another container would not mend."""
-_LONGEST_NAME_BYTES = 255
 _SAMPLES, _SAMPLE_BYTES = 16, 1 << 16
 
 
@@ -83,23 +85,30 @@ class Beside(Protocol):
     Its parts of a segment lie in ``WorkFolder.beside`` before the segment's last batch comes to the encoder.
     """
 
-    def begin(self, work: WorkFolder) -> None:
-        """Go on from what is there."""
+    def check(self, placed: Placed) -> None:
+        """Refuse, with an OutputError, to replace unasked what is there; not what this very job placed."""
 
-    def stage(self) -> None:
-        """Have all of it on the disk, put together, under a hidden name near its place."""
+    def begin(self, work: WorkFolder) -> None:
+        """Go on from the segments that are there; perhaps none.
+
+        Reads what was noted of every segment, so that damage is an error now, whatever error, and not at the end.
+        """
+
+    def stage(self) -> dict[Path, Path]:
+        """Have all of it on the disk, put together, under a hidden name near its place.
+
+        Returns:
+            For each place the file that is to be moved there, or what tells a folder.
+        """
 
     def place(self) -> None:
-        """Move it there."""
+        """Move it there; what was there is kept until clear."""
+
+    def put_back(self) -> None:
+        """What was there before place is there again, as far as place came."""
 
     def clear(self) -> None:
         """Remove what was staged and not moved."""
-
-
-def parts_folder(target: Path) -> Path:
-    """The work folder of a film to be written: ``film.mp4`` -> ``film.mp4.parts``, shortened where too long."""
-    name = os.fsencode(target.name)[: _LONGEST_NAME_BYTES - len(".parts")].decode(errors="ignore")
-    return target.with_name(name + ".parts")
 
 
 def fingerprint(path: str | Path) -> dict[str, Any]:
@@ -121,29 +130,46 @@ def fingerprint(path: str | Path) -> dict[str, Any]:
 class WorkFolder:
     """The folder of one job; a context manager that holds its lock.
 
-    Left without an error, the folder goes. Left by an error it stays if a segment is closed in it and the job may be
-    resumed, and the error gets a note that says so; else it goes too.
+    Entered, it first has all places checked: a job that is refused leaves what an earlier one left. Left without an
+    error, the folder goes. Left by an error it stays if a segment is closed in it and the job may be resumed, and the
+    error gets a note that says so; else it goes too.
 
     Args:
         target: the film that is to be.
         job: what the pictures depend on, as plain values; a journal of another job is started afresh.
         resume: go on from what is there, and leave something to go on from.
         suffix: of the segments' files.
+        overwrite: replace a film that is there; one that this very job placed is no such film.
+        beside: what is put in place with the film, before it.
         say: told in one line that the job goes on, or why it starts afresh.
 
+    Attributes:
+        placed: what was noted of the film when an earlier run of this job put it and all beside it in place, and was
+            killed before it was done; then nothing is left to do. Else None.
+
     Raises:
-        OutputError: another process works there, or something else of that name is in the way.
+        OutputError: another process works there, something else of that name is in the way, or a place is taken.
     """
 
     def __init__(
-        self, target: Path, job: dict[str, Any], *, resume: bool = True, suffix: str = ".mp4", say: Say | None = None
+        self,
+        target: Path,
+        job: dict[str, Any],
+        *,
+        resume: bool = True,
+        suffix: str = ".mp4",
+        overwrite: bool = True,
+        beside: Sequence[Beside] = (),
+        say: Say | None = None,
     ) -> None:
         self.path, self.suffix = parts_folder(target), suffix
         self.segments: list[Segment] = []
         self.checkpoint: Checkpoint | None = None
-        self.complete = self.placing = False
+        self.complete = False
+        self.placed: dict[str, Any] | None = None
         self.resumed_frames = 0
         self._target, self._resume, self._say = target, resume, say or (lambda line: None)
+        self._overwrite, self._parts = overwrite, beside
         self._job = json.loads(json.dumps(job, default=str))
         self._lock = FileLock(str(self.path / LOCK))
 
@@ -157,23 +183,43 @@ class WorkFolder:
         return self.path / f"{number:06d}{self.suffix}"
 
     def beside(self, number: int, name: str) -> Path:
-        """A folder for what goes with a segment; made where it is not there."""
-        folder = self._beside(number) / name
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        """The folder for what goes with a segment."""
+        return self._beside(number) / name
+
+    def make_beside(self, number: int, name: str) -> Path:
+        """The same, made where it is not there."""
+        with told(self._target):
+            self.beside(number, name).mkdir(parents=True, exist_ok=True)
+        return self.beside(number, name)
 
     def __enter__(self) -> WorkFolder:
         self._take()
+        lines = read_journal(self.path / JOURNAL)
+        keep = any("segment" in line for line in lines)
         try:
-            if (self.path / JOURNAL).exists():
-                self._go_on()
+            is_same = self._resume and lines != [] and not changes(lines[0].get("job", {}), self._job)
+            placed = Placed(lines if is_same else ())
+            self.placed = placed.note
+            if self.placed is None:
+                self._check(placed)
+            if self._resume and (self.path / JOURNAL).exists():
+                self._go_on(lines)
             if not self.segments:
+                keep = False
                 with told(self._target):
-                    self._begin()
+                    self._begin(placed)
+                for part in self._parts:
+                    part.begin(self)
         except BaseException:
-            self._leave(keep=False)
+            self._leave(keep=keep)
             raise
         return self
+
+    def _check(self, placed: Placed) -> None:
+        if not self._overwrite and os.path.lexists(self._target) and not placed.has(self._target):
+            raise OutputError(f"{self._target}: exists; add --overwrite")
+        for part in self._parts:
+            part.check(placed)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -212,25 +258,38 @@ class WorkFolder:
         link_or_copy(kept.file, self.file(number))
         self.add(dataclasses.replace(kept.segment, number=number), kept.checkpoint)
 
-    def hand_over(self, joined: Path, beside: Sequence[Beside] = ()) -> None:
+    def hand_over(self, joined: Path, note: dict[str, Any] | None = None) -> None:
         """Put the whole film, which lies in this folder, in the target's place, and before it what goes beside it.
 
-        All is on the disk when this returns. Cut short, the same job does it again: see is_placing.
+        All is on the disk when this returns. Cut short, the same job does it again, or finds it done; then it finds
+        the note, too, plain values that tell of the film.
         """
         sync(joined)
         try:
-            for each in beside:
-                each.stage()
-            if beside and not self.placing:
-                self._append({"placing": True})
-                self.placing = True
-            for each in beside:
-                each.place()
+            files = {self._target: joined}
+            for part in self._parts:
+                files |= part.stage()
+            placing = {str(place): print_of(file) for place, file in files.items()}
+            self._append({"placing": placing, "note": note or {}})
+            self._place(joined)
+            sync(self._target.parent)
         finally:
-            for each in beside:
-                each.clear()
-        os.replace(joined, self._target)
-        sync(self._target.parent)
+            for part in self._parts:
+                part.clear()
+
+    def _place(self, joined: Path) -> None:
+        """All of it, or nothing: not the layers of this film beside those of the one before."""
+        begun = list[Beside]()
+        try:
+            for part in self._parts:
+                begun.append(part)
+                part.place()
+            os.replace(joined, self._target)
+        except (Exception, KeyboardInterrupt, SystemExit):
+            for part in reversed(begun):
+                with contextlib.suppress(OSError):  # the error that led here is the one to tell
+                    part.put_back()
+            raise
 
     def finish(self) -> None:
         """Note that no more segments follow: only the joining is left."""
@@ -260,56 +319,74 @@ class WorkFolder:
         names = {entry.name for entry in self.path.iterdir()}
         return not names or JOURNAL in names or names <= {LOCK}
 
-    def _begin(self) -> None:
+    def _begin(self, placed: Placed) -> None:
         self._clear()
         self._append({"job": self._job})
+        for line in placed.lines:  # of this job: it may be cut short again
+            self._append(line)
         sync(self.path)
         sync(self.path.parent)
 
     def _clear(self) -> None:
-        """Remove all but the lock, the journal last: killed on the way, the folder is still known as ours."""
-        for entry in sorted(self.path.iterdir(), key=lambda entry: entry.name == JOURNAL):
+        """Remove all but the lock, the journal last: killed on the way, the folder is still known as ours.
+
+        Before it what is of the last segment, which is what a report is made from.
+        """
+        for entry in sorted(self.path.iterdir(), key=lambda entry: (entry.name == JOURNAL, entry.name)):
             if entry.name != LOCK:
                 remove(entry)
 
     def _leave(self, *, keep: bool) -> None:
         """Give the lock back, and remove the folder unless it is to be kept."""
-        if not keep:
-            with contextlib.suppress(OSError):
-                self._clear()
-            with contextlib.suppress(OSError):
-                (self.path / LOCK).unlink()  # before it is released, or it might be the next one's
-        self._lock.release()
+        try:
+            if not keep:
+                with contextlib.suppress(OSError):
+                    self._clear()
+                with contextlib.suppress(OSError):
+                    (self.path / LOCK).unlink()  # before it is released, or it might be the next one's
+        finally:
+            self._lock.release()
         if not keep:
             with contextlib.suppress(OSError):  # somebody else may have begun there
                 if os.name == "nt":  # where an open file cannot be removed
                     (self.path / LOCK).unlink(missing_ok=True)
                 self.path.rmdir()
 
-    def _go_on(self) -> None:
+    def _go_on(self, lines: list[dict[str, Any]]) -> None:
         """Take over the segments of an earlier run of the same job."""
-        if not self._resume:
-            return
-        lines = list(_journal(self.path / JOURNAL))
-        changed = changes(lines[0].get("job", {}), self._job) if lines else ["the journal"]
-        if changed:
+        if changed := changes(lines[0].get("job", {}), self._job) if lines else ["the journal"]:
             self._say(f"{self.path}: starting afresh, for {', '.join(changed)} changed since")
             return
         found = [Segment(**line["segment"]) for line in lines[1:] if "segment" in line]
+        self.segments, checkpoint = found, None
         whole = all(self._is_whole(Segment(**line["segment"]), line) for line in lines[1:] if "segment" in line)
         try:
             checkpoint = self._read_checkpoint(lines, found[-1]) if found else None
-        except (OSError, ValueError, KeyError, TypeError):
+            if whole and found and self.placed is None:
+                for part in self._parts:
+                    part.begin(self)
+        except _DAMAGED:
             whole = False
-        if not whole:
+        if not whole and self.placed is None:
+            self.segments = []
             self._say(f"{self.path}: starting afresh, for a part of it is missing or damaged")
             return
-        self._tidy(lines, found)
-        self.segments, self.complete = found, any("complete" in line for line in lines)
-        self.placing = any("placing" in line for line in lines)
+        self.complete = any("complete" in line for line in lines)
         self.checkpoint, self.resumed_frames = checkpoint, self.frames
+        if self.placed is not None:
+            self._take_placed()
+            return
+        self._tidy(lines, found)
         if found:
             self._say(f"{self.path}: going on after frame {self.frames}")
+
+    def _take_placed(self) -> None:
+        """All is in place, and perhaps a part of this folder removed: then less can be told of what was done."""
+        for part in self._parts:
+            with contextlib.suppress(*_DAMAGED):
+                part.begin(self)
+            part.clear()
+        self._say(f"{self._target}: is whole; what an earlier run left beside it is removed")
 
     def _is_whole(self, segment: Segment, line: dict[str, Any]) -> bool:
         beside, number = line.get("beside", [0, 0]), segment.number
@@ -350,12 +427,6 @@ class WorkFolder:
             os.fsync(journal.fileno())
 
 
-def is_placing(target: Path) -> bool:
-    """Whether a job was cut short while it put a film, and what goes beside it, in place: some of it may be there."""
-    journal = parts_folder(target) / JOURNAL
-    return journal.is_file() and any("placing" in line for line in _journal(journal))
-
-
 @contextlib.contextmanager
 def told(path: str | Path) -> Iterator[None]:
     """Turn what the encoder, the muxer and the disk say into an OutputError of one line."""
@@ -368,29 +439,6 @@ def told(path: str | Path) -> Iterator[None]:
         if error.errno in _NOT_ALLOWED:
             raise OutputError(f"{path}: not allowed to write there ({reason}); choose another folder") from error
         raise OutputError(f"{path}: could not be written ({reason}); try another container or folder") from error
-
-
-def changes(old: dict[str, Any], new: dict[str, Any], name: str = "") -> list[str]:
-    """Names of what differs between two jobs, such as ``options.output.crf``; groups are looked into."""
-    found = []
-    for key in dict.fromkeys([*old, *new]):
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, dict) and isinstance(b, dict) and key != "input":
-            found += changes(a, b, f"{name}{key}.")
-        elif a != b:
-            found.append(name + key)
-    return found
-
-
-def _journal(path: Path) -> Iterator[dict[str, Any]]:
-    """The journal's lines up to the first that is torn."""
-    for line in path.read_text(errors="replace").splitlines(keepends=True):
-        if not line.endswith("\n"):
-            return
-        try:
-            yield json.loads(line)
-        except ValueError:
-            return
 
 
 def _size(path: Path) -> int:

@@ -39,8 +39,9 @@ from streamstyle.frames import Checkpoint, Faults, VideoInfo
 from streamstyle.label_track import LabelTrack
 from streamstyle.look import Look
 from streamstyle.media.disk import sync
+from streamstyle.media.journal import changes
 from streamstyle.media.lossless import SUFFIX
-from streamstyle.media.segments import KeptSegment, Segment, changes, fingerprint
+from streamstyle.media.segments import KeptSegment, Segment, fingerprint
 
 FORMAT, VERSION = "streamstyle project", 1
 META, LOOK, LABELS, FRAMES = "project.json", "look.toml", "labels.npz", "frames.npz"
@@ -268,14 +269,28 @@ def check_place(path: str | Path, *, overwrite: bool, going_on: Path | None = No
 
 
 def put_in_place(new: Path, path: Path) -> None:
-    """Have a folder stand where another may be: at no moment is there neither."""
+    """Have a folder stand where another may be, which is kept beside it until forget_old."""
     old = _aside(path)
     if path.exists():
         shutil.rmtree(old, ignore_errors=True)
         os.rename(path, old)
-    os.rename(new, path)
+    try:
+        os.rename(new, path)
+    except (OSError, KeyboardInterrupt):
+        _put_back(path)
+        raise
     sync(path.parent)
-    shutil.rmtree(old, ignore_errors=True)
+
+
+def take_back(new: Path, path: Path) -> None:
+    """Undo put_in_place."""
+    os.rename(path, new)
+    _put_back(path)
+
+
+def forget_old(path: Path) -> None:
+    """Remove what was there before put_in_place."""
+    shutil.rmtree(_aside(path), ignore_errors=True)
 
 
 def _put_back(path: Path) -> None:

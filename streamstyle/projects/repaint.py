@@ -32,14 +32,15 @@ from streamstyle.flow import rebatch
 from streamstyle.frames import Frame, FrameBatch, VideoInfo
 from streamstyle.frozen_statistics import FrozenStatistics
 from streamstyle.given_tracks import GivenTracks
-from streamstyle.job import OnFrames, Report, River, identity, plan
+from streamstyle.job import OnFrames, Report, River, identity, plan, work_folder
 from streamstyle.label_track import LabelTrack
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.audio import AudioSource
 from streamstyle.media.decode import decode
 from streamstyle.media.encode import encode
+from streamstyle.media.journal import Placed
 from streamstyle.media.lossless import read_lossless
-from streamstyle.media.segments import KeptSegment, WorkFolder, fingerprint
+from streamstyle.media.segments import KeptSegment, fingerprint
 from streamstyle.nets.painting import Affine
 from streamstyle.painting.boxes import NOWHERE, Box
 from streamstyle.painting.worn import Worn, changed_looks
@@ -103,7 +104,7 @@ def repaint(
     given = GivenTracks(project.path / LABELS, job.info, bare)
     stylizer = Stylizer(bare, options, frames_expected=job.frames, given=given)
     same = identity(job, options, stylizer, 0, None, None, save_project)
-    same["from_project"] = fingerprint(project.path / META)["blake2b"]
+    same["from_project"] = _begun_from(project, job.target)
     project.check(what_must_stay(same))
     prints = {os.path.abspath(file): fingerprint(file) for file in stylizer.palette.files}
     change = Change(project, stylizer, job.info, prints)
@@ -118,16 +119,12 @@ def repaint(
         saver = ProjectWriter(save_project, job, look, options, now, lambda: styled(project.objects, look), project)
     beside = [] if saver is None else [saver]
     with (
-        WorkFolder(
-            job.target, same, resume=not options.output.no_resume, suffix=job.encoder.segment_suffix, say=say
-        ) as work,
+        work_folder(job, same, options.output, beside, say) as work,
         saver or nullcontext(),
         River(
             QUEUE_BATCHES if overlap else 0, stylizer.device, on_frames, work.resumed_frames, len(project.frames)
         ) as river,
     ):
-        for part in beside:
-            part.begin(work)
         if work.checkpoint is not None:
             stylizer.painter.load_state_dict(work.checkpoint.state["painting"])
             change.go_on(len(work.segments), work.checkpoint.state["painted"])
@@ -144,7 +141,6 @@ def repaint(
             audio=AudioSource(job.info, **window, warn=warnings.append),
             work=work,
             encoder=job.encoder,
-            beside=beside,
             warn=warnings.append,
             on_frames=river.count,
         )
@@ -357,6 +353,14 @@ class Recorded(Sequence[Affine]):
     def __getitem__(self, number: slice) -> Sequence[Affine]: ...
     def __getitem__(self, number: int | slice) -> Affine | Sequence[Affine]:
         return self._all()[number]
+
+
+def _begun_from(project: Project, target: Path) -> Any:
+    """What tells the project a job begins from; from what one began that was cut short when it had replaced it."""
+    placed, meta = Placed.beside(target), Path(os.path.realpath(project.path)) / META
+    if placed.has(meta) and "from_project" in placed.job:
+        return placed.job["from_project"]
+    return fingerprint(meta)["blake2b"]
 
 
 def _unknown(project: Project, look: Look) -> list[str]:

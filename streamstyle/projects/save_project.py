@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -35,8 +36,9 @@ from streamstyle.label_track import LabelTrack, LabelTrackWriter
 from streamstyle.look import Look
 from streamstyle.masks import object_name
 from streamstyle.media.disk import link_or_copy, sync
+from streamstyle.media.journal import Placed
 from streamstyle.media.lossless import SUFFIX, LosslessWriter
-from streamstyle.media.segments import KeptSegment, WorkFolder, fingerprint, is_placing, told
+from streamstyle.media.segments import KeptSegment, WorkFolder, told
 from streamstyle.media.states import read_state, write_state
 from streamstyle.nets.painting import Affine
 from streamstyle.projects.project import (
@@ -53,7 +55,9 @@ from streamstyle.projects.project import (
     bytes_by_kind,
     check_place,
     file_name,
+    forget_old,
     put_in_place,
+    take_back,
     what_must_stay,
 )
 from streamstyle.scene import ObjectStyleReport, Scene
@@ -93,6 +97,8 @@ class ObjectNumbers:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on as the numbers whose state_dict this is."""
+        for known in (self._labels, self.names, self.wore):
+            known.clear()
         for key, label, name, wore in state["objects"]:
             self._labels[key], self.names[label], self.wore[label] = label, name, wore
 
@@ -139,14 +145,16 @@ class ProjectWriter:
         known: Project | None = None,
     ) -> None:
         self._said, self._job, self._look, self._options, self._known = path, job, look, options, known
-        self._check(options.output.overwrite or is_placing(job.target))
+        self._target = Path(os.path.realpath(path))
+        self.check(Placed.beside(job.target))
         if not look.needs_objects and known is None:
             raise OptionError(
                 "--save-project: this Look has no objects, so that a change would paint all of the film again; give "
                 "--object, or --background and --foreground"
             )
-        self._target = Path(os.path.realpath(path))
-        self._folder = self._target.with_name(f".{self._target.name}.part")
+        digest = hashlib.blake2b(os.fsencode(job.target), digest_size=6).hexdigest()
+        self._folder = self._target.with_name(f".{digest}.project.part")  # of this film alone, which is locked
+        self._moved = False
         self._suffix, self._same, self._objects = job.encoder.segment_suffix, same, objects
         self.numbers = ObjectNumbers()
         self.saved: dict[str, int] = {}
@@ -156,7 +164,9 @@ class ProjectWriter:
         self._store: LosslessWriter | None = None
         self._forget_frames()
 
-    def _check(self, overwrite: bool) -> None:
+    def check(self, placed: Placed) -> None:
+        """Refuse what could not be saved, or would replace unasked what this job did not place: OutputError."""
+        overwrite = self._options.output.overwrite or placed.has(self._target / META)
         check_place(self._said, overwrite=overwrite, going_on=None if self._known is None else self._known.path)
 
     def _forget_frames(self) -> None:
@@ -177,15 +187,20 @@ class ProjectWriter:
                 self._track.__exit__(GeneratorExit, GeneratorExit(), None)
 
     def begin(self, work: WorkFolder) -> None:
-        """Go on from what a work folder has, which is entered."""
-        if not work.placing:  # else what lies there may be what an earlier run had begun to put in place
-            self._check(self._options.output.overwrite)
+        """Go on from the segments a work folder has."""
         self._work = work
+        if work.placed is not None:
+            self._moved = True  # what was replaced may still be there
+            self.saved = bytes_by_kind(json.loads((self._target / META).read_text("utf-8"))["files"])
         self._number = self._reading = len(work.segments)
+        self.numbers.load_state_dict({"objects": []})
+        self._statistics = FrozenStatistics()
         if self._number and self._known is None:
-            state = self._read_of(self._number - 1)
-            self.numbers.load_state_dict(state["numbers"])
-            self._statistics.load_state_dict(state["statistics"], torch.device("cpu"))
+            states = [self._read_of(number) for number in range(self._number)]
+            if any(len(state["pts"]) != segment.frames for state, segment in zip(states, work.segments, strict=True)):
+                raise ValueError("what was read of a segment is not of it")
+            self._statistics.load_state_dict(states[-1]["statistics"], torch.device("cpu"))
+            self.numbers.load_state_dict(states[-1]["numbers"])
 
     # -- segment by segment ---------------------------------------------------------------------------------------
 
@@ -199,7 +214,8 @@ class ProjectWriter:
             raise OptionError("--save-project: nothing is painted by this Look; give something a style")
         folder = self._beside(self._reading)
         if self._track is None:
-            track = LabelTrackWriter(folder / LABELS, self._job.info, self.numbers.names)
+            self._make_beside(self._reading)
+            track = LabelTrackWriter(folder / LABELS, self._job.info, {}, film=self._same["input"])
             self._track = track.__enter__()
         for i, (luma, shot, labels) in enumerate(zip(scene.lumas, scene.shots, scene.labels, strict=True)):
             self._track.add(labels, batch.pts[i])
@@ -250,6 +266,7 @@ class ProjectWriter:
             for item in painted:
                 if isinstance(item, KeptSegment):
                     assert self._known is not None
+                    self._make_beside(self._number)
                     with told(self._target):
                         link_or_copy(self._known.file(PAINTED, item.segment.number), self._painted(self._number))
                     self._number += 1
@@ -259,6 +276,7 @@ class ProjectWriter:
 
     def _add(self, batch: FrameBatch) -> None:
         if self._store is None:
+            self._make_beside(self._number)
             self._store = LosslessWriter(self._painted(self._number), (self._job.width, self._job.height))
         self._store.add(batch)
         if batch.checkpoint is not None:
@@ -270,6 +288,9 @@ class ProjectWriter:
     def _beside(self, number: int) -> Path:
         return self._work.beside(number, "project")
 
+    def _make_beside(self, number: int) -> None:
+        self._work.make_beside(number, "project")
+
     def _painted(self, number: int) -> Path:
         return self._beside(number) / f"painted{SUFFIX}"
 
@@ -279,8 +300,11 @@ class ProjectWriter:
 
     # -- all of it ------------------------------------------------------------------------------------------------
 
-    def stage(self) -> None:
+    def stage(self) -> dict[Path, Path]:
         """Put the project together, and have it on the disk, under a hidden name beside its place.
+
+        Returns:
+            The place of its description, and where that is now.
 
         Raises:
             OutputError: the disk is full, or not ours to write on.
@@ -292,15 +316,26 @@ class ProjectWriter:
             self._fill()
             for path in (*self._folder.rglob("*"), self._folder):
                 sync(path)
+        return {self._target / META: self._folder / META}
 
     def place(self) -> None:
         """Move it to its place."""
         with told(self._target):
             put_in_place(self._folder, self._target)
+        self._moved = True
+
+    def put_back(self) -> None:
+        """The project that was there is there again."""
+        if self._moved:
+            take_back(self._folder, self._target)
+        self._moved = False
 
     def clear(self) -> None:
-        """Remove what was staged and not moved."""
+        """Remove what was staged and not moved, and the project that was replaced."""
         shutil.rmtree(self._folder, ignore_errors=True)
+        if self._moved:
+            forget_old(self._target)
+        self._moved = False
 
     def _fill(self) -> None:
         for segment in self._work.segments:
@@ -326,7 +361,7 @@ class ProjectWriter:
             "format": FORMAT,
             "version": VERSION,
             "streamstyle": __version__,
-            "film": fingerprint(self._job.info.path),
+            "film": self._same["input"],
             "size": (self._job.width, self._job.height),
             "same": what_must_stay(self._same),
             "options": asdict(self._options),
@@ -347,7 +382,8 @@ class ProjectWriter:
     def _join_read(self) -> list[tuple[int, dict[str, Any]]]:
         """Put together what was read; where a reader may go on after each segment."""
         ends, frames, before = [], list[dict[str, Any]](), 0
-        with LabelTrackWriter(self._folder / LABELS, self._job.info, self.numbers.names) as whole:
+        info, names = self._job.info, self.numbers.names
+        with LabelTrackWriter(self._folder / LABELS, info, names, film=self._same["input"]) as whole:
             for number in range(len(self._work.segments)):
                 folder, state = self._beside(number), self._read_of(number)
                 ends.append((state["crc"], state["faults"]))

@@ -76,8 +76,7 @@ def write(
 ) -> tuple[LayerFilms, list[FrameBatch]]:
     """Each batch a segment."""
     films, passed = films_in(folder, kind, info, start=start, overwrite=overwrite), []
-    with WorkFolder(folder.parent / "film.mp4", {}) as work:
-        films.begin(work)
+    with WorkFolder(folder.parent / "film.mp4", {}, beside=[films]) as work:
         for batch in films.through(batches((info.width, info.height), pts)):
             close_segment(work, batch)
             passed.append(batch)
@@ -233,8 +232,7 @@ def test_stopped_it_goes_on_to_the_same_files(tmp_path: Path, kind: str, segment
     target.parent.mkdir()
     wanted, _ = write(tmp_path / "whole" / "layers", kind, info, UNEVEN, start=1)
     films = films_in(target.with_name("layers"), kind, info, start=1)
-    with contextlib.suppress(Killed), WorkFolder(target, {}) as work:
-        films.begin(work)
+    with contextlib.suppress(Killed), WorkFolder(target, {}, beside=[films]) as work:
         with contextlib.closing(films.through(batches((64, 48), UNEVEN))) as through:
             for batch in through:
                 if len(work.segments) == segments:
@@ -243,9 +241,8 @@ def test_stopped_it_goes_on_to_the_same_files(tmp_path: Path, kind: str, segment
         raise Killed
     assert {path.name for path in target.parent.iterdir()} == ({"film.mp4.parts"} if segments else set())
     films = films_in(target.with_name("layers"), kind, info, start=1)
-    with WorkFolder(target, {}) as work:
+    with WorkFolder(target, {}, beside=[films]) as work:
         assert len(work.segments) == segments
-        films.begin(work)
         left = (batch for i, batch in enumerate(batches((64, 48), UNEVEN)) if i >= segments)
         for batch in films.through(left):
             close_segment(work, batch)
@@ -280,52 +277,127 @@ def test_cut_short_while_it_is_put_in_place_it_is_put_in_place_again(
 
     for again in (False, True):
         films = films_in(target.with_name("layers"), kind, info)
-        with contextlib.suppress(Killed), WorkFolder(target, {}) as work, monkeypatch.context() as patch:
-            films.begin(work)
+        with (
+            contextlib.suppress(Killed),
+            WorkFolder(target, {}, beside=[films]) as work,
+            monkeypatch.context() as patch,
+        ):
             for batch in films.through(iter(()) if again else batches((64, 48), EVEN)):
                 close_segment(work, batch)
             (work.path / "joined.mp4").write_bytes(b"film")
             if not again:
                 patch.setattr(os, "replace", replace_some)
-            work.hand_over(work.path / "joined.mp4", [films])
+            work.hand_over(work.path / "joined.mp4")
     assert contents(target.with_name("layers")) == contents(tmp_path / "whole" / "layers")
     assert {path.name for path in target.parent.iterdir()} == {"layers", "film.mp4"}
 
 
-def test_what_a_changed_job_finds_is_not_replaced_unasked(tmp_path: Path) -> None:
-    info, target = info_of(tmp_path / "in.mp4", (64, 48)), tmp_path / "film.mp4"
-    with contextlib.suppress(Killed), WorkFolder(target, {"look": 1}) as work:
-        films = films_in(tmp_path / "layers", "prores", info)
-        films.begin(work)
+def placing(
+    folder: Path, kind: str, info: VideoInfo, moved: int, job: dict[str, int], *, overwrite: bool = False
+) -> None:
+    """A job that is killed after it moved so many files of layers to their places."""
+    films, calls, real = films_in(folder, kind, info, overwrite=overwrite), [0], os.replace
+
+    def replace_some(source: Path, place: Path) -> None:
+        calls[0] += 1
+        if calls[0] > moved:
+            raise Killed
+        real(source, place)
+
+    target = folder.parent / "film.mp4"
+    with contextlib.suppress(Killed), WorkFolder(target, job, overwrite=False, beside=[films]) as work:
         for batch in films.through(batches((64, 48), EVEN)):
             close_segment(work, batch)
         (work.path / "joined.mp4").write_bytes(b"film")
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(LayerFilms, "place", lambda films: (tmp_path / "layers" / "swan.mov").touch())
-            patch.setattr(WorkFolder, "finish", lambda work: None)
-            patch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(Killed))
-            work.hand_over(work.path / "joined.mp4", [films])
-    films = films_in(tmp_path / "layers", "prores", info)  # it may be of this very job
+            patch.setattr(os, "replace", replace_some)
+            work.hand_over(work.path / "joined.mp4")
+
+
+@pytest.mark.parametrize(("kind", "moved"), [("prores", 1), ("png", 9), ("png", 20), ("prores", 3)])
+def test_a_move_that_fails_leaves_the_layers_of_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, moved: int
+) -> None:
+    info, calls, real = info_of(tmp_path / "in.mp4", (64, 48)), [0], os.replace
+    write(tmp_path / "layers", kind, info, UNEVEN[:5] if kind == "prores" else EVEN)
+    (tmp_path / "film.mp4").write_bytes(b"before")
+    if kind == "png":
+        (tmp_path / "layers" / "swan" / "000009.png").write_text("an old one")
+        (tmp_path / "layers" / "swan" / "000006.png").unlink()
+        (tmp_path / "layers" / "swan" / "000005.png").write_text("an old one")
+    before = contents(tmp_path)
+
+    def replace_some(source: Path, place: Path) -> None:
+        calls[0] += 1
+        if calls[0] == moved + 1:
+            raise PermissionError(13, "Permission denied")
+        real(source, place)
+
+    films = films_in(tmp_path / "layers", kind, info, overwrite=True)
+    with WorkFolder(tmp_path / "film.mp4", {}, resume=False, beside=[films]) as work:
+        for batch in films.through(batches((64, 48), EVEN)):
+            close_segment(work, batch)
+        (work.path / "joined.mp4").write_bytes(b"film")
+        monkeypatch.setattr(os, "replace", replace_some)
+        with pytest.raises((OutputError, PermissionError)):
+            work.hand_over(work.path / "joined.mp4")
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(("kind", "moved"), [("prores", 1), ("png", 9), ("prores", 3)])
+def test_what_another_job_placed_is_not_replaced_unasked(tmp_path: Path, kind: str, moved: int) -> None:
+    info, target = info_of(tmp_path / "in.mp4", (64, 48)), tmp_path / "film.mp4"
+    placing(tmp_path / "layers", kind, info, moved, {"look": 1})
+    before = contents(tmp_path)
+    films = films_in(tmp_path / "layers", kind, info)  # it may be of this very job
     with (
-        pytest.raises(OutputError, match=r"swan\.mov: exists; add --overwrite"),
-        WorkFolder(target, {"look": 2}) as work,
+        pytest.raises(OutputError, match=r"(holds pictures|exists); add --overwrite"),
+        WorkFolder(target, {"look": 2}, overwrite=False, beside=[films]),
     ):
-        films.begin(work)
+        pass
+    assert contents(tmp_path) == before  # its segments, too
+
+
+@pytest.mark.parametrize("what", ["swan.mov", "background.mov"])
+def test_what_somebody_else_put_there_is_not_replaced_unasked(tmp_path: Path, what: str) -> None:
+    info, target = info_of(tmp_path / "in.mp4", (64, 48)), tmp_path / "film.mp4"
+    placing(tmp_path / "layers", "prores", info, 1, {"look": 1})  # the background
+    (tmp_path / "layers" / what).unlink(missing_ok=True)
+    (tmp_path / "layers" / what).write_text("mine")
+    before = contents(tmp_path)
+    with pytest.raises(OutputError, match=rf"{what}: exists; add --overwrite"):
+        films_in(tmp_path / "layers", "prores", info)
+    films = films_in(tmp_path / "layers", "prores", info, overwrite=True)
+    films._overwrite = False  # put there since
+    with pytest.raises(OutputError, match="add --overwrite"), WorkFolder(target, {"look": 1}, beside=[films]):
+        pass
+    assert contents(tmp_path) == before
+
+
+def test_a_part_that_is_lost_does_not_cost_the_right_to_what_was_placed(tmp_path: Path) -> None:
+    info, target = info_of(tmp_path / "in.mp4", (64, 48)), tmp_path / "film.mp4"
+    placing(tmp_path / "layers", "prores", info, 1, {})
+    (tmp_path / "film.mp4.parts" / "000000.mp4").unlink()
+    for _ in range(2):
+        films = films_in(tmp_path / "layers", "prores", info)
+        with contextlib.suppress(Killed), WorkFolder(target, {}, beside=[films]) as work:
+            assert work.frames == 0
+            close_segment(work, next(films.through(batches((64, 48), EVEN))))
+            (work.path / "000000.mp4").unlink()
+            raise Killed
 
 
 def test_what_a_killed_job_left_is_cleared(tmp_path: Path) -> None:
     info = info_of(tmp_path / "in.mp4", (64, 48))
     films = films_in(tmp_path / "layers", "prores", info)
-    with contextlib.suppress(Killed), WorkFolder(tmp_path / "film.mp4", {}) as work:
-        films.begin(work)
+    with contextlib.suppress(Killed), WorkFolder(tmp_path / "film.mp4", {}, beside=[films]) as work:
         for batch in films.through(batches((64, 48), EVEN)):
             close_segment(work, batch)
         films.stage()
         raise Killed
     (hidden,) = (tmp_path / "layers").iterdir()
     assert hidden.name.startswith(".")
-    with WorkFolder(tmp_path / "film.mp4", {}) as work:
-        films.begin(work)
+    with WorkFolder(tmp_path / "film.mp4", {}, beside=[films]) as work:
         films.stage()
         films.place()
         films.clear()

@@ -15,7 +15,8 @@ import pytest
 from streamstyle.errors import OutputError
 from streamstyle.frames import Checkpoint, Faults
 from streamstyle.media import segments
-from streamstyle.media.segments import Segment, WorkFolder, changes, fingerprint, parts_folder
+from streamstyle.media.journal import changes, parts_folder
+from streamstyle.media.segments import Segment, WorkFolder, fingerprint
 from streamstyle.media.states import read_state, write_state
 
 STATE: dict[str, Any] = {
@@ -44,7 +45,7 @@ def fill(folder: WorkFolder, count: int, state: dict[str, Any] = STATE) -> None:
     """Closed segments of four frames, with stand-ins for their pictures and for a layer's."""
     for number in range(len(folder.segments), len(folder.segments) + count):
         folder.file(number).write_bytes(b"pictures" * (number + 1))
-        (folder.beside(number, "layers") / "swan.mov").write_bytes(b"layer")
+        (folder.make_beside(number, "layers") / "swan.mov").write_bytes(b"layer")
         segment = Segment(number, 4, 40 * number, 40 * number + 30, 8 * (number + 1))
         faults = Faults(4 * number, number, 2, ((64, 48, number),))
         folder.add(segment, Checkpoint(40 * number + 30, number, state, faults))
@@ -265,3 +266,60 @@ def test_a_beginning_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pyte
         with pytest.raises(OutputError, match="the disk is full"), WorkFolder(tmp_path / "out.mp4", {}):
             pass
     assert [*tmp_path.iterdir()] == []
+
+
+def handed_over(target: Path, job: dict[str, Any]) -> None:
+    """A job that is killed once its film is in place."""
+    with contextlib.suppress(SystemExit), WorkFolder(target, job, overwrite=False) as folder:
+        fill(folder, 2)
+        folder.finish()
+        (folder.path / "joined.mp4").write_bytes(b"film")
+        folder.hand_over(folder.path / "joined.mp4", {"frames": 8})
+        raise SystemExit
+
+
+@pytest.mark.parametrize("removed", [0, 1, 4, 9])
+def test_what_is_in_place_is_done(tmp_path: Path, removed: int) -> None:
+    """Killed before the folder is removed, or on the way."""
+    target, said = tmp_path / "out.mp4", list[str]()
+    handed_over(target, {})
+    for entry in sorted(parts_folder(target).rglob("*"))[:removed]:
+        if entry.is_file() and entry.name not in ("journal.jsonl", "lock"):
+            entry.unlink()
+    with WorkFolder(target, {}, overwrite=False, say=said.append) as folder:
+        assert folder.placed == {"frames": 8}
+        assert folder.frames == 8
+    assert said == [f"{target}: is whole; what an earlier run left beside it is removed"]
+    assert [*tmp_path.iterdir()] == [target]
+
+
+@pytest.mark.parametrize("what", ["another job", "another film", "no resume"])
+def test_a_film_that_is_not_of_the_job_is_not_replaced_unasked(tmp_path: Path, what: str) -> None:
+    target = tmp_path / "out.mp4"
+    handed_over(target, {"look": 1})
+    if what == "another film":
+        target.write_bytes(b"mine")
+    names = {path.name for path in parts_folder(target).rglob("*")}
+    job, resume = {"look": 2 if what == "another job" else 1}, what != "no resume"
+    with (
+        pytest.raises(OutputError, match=r"out\.mp4: exists; add --overwrite"),
+        WorkFolder(target, job, resume=resume, overwrite=False),
+    ):
+        pass
+    assert {path.name for path in parts_folder(target).rglob("*")} == names
+    with WorkFolder(target, job, resume=resume) as folder:
+        assert folder.placed is None or what == "another film"
+
+
+def test_a_full_disk_is_told_where_a_folder_is_to_be_made_and_reading_makes_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with WorkFolder(tmp_path / "out.mp4", {}) as folder:
+        assert not folder.beside(0, "layers").exists()
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "mkdir", full)
+            with pytest.raises(OutputError, match=r"out\.mp4: the disk is full"):
+                folder.make_beside(0, "layers")

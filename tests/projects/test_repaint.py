@@ -398,6 +398,25 @@ def test_stopped_anywhere_it_goes_on_to_the_same_film_and_project(
     }
 
 
+@pytest.mark.parametrize(("owner", "name", "after"), [(os, "replace", 0), (WorkFolder, "_clear", 1)])
+def test_killed_once_the_project_is_replaced_it_goes_on(
+    clip: Path, saved: Path, tmp_path: Path, owner: Any, name: str, after: int
+) -> None:
+    """Before the film is in place, and after it."""
+    look, held = dressed(swan="ember"), tmp_path / "film" / "a.sstyle"
+    repaint(clip, _in(tmp_path, "whole"), Project(saved), look=look, save_project=tmp_path / "whole/a.sstyle")
+
+    def again(**how: Any) -> Report:
+        return repaint(clip, _in(tmp_path, "film"), Project(held), look=look, save_project=held, **how)
+
+    _in(tmp_path, "film")
+    shutil.copytree(saved, held)
+    killed(owner, name, after, again)
+    report = again()
+    assert report.resumed_frames == FRAMES
+    assert contents(tmp_path / "film") == contents(tmp_path / "whole")
+
+
 def _in(folder: Path, name: str) -> Path:
     (folder / name).mkdir(exist_ok=True)
     return folder / name / "out.mp4"

@@ -1,0 +1,94 @@
+"""The journal of a job: what it is, a line a closed segment, and what it was putting in place when it was cut short.
+
+::
+
+    {"job": {…}}                                   all its pictures depend on
+    {"segment": {…}, "beside": …, "checkpoint": …} a line each
+    {"complete": true}                             no more segments follow
+    {"placing": {…}, "note": {…}}                  before anything is moved: what each file is known by; of the film
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+JOURNAL = "journal.jsonl"
+_LONGEST_NAME_BYTES = 255
+
+
+def parts_folder(target: Path) -> Path:
+    """The work folder of a film to be written: ``film.mp4`` -> ``film.mp4.parts``, shortened where too long."""
+    name = os.fsencode(target.name)[: _LONGEST_NAME_BYTES - len(".parts")].decode(errors="ignore")
+    return target.with_name(name + ".parts")
+
+
+class Placed:
+    """What a job was putting in place when it was cut short, as its journal tells.
+
+    Each file is known by what a move leaves as it is, and that is noted before any is moved: so there is no moment at
+    which one that was moved is not known, and what somebody else puts there is no file of the job.
+
+    Args:
+        lines: of the journal; none where there is no such job.
+
+    Attributes:
+        job: the job.
+        note: what was noted of the film, where it and all beside it are in place; else None.
+    """
+
+    def __init__(self, lines: Sequence[dict[str, Any]] = ()) -> None:
+        self.job: dict[str, Any] = lines[0].get("job", {}) if lines else {}
+        self.lines = [line for line in lines if isinstance(line.get("placing"), dict)]
+        last = self.lines[-1] if self.lines else None
+        whole = last is not None and all(print_of(place) == known for place, known in last["placing"].items())
+        self.note: dict[str, Any] | None = last["note"] if last is not None and whole else None
+
+    @classmethod
+    def beside(cls, target: Path) -> Placed:
+        """As the journal tells that lies beside a film, of whatever job."""
+        return cls(read_journal(parts_folder(target) / JOURNAL))
+
+    def has(self, path: Path) -> bool:
+        """Whether what is there is of the job."""
+        there = print_of(path)
+        return there is not None and any(line["placing"].get(str(path)) == there for line in self.lines)
+
+
+def changes(old: dict[str, Any], new: dict[str, Any], name: str = "") -> list[str]:
+    """Names of what differs between two jobs, such as ``options.output.crf``; groups are looked into."""
+    found = []
+    for key in dict.fromkeys([*old, *new]):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict) and key != "input":
+            found += changes(a, b, f"{name}{key}.")
+        elif a != b:
+            found.append(name + key)
+    return found
+
+
+def read_journal(path: Path) -> list[dict[str, Any]]:
+    """The journal's lines up to the first that is torn; none where there is no journal."""
+    lines = list[dict[str, Any]]()
+    if not path.is_file():
+        return lines
+    for line in path.read_text(errors="replace").splitlines(keepends=True):
+        if not line.endswith("\n"):
+            break
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            break
+    return lines
+
+
+def print_of(path: str | Path) -> list[int] | None:
+    """What a file is known by that is moved: which, how large and of when; None where there is none."""
+    try:
+        seen = os.lstat(path)
+    except OSError:
+        return None
+    return [seen.st_ino, seen.st_size, seen.st_mtime_ns]
