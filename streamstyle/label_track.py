@@ -32,7 +32,8 @@ import numpy as np
 
 from streamstyle.errors import InputError, ShapeError
 from streamstyle.frames import VideoInfo
-from streamstyle.media.segments import fingerprint, told
+from streamstyle.media.disk import told
+from streamstyle.media.segments import fingerprint
 
 FORMAT, VERSION = "streamstyle label track", 1
 SUFFIX = ".npz"

@@ -23,8 +23,8 @@ from streamstyle.frames import Frame, FrameBatch, VideoInfo
 from streamstyle.label_track import SUFFIX, LabelTrackWriter
 from streamstyle.masks import MOST_OBJECTS, PALETTE, enlarge_labels
 from streamstyle.media.audio import AudioSource
+from streamstyle.media.disk import told
 from streamstyle.media.encode import check_output, check_place, encode
-from streamstyle.media.segments import told
 from streamstyle.media.stills import encode_indexed_png
 from streamstyle.track_drawing import ObjectPainter
 

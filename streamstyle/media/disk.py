@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+
+import av
+
+from streamstyle.errors import OutputError
+
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
+HOPELESS = _DISK_FULL | _NOT_ALLOWED
+"""Error numbers that another container would not mend."""
 
 
 def link_or_copy(source: Path, target: Path) -> None:
@@ -38,3 +50,17 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink()
+
+
+@contextlib.contextmanager
+def told(path: str | Path) -> Iterator[None]:
+    """Turn what the encoder, the muxer and the disk say into an OutputError of one line."""
+    try:
+        yield
+    except (av.FFmpegError, OSError) as error:
+        reason = error.strerror or str(error)
+        if error.errno in _DISK_FULL:
+            raise OutputError(f"{path}: the disk is full ({reason}); free some space or write elsewhere") from error
+        if error.errno in _NOT_ALLOWED:
+            raise OutputError(f"{path}: not allowed to write there ({reason}); choose another folder") from error
+        raise OutputError(f"{path}: could not be written ({reason}); try another container or folder") from error

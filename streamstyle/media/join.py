@@ -15,8 +15,9 @@ from streamstyle.config import OutputOptions
 from streamstyle.frames import VideoInfo
 from streamstyle.media.audio import AudioMode, AudioSource
 from streamstyle.media.codecs import VideoEncoder
+from streamstyle.media.disk import HOPELESS
 from streamstyle.media.probe import frame_ticks
-from streamstyle.media.segments import HOPELESS, Segment, WorkFolder
+from streamstyle.media.segments import Segment, WorkFolder
 
 Warn = Callable[[str], None]
 

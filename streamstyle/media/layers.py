@@ -33,12 +33,12 @@ from streamstyle.config import OutputOptions
 from streamstyle.errors import OutputError
 from streamstyle.frames import FrameBatch, VideoInfo
 from streamstyle.media.codecs import has_encoder
-from streamstyle.media.disk import link_or_copy, sync
+from streamstyle.media.disk import link_or_copy, sync, told
 from streamstyle.media.encode import check_place
 from streamstyle.media.journal import Placed
 from streamstyle.media.layer_writers import FULL, KINDS, NARROW, FilmWriter, PictureWriter, join_films, rows_of
 from streamstyle.media.planes import SWS_MATRIX
-from streamstyle.media.segments import WorkFolder, told
+from streamstyle.media.segments import WorkFolder
 from streamstyle.process import cores
 
 _LONGEST_NAME_BYTES = 200

@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 
 from streamstyle.errors import InputError
 from streamstyle.frames import FrameBatch, output_chroma, packed_bytes, packed_planes
-from streamstyle.media.segments import told
+from streamstyle.media.disk import told
 
 SUFFIX = ".mkv"
 _OPTIONS = {"qp": "0", "preset": "ultrafast"}

@@ -18,22 +18,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
-import av
 from filelock import FileLock, Timeout
 
 from streamstyle.errors import OutputError
 from streamstyle.frames import Checkpoint, Faults
-from streamstyle.media.disk import extent, link_or_copy, remove, sync
+from streamstyle.media.beside import Beside
+from streamstyle.media.disk import extent, link_or_copy, remove, sync, told
 from streamstyle.media.images import fingerprint_of_folder, is_folder
 from streamstyle.media.journal import JOURNAL, Placed, changes, parts_folder, print_of, read_journal
 from streamstyle.media.states import read_state, write_state
@@ -42,10 +41,6 @@ Say = Callable[[str], None]
 LOCK = "lock"
 _DAMAGED = (OSError, ValueError, LookupError, TypeError, AttributeError)
 """What reading a file that is missing, cut short or changed ends in."""
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
-HOPELESS = _DISK_FULL | _NOT_ALLOWED
-"""Error numbers that another container would not mend."""
 _SAMPLES, _SAMPLE_BYTES = 16, 1 << 16
 
 
@@ -77,38 +72,6 @@ class KeptSegment:
 
     def __len__(self) -> int:
         return self.segment.frames
-
-
-class Beside(Protocol):
-    """What is written beside a film, segment by segment: layers, a project.
-
-    Its parts of a segment lie in ``WorkFolder.beside`` before the segment's last batch comes to the encoder.
-    """
-
-    def check(self, placed: Placed) -> None:
-        """Refuse, with an OutputError, to replace unasked what is there; not what this very job placed."""
-
-    def begin(self, work: WorkFolder) -> None:
-        """Go on from the segments that are there; perhaps none.
-
-        Reads what was noted of every segment, so that damage is an error now, whatever error, and not at the end.
-        """
-
-    def stage(self) -> dict[Path, Path]:
-        """Have all of it on the disk, put together, under a hidden name near its place.
-
-        Returns:
-            For each place the file that is to be moved there, or what tells a folder.
-        """
-
-    def place(self) -> None:
-        """Move it there; what was there is kept until clear."""
-
-    def put_back(self) -> None:
-        """What was there before place is there again, as far as place came."""
-
-    def clear(self) -> None:
-        """Remove what was staged and not moved."""
 
 
 def fingerprint(path: str | Path) -> dict[str, Any]:
@@ -425,20 +388,6 @@ class WorkFolder:
             journal.write(json.dumps(line) + "\n")
             journal.flush()
             os.fsync(journal.fileno())
-
-
-@contextlib.contextmanager
-def told(path: str | Path) -> Iterator[None]:
-    """Turn what the encoder, the muxer and the disk say into an OutputError of one line."""
-    try:
-        yield
-    except (av.FFmpegError, OSError) as error:
-        reason = error.strerror or str(error)
-        if error.errno in _DISK_FULL:
-            raise OutputError(f"{path}: the disk is full ({reason}); free some space or write elsewhere") from error
-        if error.errno in _NOT_ALLOWED:
-            raise OutputError(f"{path}: not allowed to write there ({reason}); choose another folder") from error
-        raise OutputError(f"{path}: could not be written ({reason}); try another container or folder") from error
 
 
 def _size(path: Path) -> int:
