@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 import torch
 from clips import audio_packets, draw_mottled, make_clip, video_times
+from faults import Killed, breaks
 
 from streamstyle import job, pipeline
 from streamstyle.config import AnalysisOptions, Options, OutputOptions, StyleOptions
@@ -124,23 +125,6 @@ def assert_same_film(path: Path, report: Report, whole: tuple[Path, Report]) -> 
     assert (report.frames_out, report.objects) == (FRAMES, wanted_report.objects)
     assert not parts_folder(path).exists()
     assert {entry.name for entry in path.parent.iterdir()} == {path.name}
-
-
-class Killed(BaseException):
-    """Stands for the end of the process, as near as one process can play it."""
-
-
-def breaks(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, after: int, error: BaseException) -> None:
-    """Let a function raise from its call number `after` on."""
-    calls, real = [0], getattr(owner, name)
-
-    def counted(*arguments: Any, **named: Any) -> Any:
-        calls[0] += 1
-        if calls[0] > after:
-            raise error
-        return real(*arguments, **named)
-
-    monkeypatch.setattr(owner, name, counted)
 
 
 PLACES: list[tuple[str, str, int]] = [

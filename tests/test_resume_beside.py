@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from clips import draw_mottled, make_clip
+from faults import Killed, breaks
 
 from streamstyle import label_track, pipeline
 from streamstyle.config import AnalysisOptions, Options, OutputOptions, StyleOptions
@@ -84,24 +85,11 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-class Killed(BaseException):
-    """Stands for the end of the process, as near as one process can play it."""
-
-
-def breaks(monkeypatch: pytest.MonkeyPatch, where: str, after: int, error: BaseException) -> None:
-    """Let a function raise from its call number `after` on."""
+def owner_of(where: str) -> tuple[Any, str]:
+    """The class or module of a function, and its name there, from the dotted whole."""
     path, _, name = where.rpartition(".")
     module, _, cls = path.rpartition(".")
-    owner = os if path == "os" else getattr(__import__(module, fromlist=[cls]), cls)
-    calls, real = [0], getattr(owner, name)
-
-    def counted(*arguments: Any, **named: Any) -> Any:
-        calls[0] += 1
-        if calls[0] > after:
-            raise error
-        return real(*arguments, **named)
-
-    monkeypatch.setattr(owner, name, counted)
+    return (os if path == "os" else getattr(__import__(module, fromlist=[cls]), cls)), name
 
 
 def same(folder: Path, report: Report, wanted: tuple[dict[str, bytes], Report]) -> bool:
@@ -140,7 +128,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_files(
 ) -> None:
     (place, most), kind, chance = PLACES[point], FORMATS[point % 3], random.Random(point)
     with monkeypatch.context() as patch:
-        breaks(patch, place.replace("WRITER", WRITERS[kind]), chance.randrange(most), Killed())
+        breaks(patch, *owner_of(place.replace("WRITER", WRITERS[kind])), chance.randrange(most), Killed())
         with pytest.raises(Killed):
             paint(clip, tmp_path / "film", kind)
     assert not (tmp_path / "film" / "out.mp4").exists()
@@ -154,7 +142,7 @@ def test_stopped_again_and_again_with_calm(clip: Path, tmp_path: Path, monkeypat
     report = None
     while report is None:
         with monkeypatch.context() as patch:
-            breaks(patch, "streamstyle.stylizer.Stylizer.read_batch", 5, Killed())
+            breaks(patch, *owner_of("streamstyle.stylizer.Stylizer.read_batch"), 5, Killed())
             try:
                 report = paint(clip, tmp_path / "film", "png", options=calm)
             except Killed:
@@ -219,7 +207,7 @@ def test_what_changed_starts_afresh_and_is_told(
 ) -> None:
     folder, said, kind = tmp_path / "film", list[str](), "prores" if what == "format" else "png"
     with monkeypatch.context() as patch:
-        breaks(patch, "streamstyle.media.segments.WorkFolder.add", 3, Killed())
+        breaks(patch, *owner_of("streamstyle.media.segments.WorkFolder.add"), 3, Killed())
         with pytest.raises(Killed):
             paint(clip, folder, kind)
     how: dict[str, Any] = {}
@@ -251,7 +239,7 @@ def test_what_changed_starts_afresh_and_is_told(
 
 
 def test_no_resume_leaves_nothing(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    breaks(monkeypatch, "streamstyle.media.layers.LayerFilms._place", 0, Killed())
+    breaks(monkeypatch, *owner_of("streamstyle.media.layers.LayerFilms._place"), 0, Killed())
     anew = replace(FAST, output=replace(FAST.output, no_resume=True))
     with pytest.raises(Killed):
         paint(clip, tmp_path / "film", "vp9", options=anew)
@@ -272,7 +260,7 @@ def test_a_full_disk_is_told_and_once_there_is_space_the_job_goes_on(
     clip: Path, whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, after: int, kind: str
 ) -> None:
     with monkeypatch.context() as patch:
-        breaks(patch, place, after, OSError(errno.ENOSPC, "No space left on device"))
+        breaks(patch, *owner_of(place), after, OSError(errno.ENOSPC, "No space left on device"))
         with pytest.raises(OutputError, match=r"the disk is full .* free some space or write elsewhere") as told:
             paint(clip, tmp_path / "film", kind)
     assert "run the same command again to go on" in told.value.__notes__[0]

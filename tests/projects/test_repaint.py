@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from clips import draw_mottled, make_clip
+from faults import Killed, breaks
 
 from streamstyle import cli, pipeline
 from streamstyle.config import Options, OutputOptions, StyleOptions
@@ -332,22 +333,10 @@ def test_a_job_that_fails_leaves_the_project_as_it_was_and_goes_on(
     assert {path.name for path in tmp_path.iterdir()} == {"other.sstyle", "out.mp4"}
 
 
-class Killed(BaseException):
-    """Stands for the end of the process."""
-
-
 def killed(owner: Any, name: str, after: int, work: Callable[[], Any]) -> None:
     """Do something that ends with call number `after` of a function."""
-    calls, real = [0], getattr(owner, name)
-
-    def counted(*arguments: Any, **named: Any) -> Any:
-        calls[0] += 1
-        if calls[0] > after:
-            raise Killed
-        return real(*arguments, **named)
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(owner, name, counted)
+        breaks(patch, owner, name, after, Killed())
         with pytest.raises(Killed):
             work()
 

@@ -1,0 +1,24 @@
+"""Faults on purpose: a process that ends, a disk that is full, at a chosen call of a function."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+
+class Killed(BaseException):
+    """Stands for the end of the process, as near as one process can play it."""
+
+
+def breaks(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, after: int, error: BaseException) -> None:
+    """Let a function of a class or module raise from its call number `after` on."""
+    calls, real = [0], getattr(owner, name)
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        calls[0] += 1
+        if calls[0] > after:
+            raise error
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(owner, name, counted)
