@@ -17,15 +17,15 @@ from streamstyle.config import Options, OutputOptions
 from streamstyle.errors import OutputError
 from streamstyle.flow import Gauge, parallel, prefetch
 from streamstyle.frames import VideoInfo
-from streamstyle.media.beside import Beside
 from streamstyle.media.codecs import VideoEncoder, choose_encoder, versions
 from streamstyle.media.encode import check_output, format_of
+from streamstyle.media.fingerprint import fingerprint
 from streamstyle.media.join import EncodeResult
 from streamstyle.media.journal import Placed
 from streamstyle.media.layers import LayerReport
 from streamstyle.media.planes import scaled_size
 from streamstyle.media.probe import probe
-from streamstyle.media.segments import Say, WorkFolder, fingerprint
+from streamstyle.media.segments import Beside, Say, WorkFolder
 from streamstyle.process import cores
 from streamstyle.scene import ObjectStyleReport
 from streamstyle.segmenter import edges_in, file_of

@@ -33,7 +33,7 @@ import numpy as np
 from streamstyle.errors import InputError, ShapeError
 from streamstyle.frames import VideoInfo
 from streamstyle.media.disk import told
-from streamstyle.media.segments import fingerprint
+from streamstyle.media.fingerprint import fingerprint
 
 FORMAT, VERSION = "streamstyle label track", 1
 SUFFIX = ".npz"

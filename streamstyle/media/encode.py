@@ -24,11 +24,12 @@ from streamstyle.config import OutputOptions
 from streamstyle.errors import InputError, OutputError, ShapeError
 from streamstyle.frames import FrameBatch, VideoInfo, output_chroma
 from streamstyle.media.audio import AudioSource
+from streamstyle.media.closed import KeptSegment, Segment
 from streamstyle.media.codecs import VideoEncoder, add_video_stream, choose_encoder, fit_frame
 from streamstyle.media.disk import told
 from streamstyle.media.join import EncodeResult, FilmJob, Warn, join, timescale_of
 from streamstyle.media.probe import frame_ticks
-from streamstyle.media.segments import KeptSegment, Segment, WorkFolder
+from streamstyle.media.segments import WorkFolder
 
 _FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 _SPACE_OF_MATRIX = {"bt709": 1, "bt601": 6, "bt2020": 9}  # libav's AVColorSpace

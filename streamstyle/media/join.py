@@ -14,10 +14,11 @@ from av.packet import Packet
 from streamstyle.config import OutputOptions
 from streamstyle.frames import VideoInfo
 from streamstyle.media.audio import AudioMode, AudioSource
+from streamstyle.media.closed import Segment
 from streamstyle.media.codecs import VideoEncoder
 from streamstyle.media.disk import HOPELESS
 from streamstyle.media.probe import frame_ticks
-from streamstyle.media.segments import Segment, WorkFolder
+from streamstyle.media.segments import WorkFolder
 
 Warn = Callable[[str], None]
 

@@ -18,22 +18,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
 from streamstyle.errors import OutputError
 from streamstyle.frames import Checkpoint, Faults
-from streamstyle.media.beside import Beside
+from streamstyle.media.closed import KeptSegment, Segment
 from streamstyle.media.disk import extent, link_or_copy, remove, sync, told
-from streamstyle.media.images import fingerprint_of_folder, is_folder
 from streamstyle.media.journal import JOURNAL, Placed, changes, parts_folder, print_of, read_journal
 from streamstyle.media.states import read_state, write_state
 
@@ -41,53 +38,38 @@ Say = Callable[[str], None]
 LOCK = "lock"
 _DAMAGED = (OSError, ValueError, LookupError, TypeError, AttributeError)
 """What reading a file that is missing, cut short or changed ends in."""
-_SAMPLES, _SAMPLE_BYTES = 16, 1 << 16
 
 
-@dataclass(frozen=True)
-class Segment:
-    """One closed stretch of film: a file of its own that begins with a keyframe.
+class Beside(Protocol):
+    """What is written beside a film, segment by segment: layers, a project.
 
-    Attributes:
-        number: counted from 0.
-        frames: how many.
-        first_pts, last_pts: in ticks of the film's time_base; in the file the first frame is at 0.
-        size_bytes: of the file.
+    Its parts of a segment lie in ``WorkFolder.beside`` before the segment's last batch comes to the encoder.
     """
 
-    number: int
-    frames: int
-    first_pts: int
-    last_pts: int
-    size_bytes: int
+    def check(self, placed: Placed) -> None:
+        """Refuse, with an OutputError, to replace unasked what is there; not what this very job placed."""
 
+    def begin(self, work: WorkFolder) -> None:
+        """Go on from the segments that are there; perhaps none.
 
-@dataclass(frozen=True)
-class KeptSegment:
-    """A closed segment of another film, where it has its number, that goes into one as it is; and the state then."""
+        Reads what was noted of every segment, so that damage is an error now, whatever error, and not at the end.
+        """
 
-    segment: Segment
-    file: Path
-    checkpoint: Checkpoint
+    def stage(self) -> dict[Path, Path]:
+        """Have all of it on the disk, put together, under a hidden name near its place.
 
-    def __len__(self) -> int:
-        return self.segment.frames
+        Returns:
+            For each place the file that is to be moved there, or what tells a folder.
+        """
 
+    def place(self) -> None:
+        """Move it there; what was there is kept until clear."""
 
-def fingerprint(path: str | Path) -> dict[str, Any]:
-    """What tells a changed input: its size, its time of change, and a hash of 16 pieces spread over it.
+    def put_back(self) -> None:
+        """What was there before place is there again, as far as place came."""
 
-    Cost: reads at most 1 MiB.
-    """
-    if is_folder(path):
-        return fingerprint_of_folder(path)
-    seen = os.stat(path)
-    digest = hashlib.blake2b(digest_size=16)
-    with open(path, "rb") as file:
-        for i in range(_SAMPLES):
-            file.seek(max(0, seen.st_size - _SAMPLE_BYTES) * i // (_SAMPLES - 1))
-            digest.update(file.read(_SAMPLE_BYTES))
-    return {"size_bytes": seen.st_size, "changed_ns": seen.st_mtime_ns, "blake2b": digest.hexdigest()}
+    def clear(self) -> None:
+        """Remove what was staged and not moved."""
 
 
 class WorkFolder:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from streamstyle.frames import Checkpoint, FrameBatch, output_chroma, packed_planes
-from streamstyle.media.segments import KeptSegment
+from streamstyle.media.closed import KeptSegment
 from streamstyle.painting.boxes import Box
 from streamstyle.painting.frame_painter import Painting, Reading
 from streamstyle.stylizer import Stylizer

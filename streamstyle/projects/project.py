@@ -38,10 +38,11 @@ from streamstyle.errors import InputError, OptionError, OutputError, Streamstyle
 from streamstyle.frames import Checkpoint, Faults, VideoInfo
 from streamstyle.label_track import LabelTrack
 from streamstyle.look import Look
+from streamstyle.media.closed import KeptSegment, Segment
 from streamstyle.media.disk import sync
+from streamstyle.media.fingerprint import fingerprint
 from streamstyle.media.journal import changes
 from streamstyle.media.lossless import SUFFIX
-from streamstyle.media.segments import KeptSegment, Segment, fingerprint
 
 FORMAT, VERSION = "streamstyle project", 1
 META, LOOK, LABELS, FRAMES = "project.json", "look.toml", "labels.npz", "frames.npz"

@@ -36,11 +36,12 @@ from streamstyle.job import OnFrames, Report, River, identity, plan, work_folder
 from streamstyle.label_track import LabelTrack
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.audio import AudioSource
+from streamstyle.media.closed import KeptSegment
 from streamstyle.media.decode import decode
 from streamstyle.media.encode import encode
+from streamstyle.media.fingerprint import fingerprint
 from streamstyle.media.journal import Placed
 from streamstyle.media.lossless import read_lossless
-from streamstyle.media.segments import KeptSegment, fingerprint
 from streamstyle.nets.painting import Affine
 from streamstyle.painting.boxes import NOWHERE, Box
 from streamstyle.painting.worn import Worn, changed_looks

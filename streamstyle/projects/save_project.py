@@ -34,10 +34,11 @@ from streamstyle.frozen_statistics import FrozenStatistics, light_of
 from streamstyle.job import Plan
 from streamstyle.label_track import LabelTrack, LabelTrackWriter
 from streamstyle.look import Look
+from streamstyle.media.closed import KeptSegment
 from streamstyle.media.disk import link_or_copy, sync, told
 from streamstyle.media.journal import Placed
 from streamstyle.media.lossless import SUFFIX, LosslessWriter
-from streamstyle.media.segments import KeptSegment, WorkFolder
+from streamstyle.media.segments import WorkFolder
 from streamstyle.media.states import read_state, write_state
 from streamstyle.nets.painting import Affine
 from streamstyle.projects.object_numbers import ObjectNumbers

@@ -10,9 +10,9 @@ from streamstyle.errors import DeviceError, InputError, OptionError
 from streamstyle.frames import Checkpoint, picture_crc
 from streamstyle.look import Look
 from streamstyle.media.decode import decode, frame_at
+from streamstyle.media.fingerprint import fingerprint
 from streamstyle.media.images import TICKS, pictures_in
 from streamstyle.media.probe import probe
-from streamstyle.media.segments import fingerprint
 from streamstyle.pipeline import stylize
 
 

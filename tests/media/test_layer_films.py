@@ -18,8 +18,9 @@ from streamstyle.config import OutputOptions
 from streamstyle.errors import OutputError
 from streamstyle.frames import Checkpoint, ColorTags, FrameBatch, VideoInfo
 from streamstyle.media import layers as module
+from streamstyle.media.closed import Segment
 from streamstyle.media.layers import LayerFilms, safe_names
-from streamstyle.media.segments import Segment, WorkFolder
+from streamstyle.media.segments import WorkFolder
 
 NAMES = {0: "background", 1: "foreground", 2: "swan"}
 FORMATS = {"prores": "swan.mov", "vp9": "swan.webm", "png": "swan"}

@@ -15,8 +15,10 @@ import pytest
 from streamstyle.errors import OutputError
 from streamstyle.frames import Checkpoint, Faults
 from streamstyle.media import segments
+from streamstyle.media.closed import Segment
+from streamstyle.media.fingerprint import fingerprint
 from streamstyle.media.journal import changes, parts_folder
-from streamstyle.media.segments import Segment, WorkFolder, fingerprint
+from streamstyle.media.segments import WorkFolder
 from streamstyle.media.states import read_state, write_state
 
 STATE: dict[str, Any] = {
