@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -25,6 +26,11 @@ def link_or_copy(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
+
+
+def staging(folder: Path, film: Path, suffix: str) -> Path:
+    """A hidden name in a folder for what is put together beside a film: of that film alone, which is locked."""
+    return folder / f".{hashlib.blake2b(os.fsencode(film), digest_size=6).hexdigest()}{suffix}"
 
 
 def sync(path: Path) -> None:

@@ -13,7 +13,6 @@ and the alphas of a pixel sum to one. So the layers added up are the film, and a
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -33,7 +32,7 @@ from streamstyle.config import OutputOptions
 from streamstyle.errors import OutputError
 from streamstyle.frames import FrameBatch, VideoInfo
 from streamstyle.media.codecs import has_encoder
-from streamstyle.media.disk import link_or_copy, sync, told
+from streamstyle.media.disk import link_or_copy, staging, sync, told
 from streamstyle.media.encode import check_place
 from streamstyle.media.journal import Placed
 from streamstyle.media.layer_writers import FULL, KINDS, NARROW, FilmWriter, PictureWriter, join_films, rows_of
@@ -83,8 +82,7 @@ class LayerFilms:
         self._info, self._size, self._from_zero = info, size, out.start > 0
         self._said, self._names = out.layers, dict(layers)
         self._folder = Path(os.path.realpath(out.layers))
-        digest = hashlib.blake2b(os.fsencode(target), digest_size=6).hexdigest()
-        self._part = self._folder / f".{digest}.part"  # whoever finds it has the film's lock: it is of a killed job
+        self._part = staging(self._folder, target, ".part")
         self._old = self._part / ".old"  # no layer's name begins so
         files = (f"{name}{self._kind.suffix}" for name in safe_names(layers.values()))
         self._files = dict(zip(layers, files, strict=True))

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import array
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -35,7 +34,7 @@ from streamstyle.job import Plan
 from streamstyle.label_track import LabelTrack, LabelTrackWriter
 from streamstyle.look import Look
 from streamstyle.media.closed import KeptSegment
-from streamstyle.media.disk import link_or_copy, sync, told
+from streamstyle.media.disk import link_or_copy, staging, sync, told
 from streamstyle.media.journal import Placed
 from streamstyle.media.lossless import SUFFIX, LosslessWriter
 from streamstyle.media.segments import WorkFolder
@@ -106,8 +105,7 @@ class ProjectWriter:
                 "--save-project: this Look has no objects, so that a change would paint all of the film again; give "
                 "--object, or --background and --foreground"
             )
-        digest = hashlib.blake2b(os.fsencode(job.target), digest_size=6).hexdigest()
-        self._folder = self._target.with_name(f".{digest}.project.part")  # of this film alone, which is locked
+        self._folder = staging(self._target.parent, job.target, ".project.part")
         self._moved = False
         self._suffix, self._same, self._objects = job.encoder.segment_suffix, same, objects
         self.numbers = ObjectNumbers()
