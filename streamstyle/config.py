@@ -223,8 +223,11 @@ class StyleOptions(Checked):
         ),
     ] = "frozen"
     precision: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16"],
-        Doc("Arithmetic of the networks; auto: float16 on CUDA, bfloat16 on a processor that has it, else float32."),
+        Literal["auto", "float32", "bfloat16", "float16", "int8"],
+        Doc(
+            "Arithmetic of the networks; auto: float16 on CUDA, bfloat16 on a processor that has it, else int8 (8-bit "
+            "integers around a trunk in float32) on x86, else float32."
+        ),
     ] = "auto"
     compile: Annotated[
         Literal["auto", "on", "off"],

@@ -125,11 +125,11 @@ def _decoders(missing: list[str]) -> str:
 
 def _cpu() -> Check:
     from streamstyle.gpu.transfer import has_native_bfloat16
-    from streamstyle.nets import hed_int8
+    from streamstyle.nets import int8
     from streamstyle.process import cores
 
     bfloat16 = has_native_bfloat16()
-    edges = "8-bit integers" if hed_int8.available() else "bfloat16" if bfloat16 else "float32"
+    edges = "8-bit integers" if int8.available() else "bfloat16" if bfloat16 else "float32"
     detail = f"{cpu_name()}, {cores()} cores, bfloat16 {'yes' if bfloat16 else 'no'}, finds edges in {edges}"
     return Check("CPU", True, detail)
 

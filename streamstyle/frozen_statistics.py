@@ -53,7 +53,7 @@ class Recording:
         """The recording, on a device, whose state_dict this is."""
 
         def affine(style: Any) -> Affine:
-            return tuple((torch.from_numpy(a).to(device), torch.from_numpy(b).to(device)) for a, b in style)
+            return tuple(tuple(torch.from_numpy(part).to(device) for part in layer) for layer in style)
 
         new = [affine(style) for style in state["new"]]
         old = new if state["old"] is None else [affine(style) for style in state["old"]]
@@ -135,4 +135,6 @@ class FrozenStatistics:
 
 def _between(old: Affine, new: Affine, share: float) -> Affine:
     """Statistics between two recordings; layer by layer and channel by channel."""
-    return tuple((a[0] + share * (b[0] - a[0]), a[1] + share * (b[1] - a[1])) for a, b in zip(old, new, strict=True))
+    return tuple(
+        tuple(a + share * (b - a) for a, b in zip(*layers, strict=True)) for layers in zip(old, new, strict=True)
+    )

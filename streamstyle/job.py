@@ -240,7 +240,7 @@ def identity(
         "options": said,
         "encoder": job.encoder.name,
         "device": describe_device(stylizer),
-        "precision": str(stylizer.dtype),
+        "precision": "int8" if stylizer.int8 else str(stylizer.dtype),
         "edges": edges_in(stylizer.device),
         "threads": [torch.get_num_threads(), cores()],
         "state": STATE_FORM,

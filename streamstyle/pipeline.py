@@ -87,7 +87,8 @@ def stylize(
     if tracks is not None and mask is not None:
         raise OptionError("--mask: does not go with --tracks, which says where objects are; leave one of them out")
     given = None if tracks is None else GivenTracks(tracks, info, said)
-    stylizer = Stylizer(said, options, frames_expected=job.frames, given=given)
+    apart = save_project is not None
+    stylizer = Stylizer(said, options, frames_expected=job.frames, given=given, apart=apart)
     if given is None:
         place_objects(stylizer, info, mask)
     layers = None

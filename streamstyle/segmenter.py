@@ -16,8 +16,9 @@ from streamstyle.config import AnalysisOptions
 from streamstyle.errors import OptionError
 from streamstyle.gpu.streams import Download
 from streamstyle.gpu.transfer import choose_dtype
-from streamstyle.nets import hed_int8
+from streamstyle.nets import int8
 from streamstyle.nets.hed import HED
+from streamstyle.nets.hed_int8 import Int8HED
 from streamstyle.plugins import POINT_AT_IT, Prompt, in_raster_order, load_segmenter
 from streamstyle.stages.connected_components import label_regions
 from streamstyle.stages.otsu_threshold import otsu_threshold
@@ -81,7 +82,7 @@ class Segmenter:
             deepest = max(self._blocks, default=0)
             dtype = choose_dtype("auto", device)
             if edges_in(device) == "int8":
-                self._hed = hed_int8.Int8HED.of(HED.load(side, device, blocks=deepest), dtype)
+                self._hed = Int8HED.of(HED.load(side, device, blocks=deepest), dtype)
             else:
                 self._hed = HED.load(side, device, dtype, blocks=deepest)
 
@@ -177,7 +178,7 @@ class Segmenter:
 
 def edges_in(device: torch.device) -> str:
     """What HED computes in on a device: ``int8``, or the name of a floating dtype."""
-    if device.type == "cpu" and hed_int8.available():
+    if device.type == "cpu" and int8.available():
         return "int8"
     return str(choose_dtype("auto", device)).removeprefix("torch.")
 

@@ -34,6 +34,7 @@ from streamstyle.segmenter import Segmentation
 from streamstyle.stages.blend_modes import laid_over, looked_up
 from streamstyle.stages.color import rgb_to_yuv, yuv_to_rgb
 from streamstyle.stages.style_map import MOST_LOOKS, pair_feathers
+from streamstyle.stages.stylize_int8 import in_bytes
 from streamstyle.styles import Style
 
 COMPILE_PAYS_FRAMES = 1500
@@ -50,6 +51,7 @@ class Stylizer:
         options: analysis, painting, device.
         frames_expected: how long the film is, where known; decides whether compiling pays.
         given: knows where the objects are, such as GivenTracks; then none is looked for.
+        apart: the film is painted in parts, as a project's is, which must match; see ``stylize_int8.in_bytes``.
 
     Raises:
         DeviceError: the device asked for is not there.
@@ -69,11 +71,13 @@ class Stylizer:
         *,
         frames_expected: int | None = None,
         given: Given | None = None,
+        apart: bool = False,
     ) -> None:
         self.look, self.options = look, options or Options()
         self.device = choose_device(self.options.device)
-        self.dtype = choose_dtype(self.options.painting.precision, self.device)
         painting = self.options.painting
+        self.dtype = choose_dtype(painting.precision, self.device)
+        self.int8 = in_bytes(painting.precision, self.device, apart=apart)
         if painting.statistics == "frame" and (look.needs_objects or len(look.styles) > 1):
             raise OptionError(
                 "--statistics frame: paints one style over the whole frame; say only --style, or use frozen"
@@ -81,7 +85,7 @@ class Stylizer:
         if look.needs_objects and len(look.styles) > MOST_LOOKS:
             raise OptionError(f"{len(look.styles)} styles in one film; give at most {MOST_LOOKS}")
         compiles = look.needs_objects and _compiles(painting.compile, frames_expected, self.device)
-        self.palette = Palette(look.styles, painting, self.device, self.dtype, compile_lookup=compiles)
+        self.palette = Palette(look.styles, painting, self.device, self.dtype, int8=self.int8, compile_lookup=compiles)
         self._scene = SceneReader(look, self.options.analysis, self.device, given)
         self._lanes = Lanes(self.device)
         number = {style: k for k, style in enumerate(look.styles)}

@@ -11,7 +11,7 @@ from streamstyle import doctor
 from streamstyle.doctor import Check
 from streamstyle.gpu import kernels, transfer
 from streamstyle.media import codecs
-from streamstyle.nets import hed_int8, weights
+from streamstyle.nets import int8, weights
 
 NAMES = ["Python", "torch", "numpy", "kornia", "opencv", "safetensors", "h5py", "onnx", "av", "encoders", "decoders"]
 NAMES += ["CPU", "CUDA", "CUDA kernels", "C++ compiler", "hed", "multistyle26"]
@@ -149,7 +149,7 @@ def test_render_of_nothing_is_nothing():
 
 @pytest.mark.parametrize(("bytes_", "halves"), [(True, True), (False, True), (False, False)])
 def test_the_cpu_row_says_what_edges_are_found_in(monkeypatch, bytes_, halves):
-    monkeypatch.setattr(hed_int8, "available", lambda: bytes_)
+    monkeypatch.setattr(int8, "available", lambda: bytes_)
     monkeypatch.setattr(transfer, "has_native_bfloat16", lambda: halves)
     arithmetic = "8-bit integers" if bytes_ else "bfloat16" if halves else "float32"
     assert row("CPU").detail.endswith(f"bfloat16 {'yes' if halves else 'no'}, finds edges in {arithmetic}")

@@ -9,8 +9,9 @@ from streamstyle.appearance import BLOCKS
 from streamstyle.config import AnalysisOptions, Options
 from streamstyle.job import identity
 from streamstyle.look import Look
-from streamstyle.nets import hed_int8
+from streamstyle.nets import int8
 from streamstyle.nets.hed import HED
+from streamstyle.nets.hed_int8 import Int8HED
 from streamstyle.projects.project import what_must_stay
 from streamstyle.segmenter import MARGIN_PX, Segmenter, edges_in, file_of
 from tests import oracles
@@ -26,7 +27,7 @@ def constant_edges(edges: np.ndarray):
 def load_as_it_is(monkeypatch, load) -> None:
     """HED.load is this, and what it gives is not turned into integers."""
     monkeypatch.setattr(HED, "load", load)
-    monkeypatch.setattr(hed_int8, "available", lambda: False)
+    monkeypatch.setattr(int8, "available", lambda: False)
 
 
 class Seeing:
@@ -243,12 +244,12 @@ def test_hed_runs_in_integers_where_it_can(monkeypatch, can):
         return HED(side, blocks)
 
     monkeypatch.setattr(HED, "load", load)
-    can = can and hed_int8.available()
-    monkeypatch.setattr(hed_int8, "available", lambda: can)
+    can = can and int8.available()
+    monkeypatch.setattr(int8, "available", lambda: can)
     monkeypatch.setattr(segmenter, "choose_dtype", lambda precision, device: torch.bfloat16)
     assert edges_in(torch.device("cpu")) == ("int8" if can else "bfloat16")
     seeker = Segmenter(AnalysisOptions(), torch.device("cpu"), features=True)
-    assert isinstance(seeker._hed, hed_int8.Int8HED) == can
+    assert isinstance(seeker._hed, Int8HED) == can
     assert loads == [torch.float32 if can else torch.bfloat16]
     if can:
         (found,) = seeker(torch.rand(1, 3, 20, 30) * 0.1 + 0.4)
@@ -290,22 +291,32 @@ def identity_now(tmp_path):
     film.write_bytes(b"film")
     plan = SimpleNamespace(info=SimpleNamespace(path=film), encoder=SimpleNamespace(name="libx264"))
     palette = SimpleNamespace(files=[])
-    stylizer = SimpleNamespace(look=Look("wave"), device=torch.device("cpu"), dtype=torch.float32, palette=palette)
+    stylizer = SimpleNamespace(
+        look=Look("wave"), device=torch.device("cpu"), dtype=torch.float32, int8=False, palette=palette
+    )
 
     def now(segmenter: str) -> dict:
         options = Options(analysis=AnalysisOptions(segmenter=segmenter))
         return identity(plan, options, stylizer, 10, None, None)
 
+    now.stylizer = stylizer
     return now
 
 
 def test_a_job_is_another_one_where_edges_are_found_in_another_arithmetic(monkeypatch, identity_now):
     found = []
     for can in (True, False):
-        monkeypatch.setattr(hed_int8, "available", lambda can=can: can)
+        monkeypatch.setattr(int8, "available", lambda can=can: can)
         found.append(identity_now("regions"))
     assert found[0] != found[1]
     assert what_must_stay(found[0]) == what_must_stay(found[1])
+
+
+def test_a_job_is_another_one_where_it_is_painted_in_another_arithmetic(identity_now):
+    floats = identity_now("regions")
+    identity_now.stylizer.int8 = True
+    assert identity_now("regions") != floats
+    assert what_must_stay(identity_now("regions")) != what_must_stay(floats)
 
 
 def test_a_job_is_another_one_when_the_checkpoint_has_changed(tmp_path, identity_now):

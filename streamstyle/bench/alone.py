@@ -17,7 +17,7 @@ from torch import Tensor
 from streamstyle.bench.jobs import Film, Ticks
 from streamstyle.frames import FrameBatch, output_chroma
 from streamstyle.gpu.streams import Download
-from streamstyle.gpu.transfer import Planes, choose_dtype, upload
+from streamstyle.gpu.transfer import Planes, upload
 from streamstyle.job import River
 from streamstyle.look import Look
 from streamstyle.media.encode import encode
@@ -30,6 +30,7 @@ from streamstyle.stages.color import yuv_to_rgb
 from streamstyle.stages.composite import composite
 from streamstyle.stages.resize import resize_planes, small_size
 from streamstyle.stages.style_map import blend_map
+from streamstyle.stages.stylize_int8 import region_stylizer
 from streamstyle.stages.stylize_regions import Affine, RegionStylizer, blend_table
 from streamstyle.stylizer import Stylizer
 
@@ -140,9 +141,7 @@ def _time_network(film: Film, rgb: Tensor, device: torch.device, styles: int) ->
     """Milliseconds of one frame by the number of styles in it; and the frame painted in one style."""
     painting = film.options.painting
     stylenet = StyleNet.load()
-    net = RegionStylizer(
-        stylenet, device, choose_dtype(painting.precision, device), compile_lookup=painting.compile == "on"
-    )
+    net = region_stylizer(stylenet, device, painting.precision, compile_lookup=painting.compile == "on")
     counts = sorted({*STYLE_COUNTS, styles})
     recorded = [net.record(rgb, stylenet.norms(style)) for style in range(counts[-1])]
     took = {}

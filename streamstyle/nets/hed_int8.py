@@ -10,35 +10,26 @@ Activations are unsigned and in steps of one size a layer, fixed below, so that 
 other frames; weights are signed, in steps of one size an output channel. Values beyond 255 steps are clipped, and a
 picture with more than a few of them is looked at once more, in floats.
 
-Note [Pairs]. Without VNNI a processor multiplies the bytes of two neighbouring channels, of a weight each, and adds
-both products in 16 bits, which saturate (vpmaddubsw), and oneDNN lets them: with all weights 127 and all activations
-255 half of the sum is lost. So the steps of weights are as large as it takes for no pair's to add up to more than 127
-or less than -127, give or take one by rounding; then 255 x 128 < 2**15, and every x86 processor gives the same sums.
-On photographs edges are .85 of 255 off so in the mean, .99 where each weight alone is held to 64 steps.
+On photographs edges are .85 of 255 off in the mean. See ``nets.int8``.
 
-oneDNN is called by the operators that torch's own quantised graphs are compiled to; they are not part of its stable
-interface, so available() tries them.
-
-Source: Jacob et al. 2018 (integer-only inference). Differs: symmetric, a step an output channel; trained without.
+Source: Xie and Tu 2015; Jacob et al. 2018.
 """
 
 from __future__ import annotations
 
 import copy
-import functools
-import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from streamstyle.nets.hed import HED
+from streamstyle.nets.int8 import Convolution, FloatConvolution, halved
 
-MOST_STEPS = 127
-"""Of two neighbouring channels' weights of one sign together. See Note [Pairs]."""
+_Layer = Callable[[Tensor], Tensor]
+
 LARGEST = (
     (550.0, 1750.0),
     (1500.0, 1100.0),
@@ -55,17 +46,6 @@ frame full of it. At 240 lines 46 photographs and frames of films have 0 to 131,
 of lettering, white on black or black on white, has 800 to 3400, and edges up to 56 off."""
 
 
-@functools.cache
-def available() -> bool:
-    """Whether this is an x86 processor and this torch has what is needed here, and it gives exact sums."""
-    if platform.machine().lower() not in ("x86_64", "amd64") or not torch.backends.mkldnn.is_available():
-        return False
-    try:
-        return _is_exact()
-    except (AttributeError, RuntimeError, TypeError):  # no such operator, or another's arguments
-        return False
-
-
 class Int8HED(HED):
     """HED's function in 8-bit integers, on a CPU; made by of().
 
@@ -74,12 +54,12 @@ class Int8HED(HED):
     """
 
     floats: HED
-    _convolutions: list[list[_FirstConvolution | _Convolution]]
+    _convolutions: list[list[_Layer]]
     _dtype: torch.dtype
 
     @classmethod
     def of(cls, net: HED, dtype: torch.dtype = torch.float32) -> Int8HED:
-        """The same network in 8-bit integers, where available() says so.
+        """The same network in 8-bit integers, where ``nets.int8`` is available().
 
         Args:
             net: in float32 on a CPU.
@@ -93,15 +73,15 @@ class Int8HED(HED):
         before: float | None = None
         for number, largest in enumerate(LARGEST[: net.depth], start=1):
             layers = cast(nn.ModuleList, made.get_submodule(f"block{number}"))
-            block: list[_FirstConvolution | _Convolution] = []
+            block: list[_Layer] = []
             for k, (layer, most) in enumerate(zip(layers, largest, strict=True), start=1):
                 weight, bias, after = cast(Tensor, layer.weight), cast(Tensor, layer.bias), most / 255
                 if before is None:
-                    block.append(_FirstConvolution(weight, bias, after))
+                    block.append(_first_convolution(weight, bias, after))
                 else:
                     # Whoever reads the deepest side's block wants floats, whether another block follows or not.
                     in_floats = number >= made._sides[-1] and k == len(layers)
-                    block.append(_Convolution(weight, bias, before, None if in_floats else after))
+                    block.append(Convolution(weight, bias, before, None if in_floats else after))
                 before = after
             made._convolutions.append(block)
             made.add_module(f"block{number}", None)  # its floats are not needed any more
@@ -124,7 +104,7 @@ class Int8HED(HED):
             if x.is_floating_point():
                 x = (x * (255 / LARGEST[number - 2][-1])).add_(0.5).clamp_(max=255).to(torch.uint8)
                 _check_clipped(x)
-            x = _halved(x)
+            x = halved(x)
         for convolution in self._convolutions[number - 1]:
             x = convolution(x)
             if not x.is_floating_point():
@@ -147,67 +127,7 @@ def _check_clipped(x: Tensor) -> None:
         raise _TooManyClipped
 
 
-class _FirstConvolution:
+def _first_convolution(weight: Tensor, bias: Tensor, after: float) -> _Layer:
     """A 3 x 3 convolution and ReLU from floats to bytes, in steps of size after, which is folded into its weights."""
-
-    def __init__(self, weight: Tensor, bias: Tensor, after: float) -> None:
-        self._weight = (weight / after).to(memory_format=torch.channels_last)
-        self._bias = bias / after + 0.5  # a byte takes the whole part
-
-    def __call__(self, x: Tensor) -> Tensor:
-        one = [1, 1]
-        clamp = ("hardtanh", [0.0, 255.0], "")  # in the same pass: by clamp_ it is half as long again
-        steps = torch.ops.mkldnn._convolution_pointwise(x, self._weight, self._bias, one, one, one, 1, *clamp)
-        return cast(Tensor, steps.to(torch.uint8))
-
-
-class _Convolution:
-    """A 3 x 3 convolution and ReLU of bytes.
-
-    Args:
-        weight, bias: float32.
-        before: size of a step of what it is given.
-        after: of what it gives, None where that is to be float32.
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor, before: float, after: float | None) -> None:
-        positive_and_negative = torch.stack([weight, -weight]).clamp_min(0)
-        pairs = positive_and_negative.unflatten(2, (-1, 2)).sum(3)  # see Note [Pairs]
-        self._steps = pairs.amax((0, 2, 3, 4)).clamp_min(1e-12) / MOST_STEPS
-        steps = (weight / self._steps.view(-1, 1, 1, 1)).round().to(torch.int8)
-        one = [1, 1]
-        self._packed = torch.ops.onednn.qconv_prepack(steps, self._steps, before, 0, one, one, one, 1)
-        self._zeros = torch.zeros(len(weight), dtype=torch.int32)
-        self._bias, self._before, self._after = bias, before, after
-
-    def __call__(self, x: Tensor) -> Tensor:
-        one = [1, 1]
-        weight = (self._packed, self._steps, self._zeros, self._bias)
-        # Not bfloat16: oneDNN has no quick way to it before AMX, and takes 400 times as long.
-        to = (1.0, 0, torch.float32) if self._after is None else (self._after, 0, torch.uint8)
-        found = torch.ops.onednn.qconv2d_pointwise(x, self._before, 0, *weight, one, one, one, 1, *to, "relu", [], "")
-        return cast(Tensor, found)
-
-
-def _halved(x: Tensor) -> Tensor:
-    """The maximum of 2 x 2 bytes; torch.max_pool2d refuses them channels-last, and in floats takes 15 times as long."""
-    return cast(Tensor, torch.ops.quantized.max_pool2d(x, [2, 2], [2, 2], [0, 0], [1, 1], True))
-
-
-@torch.inference_mode()
-def _is_exact() -> bool:
-    """Whether the largest sums that there can be come out right, and so do the other two operators."""
-    most = MOST_STEPS
-    pairs = torch.tensor([[most, 0], [0, most], [most - most // 2, most // 2], [-most, 0]]).repeat(8, 1)
-    weight = pairs.repeat(1, 32)[:, :, None, None].expand(-1, -1, 3, 3).float()
-    bias = (pairs[:, 0] < 0) * (255.0 * most * 9 * 32)  # so that no sum is below zero; all are exact in float32
-    bytes_ = torch.full((1, 64, 7, 10), 255, dtype=torch.uint8).to(memory_format=torch.channels_last)
-    sums = F.conv2d(bytes_.float(), weight, bias, padding=1)
-    if not torch.equal(_Convolution(weight, bias, 1.0, None)(bytes_), sums):
-        return False
-    rgb = torch.arange(60.0).view(1, 3, 4, 5) * 5 - 20
-    first = _FirstConvolution(torch.eye(3)[:, :, None, None] * F.pad(torch.ones(1, 1), (1,) * 4), torch.zeros(3), 1.0)
-    bytes_[:, ::3, 1::2] = 7
-    return torch.equal(first(rgb).float(), rgb.clamp(0, 255)) and torch.equal(
-        _halved(bytes_).float(), F.max_pool2d(bytes_.float(), 2, ceil_mode=True)
-    )
+    steps = FloatConvolution(weight / after, bias / after)
+    return lambda x: steps(x).to(torch.uint8)

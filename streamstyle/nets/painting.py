@@ -21,9 +21,9 @@ from streamstyle.errors import ShapeError
 
 Activation = Literal["relu", "residual", "sigmoid"]
 
-Affine = tuple[tuple[Tensor, Tensor], ...]
+Affine = tuple[tuple[Tensor, ...], ...]
 """For each layer a factor and a term, float32 [C], or [R, C]: a table of R rows. A style's norms are gamma and beta;
-with the statistics of a frame in them they are scale and shift."""
+with a frame's statistics in them they are scale and shift; recorded for 8 bits, also how far its values reach."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from streamstyle.gpu.transfer import to_device
 from streamstyle.media.paintings import LEAST_PX, paintings_in, read_painting
 from streamstyle.nets.arbitrary import ArbitraryNet, StylePredictor
 from streamstyle.nets.johnson import JohnsonNet
-from streamstyle.nets.painting import Affine
+from streamstyle.nets.painting import Affine, PaintingNet
 from streamstyle.nets.stylenet import StyleNet
 from streamstyle.painting.boxes import CHROMA_PX, Box, Painter, box_of, narrowed, paint_box
 from streamstyle.painting.worn import Worn, WornCoat
@@ -37,6 +37,7 @@ from streamstyle.stages.blend_modes import laid_over, looked_up, soft_light
 from streamstyle.stages.blends import blend_shares, mixed_norms
 from streamstyle.stages.network_stylizer import NetworkStylizer
 from streamstyle.stages.strokes import enlarge, enlarging_px, shrink, working_size
+from streamstyle.stages.stylize_int8 import Int8Stylizer
 from streamstyle.stages.stylize_regions import RegionStylizer
 from streamstyle.styles import NONE, STYLES, Mix, Painting, Style, source_of
 
@@ -57,6 +58,7 @@ class Palette:
         styles: one for each look, in canonical form.
         options: what is worn where a style does not say.
         device, dtype: where and in what precision to paint.
+        int8: paint built-in styles and paintings in 8-bit integers, dtype being float32; see ``stages.stylize_int8``.
         compile_lookup: as ``RegionStylizer`` has it.
 
     Raises:
@@ -71,9 +73,10 @@ class Palette:
         device: torch.device,
         dtype: torch.dtype,
         *,
+        int8: bool = False,
         compile_lookup: bool = False,
     ) -> None:
-        self.device, self.dtype, self._compile = device, dtype, compile_lookup
+        self.device, self.dtype, self._int8, self._compile = device, dtype, int8, compile_lookup
         self._styles = [Style.parse(text) for text in styles]
         self._options = options
         self._nets: dict[str, Painter] = {}
@@ -126,15 +129,20 @@ class Palette:
             painter: Painter
             if network == "built-in":
                 self._built_in = StyleNet.load().to(self.device)
-                painter = RegionStylizer(self._built_in, self.device, self.dtype, compile_lookup=self._compile)
+                painter = self._region_stylizer(self._built_in)
             elif network == "paintings":
                 self._arbitrary = ArbitraryNet.load().to(self.device)
-                painter = RegionStylizer(self._arbitrary, self.device, self.dtype, compile_lookup=self._compile)
+                painter = self._region_stylizer(self._arbitrary)
             else:
                 painter = NetworkStylizer(JohnsonNet.read(Path(network)), self.device, self.dtype)
             painter.band_px = band_pixels(self.device, painter.band_px)
             self._nets[network] = painter
         return self._nets[network]
+
+    def _region_stylizer(self, net: PaintingNet) -> RegionStylizer:
+        if self._int8:
+            return Int8Stylizer(net, self.device, compile_lookup=self._compile)
+        return RegionStylizer(net, self.device, self.dtype, compile_lookup=self._compile)
 
     def _norms(self, network: str, mix: Mix) -> Affine | None:
         if network == "built-in":

@@ -103,7 +103,7 @@ def repaint(
     project.check_film(job.info)
     bare = replace(look, objects=tuple({o.name: _placeless(o) for o in look.objects}.values()))
     given = GivenTracks(project.path / LABELS, job.info, bare)
-    stylizer = Stylizer(bare, options, frames_expected=job.frames, given=given)
+    stylizer = Stylizer(bare, options, frames_expected=job.frames, given=given, apart=True)
     same = identity(job, options, stylizer, 0, None, None, save_project)
     same["from_project"] = _begun_from(project, job.target)
     project.check(what_must_stay(same))

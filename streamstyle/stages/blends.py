@@ -25,25 +25,20 @@ def blend_table(styles: Sequence[Affine], shares: Tensor | None = None) -> Affin
     """The table of K styles and of their blends in pairs; see :func:`blend_index`.
 
     Args:
-        styles: scale and shift [C] of each layer of each style.
+        styles: scale and shift [C] (and whatever else there is) of each layer of each style.
         shares: [K] float32, how much of this network each look wears, where that is not all: at the border of two the
             one that wears more of it counts for more, and one that wears none of it for nothing.
 
     Returns:
-        scale and shift [K * K * LEVELS, C] of each layer.
+        scale and shift [K * K * LEVELS, C] of each layer, and the rest alike.
     """
     first = _levels(styles[0][0][0])
     if shares is not None:
         ours, theirs = first * shares[:, None, None, None], (1 - first) * shares[None, :, None, None]
         both = ours + theirs
         first = torch.where(both > 0, ours / both.clamp_min(1e-9), first)
-    return tuple(
-        (
-            _blends(torch.stack([style[layer][0] for style in styles]), first),
-            _blends(torch.stack([style[layer][1] for style in styles]), first),
-        )
-        for layer in range(len(styles[0]))
-    )
+    layers = zip(*styles, strict=True)
+    return tuple(tuple(_blends(torch.stack(parts), first) for parts in zip(*layer, strict=True)) for layer in layers)
 
 
 def blend_shares(shares: Tensor) -> Tensor:
@@ -83,10 +78,11 @@ def mixed_norms(norms: Sequence[Affine], weights: Sequence[float]) -> Affine:
         raise ShapeError(f"{len(norms)} norms need as many weights, of a positive sum, got {[*weights]}")
     shares = [weight / total for weight in weights]
 
-    def mixed(layer: int, part: int) -> Tensor:
-        return torch.stack([share * each[layer][part] for share, each in zip(shares, norms, strict=True)]).sum(0)
+    def mixed(parts: Sequence[Tensor]) -> Tensor:
+        return torch.stack([share * part for share, part in zip(shares, parts, strict=True)]).sum(0)
 
-    return tuple((mixed(layer, 0), mixed(layer, 1)) for layer in range(len(norms[0])))
+    layers = zip(*norms, strict=True)
+    return tuple(tuple(mixed(parts) for parts in zip(*layer, strict=True)) for layer in layers)
 
 
 def blend_index(first: Tensor, second: Tensor, weight: Tensor, count: int) -> Tensor:

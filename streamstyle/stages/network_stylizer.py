@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +28,7 @@ from streamstyle.errors import ShapeError
 from streamstyle.nets.johnson import LEVEL, JohnsonNet, padding
 from streamstyle.nets.painting import Affine
 from streamstyle.stages.folding import SLOT, fold_weights, widen
-from streamstyle.stages.padding import KeptBuffers, pad_to_four
+from streamstyle.stages.padding import KeptBuffers, Padded, pad_to_four
 
 GRAIN_PX = 32
 """Sides of what is computed for a box are multiples of this, so that an object that moves and turns brings few new
@@ -43,46 +42,6 @@ Weights = list[tuple[Tensor, Tensor | None]]
 PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))
 Window = tuple[slice, slice]
 """Of rows or of columns: those to keep, those to compute."""
-
-
-@dataclass(frozen=True)
-class Padded:
-    """A layer's input with its border, channels-last; folded: blocks of 2 x 2 pixels as channels."""
-
-    tensor: Tensor
-    before: int
-    after: int
-    folded: bool
-
-    def phase(self, row: int, column: int) -> Tensor:
-        """Every second pixel of the interior from (row, column) on, [N, H / 2, W / 2, C]."""
-        if self.folded:
-            edge, channels = self.before // 2, self.tensor.shape[1] // 4
-            first = (2 * row + column) * channels
-            return self.tensor[:, first : first + channels, edge:-edge, edge:-edge].permute(0, 2, 3, 1)
-        return self.interior()[:, row::2, column::2]
-
-    def interior(self) -> Tensor:
-        """[N, H, W, C]; not of a folded one."""
-        height, width = (size - self.after for size in self.tensor.shape[2:])
-        return self.tensor[:, :, self.before : height, self.before : width].permute(0, 2, 3, 1)
-
-    def mirror_(self, edge: int) -> None:
-        """Fill the border: mirror about the outermost pixels (0) or between them and the border (1)."""
-        for line, size in zip((self._row, self._column), self.tensor.shape[2:], strict=True):
-            last = size * (1 + self.folded) - 1
-            for k in range(self.before):
-                line(k).copy_(line(2 * self.before - k - edge))
-            for k in range(self.after):
-                line(last - k).copy_(line(last - 2 * self.after + k + edge))
-
-    def _row(self, k: int) -> Tensor:
-        return self.tensor.unflatten(1, (2, 2, -1))[:, k % 2, :, :, k // 2] if self.folded else self.tensor[:, :, k]
-
-    def _column(self, k: int) -> Tensor:
-        if self.folded:
-            return self.tensor.unflatten(1, (2, 2, -1))[:, :, k % 2, :, :, k // 2]
-        return self.tensor[..., k]
 
 
 class NetworkStylizer:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
@@ -61,6 +61,51 @@ class KeptBuffers(Generic[T]):
         return found
 
 
+@dataclass(frozen=True)
+class Padded:
+    """A layer's input with its border, channels-last; folded: blocks of 2 x 2 pixels as channels.
+
+    Attributes:
+        tensor: [N, C, H + b, W + b], or folded [N, 4 C, (H + b) / 2, (W + b) / 2].
+        before, after: pixels of border above and left, below and right; b is their sum.
+    """
+
+    tensor: Tensor
+    before: int
+    after: int
+    folded: bool
+
+    def phase(self, row: int, column: int) -> Tensor:
+        """Every second pixel of the interior from (row, column) on, [N, H / 2, W / 2, C]."""
+        if self.folded:
+            edge, channels = self.before // 2, self.tensor.shape[1] // 4
+            first = (2 * row + column) * channels
+            return self.tensor[:, first : first + channels, edge:-edge, edge:-edge].permute(0, 2, 3, 1)
+        return self.interior()[:, row::2, column::2]
+
+    def interior(self) -> Tensor:
+        """[N, H, W, C]; not of a folded one."""
+        height, width = (size - self.after for size in self.tensor.shape[2:])
+        return self.tensor[:, :, self.before : height, self.before : width].permute(0, 2, 3, 1)
+
+    def mirror_(self, edge: int) -> None:
+        """Fill the border: mirror about the outermost pixels (0) or between them and the border (1)."""
+        for line, size in zip((self._row, self._column), self.tensor.shape[2:], strict=True):
+            last = size * (1 + self.folded) - 1
+            for k in range(self.before):
+                line(k).copy_(line(2 * self.before - k - edge))
+            for k in range(self.after):
+                line(last - k).copy_(line(last - 2 * self.after + k + edge))
+
+    def _row(self, k: int) -> Tensor:
+        return self.tensor.unflatten(1, (2, 2, -1))[:, k % 2, :, :, k // 2] if self.folded else self.tensor[:, :, k]
+
+    def _column(self, k: int) -> Tensor:
+        if self.folded:
+            return self.tensor.unflatten(1, (2, 2, -1))[:, :, k % 2, :, :, k // 2]
+        return self.tensor[..., k]
+
+
 @dataclass
 class Workspace:
     """Padded channels-last inputs of each layer, kept from frame to frame.
@@ -79,18 +124,23 @@ def workspace(
     dtype: torch.dtype,
     device: torch.device,
     *,
-    folded: bool = False,
+    folded: Container[int] = (),
+    bytes_: Container[int] = (),
 ) -> Workspace:
     """Buffers for a batch of pictures, height and width multiples of 4.
 
-    folded: the inputs of the first and last layer are blocks of 2 x 2 pixels, see ``stages.folding``.
+    Args:
+        layers, count, height, width, dtype, device: of what, and where.
+        folded: the layers whose inputs are blocks of 2 x 2 pixels, see ``stages.folding``.
+        bytes_: those whose inputs are uint8.
     """
 
-    def padded(channels: int, scale: int, pad: int, blocks: bool) -> Tensor:
+    def padded(i: int, channels: int, scale: int, pad: int) -> Tensor:
         size = (count, channels, height // scale + 2 * pad, width // scale + 2 * pad)
-        if blocks:
+        if i in folded:
             size = (count, 4 * max(SLOT, channels), size[2] // 2, size[3] // 2)
-        return torch.empty(size, dtype=dtype, device=device, memory_format=torch.channels_last)
+        holds = torch.uint8 if i in bytes_ else dtype
+        return torch.empty(size, dtype=holds, device=device, memory_format=torch.channels_last)
 
     inputs: list[Tensor] = []
     for i, layer in enumerate(layers):
@@ -100,7 +150,7 @@ def workspace(
             continue
         channels, scale = (layers[i - 1].channels, layers[i - 1].scale) if i else (3, 1)
         pad = 1 if layer.up else layer.size // 2
-        inputs.append(padded(channels, scale, pad, folded and i in (0, len(layers) - 1)))
+        inputs.append(padded(i, channels, scale, pad))
     return Workspace(tuple(inputs))
 
 
@@ -216,19 +266,13 @@ def by_phase(y: Tensor) -> Tensor:
     return y.unflatten(3, (2, 2, y.shape[3] // 4)).permute(0, 1, 3, 2, 4, 5)
 
 
-def fill_border_(padded: Tensor, pad: int, border: Border) -> None:
+def fill_border_(padded: Tensor, pad: int, border: Border, *, folded: bool = False) -> None:
     """Fill the border from the interior, in place.
 
     "reflect" mirrors about the outermost interior pixels; "replicate" between them and the border (for a pad of 1
-    their copies): a reflection, seen before nearest-neighbour doubling.
+    their copies): a reflection, seen before nearest-neighbour doubling. folded: blocks of 2 x 2 pixels as channels.
     """
-    edge = int(border == "replicate")
-    for k in range(pad):
-        padded[:, :, k] = padded[:, :, 2 * pad - k - edge]
-        padded[:, :, -1 - k] = padded[:, :, -1 - 2 * pad + k + edge]
-    for k in range(pad):
-        padded[..., k] = padded[..., 2 * pad - k - edge]
-        padded[..., -1 - k] = padded[..., -1 - 2 * pad + k + edge]
+    Padded(padded, pad, pad, folded).mirror_(int(border == "replicate"))
 
 
 @functools.cache

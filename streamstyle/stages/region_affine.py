@@ -141,8 +141,13 @@ def affine_into_ref(
     activation: Activation,
     border: Border,
     affine: Callable[..., Tensor] = region_affine,
+    *,
+    folded: bool = False,
 ) -> Tensor:
-    """:func:`affine_into` in torch, for tensors that fit and are of plain form; affine stands for region_affine."""
+    """:func:`affine_into` in torch, for tensors that fit and are of plain form; affine stands for region_affine.
+
+    folded: padded is of blocks of 2 x 2 pixels, which are the four phases of y.
+    """
     if scale is not None and shift is not None:
         scale, shift = per_phase(scale, y.shape[3]), per_phase(shift, y.shape[3])
     up, pad = geometry(y, padded)
@@ -158,13 +163,18 @@ def affine_into_ref(
         done = by_phase(done) if up else done
         target.add_(done) if activation == "residual" else target.copy_(done)
     assert padded is not None
-    fill_border_(padded, pad, border)
+    fill_border_(padded, pad * (1 + folded), border, folded=folded)
     return padded
 
 
 def per_phase(parameter: Tensor, channels: int) -> Tensor:
     """[..., C] as [..., 4 C] for an upsampling layer, whose convolution gives four phases at once."""
     return parameter if parameter.shape[-1] == channels else torch.cat([parameter] * 4, -1)
+
+
+def of_outputs(x: Tensor, outputs: int) -> Tensor:
+    """[C] for a convolution's outputs: four phases of it, and of the picture's with a channel of no account."""
+    return per_phase(F.pad(x, (0, SLOT - len(x))) if len(x) < SLOT else x, outputs)
 
 
 def affine_into_cuda(
@@ -276,7 +286,7 @@ def picture_from(y: Tensor, index: Maybe, scale: Tensor, shift: Tensor, *, impl:
         impl: "auto" (the kernel on CUDA, else torch), "ref" or "cuda".
 
     Returns:
-        [N, 3, 2 H, 2 W], channels-last.
+        [N, 3, 2 H, 2 W], from the kernel channels-last.
 
     Raises:
         ShapeError: the tensors do not fit together in shape, dtype or device.
@@ -284,12 +294,22 @@ def picture_from(y: Tensor, index: Maybe, scale: Tensor, shift: Tensor, *, impl:
     Cost: one launch, 18 bytes a pixel of 16-bit floats; no synchronisation.
     """
     check_picture_from(y, index, scale, shift)
-    return (picture_from_cuda if chosen(impl, y) else _picture_from_ref)(y, index, scale, shift)
+    return (picture_from_cuda if chosen(impl, y) else picture_from_ref)(y, index, scale, shift)
 
 
-def _picture_from_ref(y: Tensor, index: Maybe, scale: Maybe, shift: Maybe) -> Tensor:
-    plain = unfold(y.permute(0, 3, 1, 2))[:, :3].permute(0, 2, 3, 1).contiguous()
-    return affine_into_ref(plain, index, scale, shift, None, "sigmoid", "reflect")
+def picture_from_ref(y: Tensor, index: Maybe, scale: Maybe, shift: Maybe) -> Tensor:
+    """:func:`picture_from` in torch, for tensors that fit, as planes; without scale and shift they are in y already."""
+    count, height, width = y.shape[:3]
+    blocks = y.view(count, height, width, 2, 2, SLOT)
+    if scale is not None and shift is not None:
+        scale, shift = (F.pad(x, (0, SLOT - 3)) for x in (scale, shift))
+        if index is not None:
+            index = index.view(count, height, 2, width, 2).transpose(2, 3).contiguous()
+        blocks = region_affine(blocks, index, scale, shift, None, relu=False)
+    out = y.new_empty(count, 3, 2 * height, 2 * width)
+    planes = out.view(count, 3, height, 2, width, 2).permute(0, 2, 4, 3, 5, 1)  # three channels last are slow to copy
+    planes.copy_(blocks.sigmoid_()[..., :3])
+    return out
 
 
 def picture_from_cuda(y: Tensor, index: Maybe, scale: Maybe, shift: Maybe) -> Tensor:

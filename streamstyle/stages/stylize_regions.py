@@ -20,7 +20,7 @@ Source: Dumoulin et al. 2017 (conditional instance norm). Differs: per pixel, st
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import Any
 
 import torch
@@ -46,9 +46,10 @@ from streamstyle.stages.region_affine import (
     affine_into,
     affine_into_cuda,
     affine_into_ref,
-    per_phase,
+    of_outputs,
     picture_from,
     picture_from_cuda,
+    picture_from_ref,
     picture_into,
     picture_into_cuda,
     region_affine,
@@ -102,10 +103,15 @@ class RegionStylizer:
         plain = [w.detach().float().to(device) for w in net.convolution]
         self._kernels, self._forms = chosen(impl, plain[0]), forms(net.layers)
         weights = [phase_weights(w) if layer.up else w for layer, w in zip(net.layers, plain, strict=True)]
-        self._weights = fast_weights(net.layers, weights) if self._kernels else weights
+        last = len(weights) - 1
+        self._blocks = (0, last) if self._kernels else (last,)  # layers whose input is folded
+        fast = fast_weights(net.layers, weights)
+        self._weights = fast if self._kernels else [*weights[:-1], fast[-1]]
         self._raw: list[tuple[Tensor, Tensor | None]] = [(self._cast(w), None) for w in self._weights]
         self.compile_error: str | None = None
-        self._compiled = torch.compile(region_affine, dynamic=False) if compile_lookup and not self._kernels else None
+        self._compiled: Callable[..., Tensor] | None = None
+        if compile_lookup and not self._kernels:
+            self._compiled = torch.compile(region_affine, dynamic=False)
         # One band's largest tensor is 64 bytes a pixel in bfloat16; a GPU takes several frames at once.
         self.band_px = 1 << (24 if device.type == "cuda" else 22)
 
@@ -130,14 +136,14 @@ class RegionStylizer:
         def measure(i: int, y: Tensor) -> tuple[Tensor, Tensor]:
             gamma, beta = given[i]
             if not self.layers[i].norm:
-                affine.append((gamma, beta))
+                affine.append(self._recorded(i, y, gamma, beta))
                 return self._held(affine[-1])
             values = pixels(self.layers[i], y.float())
             mean = values.mean(0)
             variance = (values - mean).square_().mean(0)  # torch.var_mean takes four times as long on a CPU
             # A flat reference (black, a fade) has no contrast to normalise, only rounding to blow up: paint it flat.
             scale = torch.where(variance > FLAT_VARIANCE, gamma * torch.rsqrt(variance + self.epsilon), 0.0)
-            affine.append((scale, beta - mean * scale))
+            affine.append(self._recorded(i, y, scale, beta - mean * scale))
             return self._held(affine[-1])
 
         self._paint_padded(pad_to_four(self._image(rgb)), self._raw, measure)
@@ -153,7 +159,7 @@ class RegionStylizer:
             index: [N, H, W] int32 rows of the table; None where styles is one style.
 
         Returns:
-            [N, 3, H, W], channels-last, in this stylizer's precision, 0..1.
+            [N, 3, H, W] in this stylizer's precision, 0..1; where the kernels run channels-last.
 
         Raises:
             ShapeError: rgb is not [N, 3, H, W] or index does not match it.
@@ -169,16 +175,11 @@ class RegionStylizer:
         height, width = image.shape[2:]
         padded = pad_to_four(image)
         rows = None if index is None else pad_index(index, padded.shape[2:])
-        affine: Measure
-        if rows is None and not self._kernels:
-            weights, affine = self._folded(styles), lambda i, y: (None, None)
-        else:
-            table = [self._held(pair) for pair in styles]
-            weights, affine = self._raw, lambda i, y: table[i]
-        out = torch.empty_like(padded, memory_format=torch.channels_last)
+        one_pass = self._pass_of(styles, looked_up=rows is not None)
+        out = torch.empty_like(padded)
         for frames, inner, outer in self._bands(padded.shape):
             rows_band = None if rows is None else rows[frames, outer]
-            painted = self._paint_padded(padded[frames, :, outer], weights, affine, rows_band)
+            painted = one_pass(padded[frames, :, outer], rows_band)
             if painted.shape == out.shape:
                 out = painted  # one band is the whole
                 break
@@ -186,9 +187,23 @@ class RegionStylizer:
             out[frames, :, inner] = painted[:, :, top : top + inner.stop - inner.start]
         return out[:, :, :height, :width]
 
+    def _recorded(self, i: int, y: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, ...]:
+        """What is kept of a layer, whose convolution of the reference frame is y."""
+        return scale, shift
+
+    def _pass_of(self, styles: Affine, *, looked_up: bool) -> Callable[[Tensor, Maybe], Tensor]:
+        """What paints a band of pictures, their sides multiples of 4, and of table rows, where they are looked up."""
+        affine: Measure
+        if not looked_up and not self._kernels:
+            weights, affine = self._folded(styles), lambda i, y: (None, None)
+        else:
+            table = [self._held(pair) for pair in styles]
+            weights, affine = self._raw, lambda i, y: table[i]
+        return lambda image, rows: self._paint_padded(image, weights, affine, rows)
+
     def forget_workspace(self) -> None:
         """Give this thread's memory for the layers back until its next frame."""
-        self._own.kept = None
+        vars(self._own).clear()
 
     def _norms(self, norms: Affine) -> Affine:
         """norms on this device, by one copy."""
@@ -209,15 +224,15 @@ class RegionStylizer:
     def _cast(self, weight: Tensor) -> Tensor:
         return weight.to(self.dtype).contiguous(memory_format=torch.channels_last)
 
-    def _held(self, pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    def _held(self, pair: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """A layer's scale and shift as its affine takes them: the kernels' in float32, torch's as the pixels are."""
-        return pair if self._kernels else (pair[0].to(self.dtype), pair[1].to(self.dtype))
+        return (pair[0], pair[1]) if self._kernels else (pair[0].to(self.dtype), pair[1].to(self.dtype))
 
     def _folded(self, style: Affine) -> list[tuple[Tensor, Tensor | None]]:
         """Convolution weights and biases with one style's norm folded in (float32, then rounded once)."""
         folded: list[tuple[Tensor, Tensor | None]] = []
         for weight, (scale, shift) in zip(self._weights, style, strict=True):
-            scale, shift = (per_phase(x, weight.shape[0]) for x in (scale, shift))
+            scale, shift = (of_outputs(x, weight.shape[0]) for x in (scale, shift))
             folded.append((self._cast(weight * scale.view(-1, 1, 1, 1)), shift.to(self.dtype)))
         return folded
 
@@ -275,11 +290,12 @@ class RegionStylizer:
         self, i: int, y: Tensor, index: Maybe, scale: Maybe, shift: Maybe, padded: Maybe, border: Border
     ) -> Tensor:
         activation = self.layers[i].activation
+        if padded is None:
+            return (picture_from_cuda if self._kernels else picture_from_ref)(y, index, scale, shift)
         if not self._kernels:
             affine = region_affine if index is None else self._affine
-            return affine_into_ref(y, index, scale, shift, padded, activation, border, affine)
-        if padded is None:
-            return picture_from_cuda(y, index, scale, shift)
+            blocks = i + 1 in self._blocks
+            return affine_into_ref(y, index, scale, shift, padded, activation, border, affine, folded=blocks)
         return affine_into_cuda(y, index, scale, shift, padded, activation, border, self._forms[i])
 
     def _affine(self, y: Tensor, *rest: Any) -> Tensor:
@@ -293,9 +309,17 @@ class RegionStylizer:
         return region_affine(y, *rest)
 
     def _space(self, image: Tensor) -> Workspace:
-        kept: KeptBuffers[Workspace] | None = getattr(self._own, "kept", None)
+        return self._kept("floats", image, folded=self._blocks)
+
+    def _kept(self, name: str, image: Tensor, folded: Container[int] = (), bytes_: Container[int] = ()) -> Workspace:
+        """This thread's workspace of a form for such an image, made where it is not kept."""
+        kept: KeptBuffers[Workspace] | None = getattr(self._own, name, None)
         if kept is None:
-            self._own.kept = kept = KeptBuffers(self.device)
+            kept = KeptBuffers(self.device)
+            setattr(self._own, name, kept)
         count, _, height, width = image.shape
-        sizes = (count, height, width)
-        return kept.of(sizes, lambda: workspace(self.layers, *sizes, self.dtype, self.device, folded=self._kernels))
+        form = (self.dtype, self.device)
+        return kept.of(
+            (count, height, width),
+            lambda: workspace(self.layers, count, height, width, *form, folded=folded, bytes_=bytes_),
+        )

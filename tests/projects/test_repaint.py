@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 from clips import draw_mottled, make_clip
 from faults import Killed, breaks
 
@@ -26,11 +27,14 @@ from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.decode import decode
 from streamstyle.media.probe import probe
 from streamstyle.media.segments import WorkFolder
+from streamstyle.nets import int8
 from streamstyle.pipeline import stylize
 from streamstyle.projects.project import META, Project
 from streamstyle.projects.repaint import Change, repaint
 from streamstyle.projects.save_project import ProjectWriter
 from streamstyle.projects.touched import carries_paint
+from streamstyle.stages import stylize_int8
+from streamstyle.stages.stylize_int8 import in_bytes
 from streamstyle.stylizer import Stylizer
 from tests.johnson_nets import save, transformer
 
@@ -38,7 +42,10 @@ pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("networks")]
 SIZE, FRAMES, SEGMENT = (352, 224), 24, 6
 NAMES = {1: "swan", 2: "dog", 3: "object 3"}
 LOOK = Look(background="wave", foreground="none", objects=(ObjectStyle("swan", "starry"), ObjectStyle("dog", "ember")))
-OPTIONS = Options(output=OutputOptions(preset="ultrafast"))
+OPTIONS = Options(
+    output=OutputOptions(preset="ultrafast"),
+    painting=StyleOptions(precision="float32"),  # in 8-bit integers a whole run is rounded by all styles together
+)
 
 
 def drawn(i: int) -> np.ndarray:
@@ -137,14 +144,12 @@ def test_it_is_the_film_a_whole_run_makes(
     assert report.warnings == ()
 
 
-@pytest.mark.parametrize(
-    "painting", [StyleOptions(feather=20), StyleOptions(strength=0.5), StyleOptions(blend="luminosity")]
-)
+@pytest.mark.parametrize("painting", [{"feather": 20}, {"strength": 0.5}, {"blend": "luminosity"}])
 def test_other_paint_is_put_on_as_a_whole_run_does(
-    clip: Path, saved: Path, tmp_path: Path, painting: StyleOptions
+    clip: Path, saved: Path, tmp_path: Path, painting: dict[str, Any]
 ) -> None:
-    whole(clip, tmp_path / "whole.mp4", LOOK, replace(OPTIONS, painting=painting))
-    repaint(clip, tmp_path / "again.mp4", Project(saved), look=LOOK, options=Options(painting=painting))
+    whole(clip, tmp_path / "whole.mp4", LOOK, replace(OPTIONS, painting=replace(OPTIONS.painting, **painting)))
+    repaint(clip, tmp_path / "again.mp4", Project(saved), look=LOOK, options=Options(painting=StyleOptions(**painting)))
     assert (tmp_path / "again.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
 
 
@@ -204,7 +209,7 @@ def test_where_paint_is_carried_on_whole_shots_are_painted(
 
 
 def test_calm_is_painted_again_shot_by_shot_as_a_whole_run_does(clip: Path, tmp_path: Path) -> None:
-    calm = replace(OPTIONS, painting=StyleOptions(calm=1))
+    calm = replace(OPTIONS, painting=StyleOptions(calm=1, precision="float32"))
     whole(clip, tmp_path / "first.mp4", LOOK, calm, save_project=tmp_path / "film.sstyle")
     look = dressed(swan="ember")
     report = repaint(clip, tmp_path / "again.mp4", Project(tmp_path / "film.sstyle"), look=look)
@@ -233,6 +238,31 @@ def test_from_the_command_line(clip: Path, saved: Path, tmp_path: Path, capsys: 
     assert "6 frames painted again" in said
     whole(clip, tmp_path / "whole.mp4", dressed(swan="none"))
     assert (tmp_path / "whole.mp4").read_bytes() == (tmp_path / "out.mp4").read_bytes()
+
+
+@pytest.mark.skipif(not int8.available(), reason="no x86, or no torch with oneDNN's operators")
+def test_a_project_is_painted_in_floats(
+    clip: Path, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stylize_int8, "has_native_bfloat16", lambda: False)
+    assert in_bytes("auto", torch.device("cpu"))
+    made: list[bool] = []
+    real = Stylizer.__init__
+
+    def noted(self: Stylizer, *arguments: Any, **more: Any) -> None:
+        real(self, *arguments, **more)
+        made.append(self.int8)
+
+    monkeypatch.setattr(Stylizer, "__init__", noted)
+    auto = replace(OPTIONS, painting=StyleOptions())
+    for save_project in (None, tmp_path / "film.sstyle"):
+        whole(clip, tmp_path / "film.mp4", LOOK, auto, dry_run=True, save_project=save_project)
+    assert made == [True, False]
+    int8_said = replace(OPTIONS, painting=StyleOptions(precision="int8"))
+    with pytest.raises(OptionError, match=r"--precision int8: .* a project's parts would not match; use auto"):
+        whole(clip, tmp_path / "film.mp4", LOOK, int8_said, save_project=tmp_path / "film.sstyle")
+    with pytest.raises(OptionError, match="--precision int8: the project was painted with float32"):
+        repaint(clip, tmp_path / "again.mp4", Project(saved), look=LOOK, options=int8_said)
 
 
 # -- refusals ---------------------------------------------------------------------------------------------------------
@@ -363,7 +393,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_film_and_project(
 ) -> None:
     look = dressed(swan="ember")
     if calm:
-        saved, options = tmp_path / "calm.sstyle", replace(OPTIONS, painting=StyleOptions(calm=1))
+        saved, options = tmp_path / "calm.sstyle", replace(OPTIONS, painting=StyleOptions(calm=1, precision="float32"))
         whole(clip, tmp_path / "first.mp4", LOOK, options, save_project=saved)
     wanted = repaint(clip, _in(tmp_path, "whole"), Project(saved), look=look, save_project=tmp_path / "whole/a.sstyle")
     held = tmp_path / "film" / "a.sstyle"

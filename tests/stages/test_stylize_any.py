@@ -163,7 +163,7 @@ def test_fast_weights_give_the_same_pixels(i):
 
 def test_each_layer_writes_into_the_next_ones_input():
     """Residual blocks in two buffers, an input of blocks of pixels for each convolution of 9 x 9."""
-    space = workspace(LAYERS, 1, 16, 24, torch.float32, torch.device("cpu"), folded=True)
+    space = workspace(LAYERS, 1, 16, 24, torch.float32, torch.device("cpu"), folded=(0, len(LAYERS) - 1))
     shapes = [tuple(x.shape[1:]) for x in space.inputs]
     assert shapes[0] == (4 * SLOT, 12, 16)
     assert shapes[1:4] == [(8, 18, 26), (16, 10, 14), (32, 6, 8)]

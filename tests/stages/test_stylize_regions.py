@@ -669,7 +669,8 @@ def test_a_picture_from_its_blocks(way, size, dtype):
         found = picture_from(y.clone().to(way.device), rows, *(x.to(way.device) for x in table), impl=way.impl)
         assert found.dtype == dtype
         assert found.shape == (2, 3, 2 * height, 2 * width)
-        assert found.is_contiguous(memory_format=torch.channels_last)
+        if way.impl == "cuda":
+            assert found.is_contiguous(memory_format=torch.channels_last)
         at_most = 1e-6 + 8 * HALF_PLACE[dtype] if dtype in HALF_PLACE else 2e-6
         if way.impl == "cuda" and dtype in HALF_PLACE:
             at_most = 1e-6 + HALF_PLACE[dtype]  # rounded once
@@ -758,9 +759,8 @@ def test_the_kernels_paint_what_torch_paints(way, asset, size, band_px, dtype):
     for arguments in ((styles[0], None), (blend_table(styles), index)):
         found, expected = (net.paint(rgb, *arguments) for net in nets)
         assert found.dtype == dtype
-        assert found.is_contiguous(memory_format=torch.channels_last) == expected.is_contiguous(
-            memory_format=torch.channels_last
-        )
+        whole = size[0] % 4 == size[1] % 4 == 0  # else a part of what was painted
+        assert found.is_contiguous(memory_format=torch.channels_last) or way.impl != "cuda" or not whole
         if dtype == torch.float32:
             close(found, expected, 1e-4 if way.device.type == "cuda" else 1e-5)
         else:  # two roundings of the same picture
