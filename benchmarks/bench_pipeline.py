@@ -106,7 +106,6 @@ def bench_picture(folder: Path) -> list[dict[str, Any]]:
     import cv2
 
     from streamstyle import Look, Options, StyleOptions, Stylizer
-    from streamstyle.gpu.transfer import has_native_bfloat16
     from streamstyle.sheets import film_frame
 
     frame = film_frame(make_clip(folder / "still.mp4", 2), 0.0)
@@ -123,9 +122,10 @@ def bench_picture(folder: Path) -> list[dict[str, Any]]:
         psnr = []
         for style in range(26):
             options = Options(painting=StyleOptions(statistics="frame", precision=precision))
-            ours = next(iter(Stylizer(Look(style=str(style)), options).paint([frame]))).astype(np.float64)
+            stylizer = Stylizer(Look(style=str(style)), options)
+            ours = next(iter(stylizer.paint([frame]))).astype(np.float64)
             psnr.append(10 * np.log10(255**2 / np.mean((ours - theirs[style]) ** 2)))
-        used = "bfloat16" if precision == "auto" and has_native_bfloat16() else "float32"
+        used = "8-bit integers" if stylizer.int8 else str(stylizer.dtype).removeprefix("torch.")
         if precision == "float32" and used in {row["precision"] for row in rows}:
             break
         rows.append(
@@ -143,17 +143,18 @@ def bench_styles(folder: Path) -> list[dict[str, Any]]:
     """Time of one pass with K styles against one; the network alone, and the whole path."""
     import torch
 
-    from streamstyle.gpu.transfer import choose_device, choose_dtype
+    from streamstyle.gpu.transfer import choose_device
     from streamstyle.nets.stylenet import StyleNet
     from streamstyle.sheets import film_frame
-    from streamstyle.stages.stylize_regions import RegionStylizer, blend_index, blend_table
+    from streamstyle.stages.stylize_int8 import region_stylizer
+    from streamstyle.stages.stylize_regions import blend_index, blend_table
 
     device = choose_device("auto")
     clip = make_clip(folder / "styles.mp4", 240)
     rgb = torch.from_numpy(film_frame(clip, 1.0)).permute(2, 0, 1)[None].float().to(device) / 255
     rows, stylenet = [], StyleNet.load()
     for compiled in (False, True):
-        net = RegionStylizer(stylenet, device, choose_dtype("auto", device), compile_lookup=compiled)
+        net = region_stylizer(stylenet, device, "auto", compile_lookup=compiled)
         affine = [net.record(rgb, stylenet.norms(k)) for k in range(8)]
         took = {1: time_call(functools.partial(net.paint, rgb, affine[0]))["median"]}
         for count in (2, 3, 8):

@@ -29,6 +29,7 @@ from streamstyle.nets.stylenet import LAYERS, StyleNet
 from streamstyle.stages.blends import blend_shares
 from streamstyle.stages.composite import composite
 from streamstyle.stages.folding import TRUNK_OUTPUTS, forms
+from streamstyle.stages.stylize_int8 import Int8Stylizer, in_bytes
 from streamstyle.stages.stylize_regions import (
     LEVELS,
     RegionStylizer,
@@ -128,6 +129,8 @@ def _network(device: torch.device, dtype: torch.dtype, count: int, size: tuple[i
     alone_ms = time_on(device, lambda: [F.conv2d(*rest, **named) for rest, named in convolutions])["median"] / count
     yield figure("convolutions of the network alone", alone_ms, "ms/frame")
     mixed_ms, one_ms, plain_ms = ms
+    if in_bytes("auto", device):
+        yield from _in_bytes(rgb, index, mixed_ms, one_ms)
     yield figure(f"nn.InstanceNorm2d / ours ({STYLES} styles)", plain_ms / mixed_ms, "x", goal=2.0)
     yield figure("nn.InstanceNorm2d / ours (1 style)", plain_ms / one_ms, "x", goal=2.0)
     if device.type == "cuda":
@@ -143,6 +146,21 @@ def _network(device: torch.device, dtype: torch.dtype, count: int, size: tuple[i
         if compiled_ms is not None:
             yield figure(f"torch.compile of the per-pixel reference, {STYLES} styles", compiled_ms, "ms/frame")
             yield figure(f"torch.compile / ours ({STYLES} styles)", compiled_ms / mixed_ms, "x", goal=1.2)
+
+
+def _in_bytes(rgb: torch.Tensor, index: torch.Tensor, mixed_ms: float, one_ms: float) -> Rows:
+    """The same in 8-bit integers, which is what such a processor paints in."""
+    weights, device = StyleNet.load(), rgb.device
+    net = Int8Stylizer(weights, device)
+    styles = [net.record(rgb[:1], weights.norms(style)) for style in (19, 8, 3)]
+    table, count = blend_table(styles), len(rgb)
+    for name, call, floats_ms in (
+        (f"{STYLES} styles", lambda: net.paint(rgb, table, index), mixed_ms),
+        ("1 style", lambda: net.paint(rgb, styles[0]), one_ms),
+    ):
+        ms = time_on(device, call)["median"] / count
+        yield figure(f"network in 8-bit integers, {name}", ms, "ms/frame")
+        yield figure(f"in floats / in 8-bit integers, {name}", floats_ms / ms, "x")
 
 
 def _convolutions(net: RegionStylizer, *painted: Any) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:

@@ -79,6 +79,12 @@ class Faults:
     repaired_pts: int = 0
     other_sizes: tuple[tuple[int, int, int], ...] = ()
 
+    @classmethod
+    def of(cls, told: dict[str, Any]) -> Faults:
+        """As dataclasses.asdict told them, perhaps through JSON."""
+        sizes = tuple((width, height, count) for width, height, count in told["other_sizes"])
+        return cls(**{**told, "other_sizes": sizes})
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -101,22 +107,25 @@ class Checkpoint:
         crc: picture_crc of that frame as decoded: a reader that was sent there by a seek knows whether it arrived.
         state: what the painter carries from frame to frame, nested plain values and NumPy arrays.
         faults: what the reader had met by then, for the warnings of whoever goes on.
+        closes: a segment of the film ends there.
     """
 
     pts: int
     crc: int
     state: dict[str, Any]
     faults: Faults = Faults()
+    closes: bool = True
 
 
 @dataclass(frozen=True)
 class FrameBatch:
     """N consecutive frames: y [N, H, W], u and v [N, Hc, Wc], uint8; pts one per frame, in ticks.
 
-    index is the number of the first frame, counted from 0 at the start of the job. checkpoint is there where a segment
-    of the film ends with this batch. packed [N, bytes] is there where y, u and v are views of it: each frame's planes
-    one after another, as an encoder takes them without a copy. faults are the reader's up to the last frame. alphas
-    are there where the film is cut into layers: by a layer's number [N, H, W] uint8, none for one that is in no frame.
+    index is the number of the first frame, counted from 0 at the start of the job. checkpoint is there where the job
+    may be taken up again after this batch, and where a segment of the film ends with it. packed [N, bytes] is there
+    where y, u and v are views of it: each frame's planes one after another, as an encoder takes them without a copy.
+    faults are the reader's up to the last frame. alphas are there where the film is cut into layers: by a layer's
+    number [N, H, W] uint8, none for one that is in no frame.
     """
 
     y: np.ndarray

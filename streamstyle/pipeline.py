@@ -37,6 +37,8 @@ QUEUE_BATCHES = 2
 SEGMENT_PX = {"cpu": 24 << 20, "cuda": 1 << 30}
 """Pixels of a closed segment: some seconds of work. Shorter ones lose less in a crash, but a keyframe each makes the
 film larger (2 % at 96 frames, 5 % at 48, 11 % at 24)."""
+TAIL_S = 5.0
+"""How often painted frames count on a CPU before their segment is closed; see ``media.tail``."""
 SEGMENT_FRAMES = (48, 480)
 
 
@@ -111,19 +113,24 @@ def stylize(
         given or nullcontext(),
         work_folder(job, same, out, beside, say) as work,
         saver or nullcontext(),
-        River(QUEUE_BATCHES if overlap else 0, stylizer.device, on_frames, work.resumed_frames, job.frames) as river,
+        River(QUEUE_BATCHES if overlap else 0, stylizer.device, on_frames, work.frames, job.frames) as river,
     ):
-        if work.checkpoint is not None:
-            stylizer.load_state_dict(work.checkpoint.state)
+        after, begin_at = work.tail.checkpoint or work.checkpoint, work.kept_frames
+        if after is not None:
+            stylizer.load_state_dict(after.state)
         # The river. Threads that decode, read, paint (several) and, this one, encode; bounded queues between them.
-        film = decode(info, size=out.size, after=work.checkpoint, hwaccel=out.hwaccel, **window)
-        first = 1 if stylizer.device.type == "cpu" else per_batch  # a CPU's first frame need not wait for others
-        groups = rebatch(film, per_batch, begin=work.frames, edge=per_segment, first=first)
-        batches = stack(groups, work.frames, stylizer.device)
-        readings = read(stylizer, river.thread("decode", batches), info, per_segment, saver)
+        film = decode(info, size=out.size, after=after, hwaccel=out.hwaccel, **window)
+        slow = stylizer.device.type == "cpu"
+        first = 1 if slow else per_batch  # a CPU's first frame need not wait for others
+        groups = rebatch(film, per_batch, begin=begin_at, edge=per_segment, first=first)
+        batches = stack(groups, begin_at, stylizer.device)
+        every_s = TAIL_S if slow and not beside and not out.no_resume else None
+        readings = read(stylizer, river.thread("decode", batches), info, per_segment, saver, every_s)
         begun = river.share(functools.partial(begin, stylizer, size), river.thread("read", readings))
         painted = river.thread("paint", end(stylizer, size, begun))
         painted = painted if layers is None else river.thread("layers", layers.through(painted))
+        if every_s is not None:
+            painted = work.tail.keep(painted, len(work.segments), work.frames)
         written = encode(
             painted if saver is None else saver.keep(painted),
             output,
@@ -165,20 +172,24 @@ def read(
     info: VideoInfo,
     per_segment: int,
     saver: ProjectWriter | None = None,
+    every_s: float | None = None,
 ) -> Iterator[tuple[Reading, Checkpoint | None]]:
-    """Batches as they are read, with a checkpoint after each that ends a segment, and after the last.
+    """Batches as they are read, with a checkpoint after each that ends a segment, after the last, and every so often.
 
     Times given to the stylizer are seconds after the film's first frame. Where a shot begins it looks ahead, at frames
     of the batches that come next; these are held until their turn.
     """
+    noted_s = time.monotonic()
     with closing(Ahead(batches)) as upstream:
         for batch in upstream:
             times_s = [float((pts - info.start_pts) * info.time_base) for pts in batch.pts]
             ahead = functools.partial(unstacked, upstream)
             reading, checkpoint = stylizer.read_batch(batch, info.color, times_s, ahead), None
-            if upstream.is_over or (batch.index + len(batch)) % per_segment == 0:
+            closes = upstream.is_over or (batch.index + len(batch)) % per_segment == 0
+            if closes or (every_s is not None and time.monotonic() - noted_s >= every_s):
+                noted_s = time.monotonic()
                 crc = picture_crc(batch.y[-1], batch.u[-1], batch.v[-1])
-                checkpoint = Checkpoint(batch.pts[-1], crc, stylizer.reading_state(), batch.faults)
+                checkpoint = Checkpoint(batch.pts[-1], crc, stylizer.reading_state(), batch.faults, closes)
             if saver is not None:
                 saver.read(batch, reading.scene, checkpoint)
             yield reading, checkpoint

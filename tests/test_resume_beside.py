@@ -33,7 +33,11 @@ LOOK = Look(
     foreground="none",
     objects=(ObjectStyle("it", "starry", (19, 36)), ObjectStyle("late", "ember", (54, 36), at_s=0.55)),
 )
-FAST = Options(AnalysisOptions(analyse_every=3), output=OutputOptions(preset="ultrafast"))
+FAST = Options(
+    AnalysisOptions(analyse_every=3),
+    StyleOptions(precision="float32"),  # as projects are painted
+    output=OutputOptions(preset="ultrafast"),
+)
 
 
 @pytest.fixture(autouse=True)

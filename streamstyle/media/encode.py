@@ -85,8 +85,8 @@ def encode(
 
     Args:
         frames: batches with pts in ticks of info.time_base, strictly increasing; closed at the end, whatever happens.
-            A segment is closed after each batch that has a checkpoint; one that was written before may stand for its
-            batches.
+            A segment is closed after each batch with a checkpoint that closes one; a segment that was written before
+            may stand for its batches.
         path: the target; .mp4, .m4v, .mov or .mkv.
         info: the input film: its timing, pixel shape and colour tags are written.
         options: what choose_encoder takes, and start.
@@ -158,7 +158,7 @@ def _write_segments(
                     writer = _SegmentWriter(job, len(job.work.segments), batch.pts[0], last_pts)
                 writer.write(batch)
                 last_pts = batch.pts[-1]
-                if batch.checkpoint is not None:
+                if batch.checkpoint is not None and batch.checkpoint.closes:
                     job.work.add(writer.finish(), batch.checkpoint)
                     writer = None
             on_frames(len(batch))

@@ -8,6 +8,7 @@
         000000.mp4  ...      closed segments, pictures only; each begins with a keyframe and needs no other
         000000/  ...         what goes with each of them: of layers, of a project
         000007.safetensors   the painter's state after the last of them
+        tail.*               of a slow job: the frames painted since, and the state after these; see ``media.tail``
 
 A segment counts once its line is in the journal, and its line is written after all that belongs to it is on the disk
 (fsync). So a process killed at any moment, or a machine without power, leaves whole segments and at most one file that
@@ -33,6 +34,8 @@ from streamstyle.media.closed import KeptSegment, Segment
 from streamstyle.media.disk import extent, link_or_copy, remove, sync, told
 from streamstyle.media.journal import JOURNAL, Placed, changes, parts_folder, print_of, read_journal
 from streamstyle.media.states import read_state, write_state
+from streamstyle.media.tail import FRAMES, Tail
+from streamstyle.media.tail import STATE as TAIL
 
 Say = Callable[[str], None]
 LOCK = "lock"
@@ -113,6 +116,7 @@ class WorkFolder:
         self.complete = False
         self.placed: dict[str, Any] | None = None
         self.resumed_frames = 0
+        self.tail = Tail(self.path, target)
         self._target, self._resume, self._say = target, resume, say or (lambda line: None)
         self._overwrite, self._parts = overwrite, beside
         self._job = json.loads(json.dumps(job, default=str))
@@ -122,6 +126,11 @@ class WorkFolder:
     def frames(self) -> int:
         """Frames in closed segments."""
         return sum(segment.frames for segment in self.segments)
+
+    @property
+    def kept_frames(self) -> int:
+        """Frames that need not be painted again: those, and the tail's."""
+        return self.frames + self.tail.frames
 
     def file(self, number: int) -> Path:
         """Where a segment's pictures are."""
@@ -140,7 +149,7 @@ class WorkFolder:
     def __enter__(self) -> WorkFolder:
         self._take()
         lines = read_journal(self.path / JOURNAL)
-        keep = any("segment" in line for line in lines)
+        keep = any("segment" in line for line in lines) or (self.path / TAIL).exists()
         try:
             is_same = self._resume and lines != [] and not changes(lines[0].get("job", {}), self._job)
             placed = Placed(lines if is_same else ())
@@ -149,7 +158,7 @@ class WorkFolder:
                 self._check(placed)
             if self._resume and (self.path / JOURNAL).exists():
                 self._go_on(lines)
-            if not self.segments:
+            if not self.segments and not self.tail.frames:
                 keep = False
                 with told(self._target):
                     self._begin(placed)
@@ -169,9 +178,9 @@ class WorkFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        kept = error is not None and self._resume and bool(self.segments)
+        kept = error is not None and self._resume and bool(self.segments or self.tail.frames)
         if kept and error is not None:
-            frames = f"{self.frames} frames are kept in {self.path}"
+            frames = f"{self.kept_frames} frames are kept in {self.path}"
             error.add_note(f"{frames}; run the same command again to go on, or delete that folder")
         self._leave(keep=kept)
 
@@ -317,13 +326,16 @@ class WorkFolder:
             self._say(f"{self.path}: starting afresh, for a part of it is missing or damaged")
             return
         self.complete = any("complete" in line for line in lines)
-        self.checkpoint, self.resumed_frames = checkpoint, self.frames
+        self.checkpoint = checkpoint
+        if not self.complete and not self._parts:  # what goes beside a film is not told from painted frames
+            self.tail.go_on(len(found))
+        self.resumed_frames = self.kept_frames
         if self.placed is not None:
             self._take_placed()
             return
         self._tidy(lines, found)
-        if found:
-            self._say(f"{self.path}: going on after frame {self.frames}")
+        if self.kept_frames:
+            self._say(f"{self.path}: going on after frame {self.kept_frames}")
 
     def _take_placed(self) -> None:
         """All is in place, and perhaps a part of this folder removed: then less can be told of what was done."""
@@ -339,15 +351,15 @@ class WorkFolder:
 
     def _read_checkpoint(self, lines: list[dict[str, Any]], last: Segment) -> Checkpoint:
         (said,) = (line["checkpoint"] for line in lines if line.get("segment", {}).get("number") == last.number)
-        sizes = tuple((width, height, count) for width, height, count in said["faults"]["other_sizes"])
-        faults = Faults(**{**said["faults"], "other_sizes": sizes})
-        return Checkpoint(said["pts"], said["crc"], read_state(self._state(last.number)), faults)
+        state, faults = read_state(self._state(last.number)), Faults.of(said["faults"])
+        return Checkpoint(said["pts"], said["crc"], state, faults)
 
     def _tidy(self, lines: list[dict[str, Any]], found: list[Segment]) -> None:
         """Remove what counts for nothing: a half-written segment or state, a torn last line."""
         last = found[-1].number if found else -1
         wanted = {JOURNAL, LOCK, self._state(last).name, *(self.file(segment.number).name for segment in found)}
         wanted |= {self._beside(segment.number).name for segment in found}
+        wanted |= {FRAMES, TAIL} if self.tail.frames else set()
         for entry in self.path.iterdir():
             if entry.name not in wanted:
                 remove(entry)
