@@ -152,9 +152,13 @@ class Segmenter:
         for number, block in enumerate(self._blocks):
             stride = 1 << (block - 1)
             margin, size = MARGIN_PX // stride, (-(-rgb.shape[2] // stride), -(-rgb.shape[3] // stride))
-            maps = torch.cat([blocks[number] for _, blocks in seen])
-            maps = maps[:, :, margin : margin + size[0], margin : margin + size[1]]
-            features.append(maps.contiguous(memory_format=torch.channels_last))  # as the appearance model reads them
+            first = seen[0][1][number]
+            shape = (len(rgb), first.shape[1], *size)
+            # As the appearance model reads them, and copied once: a picture's are 35 MB.
+            maps = torch.empty(shape, dtype=first.dtype, device=first.device, memory_format=torch.channels_last)
+            for place, (_, blocks) in zip(maps.split(at_once), seen, strict=True):
+                place.copy_(blocks[number][:, :, margin : margin + size[0], margin : margin + size[1]])
+            features.append(maps)
         strength = strength[:, MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX]
         return (strength * 255 + 0.5).to(torch.uint8), tuple(features)
 

@@ -89,6 +89,9 @@ class Int8HED(HED):
 
     def edges_and_features(self, rgb: Tensor, blocks: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
         """As HED's, each picture by itself; the features' dtype is of()'s."""
+        if len(rgb) == 1:  # copied no more than need be
+            edges, features = self._edges_and_features(rgb, blocks)
+            return edges, [seen.to(self._dtype) for seen in features]
         found = [self._edges_and_features(picture, blocks) for picture in rgb.split(1)]  # one, if there are none
         features = [torch.cat(maps).to(self._dtype) for maps in zip(*(seen for _, seen in found), strict=True)]
         return torch.cat([edges for edges, _ in found]), features
