@@ -33,13 +33,15 @@ from streamstyle.stages.calm import (
     still_mask,
     trust,
 )
-from streamstyle.stages.calm_cpu import REACH_PX
+from streamstyle.stages.calm_cpu import REACH_PX, Workspace
 from streamstyle.stages.optical_flow import optical_flow
 
 LINES = 360
 """Short side of the source's luma that is enough: at 240 lines the warping error is a fifth higher."""
-SMALLEST_PX = 64
-"""Short side under which OpenCV's search has no pyramid to speak of."""
+SMALLEST_PX = 32
+"""Short side of the halved luma under which OpenCV's search has no pyramid to speak of."""
+TWICE = np.array([0.125, 0.75, 0.125])
+"""What a flow is smoothed by when it is enlarged to twice its size, linear, and that halved."""
 REFRESH_FADING, SETTLE_FRAMES = 0.25, 18
 """Share of the new painting while a look's style itself changes, and for so many frames after: ½ % is left then."""
 LOOSENED = (1 - REFRESH_FADING) / (1 - REFRESH)
@@ -113,6 +115,7 @@ class Calm:
         self._sums = np.zeros((3, looks))
         self._pending: list[Tensor] = []
         self._search = _search()
+        self._workspace = Workspace()
 
     def step(
         self,
@@ -151,6 +154,8 @@ class Calm:
         if chroma is not None and (chroma.dtype != torch.uint8 or chroma.shape != (2, *halved_size(luma.shape))):
             raise ShapeError(f"chroma must be uint8 [2, h / 2, w / 2], got {chroma.dtype} {[*chroma.shape]}")
         painted, fine = painted.float(), luma
+        if painted.device.type == "cpu":
+            painted = painted.contiguous()  # OpenCV and NumPy are quick plane by plane
         if self.strength == 0:
             return painted
         luma = _halved(fine)
@@ -182,7 +187,7 @@ class Calm:
             nowhere = torch.zeros(*luma.shape, 2)
             self._measure(last, self._now, nowhere, Trusted(nowhere[..., 0], last.painted_in, last.bent, still), unseen)
             return last.shown
-        flow = self._flow(fine, last.fine, still)
+        flow = self._flow(last, fine, luma, still)
         pair = () if looks is None else (worn, last.looks)
         share, painted_in = trust(flow, luma, last.luma, last.painted_in, *pair, reach_px=reach_px)
         if chroma is not None and last.chroma_in is not None:
@@ -224,12 +229,14 @@ class Calm:
         renews: bool,
     ) -> Carried:
         share, still, loosened = trusted.share, trusted.still, trusted.loosened
-        maps = carried_along(torch.cat([last.to_anchor, last.anchored.float()[..., None]], 2), flow)
-        to_anchor, anchored = flow + maps[..., :2], (maps[..., 2] > 0.999) & (share >= 0.5)
+        to_anchor = flow + carried_along(last.to_anchor, flow)
+        anchored = (carried_along(last.anchored.float(), flow) > 0.999) & (share >= 0.5)
         if trusted.changing is not None:
             anchored &= ~trusted.changing  # where the last picture is nearer to what arrives
         around = (flow, to_anchor, anchored, loosened, still)
-        shown = calm(painted, last.shown, last.anchor, *around, last.sharpen, strength=self.strength)
+        shown = calm(
+            painted, last.shown, last.anchor, *around, last.sharpen, strength=self.strength, workspace=self._workspace
+        )
         missing = SHARPNESS - sharpness(shown) / (sharpness(painted) + 1e-9)
         sharpen = (last.sharpen + PATIENCE * missing).clamp(0, MOST_SHARPEN)
         renewed = trusted.painted_in + self._new_share(loosened) * (luma.float() - trusted.painted_in)
@@ -283,19 +290,24 @@ class Calm:
         other = sums[1] > OTHER_STYLE**2 * sums[0]
         return other.index_select(0, looks.flatten()).view(worn.shape)
 
-    def _flow(self, luma: Tensor, previous: Tensor, still: Tensor) -> Tensor:
-        """Where in the previous frame each pixel of the halved luma was, [h, w, 2], of the whole ones."""
+    def _flow(self, last: Carried, fine: Tensor, luma: Tensor, still: Tensor) -> Tensor:
+        """Where in the previous frame each pixel of the halved luma was, [h, w, 2]; fine is the whole one."""
         if luma.device.type == "cpu" and min(luma.shape) >= SMALLEST_PX:
-            found = self._search.calc(luma.contiguous().numpy(), previous.contiguous().numpy(), None)  # type: ignore[call-overload]
-            small = cv2.resize(found, still.shape[::-1], interpolation=cv2.INTER_AREA)
-            smooth = cv2.blur(small, (3, 3)) * np.float32(0.5)
-            stands_still = np.abs(smooth).max(2) < STANDS_PX / 2
-            smooth[stands_still | still.numpy()] = 0
-            return torch.from_numpy(smooth)
-        found = optical_flow(luma[None].contiguous(), previous[None].contiguous()).permute(0, 3, 1, 2)
+            return self._searched(luma, last.luma, still)
+        found = optical_flow(fine[None].contiguous(), last.fine[None].contiguous()).permute(0, 3, 1, 2)
         flow = 0.5 * F.interpolate(found, size=still.shape, mode="area")[0].permute(1, 2, 0)
         stands = still | (flow.abs().amax(2) < STANDS_PX / 2)
         return flow.masked_fill(stands[..., None], 0)
+
+    def _searched(self, luma: Tensor, previous: Tensor, still: Tensor) -> Tensor:
+        """The same by OpenCV, of the halved luma."""
+        found = self._search.calc(luma.numpy(), previous.numpy(), None)  # type: ignore[call-overload]
+        motion = cv2.blur(cv2.sepFilter2D(found, -1, TWICE, TWICE, borderType=cv2.BORDER_REPLICATE), (3, 3))
+        planes = cv2.split(motion)
+        stands = still.numpy() | (np.maximum(*map(np.abs, planes)) < STANDS_PX / 2)
+        for plane in planes:
+            np.copyto(plane, 0, where=stands)
+        return torch.from_numpy(cv2.merge(planes))
 
     # -- the report ---------------------------------------------------------------------------------------------------
 
@@ -364,13 +376,13 @@ def halved_size(shape: Sequence[int]) -> tuple[int, int]:
 
 
 def _search() -> cv2.DISOpticalFlow:
-    """Finer than the presets of its cost: to half the picture's size, without the refinement that takes most of theirs.
+    """Finer than the presets of its cost: to all of the halved luma, without the refinement that takes most of theirs.
 
     Mean distance from the flow of the slow preset at full size, 640x360, four DAVIS sequences: 0.37 px; with the fast
     preset 0.55.
     """
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    search.setFinestScale(1)
+    search.setFinestScale(0)
     search.setPatchStride(6)
     search.setGradientDescentIterations(6)
     search.setVariationalRefinementIterations(0)
