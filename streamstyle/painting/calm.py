@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from streamstyle.errors import OptionError, ShapeError
-from streamstyle.painting.calm_state import Carried, begun, unit
+from streamstyle.painting.calm_state import Carried, begun
 from streamstyle.stages.calm import (
     ANCHOR_FRAMES,
     REFRESH,
@@ -32,6 +32,7 @@ from streamstyle.stages.calm import (
     sharpness,
     still_mask,
     trust,
+    unbent,
 )
 from streamstyle.stages.calm_cpu import REACH_PX, Workspace
 from streamstyle.stages.optical_flow import optical_flow
@@ -252,7 +253,7 @@ class Calm:
             looks=worn,
             to_anchor=to_anchor,
             anchored=anchored,
-            bent=torch.where(((share >= 0.5) | still)[..., None], trusted.bent, unit(luma)),
+            bent=unbent(trusted.bent, (share >= 0.5) | still),
             sharpen=sharpen,
             age=last.age + 1,
             frames=last.frames + 1,
@@ -328,9 +329,7 @@ class Calm:
         rows = [counted.float()]
         for new, old in ((now.shown, last.shown), (now.painted, last.painted)):
             rows.append(differences(new, old, y, x, motion) * counted)
-        sums = torch.zeros(3, self.looks, device=device)
-        worn = now.looks[part, part].reshape(-1) % self.looks
-        sums.index_add_(1, worn, torch.stack(rows).reshape(3, -1))
+        sums = _by_look(now.looks[part, part].reshape(-1) % self.looks, torch.stack(rows).reshape(3, -1), self.looks)
         for look in unseen:
             sums[:, look] = 0
         self._pending.append(sums)
@@ -373,6 +372,14 @@ class Calm:
 def halved_size(shape: Sequence[int]) -> tuple[int, int]:
     """Size of the halved luma of a luma [h, w]."""
     return -(-shape[-2] // 2), -(-shape[-1] // 2)
+
+
+def _by_look(worn: Tensor, rows: Tensor, looks: int) -> Tensor:
+    """Sums of rows [R, n] over what wears each look, [R, looks]; worn: [n] int32."""
+    if rows.device.type == "cpu":  # index_add_ takes ten times as long there
+        numbers = worn.numpy()
+        return torch.from_numpy(np.stack([np.bincount(numbers, row, looks) for row in rows.numpy()]).astype(np.float32))
+    return torch.zeros(len(rows), looks, device=rows.device).index_add_(1, worn, rows)
 
 
 def _search() -> cv2.DISOpticalFlow:

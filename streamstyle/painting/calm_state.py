@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from streamstyle.stages.calm import unit
+
 PICTURES = {"painted", "shown", "anchor"}
 
 
@@ -72,19 +74,12 @@ def begun(painted: Tensor, fine: Tensor, luma: Tensor, worn: Tensor, chroma: Ten
         looks=worn,
         to_anchor=torch.zeros(*luma.shape, 2, device=luma.device),
         anchored=torch.ones_like(luma, dtype=torch.bool),
-        bent=unit(luma),
+        bent=unit(luma.shape, luma.device),
         sharpen=torch.zeros((), device=luma.device),
         chroma=chroma,
         chroma_settled=chroma,
         chroma_in=None if chroma is None else chroma.float(),
     )
-
-
-def unit(luma: Tensor) -> Tensor:
-    """No bend."""
-    unit = torch.zeros(*luma.shape, 4, device=luma.device)
-    unit[..., ::3] = 1
-    return unit
 
 
 def _array(name: str, part: Tensor) -> np.ndarray:

@@ -185,6 +185,22 @@ def bend(bent: Tensor, flow: Tensor, *, impl: str = "auto") -> tuple[Tensor, Ten
     return (bend_cpu if impl == "auto" and flow.device.type == "cpu" else _bend_ref)(bent, flow)
 
 
+def unit(size: tuple[int, ...], device: torch.device) -> Tensor:
+    """No bend, [h, w, 4] float32."""
+    unit = torch.zeros(*size, 4, device=device)
+    unit[..., ::3] = 1
+    return unit
+
+
+def unbent(bent: Tensor, carried: Tensor) -> Tensor:
+    """bent where the strokes are carried ([h, w] bool), elsewhere the unit: they are new."""
+    new = unit(carried.shape, bent.device)
+    if bent.device.type == "cpu":  # torch.where takes ten times as long of a mask that is spread over planes
+        cv2.copyTo(bent.numpy(), carried.numpy().view(np.uint8), new.numpy())
+        return new
+    return torch.where(carried[..., None], bent, new)
+
+
 def calm(
     painted: Tensor,
     previous: Tensor,
