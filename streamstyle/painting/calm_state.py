@@ -83,10 +83,13 @@ def begun(painted: Tensor, fine: Tensor, luma: Tensor, worn: Tensor, chroma: Ten
 
 
 def _array(name: str, part: Tensor) -> np.ndarray:
-    """On the host; pictures as they lie in memory."""
+    """On the host; pictures [H, W, 3]."""
     return (part.permute(1, 2, 0) if name in PICTURES else part).cpu().numpy()
 
 
 def _tensor(name: str, part: np.ndarray, device: torch.device) -> Tensor:
     tensor = torch.from_numpy(np.array(part)).to(device)
-    return tensor.permute(2, 0, 1) if name in PICTURES else tensor
+    if name not in PICTURES:
+        return tensor
+    picture = tensor.permute(2, 0, 1)
+    return picture.contiguous() if device.type == "cpu" else picture  # as they are blended there

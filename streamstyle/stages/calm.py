@@ -43,6 +43,7 @@ from streamstyle.stages.calm_cpu import (
     places_of,
     read_cpu,
     trust_cpu,
+    unbent_cpu,
 )
 
 ANCHOR_FRAMES = 12
@@ -194,11 +195,9 @@ def unit(size: tuple[int, ...], device: torch.device) -> Tensor:
 
 def unbent(bent: Tensor, carried: Tensor) -> Tensor:
     """bent where the strokes are carried ([h, w] bool), elsewhere the unit: they are new."""
-    new = unit(carried.shape, bent.device)
     if bent.device.type == "cpu":  # torch.where takes ten times as long of a mask that is spread over planes
-        cv2.copyTo(bent.numpy(), carried.numpy().view(np.uint8), new.numpy())
-        return new
-    return torch.where(carried[..., None], bent, new)
+        return unbent_cpu(bent, carried)
+    return torch.where(carried[..., None], bent, unit(carried.shape, bent.device))
 
 
 def calm(
@@ -234,7 +233,7 @@ def calm(
         workspace: memory kept from frame to frame, for a CPU.
 
     Returns:
-        [3, H, W] float32; on CUDA channels-last.
+        [3, H, W] float32; by torch channels-last.
 
     Raises:
         ShapeError: the pictures are not float32 [3, H, W] of one shape, or the maps not of one.

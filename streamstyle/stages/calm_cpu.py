@@ -81,6 +81,19 @@ def bend_cpu(bent: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(cv2.merge(one)), torch.from_numpy(holds(*one))
 
 
+def unbent_cpu(bent: Tensor, carried: Tensor) -> Tensor:
+    """unbent."""
+    new = _unit(*carried.shape).copy()
+    cv2.copyTo(bent.numpy(), carried.numpy().view(np.uint8), new)
+    return torch.from_numpy(new)
+
+
+@functools.lru_cache(maxsize=4)
+def _unit(height: int, width: int) -> np.ndarray:
+    """No bend, [height, width, 4] float32."""
+    return np.tile(np.array([1, 0, 0, 1], np.float32), (height, width, 1))
+
+
 def holds(a: Any, b: Any, c: Any, d: Any) -> Any:
     """Whether both stretches of the matrix [[a, b], [c, d]] are within MOST_STRETCH; not where it folds over.
 
