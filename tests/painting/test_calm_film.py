@@ -68,6 +68,31 @@ def test_along_a_pan_flicker_goes_and_sharpness_stays():
     assert detail(shown[4:]) > 0.85 * detail(painted[4:])
 
 
+def test_what_was_shown_is_not_written_to_again():
+    calm, lumas = Calm(), pan(6)
+    shown = [calm.step(flickering(luma, k), luma, None, 0) for k, luma in enumerate(lumas)]
+    again = Calm()
+    for k, luma in enumerate(lumas):
+        assert torch.equal(again.step(flickering(luma, k), luma, None, 0), shown[k])
+
+
+def test_a_painting_that_lies_otherwise_is_calmed_the_same():
+    one, other = Calm(), Calm()
+    for k, luma in enumerate(pan(5)):
+        painted = flickering(luma, k)
+        beside = painted.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+        assert torch.equal(one.step(painted, luma, None, 0), other.step(beside, luma, None, 0))
+
+
+def test_the_motion_of_a_pan_is_found():
+    calm, (before, now) = Calm(), pan(2, step=4)
+    calm.step(flickering(before, 0), before, None, 0)
+    calm.step(flickering(now, 1), now, None, 0)
+    state = calm.state_dict()["now"]
+    assert np.median(state["to_anchor"][..., 0]) == pytest.approx(2, abs=0.1)
+    assert np.median(state["to_anchor"][..., 1]) == pytest.approx(0, abs=0.1)
+
+
 def test_a_cut_begins_anew():
     calm, luma = Calm(), texture(HEIGHT, WIDTH)
     calm.step(flickering(luma, 0), luma, None, 0)
