@@ -34,15 +34,13 @@ from streamstyle.stages.calm import (
     trust,
     unbent,
 )
-from streamstyle.stages.calm_cpu import REACH_PX, Workspace
+from streamstyle.stages.calm_cpu import REACH_PX, Workspace, motion_cpu, one_thread, search
 from streamstyle.stages.optical_flow import optical_flow
 
 LINES = 360
 """Short side of the source's luma that is enough: at 240 lines the warping error is a fifth higher."""
 SMALLEST_PX = 32
 """Short side of the halved luma under which OpenCV's search has no pyramid to speak of."""
-TWICE = np.array([0.125, 0.75, 0.125])
-"""What a flow is smoothed by when it is enlarged to twice its size, linear, and that halved."""
 REFRESH_FADING, SETTLE_FRAMES = 0.25, 18
 """Share of the new painting while a look's style itself changes, and for so many frames after: ½ % is left then."""
 LOOSENED = (1 - REFRESH_FADING) / (1 - REFRESH)
@@ -115,7 +113,7 @@ class Calm:
         self._now: Carried | None = None
         self._sums = np.zeros((3, looks))
         self._pending: list[Tensor] = []
-        self._search = _search()
+        self._search = search()
         self._workspace = Workspace()
 
     def step(
@@ -154,11 +152,24 @@ class Calm:
             raise ShapeError(f"luma must be uint8 [h, w], got {luma.dtype} {[*luma.shape]}")
         if chroma is not None and (chroma.dtype != torch.uint8 or chroma.shape != (2, *halved_size(luma.shape))):
             raise ShapeError(f"chroma must be uint8 [2, h / 2, w / 2], got {chroma.dtype} {[*chroma.shape]}")
-        painted, fine = painted.float(), luma
-        if painted.device.type == "cpu":
-            painted = painted.contiguous()  # OpenCV and NumPy are quick plane by plane
+        painted = painted.float()
         if self.strength == 0:
             return painted
+        with one_thread(painted.device):
+            return self._shown(painted, luma, looks, shot, fading, chroma, unseen)
+
+    def _shown(
+        self,
+        painted: Tensor,
+        fine: Tensor,
+        looks: Tensor | None,
+        shot: int,
+        fading: Collection[int],
+        chroma: Tensor | None,
+        unseen: Collection[int],
+    ) -> Tensor:
+        if painted.device.type == "cpu":
+            painted = painted.contiguous()  # OpenCV and NumPy are quick plane by plane
         luma = _halved(fine)
         worn = torch.zeros_like(luma, dtype=torch.int32) if looks is None else _resized(looks, luma.shape)
         last, same = self._now, shot == self._shot
@@ -294,21 +305,11 @@ class Calm:
     def _flow(self, last: Carried, fine: Tensor, luma: Tensor, still: Tensor) -> Tensor:
         """Where in the previous frame each pixel of the halved luma was, [h, w, 2]; fine is the whole one."""
         if luma.device.type == "cpu" and min(luma.shape) >= SMALLEST_PX:
-            return self._searched(luma, last.luma, still)
+            return motion_cpu(self._search, luma, last.luma, still, STANDS_PX / 2)
         found = optical_flow(fine[None].contiguous(), last.fine[None].contiguous()).permute(0, 3, 1, 2)
         flow = 0.5 * F.interpolate(found, size=still.shape, mode="area")[0].permute(1, 2, 0)
         stands = still | (flow.abs().amax(2) < STANDS_PX / 2)
         return flow.masked_fill(stands[..., None], 0)
-
-    def _searched(self, luma: Tensor, previous: Tensor, still: Tensor) -> Tensor:
-        """The same by OpenCV, of the halved luma."""
-        found = self._search.calc(luma.numpy(), previous.numpy(), None)  # type: ignore[call-overload]
-        motion = cv2.blur(cv2.sepFilter2D(found, -1, TWICE, TWICE, borderType=cv2.BORDER_REPLICATE), (3, 3))
-        planes = cv2.split(motion)
-        stands = still.numpy() | (np.maximum(*map(np.abs, planes)) < STANDS_PX / 2)
-        for plane in planes:
-            np.copyto(plane, 0, where=stands)
-        return torch.from_numpy(cv2.merge(planes))
 
     # -- the report ---------------------------------------------------------------------------------------------------
 
@@ -380,20 +381,6 @@ def _by_look(worn: Tensor, rows: Tensor, looks: int) -> Tensor:
         numbers = worn.numpy()
         return torch.from_numpy(np.stack([np.bincount(numbers, row, looks) for row in rows.numpy()]).astype(np.float32))
     return torch.zeros(len(rows), looks, device=rows.device).index_add_(1, worn, rows)
-
-
-def _search() -> cv2.DISOpticalFlow:
-    """Finer than the presets of its cost: to all of the halved luma, without the refinement that takes most of theirs.
-
-    Mean distance from the flow of the slow preset at full size, 640x360, four DAVIS sequences: 0.37 px; with the fast
-    preset 0.55.
-    """
-    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    search.setFinestScale(0)
-    search.setPatchStride(6)
-    search.setGradientDescentIterations(6)
-    search.setVariationalRefinementIterations(0)
-    return search
 
 
 def _halved(luma: Tensor) -> Tensor:

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from streamstyle.errors import OptionError, ShapeError
+from streamstyle.painting import calm as calm_module
 from streamstyle.painting.calm import Calm
+from streamstyle.stages.calm import sharpness
 from streamstyle.stages.style_map import style_map
 
 HEIGHT, WIDTH = 144, 192
@@ -91,6 +93,30 @@ def test_the_motion_of_a_pan_is_found():
     state = calm.state_dict()["now"]
     assert np.median(state["to_anchor"][..., 0]) == pytest.approx(2, abs=0.1)
     assert np.median(state["to_anchor"][..., 1]) == pytest.approx(0, abs=0.1)
+
+
+def test_torch_keeps_to_one_thread_and_gives_the_others_back(monkeypatch):
+    calm, before, within = Calm(), torch.get_num_threads(), []
+
+    def looked_at(picture: torch.Tensor) -> torch.Tensor:
+        within.append(torch.get_num_threads())
+        if len(within) == 4:
+            raise MemoryError
+        return sharpness(picture)
+
+    monkeypatch.setattr(calm_module, "sharpness", looked_at)
+    torch.set_num_threads(2)
+    try:
+        lumas = pan(3)
+        for k, luma in enumerate(lumas[:2]):
+            calm.step(flickering(luma, k), luma, None, 0)
+            assert torch.get_num_threads() == 2
+        with pytest.raises(MemoryError):
+            calm.step(flickering(lumas[2], 2), lumas[2], None, 0)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert within == [1] * 4
 
 
 def test_a_cut_begins_anew():
