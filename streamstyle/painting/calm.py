@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from streamstyle.errors import OptionError, ShapeError
-from streamstyle.painting.calm_state import Carried, begun, unit
+from streamstyle.painting.calm_state import Carried, begun
 from streamstyle.stages.calm import (
     ANCHOR_FRAMES,
     REFRESH,
@@ -32,14 +32,15 @@ from streamstyle.stages.calm import (
     sharpness,
     still_mask,
     trust,
+    unbent,
 )
-from streamstyle.stages.calm_cpu import REACH_PX
+from streamstyle.stages.calm_cpu import REACH_PX, Workspace, motion_cpu, one_thread, search
 from streamstyle.stages.optical_flow import optical_flow
 
 LINES = 360
 """Short side of the source's luma that is enough: at 240 lines the warping error is a fifth higher."""
-SMALLEST_PX = 64
-"""Short side under which OpenCV's search has no pyramid to speak of."""
+SMALLEST_PX = 32
+"""Short side of the halved luma under which OpenCV's search has no pyramid to speak of."""
 REFRESH_FADING, SETTLE_FRAMES = 0.25, 18
 """Share of the new painting while a look's style itself changes, and for so many frames after: ½ % is left then."""
 LOOSENED = (1 - REFRESH_FADING) / (1 - REFRESH)
@@ -112,7 +113,8 @@ class Calm:
         self._now: Carried | None = None
         self._sums = np.zeros((3, looks))
         self._pending: list[Tensor] = []
-        self._search = _search()
+        self._search = search()
+        self._workspace = Workspace()
 
     def step(
         self,
@@ -150,9 +152,24 @@ class Calm:
             raise ShapeError(f"luma must be uint8 [h, w], got {luma.dtype} {[*luma.shape]}")
         if chroma is not None and (chroma.dtype != torch.uint8 or chroma.shape != (2, *halved_size(luma.shape))):
             raise ShapeError(f"chroma must be uint8 [2, h / 2, w / 2], got {chroma.dtype} {[*chroma.shape]}")
-        painted, fine = painted.float(), luma
+        painted = painted.float()
         if self.strength == 0:
             return painted
+        with one_thread(painted.device):
+            return self._shown(painted, luma, looks, shot, fading, chroma, unseen)
+
+    def _shown(
+        self,
+        painted: Tensor,
+        fine: Tensor,
+        looks: Tensor | None,
+        shot: int,
+        fading: Collection[int],
+        chroma: Tensor | None,
+        unseen: Collection[int],
+    ) -> Tensor:
+        if painted.device.type == "cpu":
+            painted = painted.contiguous()  # OpenCV and NumPy are quick plane by plane
         luma = _halved(fine)
         worn = torch.zeros_like(luma, dtype=torch.int32) if looks is None else _resized(looks, luma.shape)
         last, same = self._now, shot == self._shot
@@ -182,7 +199,7 @@ class Calm:
             nowhere = torch.zeros(*luma.shape, 2)
             self._measure(last, self._now, nowhere, Trusted(nowhere[..., 0], last.painted_in, last.bent, still), unseen)
             return last.shown
-        flow = self._flow(fine, last.fine, still)
+        flow = self._flow(last, fine, luma, still)
         pair = () if looks is None else (worn, last.looks)
         share, painted_in = trust(flow, luma, last.luma, last.painted_in, *pair, reach_px=reach_px)
         if chroma is not None and last.chroma_in is not None:
@@ -224,12 +241,14 @@ class Calm:
         renews: bool,
     ) -> Carried:
         share, still, loosened = trusted.share, trusted.still, trusted.loosened
-        maps = carried_along(torch.cat([last.to_anchor, last.anchored.float()[..., None]], 2), flow)
-        to_anchor, anchored = flow + maps[..., :2], (maps[..., 2] > 0.999) & (share >= 0.5)
+        to_anchor = flow + carried_along(last.to_anchor, flow)
+        anchored = (carried_along(last.anchored.float(), flow) > 0.999) & (share >= 0.5)
         if trusted.changing is not None:
             anchored &= ~trusted.changing  # where the last picture is nearer to what arrives
         around = (flow, to_anchor, anchored, loosened, still)
-        shown = calm(painted, last.shown, last.anchor, *around, last.sharpen, strength=self.strength)
+        shown = calm(
+            painted, last.shown, last.anchor, *around, last.sharpen, strength=self.strength, workspace=self._workspace
+        )
         missing = SHARPNESS - sharpness(shown) / (sharpness(painted) + 1e-9)
         sharpen = (last.sharpen + PATIENCE * missing).clamp(0, MOST_SHARPEN)
         renewed = trusted.painted_in + self._new_share(loosened) * (luma.float() - trusted.painted_in)
@@ -245,7 +264,7 @@ class Calm:
             looks=worn,
             to_anchor=to_anchor,
             anchored=anchored,
-            bent=torch.where(((share >= 0.5) | still)[..., None], trusted.bent, unit(luma)),
+            bent=unbent(trusted.bent, (share >= 0.5) | still),
             sharpen=sharpen,
             age=last.age + 1,
             frames=last.frames + 1,
@@ -283,16 +302,11 @@ class Calm:
         other = sums[1] > OTHER_STYLE**2 * sums[0]
         return other.index_select(0, looks.flatten()).view(worn.shape)
 
-    def _flow(self, luma: Tensor, previous: Tensor, still: Tensor) -> Tensor:
-        """Where in the previous frame each pixel of the halved luma was, [h, w, 2], of the whole ones."""
+    def _flow(self, last: Carried, fine: Tensor, luma: Tensor, still: Tensor) -> Tensor:
+        """Where in the previous frame each pixel of the halved luma was, [h, w, 2]; fine is the whole one."""
         if luma.device.type == "cpu" and min(luma.shape) >= SMALLEST_PX:
-            found = self._search.calc(luma.contiguous().numpy(), previous.contiguous().numpy(), None)  # type: ignore[call-overload]
-            small = cv2.resize(found, still.shape[::-1], interpolation=cv2.INTER_AREA)
-            smooth = cv2.blur(small, (3, 3)) * np.float32(0.5)
-            stands_still = np.abs(smooth).max(2) < STANDS_PX / 2
-            smooth[stands_still | still.numpy()] = 0
-            return torch.from_numpy(smooth)
-        found = optical_flow(luma[None].contiguous(), previous[None].contiguous()).permute(0, 3, 1, 2)
+            return motion_cpu(self._search, luma, last.luma, still, STANDS_PX / 2)
+        found = optical_flow(fine[None].contiguous(), last.fine[None].contiguous()).permute(0, 3, 1, 2)
         flow = 0.5 * F.interpolate(found, size=still.shape, mode="area")[0].permute(1, 2, 0)
         stands = still | (flow.abs().amax(2) < STANDS_PX / 2)
         return flow.masked_fill(stands[..., None], 0)
@@ -316,9 +330,7 @@ class Calm:
         rows = [counted.float()]
         for new, old in ((now.shown, last.shown), (now.painted, last.painted)):
             rows.append(differences(new, old, y, x, motion) * counted)
-        sums = torch.zeros(3, self.looks, device=device)
-        worn = now.looks[part, part].reshape(-1) % self.looks
-        sums.index_add_(1, worn, torch.stack(rows).reshape(3, -1))
+        sums = _by_look(now.looks[part, part].reshape(-1) % self.looks, torch.stack(rows).reshape(3, -1), self.looks)
         for look in unseen:
             sums[:, look] = 0
         self._pending.append(sums)
@@ -363,18 +375,12 @@ def halved_size(shape: Sequence[int]) -> tuple[int, int]:
     return -(-shape[-2] // 2), -(-shape[-1] // 2)
 
 
-def _search() -> cv2.DISOpticalFlow:
-    """Finer than the presets of its cost: to half the picture's size, without the refinement that takes most of theirs.
-
-    Mean distance from the flow of the slow preset at full size, 640x360, four DAVIS sequences: 0.37 px; with the fast
-    preset 0.55.
-    """
-    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    search.setFinestScale(1)
-    search.setPatchStride(6)
-    search.setGradientDescentIterations(6)
-    search.setVariationalRefinementIterations(0)
-    return search
+def _by_look(worn: Tensor, rows: Tensor, looks: int) -> Tensor:
+    """Sums of rows [R, n] over what wears each look, [R, looks]; worn: [n] int32."""
+    if rows.device.type == "cpu":  # index_add_ takes ten times as long there
+        numbers = worn.numpy()
+        return torch.from_numpy(np.stack([np.bincount(numbers, row, looks) for row in rows.numpy()]).astype(np.float32))
+    return torch.zeros(len(rows), looks, device=rows.device).index_add_(1, worn, rows)
 
 
 def _halved(luma: Tensor) -> Tensor:

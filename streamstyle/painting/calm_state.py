@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from streamstyle.stages.calm import unit
+
 PICTURES = {"painted", "shown", "anchor"}
 
 
@@ -72,7 +74,7 @@ def begun(painted: Tensor, fine: Tensor, luma: Tensor, worn: Tensor, chroma: Ten
         looks=worn,
         to_anchor=torch.zeros(*luma.shape, 2, device=luma.device),
         anchored=torch.ones_like(luma, dtype=torch.bool),
-        bent=unit(luma),
+        bent=unit(luma.shape, luma.device),
         sharpen=torch.zeros((), device=luma.device),
         chroma=chroma,
         chroma_settled=chroma,
@@ -80,18 +82,14 @@ def begun(painted: Tensor, fine: Tensor, luma: Tensor, worn: Tensor, chroma: Ten
     )
 
 
-def unit(luma: Tensor) -> Tensor:
-    """No bend."""
-    unit = torch.zeros(*luma.shape, 4, device=luma.device)
-    unit[..., ::3] = 1
-    return unit
-
-
 def _array(name: str, part: Tensor) -> np.ndarray:
-    """On the host; pictures as they lie in memory."""
+    """On the host; pictures [H, W, 3]."""
     return (part.permute(1, 2, 0) if name in PICTURES else part).cpu().numpy()
 
 
 def _tensor(name: str, part: np.ndarray, device: torch.device) -> Tensor:
     tensor = torch.from_numpy(np.array(part)).to(device)
-    return tensor.permute(2, 0, 1) if name in PICTURES else tensor
+    if name not in PICTURES:
+        return tensor
+    picture = tensor.permute(2, 0, 1)
+    return picture.contiguous() if device.type == "cpu" else picture  # as they are blended there

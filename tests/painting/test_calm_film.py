@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from streamstyle.errors import OptionError, ShapeError
+from streamstyle.painting import calm as calm_module
 from streamstyle.painting.calm import Calm
+from streamstyle.stages.calm import sharpness
 from streamstyle.stages.style_map import style_map
 
 HEIGHT, WIDTH = 144, 192
@@ -66,6 +68,55 @@ def test_along_a_pan_flicker_goes_and_sharpness_stays():
         return float(np.mean([np.square(np.diff(picture.numpy(), 2)).mean() for picture in film]))
 
     assert detail(shown[4:]) > 0.85 * detail(painted[4:])
+
+
+def test_what_was_shown_is_not_written_to_again():
+    calm, lumas = Calm(), pan(6)
+    shown = [calm.step(flickering(luma, k), luma, None, 0) for k, luma in enumerate(lumas)]
+    again = Calm()
+    for k, luma in enumerate(lumas):
+        assert torch.equal(again.step(flickering(luma, k), luma, None, 0), shown[k])
+
+
+def test_a_painting_that_lies_otherwise_is_calmed_the_same():
+    one, other = Calm(), Calm()
+    for k, luma in enumerate(pan(5)):
+        painted = flickering(luma, k)
+        beside = painted.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+        assert torch.equal(one.step(painted, luma, None, 0), other.step(beside, luma, None, 0))
+
+
+def test_the_motion_of_a_pan_is_found():
+    calm, (before, now) = Calm(), pan(2, step=4)
+    calm.step(flickering(before, 0), before, None, 0)
+    calm.step(flickering(now, 1), now, None, 0)
+    state = calm.state_dict()["now"]
+    assert np.median(state["to_anchor"][..., 0]) == pytest.approx(2, abs=0.1)
+    assert np.median(state["to_anchor"][..., 1]) == pytest.approx(0, abs=0.1)
+
+
+def test_torch_keeps_to_one_thread_and_gives_the_others_back(monkeypatch):
+    calm, before, within = Calm(), torch.get_num_threads(), []
+
+    def looked_at(picture: torch.Tensor) -> torch.Tensor:
+        within.append(torch.get_num_threads())
+        if len(within) == 4:
+            raise MemoryError
+        return sharpness(picture)
+
+    monkeypatch.setattr(calm_module, "sharpness", looked_at)
+    torch.set_num_threads(2)
+    try:
+        lumas = pan(3)
+        for k, luma in enumerate(lumas[:2]):
+            calm.step(flickering(luma, k), luma, None, 0)
+            assert torch.get_num_threads() == 2
+        with pytest.raises(MemoryError):
+            calm.step(flickering(lumas[2], 2), lumas[2], None, 0)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert within == [1] * 4
 
 
 def test_a_cut_begins_anew():

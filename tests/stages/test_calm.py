@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from streamstyle.errors import ShapeError
-from streamstyle.stages.calm import bend, calm, carried_along, sharpness, still_mask, trust
+from streamstyle.stages.calm import bend, calm, carried_along, color_held, sharpness, still_mask, trust, unbent, unit
+from streamstyle.stages.calm_cpu import Workspace
 
 SIZE, SMALL = (96, 128), (48, 64)
 
@@ -76,6 +77,38 @@ def test_opencv_and_torch_agree(sharpen):
     one, other = (calm(*pictures, **chosen, impl=impl) for impl in ("auto", "ref"))
     assert (one - other).abs()[:, 4:-4, 4:-4].max() < 0.02  # OpenCV reads at 1/32 px
     assert (one - other).abs().mean() < 2e-3
+
+
+def test_memory_that_is_kept_and_how_pictures_lie_change_nothing():
+    workspace = Workspace()
+    for size in (SIZE, SIZE, (50, 70)):
+        pictures = [smooth(3, *SIZE, seed=k)[:, : size[0], : size[1]].contiguous() for k in range(3)]
+        chosen = maps((1.3, -0.7), sharpen=torch.tensor(0.2), share=torch.rand(SMALL))
+        one = calm(*pictures, **chosen)
+        kept = one.clone()
+        beside = [picture.permute(1, 2, 0).contiguous().permute(2, 0, 1) for picture in pictures]
+        assert torch.equal(calm(*beside, **chosen, workspace=workspace), one)
+        calm(*pictures[::-1], **chosen, workspace=workspace)
+        assert torch.equal(one, kept)
+
+
+def test_opencv_and_torch_hold_the_same_colours():
+    generator = torch.Generator().manual_seed(5)
+    flow = carried_along(torch.rand(*SMALL, 2, generator=generator) * 4 - 2, torch.zeros(*SMALL, 2))
+    chroma = (smooth(2, *SMALL, seed=7) * 255).to(torch.uint8)
+    painted_in = chroma.float() + 20 * smooth(2, *SMALL, seed=8)
+    one, other = (color_held(flow, chroma, painted_in, impl=impl) for impl in ("auto", "ref"))
+    assert torch.allclose(one[0], other[0], atol=0.05)
+    assert torch.allclose(one[1], other[1], atol=1)
+    assert 0.1 < one[0].mean() < 0.9
+
+
+def test_what_is_not_carried_has_no_bend():
+    bent, carried = torch.rand(*SMALL, 4), torch.rand(SMALL) > 0.5
+    before, unbended = bent.clone(), unit(SMALL, bent.device)
+    assert torch.equal(unbent(bent, carried), torch.where(carried[..., None], bent, unbended))
+    assert torch.equal(unbent(bent, ~carried), torch.where(carried[..., None], unbended, bent))
+    assert torch.equal(bent, before)
 
 
 @pytest.mark.parametrize("with_looks", [False, True])
