@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from streamstyle.tracker import BACKGROUND, Tracker
+from streamstyle.tracker import Tracker
 
 MOST_GONE = 8
 """Objects remembered of a shot after they were lost; who was lost first is forgotten first."""
@@ -34,6 +34,8 @@ YOUNG_LOOKS = 8
 """Analysed frames from its birth on in which an object may turn out to be one gone: a sliver of it tells little."""
 YOUNG_RATE, LOOK_RATE = 0.5, 0.1
 """Weight of a new frame in the mean of a young object's look, and of another's."""
+LEARN_EVERY = 4
+"""Of an object that is not young one in so many analysed frames is learned: its look changes slowly."""
 WHOLE_SHARE = 0.5
 """An object with less than this share of its usual area is going or hidden, and not learned."""
 RIDGE = 0.01
@@ -94,7 +96,8 @@ class Reentry:
         shown = [
             slot
             for slot, track in tracker.tracks.items()
-            if slot != BACKGROUND and areas[slot] > WHOLE_SHARE * track.usual_area_px
+            if areas[slot] > WHOLE_SHARE * track.usual_area_px
+            and (track.seen < YOUNG_LOOKS or track.seen % LEARN_EVERY == 0)
         ]
         if not shown:
             return
@@ -151,17 +154,17 @@ def likeness(these: Tensor, those: Tensor, x: Tensor) -> np.ndarray:
 
     Args:
         these: [N, D] looks; those: [M, D].
-        x: [P, D], descriptions of the frame, whose last is a 1.
+        x: [P, D], descriptions of the frame.
 
     Returns:
         [N, M] float64, -1 .. 1.
 
     Cost: one D x D factorization on the host; synchronises.
     """
-    products = (x.T @ x / len(x)).cpu().double()  # x ends in a 1, so its mean is the last row
-    mean = products[-1]
-    scatter = products - torch.outer(mean, mean)
-    scatter += (RIDGE * float(scatter.diagonal().mean()) + 1e-9) * torch.eye(len(mean), dtype=torch.float64)
+    center = x.mean(0)
+    apart = x - center  # before it is squared: so rounding stays far below the ridge, however flat the picture
+    scatter, mean = (apart.T @ apart / len(x)).cpu().double(), center.cpu().double()  # synchronises
+    scatter += (RIDGE * float(scatter.diagonal().mean()) + 1e-12) * torch.eye(len(mean), dtype=torch.float64)
     root = torch.linalg.cholesky(scatter)
     one, other = (
         torch.linalg.solve_triangular(root, (looks.cpu().double() - mean).T, upper=False) for looks in (these, those)

@@ -244,3 +244,9 @@ def test_likeness_is_by_what_sets_a_look_apart_from_the_frame():
     np.testing.assert_allclose(np.diag(alike), 1, atol=1e-12)
     # The first direction scatters most, so that it says least, though looks differ most in it.
     assert alike[0, 1] > 0.4 > -0.4 > alike[0, 2]
+
+
+def test_in_a_flat_picture_nothing_fails():
+    x = torch.full((6420, 106), 0.7)
+    assert np.isfinite(likeness(x[:2], x[:3], x)).all()
+    assert np.isfinite(likeness(x[:2] + 1, x[:3] - 1, x)).all()
