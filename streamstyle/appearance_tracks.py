@@ -9,7 +9,7 @@
          └────────────── learned again ◄── probabilities, one map an object; the likeliest is the pixel's slot
 
 One class of the model is each named object's; one more, FOUND, is all that moves by itself and has no name. Its pieces
-become tracks of their own by overlap.
+become tracks of their own by overlap; one that comes back has its number again, see reentry.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from streamstyle.evidence import (
 )
 from streamstyle.look import ObjectStyle
 from streamstyle.object_tracks import Moment, ObjectTracks
+from streamstyle.reentry import Reentry
 from streamstyle.segmenter import Segmentation, Segmenter
 from streamstyle.stages.optical_flow import OpticalFlow, carry, carry_labels
 from streamstyle.tracker import BACKGROUND, Tracker
@@ -59,8 +60,8 @@ EAGER_FRAMES = 4
 class AppearanceTracks(ObjectTracks):
     """Named objects, and what moves by itself, followed by a model of how they look.
 
-    State between frames: the tracker's table, a probability map an object, the model, the last small luma picture; and
-    the same of the shots that are remembered.
+    State between frames: the tracker's table, a probability map an object, the model, the last small luma picture,
+    the looks of what was found and of some that are gone; and the same of the shots that are remembered.
 
     Args:
         segmenter: must give features.
@@ -74,6 +75,7 @@ class AppearanceTracks(ObjectTracks):
         self._flow = OpticalFlow(careful=True)
         self._find = find
         self._model = AppearanceModel(segmenter.device)
+        self._reentry = Reentry(segmenter.device)
         self._foreseen: dict[str, Any] | None = None
         self._begin()
 
@@ -83,6 +85,7 @@ class AppearanceTracks(ObjectTracks):
         self._shares: np.ndarray | None = None
         self._eager = EAGER_FRAMES if self._find else 0
         self._model.reset()
+        self._reentry.reset()
         for _ in self._members:
             self._model.add()
 
@@ -131,6 +134,8 @@ class AppearanceTracks(ObjectTracks):
         self._learn(found)
         slots = self._map(found, slots, index)
         self._eager -= self._eager > 0
+        if self._find:
+            self._reentry.step(self.tracker, slots, self._described, self._grid)
         areas = np.bincount(slots.ravel(), minlength=self.tracker.slots)
         self.tracker.observe(areas, index, hidden={slot for slot in self._members if slot != FOUND})
         return slots
@@ -315,13 +320,14 @@ class AppearanceTracks(ObjectTracks):
     def _shot_state(self) -> dict[str, Any]:
         """What later frames of this shot depend on, beside the tracker's part; see _take_up."""
         own = {"members": list(self._members), "shares": self._shares, "eager": self._eager}
-        return super()._shot_state() | own | {"model": self._model.state_dict()}
+        return super()._shot_state() | own | {"model": self._model.state_dict(), "reentry": self._reentry.state_dict()}
 
     def _take_up(self, state: dict[str, Any]) -> None:
         """Go on in the shot whose _shot_state this is."""
         super()._take_up(state)
         self._members, self._shares, self._eager = list(state["members"]), state["shares"], state["eager"]
         self._model.load_state_dict(state["model"])
+        self._reentry.load_state_dict(state["reentry"])
 
 
 def _log(probability: np.ndarray, weight: float) -> np.ndarray:

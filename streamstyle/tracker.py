@@ -1,7 +1,7 @@
 """Which region of this frame is which object of the film: overlap counts in, track ids out. NumPy only.
 
 A *slot* is the small integer a track has in the label map while it lives; slot 0 is the background for ever. A
-*track_id* names it in reports and is never given twice. Per analysed frame the caller counts how many pixels each
+*track_id* names it in reports and is never another's. Per analysed frame the caller counts how many pixels each
 region shares with each slot of the map carried over from the frame before, and gets back a table: the new slot of a
 pixel that lies in region r and was carried as slot s is ``table[r, s]``. Pixels never pass through here.
 """
@@ -208,6 +208,25 @@ class Tracker:
         slot = self._birth(frame)
         self.tracks[slot].name = name
         return slot
+
+    def ended_track(self, track_id: int) -> Track | None:
+        """The track of that id, if it ended and is still known."""
+        return next((track for track in self.ended if track.track_id == track_id), None)
+
+    def revive(self, slot: int, track_id: int) -> None:
+        """Have a slot's track be one that ended, for it was that all along.
+
+        What was not confirmed counts as a part of that one's life. What was has been seen under its own id: it ends.
+        """
+        at = [track.track_id for track in self.ended].index(track_id)
+        old, young = self.ended.pop(at), self.tracks[slot]
+        self.tracks[slot] = old
+        if young.confirmed:
+            self._note_end(young)
+            return
+        old.last_frame = young.last_frame
+        old.seen, old.area_sum_px = old.seen + young.seen, old.area_sum_px + young.area_sum_px
+        old.measured, old.measured_px = old.measured + young.measured, old.measured_px + young.measured_px
 
     def forget_area(self, slot: int) -> None:
         """Measure a track's usual area anew: a person said what is and what is not part of it."""

@@ -2,132 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
 
 from streamstyle.appearance_tracks import EAGER_FRAMES, AppearanceTracks
 from streamstyle.config import AnalysisOptions
-from streamstyle.look import ObjectStyle
 from streamstyle.media.states import read_state, write_state
 from streamstyle.segmenter import Segmentation, Segmenter
 from streamstyle.tracker import Tracker
+from tests.mottled_film import BLUE, GREY, RED, SIZE, Film, Thing, named, rising, run, tracks_of
 from tests.oracles import iou
-
-HEIGHT, WIDTH = 144, 192
-SIZE = (HEIGHT, WIDTH)
-
-
-def mottled(seed: int, size: tuple[int, int], colour: tuple[int, int, int]) -> np.ndarray:
-    """A surface of that colour, [H, W, 3] uint8, with something on it that motion can be seen by."""
-    noise = np.random.default_rng(seed).normal(0, 1, (*size, 1)).astype(np.float32)
-    noise = cv2.GaussianBlur(noise, (0, 0), 3)[..., None]
-    return np.clip(np.array(colour) + 22 * noise / noise.std(), 0, 255).astype(np.uint8)
-
-
-@dataclass
-class Thing:
-    """A square, or a disc, and where its upper left corner is in each frame; None while it is not there."""
-
-    colour: tuple[int, int, int]
-    side: int
-    at: Callable[[int], tuple[int, int] | None]
-    round: bool = False
-
-    def mask(self, frame: int) -> np.ndarray:
-        """Where it is, [HEIGHT, WIDTH] bool, were there nothing before it."""
-        place, mask = self.at(frame), np.zeros(SIZE, np.uint8)
-        if place is not None:
-            y, x, side = *place, self.side
-            mask[max(0, y) : max(0, y + side), max(0, x) : max(0, x + side)] = 1
-            if self.round:
-                disc = cv2.circle(np.zeros(SIZE, np.uint8), (x + side // 2, y + side // 2), side // 2, 1, -1)
-                mask &= disc
-        return mask > 0
-
-
-@dataclass
-class Film:
-    """Things over a ground that a camera pans over, pan px a frame; those that come later lie above."""
-
-    things: list[Thing]
-    pan: int = 0
-    ground: tuple[int, int, int] = (70, 105, 80)
-
-    def __post_init__(self) -> None:
-        self._ground = mottled(1, (HEIGHT, WIDTH + 400), self.ground)
-        self._faces = [mottled(10 + k, (thing.side,) * 2, thing.colour) for k, thing in enumerate(self.things)]
-        self._found: dict[int, Segmentation] = {}
-
-    def picture(self, frame: int) -> np.ndarray:
-        """[HEIGHT, WIDTH, 3] uint8."""
-        at = self.pan * frame % 400
-        rgb = self._ground[:, at : at + WIDTH].copy()
-        for thing, face in zip(self.things, self._faces, strict=True):
-            place = thing.at(frame)
-            if place is not None:
-                moved = cv2.warpAffine(face, np.float32([[1, 0, place[1]], [0, 1, place[0]]]), (WIDTH, HEIGHT))
-                rgb = np.where(thing.mask(frame)[..., None], moved, rgb)
-        return rgb
-
-    def seen(self, k: int, frame: int) -> np.ndarray:
-        """What is seen of thing k."""
-        mask = self.things[k].mask(frame)
-        for other in self.things[k + 1 :]:
-            mask &= ~other.mask(frame)
-        return mask
-
-    def luma(self, frame: int) -> np.ndarray:
-        return cv2.cvtColor(self.picture(frame), cv2.COLOR_RGB2GRAY)
-
-    def found(self, segmenter: Segmenter, frame: int) -> Segmentation:
-        """The segmenter's answer, kept between runs."""
-        if frame not in self._found:
-            rgb = torch.from_numpy(self.picture(frame)).permute(2, 0, 1)[None].float() / 255
-            (self._found[frame],) = segmenter(rgb)
-        return self._found[frame]
 
 
 @pytest.fixture(scope="module")
 def segmenter(cached: None) -> Segmenter:
     return Segmenter(AnalysisOptions(detail=0.5), torch.device("cpu"), features=True)
-
-
-def named(name: str, at_s: float = 0.0, **place: object) -> ObjectStyle:
-    return ObjectStyle(name, "wave", at_s=at_s, **place)  # type: ignore[arg-type]
-
-
-def tracks_of(
-    segmenter: Segmenter, *objects: ObjectStyle, every: int = 1, find: bool = False, drawn: np.ndarray | None = None
-) -> AppearanceTracks:
-    tracks = AppearanceTracks(segmenter, objects, every, find=find)
-    tracks.drawn = drawn
-    return tracks
-
-
-def run(
-    tracks: AppearanceTracks,
-    film: Film | Interrupted,
-    frames: range,
-    *,
-    cut_at: tuple[int, ...] = (),
-    shot_of: Callable[[int], int] | None = None,
-    batch: int = 1,
-) -> Iterator[np.ndarray]:
-    """The slot maps of some frames of a film, 25 a second, planned so many at a time; each cut begins a new shot."""
-    shot_of = shot_of or (lambda i: sum(cut <= i for cut in cut_at))
-    for first in range(frames.start, frames.stop, batch):
-        part = range(first, min(first + batch, frames.stop))
-        shots = [shot_of(i) for i in part]
-        looks = tracks.plan(first, shots, [i / 25 for i in part])
-        for i, shot, look in zip(part, shots, looks, strict=True):
-            found = film.found(tracks.segmenter, i) if look else None
-            yield tracks.step(film.luma(i), found, shot, i, i / 25, SIZE).copy()
 
 
 def slot_of(tracks: AppearanceTracks, name: str) -> int:
@@ -143,16 +36,10 @@ def labels(film: Film, frame: int = 0) -> np.ndarray:
     return drawn
 
 
-def rising(y: int, x: int, dy: float, dx: float) -> Callable[[int], tuple[int, int]]:
-    return lambda i: (round(y + dy * i), round(x + dx * i))
-
-
 def enough(frame: int, every: int) -> float:
     """The least IoU: of a frame that is looked at, and of one that a map is only carried to."""
     return 0.85 if frame % every == 0 else 0.55
 
-
-RED, BLUE, GREY = (190, 70, 50), (60, 80, 190), (150, 150, 145)
 
 # -- a named object -------------------------------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ PUBLIC_NAMES = {
 # A room is a module or a package right under streamstyle/. What stands left may be imported, never the reverse:
 #   errors -> frames, arguments, config, styles, look -> flow | media | gpu | nets -> stages
 #          -> appearance, evidence, plugins, shots -> tracker, segmenter, frozen_statistics
-#          -> object_tracks -> appearance_tracks -> foresight -> scene -> painting -> stylizer -> naming, job
+#          -> object_tracks, reentry -> appearance_tracks -> foresight -> scene -> painting -> stylizer -> naming, job
 #          -> pipeline | preview, sheets, doctor -> bench, demo -> cli, web
 #   label_track, job -> projects -> pipeline -> run_job -> cli
 #   media -> masks, label_track -> track_drawing -> track_export -> tracks -> cli
@@ -70,8 +70,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "appearance": set(),
     "evidence": _STAGES,
     "segmenter": _STAGES | {"appearance", "plugins"},
+    "reentry": {"tracker"},
     "object_tracks": _STAGES | {"evidence", "shots", "tracker", "segmenter"},
-    "appearance_tracks": _STAGES | {"appearance", "evidence", "tracker", "segmenter", "object_tracks"},
+    "appearance_tracks": _STAGES | {"appearance", "evidence", "tracker", "segmenter", "object_tracks", "reentry"},
     "frozen_statistics": _STAGES | {"shots"},
     "foresight": _STAGES | {"shots", "segmenter", "appearance_tracks"},
     "scene": _FOLLOWING,

@@ -294,3 +294,35 @@ def test_ended_tracks_do_not_grow_with_the_film():
     assert len(tracker.ended) <= 2 * MOST_ENDED
     assert tracker.forgotten + len(tracker.ended) + len(tracker.tracks) > 3 * (MOST_ENDED - 1)
     assert any(track.name == "swan" for track in tracker.ended)
+
+
+# -- one that comes back ----------------------------------------------------------------------------------------------
+
+
+def lost_and_born(confirmed: bool) -> Tracker:
+    """Track 1 lived in frames 0 and 1, a track in the same slot since frame 2."""
+    tracker = started("components", [100])
+    step(tracker, overlap_of([[900, 0], [0, 100]]), 1)
+    tracker.observe(np.array([1000, 0]), 2)
+    tracker.update(overlap_of([[960], [40]]), 3, sure=confirmed)
+    tracker.observe(np.array([960, 40]), 3)
+    return tracker
+
+
+def test_one_that_comes_back_is_one_track_with_two_parts_of_life():
+    tracker = lost_and_born(confirmed=False)
+    tracker.revive(1, 1)
+    (track,) = tracker.all_tracks
+    assert (track.track_id, track.first_frame, track.last_frame, track.confirmed) == (1, 0, 3, True)
+    assert (track.seen, track.mean_area_px, track.usual_area_px) == (3, 80, 80)
+    assert tracker.ended_track(1) is None
+    tracker.update(overlap_of([[960, 0], [0, 40], [30, 0]]), 4)
+    assert ids_of(tracker) == {1: 1, 2: 3}  # the id between is no one's
+
+
+def test_one_that_had_a_number_of_its_own_keeps_what_it_was_seen_as():
+    tracker = lost_and_born(confirmed=True)
+    tracker.revive(1, 1)
+    assert ids_of(tracker) == {1: 1}
+    assert [(track.track_id, track.first_frame, track.last_frame) for track in tracker.ended] == [(2, 3, 3)]
+    assert tracker.tracks[1].seen == 2
