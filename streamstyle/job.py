@@ -270,7 +270,8 @@ class River:
     # A CPU's cores paint different frames, each alone, instead of sharing every layer of one: on two cores with AMX
     # three styles take 38 ms a frame so, 54 ms shared, and no core waits at a barrier for one that x264 has taken. The
     # torch threads of the process are dealt out to the workers, at most MOST_WORKERS, for each has a workspace. The
-    # thread that reads keeps all of them: HED's large layers share well (92 ms a picture on two cores, 215 on one). On
+    # thread that reads keeps all of them: HED's large layers share well (92 ms a picture on two cores, 215 on one). The
+    # one that ends paintings has a worker's share: its many small operations would wait for cores that paint. On
     # CUDA two workers suffice: one brings its batch down while the other's is painted.
 
     def __init__(
@@ -296,12 +297,12 @@ class River:
     def __exit__(self, *_: object) -> None:
         self._restore()  # what a worker sets is also what threads begun later find
 
-    def thread(self, name: str, items: Iterable[T]) -> Iterator[T]:
-        """Items made on a thread of their own, ahead of who takes them."""
+    def thread(self, name: str, items: Iterable[T], *, is_light: bool = False) -> Iterator[T]:
+        """Items made on a thread of their own, ahead of who takes them; is_light: on a worker's share of the cores."""
         if not self._depth:
             return iter(items)
         self.gauges.append(Gauge(name))
-        return prefetch(self._alone(items), self._depth, self.gauges[-1])
+        return prefetch(self._alone(items, self._setup if is_light else self._restore), self._depth, self.gauges[-1])
 
     def share(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """work of each item, by several workers where the river has threads; in order. See Note [Workers]."""
@@ -313,9 +314,9 @@ class River:
         for item in items:
             yield work(item)
 
-    def _alone(self, items: Iterable[T]) -> Iterator[T]:
-        """The items, made by a thread that may use all of torch's threads, whatever a worker has set."""
-        self._restore()
+    def _alone(self, items: Iterable[T], setup: Callable[[], None]) -> Iterator[T]:
+        """The items, made by a thread that may use so many of torch's threads, whatever a worker has set."""
+        setup()
         iterator = iter(items)
         try:
             yield from iterator

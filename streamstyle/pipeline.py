@@ -127,7 +127,7 @@ def stylize(
         every_s = TAIL_S if slow and not beside and not out.no_resume else None
         readings = read(stylizer, river.thread("decode", batches), info, per_segment, saver, every_s)
         begun = river.share(functools.partial(begin, stylizer, size), river.thread("read", readings))
-        painted = river.thread("paint", end(stylizer, size, begun))
+        painted = river.thread("paint", end(stylizer, size, begun), is_light=True)
         painted = painted if layers is None else river.thread("layers", layers.through(painted))
         if every_s is not None:
             painted = work.tail.keep(painted, len(work.segments), work.frames)

@@ -297,15 +297,20 @@ def picture_from(y: Tensor, index: Maybe, scale: Tensor, shift: Tensor, *, impl:
     return (picture_from_cuda if chosen(impl, y) else picture_from_ref)(y, index, scale, shift)
 
 
-def picture_from_ref(y: Tensor, index: Maybe, scale: Maybe, shift: Maybe) -> Tensor:
-    """:func:`picture_from` in torch, for tensors that fit, as planes; without scale and shift they are in y already."""
+def picture_from_ref(
+    y: Tensor, index: Maybe, scale: Maybe, shift: Maybe, affine: Callable[..., Tensor] = region_affine
+) -> Tensor:
+    """:func:`picture_from` in torch, for tensors that fit, as planes; without scale and shift they are in y already.
+
+    affine stands for region_affine where there is an index.
+    """
     count, height, width = y.shape[:3]
-    blocks = y.view(count, height, width, 2, 2, SLOT)
+    blocks = y.reshape(count, height, width, 2, 2, SLOT)
     if scale is not None and shift is not None:
         scale, shift = (F.pad(x, (0, SLOT - 3)) for x in (scale, shift))
         if index is not None:
-            index = index.view(count, height, 2, width, 2).transpose(2, 3).contiguous()
-        blocks = region_affine(blocks, index, scale, shift, None, relu=False)
+            index = index.reshape(count, height, 2, width, 2).transpose(2, 3).contiguous()
+        blocks = (region_affine if index is None else affine)(blocks, index, scale, shift, None, False)
     out = y.new_empty(count, 3, 2 * height, 2 * width)
     planes = out.view(count, 3, height, 2, width, 2).permute(0, 2, 4, 3, 5, 1)  # three channels last are slow to copy
     planes.copy_(blocks.sigmoid_()[..., :3])

@@ -17,7 +17,10 @@ reference frame needs more room than a lively one. From a spread of 8, 15 and 25
 47 dB to float32 in the median of four styles, where 1.2 times the largest value gave 18, 27 and 33; a frame of 43
 levels, 46 in place of 47. What is harsher still, such as colour bars in a film of landscapes, stays clipped.
 
-Nearness to float32 of the painting, in 8 bits and, beside it, in bfloat16: see benchmarks/README.md.
+Note [Check]. Where a picture is flat (slides, credits, cartoons), norms blow up the least: half a level of noise in it
+changes such paintings by as much as bytes do, 15 to 30 dB. So each style's reference frame is painted in bytes, too,
+when it is recorded, and where that is not within LEAST_DB of the floats' painting, all it is the reference of is
+painted in floats. Later frames were at most 3 dB worse than their reference, on seven films in four styles.
 
 Source: Jacob et al. 2018 (integer-only inference); Nagel et al. 2019 (steps evened out across channels).
 """
@@ -25,6 +28,7 @@ Source: Jacob et al. 2018 (integer-only inference); Nagel et al. 2019 (steps eve
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -38,7 +42,7 @@ from streamstyle.nets import int8
 from streamstyle.nets.painting import Affine, PaintingNet
 from streamstyle.stages.folding import pixels
 from streamstyle.stages.padding import Border, Maybe, by_phase, fill_border_, interior, phase_view
-from streamstyle.stages.region_affine import affine_into_ref, of_outputs, per_phase, picture_from_ref
+from streamstyle.stages.region_affine import affine_into_ref, of_outputs, per_phase, picture_from_ref, region_affine
 from streamstyle.stages.stylize_regions import RegionStylizer
 
 LEVELS = 255
@@ -49,6 +53,10 @@ DRIFT_LEVELS = 18.0
 DULL_LEVELS = 6.0
 """Duller reference frames are taken for frames of this spread of luma; as of its FLAT_LEVELS."""
 LUMA = (0.2126, 0.7152, 0.0722)
+LEAST_DB = 35.0
+"""Of a reference frame's painting to that in floats. See Note [Check]."""
+BINDINGS = 4
+"""Of styles, or tables, that a thread keeps: several coats are painted in turn, and binding takes as long as a box."""
 EVENNESS = 0.75
 """A channel's step is the largest channel's to the power of 1 - EVENNESS, times its own to EVENNESS."""
 CHUNK_BYTES = 1 << 19
@@ -103,18 +111,21 @@ class Int8Stylizer(RegionStylizer):
     """The painting network with per-pixel styles, in 8-bit integers around a trunk in float32; on a CPU.
 
     What :meth:`record` gives has besides, for each layer, how far its channels' bytes reach; what is painted needs it.
+    Infinity stands for floats. See Note [Check].
 
     Args:
         net, device, compile_lookup: as of RegionStylizer; where ``nets.int8`` is available().
 
-    Cost: .65 of float32's time for one style, .6 for three, with AVX2.
+    Cost: two thirds of float32's time with AVX2; to record, a pass in bytes more.
     """
 
     def __init__(self, net: PaintingNet, device: torch.device, *, compile_lookup: bool = False) -> None:
-        super().__init__(net, device, torch.float32, impl="ref")
+        super().__init__(net, device, torch.float32, compile_lookup=compile_lookup, impl="ref")
         inputs = [1, *(layer.scale for layer in net.layers[:-1])]
         self._in_bytes = frozenset(i for i, scale in enumerate(inputs) if scale < 4)
-        self._compiled = torch.compile(region_bytes, dynamic=False) if compile_lookup else None
+        self._compiled_bytes: Callable[..., Tensor] | None = None
+        if compile_lookup:
+            self._compiled_bytes = torch.compile(region_bytes, dynamic=False)
 
     @torch.inference_mode()
     def record(self, rgb: Tensor, norms: Affine) -> Affine:
@@ -122,19 +133,31 @@ class Int8Stylizer(RegionStylizer):
         image = self._image(rgb)
         spread = (image * image.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1).std(correction=0) * LEVELS
         spread = spread.clamp_min(DULL_LEVELS)
-        self._own.headroom = HEADROOM * (spread + DRIFT_LEVELS) / spread
-        return super().record(image, norms)
+        recorded, expected = self._record(image, norms)
+        room = HEADROOM * (spread + DRIFT_LEVELS) / spread
+        affine = tuple((scale, shift, largest * room) for scale, shift, largest in recorded)
+        height, width = image.shape[2:]
+        if _psnr(self.paint(image, affine), expected[:, :, :height, :width]) >= LEAST_DB:
+            return affine
+        return tuple((scale, shift, torch.full_like(reach, torch.inf)) for scale, shift, reach in affine)
 
     def _recorded(self, i: int, y: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, ...]:
+        """Scale, shift, and the largest value of each channel."""
         values = pixels(self.layers[i], y)
         largest = torch.maximum(values.amax(0) * scale, values.amin(0) * scale) + shift
-        return scale, shift, largest.clamp_min(1e-3) * self._own.headroom
+        return scale, shift, largest.clamp_min(1e-3)
 
     def _pass_of(self, styles: Affine, *, looked_up: bool) -> Callable[[Tensor, Maybe], Tensor]:
-        kept: tuple[Affine, list[_Bound]] | None = getattr(self._own, "bound", None)
-        if kept is None or kept[0] is not styles:
-            self._own.bound = kept = (styles, self._bind(styles, looked_up=looked_up))
-        layers = kept[1]
+        if not styles[0][2].isfinite().all():  # nor are they where one of several is not, or one of a fade's two
+            return super()._pass_of(tuple(layer[:2] for layer in styles), looked_up=looked_up)
+        kept: dict[int, tuple[Affine, list[_Bound]]] = vars(self._own).setdefault("bindings", {})
+        found = kept.pop(id(styles), None)  # which is this one's as long as it is kept
+        if found is None:
+            found = styles, self._bind(styles, looked_up=looked_up)
+            while len(kept) >= BINDINGS:
+                del kept[next(iter(kept))]
+        kept[id(styles)] = found
+        layers = found[1]
         return lambda image, rows: self._paint_bytes(image, layers, rows)
 
     # -- weights ------------------------------------------------------------------------------------------------------
@@ -178,7 +201,7 @@ class Int8Stylizer(RegionStylizer):
         space = self._kept("bytes", image, folded=self._blocks, bytes_=self._in_bytes)
         at = None if rows is None else self._rows(rows)
         first, edge = space.inputs[0], self.layers[0].size // 2
-        levels = (image * LEVELS).add_(0.5).to(torch.uint8)
+        levels = (image * LEVELS).add_(0.5).clamp_(0, LEVELS + 0.5).to(torch.uint8)  # enlarged pictures overshoot
         interior(first, edge).copy_(levels.permute(0, 2, 3, 1))
         fill_border_(first, edge, "reflect")
         for i, (kind, layer) in enumerate(zip(self.layers, layers, strict=True)):
@@ -186,13 +209,14 @@ class Int8Stylizer(RegionStylizer):
             index = None if at is None else at[2 * kind.scale if kind.up else kind.scale]
             if i + 1 < len(layers):
                 self._into_next(i, y, index, layer, space.inputs[i + 1])
-        return picture_from_ref(y, index, layer.scale, layer.shift)
+        return picture_from_ref(y, index, layer.scale, layer.shift, self._affine)
 
     def _into_next(self, i: int, y: Tensor, index: Maybe, layer: _Bound, padded: Tensor) -> None:
         following = self.layers[i + 1]
         border: Border = "replicate" if following.up else "reflect"
         if padded.dtype != torch.uint8:
-            affine_into_ref(y, index, layer.scale, layer.shift, padded, self.layers[i].activation, border)
+            affine = region_affine if index is None else self._affine
+            affine_into_ref(y, index, layer.scale, layer.shift, padded, self.layers[i].activation, border, affine)
             return
         folded = i + 1 in self._blocks
         pad = 1 if following.up else following.size // 2
@@ -210,13 +234,13 @@ class Int8Stylizer(RegionStylizer):
 
     def _into_bytes(self, y: Tensor, index: Tensor, scale: Tensor, shift: Tensor, out: Tensor) -> None:
         """region_bytes, compiled if wanted and while it can be; else by rows that stay in the cache."""
-        compiled = self._compiled
+        compiled = self._compiled_bytes
         if compiled is not None:
             try:
                 compiled(y, index, scale, shift, out)
                 return
             except Exception as error:  # as of region_affine
-                self._compiled, self.compile_error = None, str(error).strip().splitlines()[0]
+                self._compiled_bytes, self.compile_error = None, str(error).strip().splitlines()[0]
         rows = max(1, CHUNK_BYTES // (4 * y.shape[2] * y.shape[3]))
         for first in range(0, y.shape[1], rows):
             part = slice(first, first + rows)
@@ -227,7 +251,7 @@ def region_bytes(y: Tensor, index: Tensor, scale: Tensor, shift: Tensor, out: Te
     """y * scale[index] + shift[index], rounded and clipped to 0..255, into out.
 
     Args:
-        y: [N, H, W, C] float32; it may be overwritten.
+        y: [N, H, W, C] float32.
         index: [N, H, W] int32.
         scale, shift: [R, C] float32, in steps.
         out: [N, H, W, C] uint8, any strides, or [N, H, 2, W, 2, C / 4] for four phases.
@@ -237,6 +261,11 @@ def region_bytes(y: Tensor, index: Tensor, scale: Tensor, shift: Tensor, out: Te
     """
     y = F.embedding(index, shift + 0.5).addcmul_(y, F.embedding(index, scale)).clamp_(0, LEVELS + 0.5)
     return out.copy_(by_phase(y) if out.ndim == 6 else y)
+
+
+def _psnr(painted: Tensor, expected: Tensor) -> float:
+    """Of pictures in 0..1, in dB."""
+    return -10 * math.log10(max(1e-12, float((painted - expected).square().mean())))
 
 
 def _steps(reach: Tensor) -> Tensor:

@@ -131,6 +131,10 @@ class RegionStylizer:
 
         Cost: one pass of the network and one reduction a layer; no synchronisation for norms on this device.
         """
+        return self._record(rgb, norms)[0]
+
+    def _record(self, rgb: Tensor, norms: Affine) -> tuple[Affine, Tensor]:
+        """The statistics, and the reference frame's painting (its sides multiples of 4)."""
         given, affine = self._norms(norms), []
 
         def measure(i: int, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,8 +150,8 @@ class RegionStylizer:
             affine.append(self._recorded(i, y, scale, beta - mean * scale))
             return self._held(affine[-1])
 
-        self._paint_padded(pad_to_four(self._image(rgb)), self._raw, measure)
-        return tuple(affine)
+        painted = self._paint_padded(pad_to_four(self._image(rgb)), self._raw, measure)
+        return tuple(affine), painted
 
     @torch.inference_mode()
     def paint(self, rgb: Tensor, styles: Affine, index: Tensor | None = None) -> Tensor:
@@ -291,7 +295,9 @@ class RegionStylizer:
     ) -> Tensor:
         activation = self.layers[i].activation
         if padded is None:
-            return (picture_from_cuda if self._kernels else picture_from_ref)(y, index, scale, shift)
+            if self._kernels:
+                return picture_from_cuda(y, index, scale, shift)
+            return picture_from_ref(y, index, scale, shift, self._affine)
         if not self._kernels:
             affine = region_affine if index is None else self._affine
             blocks = i + 1 in self._blocks

@@ -168,6 +168,51 @@ def test_a_flat_reference_paints_flat(net, floats, level):
     assert torch.isfinite(net.paint(picture(32, 48), affine)).all()
 
 
+def slide() -> torch.Tensor:
+    """Black lines on white, as of lettering."""
+    made = torch.ones(1, 3, 96, 128)
+    made[:, :, 20:80:12, 16:110] = 0
+    made[:, :, 20:80:12, 20:110:9] = 1
+    return made
+
+
+def test_what_bytes_would_spoil_is_painted_in_floats(net, floats):
+    affine = record(net, slide(), 1)
+    assert all(torch.isinf(reach).all() for _, _, reach in affine)
+    for frame in (slide(), picture(96, 128)):
+        assert torch.equal(net.paint(frame, affine), floats.paint(frame, in_floats(affine)))
+    assert all(torch.isfinite(reach).all() for _, _, reach in record(net, picture(96, 128), 1))
+
+
+def test_so_are_styles_that_meet_it(net, floats):
+    """In one table, in a blend, and while statistics fade."""
+    spoilt, fine, rgb = record(net, slide(), 1), record(net, picture(96, 128), 3), picture(96, 128)
+    index = thirds(96, 128)
+    table = blend_table([spoilt, fine, fine])
+    expected = floats.paint(rgb, blend_table([in_floats(style) for style in (spoilt, fine, fine)]), index)
+    assert torch.equal(net.paint(rgb, table, index), expected)
+    for mixed in (mixed_norms([fine, spoilt], [3, 1]), frozen_statistics._between(spoilt, fine, 0.5)):
+        assert torch.equal(net.paint(rgb, mixed), floats.paint(rgb, in_floats(mixed)))
+
+
+@pytest.mark.parametrize("style", [1, 3, 8, 11, 19, 23])
+def test_a_reference_is_never_far_from_floats(net, floats, style):
+    flat = torch.full((1, 3, 96, 128), 0.8)
+    flat[:, 0, 30:70, 40:90], flat[:, 2, 60:] = 0.1, 0.3
+    for rgb in (slide(), 1 - slide(), flat, picture(96, 128)):
+        affine = record(net, rgb, style)
+        assert psnr(net.paint(rgb, affine), floats.paint(rgb, in_floats(affine))) >= stylize_int8.LEAST_DB
+
+
+def test_enlarged_pictures_that_overshoot_are_clipped(net):
+    """As bicubic enlarging makes them: white must not become black."""
+    rgb = picture(64, 80)
+    affine = record(net, rgb, 0)
+    beyond = rgb * 1.4 - 0.2
+    assert beyond.max() > 1.1
+    assert torch.equal(net.paint(beyond, affine), net.paint(beyond.clamp(0, 1), affine))
+
+
 # -- the same however it is cut ---------------------------------------------------------------------------------------
 
 
@@ -243,9 +288,10 @@ def test_a_compiled_lookup_paints_the_same(asset, monkeypatch):
     rgb, index = picture(32, 48), thirds(32, 48)
     table = blend_table([record(plain, rgb, style) for style in (3, 11, 19)])
     expected = plain.paint(rgb, table, index)
-    if compiled.compile_error is None:
-        assert psnr(compiled.paint(rgb, table, index), expected) > 60
-    monkeypatch.setattr(compiled, "_compiled", lambda *_: 1 / 0)
+    assert psnr(compiled.paint(rgb, table, index), expected) > 60
+    assert compiled.compile_error is None
+    monkeypatch.setattr(compiled, "_compiled_bytes", lambda *_: 1 / 0)
+    monkeypatch.setattr(compiled, "_compiled", None)
     assert torch.equal(compiled.paint(rgb, table, index), expected)
     assert compiled.compile_error == "division by zero"
 
