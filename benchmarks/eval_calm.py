@@ -38,10 +38,10 @@ from common import RESULTS, figure, machine, read_picture, save
 
 from streamstyle import Look, ObjectStyle, Options, Stylizer
 from streamstyle.config import StyleOptions
-from streamstyle.gpu.transfer import choose_dtype
 from streamstyle.nets.stylenet import StyleNet
 from streamstyle.painting.calm import Calm, halved_size
 from streamstyle.stages.optical_flow import occlusion
+from streamstyle.stages.stylize_int8 import region_stylizer
 from streamstyle.stages.stylize_regions import RegionStylizer
 
 ROOT = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -281,7 +281,7 @@ def films_part(count: int, say: Callable[[str], None]) -> Part:
     """Figures and rows of whole frames in one style."""
     device = torch.device("cpu")
     stylenet = StyleNet.load()
-    net = RegionStylizer(stylenet, device, choose_dtype("auto", device))
+    net = region_stylizer(stylenet, device, "auto")
     films = itertools.chain(sequences(count), clips(count), moves(count))
     rows = [measure(film, stylenet, net, say) for film in films]
     real = [row for row in rows if row["name"] not in MOVES and row["name"] != "a still"]

@@ -130,7 +130,9 @@ def _cpu() -> Check:
 
     bfloat16 = has_native_bfloat16()
     edges = "8-bit integers" if int8.available() else "bfloat16" if bfloat16 else "float32"
-    detail = f"{cpu_name()}, {cores()} cores, bfloat16 {'yes' if bfloat16 else 'no'}, finds edges in {edges}"
+    painting = "bfloat16" if bfloat16 else edges
+    arithmetic = f"finds edges in {edges}, paints in {painting}"
+    detail = f"{cpu_name()}, {cores()} cores, bfloat16 {'yes' if bfloat16 else 'no'}, {arithmetic}"
     return Check("CPU", True, detail)
 
 

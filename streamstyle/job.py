@@ -264,6 +264,9 @@ class River:
         device: where frames are painted.
         on_frames: told of frames done and expected.
         done: frames of an earlier run; expected: of the whole film.
+
+    Attributes:
+        replayed: frames that an earlier run painted and this one only writes.
     """
 
     # Note [Workers]
@@ -281,6 +284,7 @@ class River:
 
         self.gauges: list[Gauge] = []
         self.first_frame_at: float | None = None
+        self.replayed = 0
         self._depth, self._on_frames, self._expected = depth, on_frames, expected
         on_cpu, threads = device.type == "cpu", torch.get_num_threads()
         self._workers = workers_for(threads) if on_cpu else CUDA_WORKERS
@@ -327,7 +331,8 @@ class River:
 
     def count(self, frames: int) -> None:
         """Note frames written."""
-        if self.first_frame_at is None:
+        self.replayed -= frames
+        if self.first_frame_at is None and self.replayed < 0:
             self.first_frame_at = time.perf_counter()
         if self._on_frames is not None:
             self._on_frames(frames, self._expected)

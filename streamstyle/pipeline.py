@@ -37,9 +37,11 @@ QUEUE_BATCHES = 2
 SEGMENT_PX = {"cpu": 24 << 20, "cuda": 1 << 30}
 """Pixels of a closed segment: some seconds of work. Shorter ones lose less in a crash, but a keyframe each makes the
 film larger (2 % at 96 frames, 5 % at 48, 11 % at 24)."""
+SEGMENT_FRAMES = (48, 480)
 TAIL_S = 5.0
 """How often painted frames count on a CPU before their segment is closed; see ``media.tail``."""
-SEGMENT_FRAMES = (48, 480)
+TAIL_SHARE = 0.05
+"""Of a job's time that this may take; where it takes long, as with calm on a large film, it is done more seldom."""
 
 
 def stylize(
@@ -115,6 +117,7 @@ def stylize(
         saver or nullcontext(),
         River(QUEUE_BATCHES if overlap else 0, stylizer.device, on_frames, work.frames, job.frames) as river,
     ):
+        river.replayed = work.tail.frames
         after, begin_at = work.tail.checkpoint or work.checkpoint, work.kept_frames
         if after is not None:
             stylizer.load_state_dict(after.state)
@@ -124,12 +127,13 @@ def stylize(
         first = 1 if slow else per_batch  # a CPU's first frame need not wait for others
         groups = rebatch(film, per_batch, begin=begin_at, edge=per_segment, first=first)
         batches = stack(groups, begin_at, stylizer.device)
-        every_s = TAIL_S if slow and not beside and not out.no_resume else None
+        keeps = slow and not beside and not out.no_resume
+        every_s = (lambda: max(TAIL_S, work.tail.cost_s / TAIL_SHARE)) if keeps else None
         readings = read(stylizer, river.thread("decode", batches), info, per_segment, saver, every_s)
         begun = river.share(functools.partial(begin, stylizer, size), river.thread("read", readings))
         painted = river.thread("paint", end(stylizer, size, begun), is_light=True)
         painted = painted if layers is None else river.thread("layers", layers.through(painted))
-        if every_s is not None:
+        if keeps:
             painted = work.tail.keep(painted, len(work.segments), work.frames)
         written = encode(
             painted if saver is None else saver.keep(painted),
@@ -172,7 +176,7 @@ def read(
     info: VideoInfo,
     per_segment: int,
     saver: ProjectWriter | None = None,
-    every_s: float | None = None,
+    every_s: Callable[[], float] | None = None,
 ) -> Iterator[tuple[Reading, Checkpoint | None]]:
     """Batches as they are read, with a checkpoint after each that ends a segment, after the last, and every so often.
 
@@ -186,7 +190,7 @@ def read(
             ahead = functools.partial(unstacked, upstream)
             reading, checkpoint = stylizer.read_batch(batch, info.color, times_s, ahead), None
             closes = upstream.is_over or (batch.index + len(batch)) % per_segment == 0
-            if closes or (every_s is not None and time.monotonic() - noted_s >= every_s):
+            if closes or (every_s is not None and time.monotonic() - noted_s >= every_s()):
                 noted_s = time.monotonic()
                 crc = picture_crc(batch.y[-1], batch.u[-1], batch.v[-1])
                 checkpoint = Checkpoint(batch.pts[-1], crc, stylizer.reading_state(), batch.faults, closes)

@@ -22,7 +22,6 @@ from streamstyle.media.probe import probe
 from streamstyle.nets import weights
 from streamstyle.painting.palette import Palette
 from streamstyle.stages.color import yuv_to_rgb
-from streamstyle.stages.stylize_int8 import in_bytes
 from streamstyle.styles import STYLES, Key, Painting, Style, canonical, source_of
 
 TILE_WIDTH_PX = 320
@@ -118,8 +117,7 @@ def style_sheet(
     named += [(f"{number} {name}", name) for number, name in enumerate(STYLES)]
     picture = _photo(photo, at_s)
     where = choose_device(device)
-    dtype, int8 = choose_dtype("auto", where), in_bytes("auto", where)
-    palette = Palette([text for _, text in named], StyleOptions(), where, dtype, int8=int8)
+    palette = Palette([text for _, text in named], StyleOptions(), where, choose_dtype("auto", where))
     rgb = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
     with torch.inference_mode():
         recorded = palette.record(rgb.to(where))

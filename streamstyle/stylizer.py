@@ -77,7 +77,7 @@ class Stylizer:
         self.device = choose_device(self.options.device)
         painting = self.options.painting
         self.dtype = choose_dtype(painting.precision, self.device)
-        self.int8 = in_bytes(painting.precision, self.device, apart=apart)
+        self.int8 = in_bytes(painting.precision, self.device, apart=apart, briefly=painting.statistics == "frame")
         if painting.statistics == "frame" and (look.needs_objects or len(look.styles) > 1):
             raise OptionError(
                 "--statistics frame: paints one style over the whole frame; say only --style, or use frozen"

@@ -147,9 +147,12 @@ def test_render_of_nothing_is_nothing():
     assert doctor.render([]) == ""
 
 
-@pytest.mark.parametrize(("bytes_", "halves"), [(True, True), (False, True), (False, False)])
+@pytest.mark.parametrize(("bytes_", "halves"), [(True, True), (True, False), (False, True), (False, False)])
 def test_the_cpu_row_says_what_edges_are_found_in(monkeypatch, bytes_, halves):
     monkeypatch.setattr(int8, "available", lambda: bytes_)
     monkeypatch.setattr(transfer, "has_native_bfloat16", lambda: halves)
-    arithmetic = "8-bit integers" if bytes_ else "bfloat16" if halves else "float32"
-    assert row("CPU").detail.endswith(f"bfloat16 {'yes' if halves else 'no'}, finds edges in {arithmetic}")
+    floats = "bfloat16" if halves else "float32"
+    edges = "8-bit integers" if bytes_ else floats
+    paint = floats if halves else edges
+    said = f"bfloat16 {'yes' if halves else 'no'}, finds edges in {edges}, paints in {paint}"
+    assert row("CPU").detail.endswith(said)

@@ -19,9 +19,10 @@ from faults import Killed, breaks
 from streamstyle import pipeline
 from streamstyle.config import AnalysisOptions, Options, OutputOptions, StyleOptions
 from streamstyle.errors import InputError
-from streamstyle.job import Report
+from streamstyle.job import Report, River
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media import encode
+from streamstyle.media import tail as tail_module
 from streamstyle.media.journal import parts_folder
 from streamstyle.media.tail import FRAMES as TAIL_FRAMES
 from streamstyle.media.tail import STATE as TAIL_STATE
@@ -42,6 +43,7 @@ def every_batch_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "SEGMENT_FRAMES", (SEGMENT, SEGMENT))
     monkeypatch.setattr(pipeline, "MOST_FRAMES", 3)
     monkeypatch.setattr(pipeline, "TAIL_S", 0.0)
+    monkeypatch.setattr(pipeline, "TAIL_SHARE", float("inf"))
 
 
 def paint(source: Path, target: Path, options: Options = FAST, **how: Any) -> Report:
@@ -85,7 +87,7 @@ def stop(clip: Path, target: Path, calls: int, options: Options = FAST) -> None:
 
 
 @pytest.mark.parametrize("calm", [False, True])
-@pytest.mark.parametrize(("calls", "kept"), [(1, 1), (5, 10), (7, 16), (9, 21), (10, 23), (12, 29)])
+@pytest.mark.parametrize(("calls", "kept"), [(1, 1), (5, 10), (7, 16), (9, 20), (10, 23), (12, 29)])
 def test_it_goes_on_from_the_last_batch_that_was_painted(
     clip: Path, whole: dict[bool, tuple[Path, Report]], tmp_path: Path, calls: int, kept: int, calm: bool
 ) -> None:
@@ -95,7 +97,7 @@ def test_it_goes_on_from_the_last_batch_that_was_painted(
     done: list[int] = []
     report = paint(clip, target, options, say=said.append, on_frames=lambda frames, _: done.append(frames))
     assert said == [f"{parts_folder(target)}: going on after frame {report.resumed_frames}"]
-    assert kept - 3 <= report.resumed_frames <= kept  # the batch on its way to the encoder may not have come there
+    assert report.resumed_frames == kept
     assert sum(done) == FRAMES
     assert_same_film(target, report, whole[calm])
 
@@ -166,13 +168,65 @@ def test_a_damaged_tail_counts_for_nothing(
     assert_same_film(target, report, whole[False])
 
 
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    "place", [(Tail, "_append"), (Tail, "_count"), (tail_module, "sync"), (tail_module, "write_state")]
+)
 def test_a_disk_without_room_for_it_stops_no_job(
-    clip: Path, whole: dict[bool, tuple[Path, Report]], tmp_path: Path
+    clip: Path, whole: dict[bool, tuple[Path, Report]], tmp_path: Path, place: tuple[Any, str]
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        breaks(patch, Tail, "_append", 3, OSError(errno.ENOSPC, "No space left on device"))
+        breaks(patch, *place, 3, FULL)
         report = paint(clip, tmp_path / "out.mp4")
     assert_same_film(tmp_path / "out.mp4", report, whole[False])
+
+
+def test_what_counted_before_the_disk_was_full_counts_still(
+    clip: Path, whole: dict[bool, tuple[Path, Report]], tmp_path: Path
+) -> None:
+    target = tmp_path / "out.mp4"
+    with pytest.MonkeyPatch.context() as patch:
+        breaks(patch, Tail, "_append", 4, FULL)  # 1, 1, 2 and 3 frames were kept
+        stop(clip, target, 6)
+    assert not (parts_folder(target) / "tail.new").exists()
+    report = paint(clip, target)
+    assert report.resumed_frames == 7
+    assert_same_film(target, report, whole[False])
+
+
+def test_after_a_segment_it_is_tried_again(clip: Path, tmp_path: Path) -> None:
+    target, real = tmp_path / "out.mp4", Tail._append
+    with pytest.MonkeyPatch.context() as patch:
+
+        def full_at_first(tail: Tail, batch: Any) -> None:
+            if batch.index < 4:
+                raise FULL
+            real(tail, batch)
+
+        patch.setattr(Tail, "_append", full_at_first)
+        stop(clip, target, 10)
+    assert paint(clip, target).resumed_frames == 23
+
+
+def test_the_first_painted_frame_is_no_replayed_one(clip: Path, tmp_path: Path) -> None:
+    """What is told of the time until then is about painting."""
+    stop(clip, tmp_path / "out.mp4", 6)
+    real, came = River.count, list[tuple[int, bool]]()
+    with pytest.MonkeyPatch.context() as patch:
+
+        def noted(river: River, frames: int) -> None:
+            real(river, frames)
+            came.append((frames, river.first_frame_at is not None))
+
+        patch.setattr(River, "count", noted)
+        resumed = paint(clip, tmp_path / "out.mp4").resumed_frames
+    done = 0
+    for frames, has_begun in came:
+        done += frames
+        assert has_begun == (done > resumed)
+    assert done == FRAMES
 
 
 @pytest.mark.parametrize("how", ["no-resume", "layers", "quick"])
@@ -189,7 +243,8 @@ def test_who_does_not_need_it_has_none(clip: Path, tmp_path: Path, monkeypatch: 
 
 
 def child(source: str, target: str) -> None:
-    pipeline.SEGMENT_FRAMES, pipeline.MOST_FRAMES, pipeline.TAIL_S = (SEGMENT, SEGMENT), 3, 0.0
+    pipeline.SEGMENT_FRAMES, pipeline.MOST_FRAMES = (SEGMENT, SEGMENT), 3
+    pipeline.TAIL_S, pipeline.TAIL_SHARE = 0.0, float("inf")
     paint(Path(source), Path(target))
 
 

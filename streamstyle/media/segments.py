@@ -204,6 +204,7 @@ class WorkFolder:
         self._append(line)
         self.segments.append(segment)
         self.checkpoint = checkpoint
+        self.tail.forget()
         self._state(segment.number - 1).unlink(missing_ok=True)
 
     def take(self, kept: KeptSegment) -> None:

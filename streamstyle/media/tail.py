@@ -8,15 +8,18 @@
 
 A job that goes on encodes them again, from the segment's beginning, and paints what comes after: the encoder is given
 the very same frames, and makes the very same segment. The second file is replaced as a whole once the frames it tells
-of are on the disk, every few seconds; what the first has beyond them counts for nothing. Both are no more than a
-segment, some 40 MB, and go when it is closed. A disk that has no room for them has none for the film, or the film goes
-on without: it is an aid, and its own faults stop no job.
+of are on the disk, every few seconds; what the first has beyond them counts for nothing. Frames are 38 MB at 360 lines,
+149 at 1080 (48 of them), the state some kB, with calm as much again; both go when the segment is closed. Where they
+cannot be written the job goes on without.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
+import itertools
+import time
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -43,12 +46,14 @@ class Tail:
     Attributes:
         frames: how many frames count.
         checkpoint: the state after the last of them; None where there are none.
+        cost_s: what it took to have frames count the last time.
     """
 
     def __init__(self, folder: Path, target: Path) -> None:
         self._frames, self._state, self._target = folder / FRAMES, folder / STATE, target
         self._pts: list[int] = []
         self._crc = 0
+        self.cost_s = 0.0
         self._shapes: list[list[int]] = []
         self.frames = 0
         self.checkpoint: Checkpoint | None = None
@@ -79,7 +84,10 @@ class Tail:
         with open(self._frames, "rb") as file:
             for first in range(0, self.frames, _REPLAYED_FRAMES):
                 pts = tuple(self._pts[first : first + _REPLAYED_FRAMES])
-                read = np.fromfile(file, np.uint8, len(pts) * sum(sizes)).reshape(len(pts), -1)
+                read = np.fromfile(file, np.uint8, len(pts) * sum(sizes))
+                if read.size < len(pts) * sum(sizes):
+                    raise OSError(errno.EIO, "was cut short while the job ran", str(self._frames))
+                read = read.reshape(len(pts), -1)
                 planes = np.split(read, np.cumsum(sizes)[:-1], axis=1)
                 y, u, v = (
                     np.ascontiguousarray(plane).reshape(len(pts), *shape)
@@ -100,9 +108,11 @@ class Tail:
         """
         keeps = True
         with closing(iter(painted)) as upstream:  # type: ignore[type-var]
+            begun = list(itertools.islice(upstream, 1 if self.frames else 0))  # they paint while these are encoded
             with told(self._target):
                 yield from self._batches(index)
-            for batch in upstream:
+            for batch in itertools.chain(begun, upstream):
+                begun.clear()
                 at = batch.checkpoint
                 if keeps:
                     try:
@@ -110,12 +120,11 @@ class Tail:
                         if at is not None and not at.closes:
                             self._count(at, segments)
                     except OSError:
-                        keeps = False
-                        self._forget()
+                        keeps = False  # until the next segment; what counts already does so still
                 yield batch
                 if at is not None and at.closes:
                     segments, keeps = segments + 1, True
-                    self._forget()
+                    self.forget()
 
     def _append(self, batch: FrameBatch) -> None:
         planes = (batch.y, batch.u, batch.v)
@@ -133,6 +142,7 @@ class Tail:
         self._pts += batch.pts
 
     def _count(self, checkpoint: Checkpoint, segments: int) -> None:
+        began = time.monotonic()
         sync(self._frames)
         faults = dataclasses.asdict(checkpoint.faults)
         kept: dict[str, Any] = {
@@ -144,13 +154,20 @@ class Tail:
             "state": checkpoint.state,
         }
         fresh = self._state.with_suffix(".new")
-        write_state(fresh, kept)
-        sync(fresh)
-        fresh.replace(self._state)
-        sync(self._state.parent)
+        try:
+            write_state(fresh, kept)
+            sync(fresh)
+            fresh.replace(self._state)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                fresh.unlink(missing_ok=True)
+            raise
         self.frames, self.checkpoint = len(self._pts), checkpoint
+        sync(self._state.parent)
+        self.cost_s = time.monotonic() - began
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Nothing counts any more, for its segment is closed."""
         with contextlib.suppress(OSError):
             self._state.unlink(missing_ok=True)
             self._frames.unlink(missing_ok=True)

@@ -131,7 +131,8 @@ def repaint(
             change.go_on(len(work.segments), work.checkpoint.state["painted"])
         pieces = river.thread("decode", change.pieces())
         readings = river.thread("read", change.readings(pieces))
-        painted = river.thread("paint", end(stylizer, river.share(functools.partial(begin, stylizer), readings)))
+        begun = river.share(functools.partial(begin, stylizer), readings)
+        painted = river.thread("paint", end(stylizer, begun), is_light=True)
         window: dict[str, Any] = {"start_s": options.output.start, "duration_s": options.output.duration}
         written = encode(
             painted if saver is None else saver.keep(painted),

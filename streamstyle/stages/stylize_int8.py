@@ -63,13 +63,14 @@ CHUNK_BYTES = 1 << 19
 """Of floats that become bytes at once: what stays in a core's cache from one pass over it to the next."""
 
 
-def in_bytes(precision: str, device: torch.device, *, apart: bool = False) -> bool:
+def in_bytes(precision: str, device: torch.device, *, apart: bool = False, briefly: bool = False) -> bool:
     """Whether a precision (as of ``StyleOptions``) means 8-bit integers here; auto does where nothing is quicker.
 
     Args:
         precision, device: what is asked for, and where.
         apart: what a style paints must not depend on which others are worn, as steps do: parts of a film are painted
             in one run, and parts in another.
+        briefly: for one frame, for which it does not pay to record and bind in bytes; then only where it is asked for.
 
     Raises:
         OptionError: they are asked for, and cannot be.
@@ -82,7 +83,8 @@ def in_bytes(precision: str, device: torch.device, *, apart: bool = False) -> bo
         raise OptionError(
             "--precision int8: rounds by all styles worn, so that a project's parts would not match; use auto"
         )
-    return precision == "int8" or (precision == "auto" and can and not apart and not has_native_bfloat16())
+    auto = precision == "auto" and not apart and not briefly
+    return precision == "int8" or (auto and can and not has_native_bfloat16())
 
 
 def region_stylizer(
