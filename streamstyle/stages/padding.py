@@ -35,7 +35,8 @@ Border = Literal["reflect", "replicate"]
 KEPT_TIMES = {"cpu": 2.0}
 """Buffers are kept up to so many times the largest that was needed: on a CPU twice, so that two coats of one network
 over all of the frame, or one and the boxes of objects that move, do not take each other's, and a thread's memory for
-layers is never more than twice what one pass takes. Elsewhere once, the last ones: torch's pool of a GPU's memory hands
+layers is never more than twice what one pass takes in each form that it is painted in (recording in floats, painting in
+bytes). Elsewhere once, the last ones: torch's pool of a GPU's memory hands
 the same pages out again, while those of a CPU's go back to the system and come as new ones."""
 
 
