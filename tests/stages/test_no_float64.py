@@ -24,7 +24,7 @@ from streamstyle.frames import ColorTags
 from streamstyle.nets.stylenet import StyleNet
 from streamstyle.painting.calm import Calm
 from streamstyle.stages.blends import LEVELS, blend_index, blend_table
-from streamstyle.stages.calm import bend, calm, carried_along, trust
+from streamstyle.stages.calm import bend, calm, carried_along, color_held, trust
 from streamstyle.stages.color import blend_planes_, rgb_to_yuv, yuv_to_rgb
 from streamstyle.stages.composite import composite
 from streamstyle.stages.connected_components import connected_components, dense_labels, label_regions
@@ -143,6 +143,7 @@ CALLS: dict[str, Callable[[Given], Any]] = {
     "bend": lambda g: bend(torch.cat([g.flow[0], g.flow[1]], 2), g.flow[0], impl="ref"),
     "calm": calm_a_frame,
     "carried_along": lambda g: carried_along(g.flow[1], g.flow[0], impl="ref"),
+    "color_held": lambda g: color_held(g.flow[0], g.edges, g.edges.float(), impl="ref"),
     "trust": trust_a_frame,
     "composite": lambda g: composite(g.rgb, g.planes, TAGS, g.ids, g.rgb[0, :2, 0].t(), subsample=True, impl="ref"),
     "connected_components": lambda g: connected_components(g.edges > 99, connectivity=8, impl="ref"),
