@@ -118,7 +118,8 @@ class Int8Stylizer(RegionStylizer):
     Args:
         net, device, compile_lookup: as of RegionStylizer; where ``nets.int8`` is available().
 
-    Cost: two thirds of float32's time with AVX2; to record, a pass in bytes more.
+    Cost: two thirds (several styles) to three quarters (one) of float32's time with AVX2; to record, a pass in bytes
+    more.
     """
 
     def __init__(self, net: PaintingNet, device: torch.device, *, compile_lookup: bool = False) -> None:
