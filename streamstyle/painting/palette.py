@@ -37,7 +37,7 @@ from streamstyle.stages.blend_modes import laid_over, looked_up, soft_light
 from streamstyle.stages.blends import blend_shares, mixed_norms
 from streamstyle.stages.network_stylizer import NetworkStylizer
 from streamstyle.stages.strokes import enlarge, enlarging_px, shrink, working_size
-from streamstyle.stages.stylize_int8 import Int8Stylizer
+from streamstyle.stages.stylize_int8 import stylizer_in
 from streamstyle.stages.stylize_regions import RegionStylizer
 from streamstyle.styles import NONE, STYLES, Mix, Painting, Style, source_of
 
@@ -140,9 +140,7 @@ class Palette:
         return self._nets[network]
 
     def _region_stylizer(self, net: PaintingNet) -> RegionStylizer:
-        if self._int8:
-            return Int8Stylizer(net, self.device, compile_lookup=self._compile)
-        return RegionStylizer(net, self.device, self.dtype, compile_lookup=self._compile)
+        return stylizer_in(None if self._int8 else self.dtype, net, self.device, compile_lookup=self._compile)
 
     def _norms(self, network: str, mix: Mix) -> Affine | None:
         if network == "built-in":

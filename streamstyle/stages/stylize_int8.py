@@ -95,9 +95,17 @@ def region_stylizer(
     Raises:
         OptionError: this machine has it not.
     """
-    if in_bytes(precision, device):
+    dtype = None if in_bytes(precision, device) else choose_dtype(precision, device)
+    return stylizer_in(dtype, net, device, compile_lookup=compile_lookup)
+
+
+def stylizer_in(
+    dtype: torch.dtype | None, net: PaintingNet, device: torch.device, *, compile_lookup: bool = False
+) -> RegionStylizer:
+    """The stylizer that computes in a dtype; in 8-bit integers for None."""
+    if dtype is None:
         return Int8Stylizer(net, device, compile_lookup=compile_lookup)
-    return RegionStylizer(net, device, choose_dtype(precision, device), compile_lookup=compile_lookup)
+    return RegionStylizer(net, device, dtype, compile_lookup=compile_lookup)
 
 
 @dataclass(frozen=True)

@@ -11,22 +11,14 @@ from streamstyle.stages.folding import SLOT, fast_weights, fold, forms, pixels
 from streamstyle.stages.padding import phase_weights, workspace
 from streamstyle.stages.stylize_regions import LEVELS, RegionStylizer, blend_index, blend_table, mixed_norms
 from tests import oracles
+from tests.arbitrary_net import untrained_net
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
 
 @pytest.fixture
 def untrained() -> ArbitraryNet:
-    """Weights of a likely size."""
-    net = ArbitraryNet()
-    for layer, weight, gamma, beta in zip(LAYERS, net.convolution, net.gamma, net.beta, strict=True):
-        weight.normal_(0, (2 / weight[0].numel()) ** 0.5)
-        beta.normal_(0, 0.03)
-        if layer.norm:
-            gamma[:, :VECTOR].normal_(0, 0.03)
-        else:
-            beta[:, :VECTOR] = 0
-    return net
+    return untrained_net()
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ from streamstyle import Look, Options, StyleOptions, Stylizer, frozen_statistics
 from streamstyle.errors import OptionError
 from streamstyle.frozen_statistics import Recording
 from streamstyle.nets import int8
-from streamstyle.nets.arbitrary import LAYERS as ANY_LAYERS
-from streamstyle.nets.arbitrary import VECTOR, ArbitraryNet
+from streamstyle.nets.arbitrary import VECTOR
 from streamstyle.nets.stylenet import LAYERS, StyleNet
 from streamstyle.painting.boxes import Box, paint_box
 from streamstyle.stages import stylize_int8
 from streamstyle.stages.stylize_int8 import Int8Stylizer, in_bytes, region_bytes, region_stylizer
 from streamstyle.stages.stylize_regions import RegionStylizer, blend_index, blend_table, mixed_norms
 from tests import oracles
+from tests.arbitrary_net import untrained_net
 
 pytestmark = [
     pytest.mark.skipif(not int8.available(), reason="no x86, or no torch with oneDNN's operators"),
@@ -135,14 +135,7 @@ def test_a_table_of_one_row_paints_the_style(net):
 
 def test_so_with_any_painting():
     """Other channels, and layers without a norm."""
-    made = ArbitraryNet()
-    for layer, weight, gamma, beta in zip(ANY_LAYERS, made.convolution, made.gamma, made.beta, strict=True):
-        weight.normal_(0, (2 / weight[0].numel()) ** 0.5)
-        beta.normal_(0, 0.03)
-        if layer.norm:
-            gamma[:, :VECTOR].normal_(0, 0.03)
-        else:
-            beta[:, :VECTOR] = 0
+    made = untrained_net()
     net, floats = Int8Stylizer(made, CPU), RegionStylizer(made, CPU, torch.float32)
     rgb, index = picture(64, 96), thirds(64, 96)
     styles = [net.record(rgb, made.norms(torch.randn(VECTOR))) for _ in range(3)]
