@@ -19,7 +19,7 @@ import torch
 from common import Rows, copy_gbps, figure, run_stage_bench, time_on, try_peer, weights_or_random
 
 from streamstyle.config import AnalysisOptions, EdgeSide
-from streamstyle.segmenter import EDGE_FLOOR, Segmenter
+from streamstyle.objects.segmenter import EDGE_FLOOR, Segmenter
 from streamstyle.stages.otsu_threshold import WINDOW_PX, exact_thresholds, otsu_threshold
 
 HEIGHT, WIDTH, BATCH = 1080, 1920, 16

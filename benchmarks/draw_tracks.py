@@ -15,7 +15,7 @@ import numpy as np
 from eval_objects import davis, track_objects
 
 from streamstyle.config import AnalysisOptions
-from streamstyle.masks import enlarge_labels
+from streamstyle.media.masks import enlarge_labels
 from streamstyle.media.stills import read_still
 
 BOTH, WRONG, MISSED, NEITHER = (70, 60, 60), (70, 70, 230), (240, 160, 90), (244, 244, 244)  # BGR

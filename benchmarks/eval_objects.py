@@ -31,19 +31,19 @@ from common import figure, machine, save
 from object_measures import changes, decay, dominant_label, matched_label, per_100_frames, recall
 from torch import Tensor
 
-from streamstyle import appearance, appearance_tracks, evidence
-from streamstyle.appearance import AppearanceModel
 from streamstyle.config import AnalysisOptions
-from streamstyle.evidence import region_means
 from streamstyle.frames import VideoInfo
 from streamstyle.gpu.transfer import choose_device
-from streamstyle.masks import enlarge_labels, read_mask
 from streamstyle.media.decode import frame_at
+from streamstyle.media.masks import enlarge_labels, read_mask
 from streamstyle.media.probe import probe
 from streamstyle.media.stills import read_still
+from streamstyle.objects import appearance, appearance_tracks, evidence
+from streamstyle.objects.appearance import AppearanceModel
+from streamstyle.objects.evidence import region_means
 from streamstyle.preview import segment_frame
-from streamstyle.track_export import LabelledFrame, export
-from streamstyle.tracks import NOBODY, FilmObjects
+from streamstyle.tracks.export import LabelledFrame, export
+from streamstyle.tracks.film_objects import NOBODY, FilmObjects
 
 ROOT = Path(__file__).resolve().parent.parent
 MEASURES = ("J mean", "J recall", "J decay", "F mean", "zero clicks J mean", "region flips", "identity switches")

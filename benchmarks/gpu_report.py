@@ -160,7 +160,7 @@ def part_stages(folder: Path) -> Rows:
     from streamstyle.frames import ColorTags
     from streamstyle.gpu.transfer import choose_dtype
     from streamstyle.nets.stylenet import StyleNet
-    from streamstyle.segmenter import Segmenter
+    from streamstyle.objects.segmenter import Segmenter
     from streamstyle.stages.color import rgb_to_yuv, yuv_to_rgb
     from streamstyle.stages.stylize_regions import RegionStylizer, blend_index, blend_table
 

@@ -26,9 +26,9 @@ from streamstyle.media.layers import LayerReport
 from streamstyle.media.planes import scaled_size
 from streamstyle.media.probe import probe
 from streamstyle.media.segments import Beside, Say, WorkFolder
+from streamstyle.objects.segmenter import edges_in, file_of
 from streamstyle.process import cores
 from streamstyle.scene import ObjectStyleReport
-from streamstyle.segmenter import edges_in, file_of
 from streamstyle.stylizer import Stylizer
 
 if TYPE_CHECKING:

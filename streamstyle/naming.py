@@ -11,8 +11,8 @@ from streamstyle.config import OutputOptions
 from streamstyle.errors import OptionError
 from streamstyle.frames import Frame, FrameBatch, VideoInfo
 from streamstyle.look import Look, ObjectStyle
-from streamstyle.masks import Mask, read_mask
 from streamstyle.media.decode import decode, frame_at
+from streamstyle.media.masks import Mask, read_mask
 from streamstyle.media.planes import scaled_size
 from streamstyle.stylizer import Stylizer
 

@@ -14,7 +14,6 @@ from streamstyle.config import Options
 from streamstyle.errors import OptionError
 from streamstyle.flow import Ahead, rebatch
 from streamstyle.frames import Checkpoint, Frame, FrameBatch, VideoInfo, output_chroma, picture_crc
-from streamstyle.given_tracks import GivenTracks
 from streamstyle.gpu.transfer import empty_pinned
 from streamstyle.job import OnFrames, Report, River, identity, plan, work_folder
 from streamstyle.look import Look
@@ -26,6 +25,7 @@ from streamstyle.naming import place_objects
 from streamstyle.painting.frame_painter import Painting, Reading
 from streamstyle.projects.save_project import ProjectWriter
 from streamstyle.stylizer import Stylizer
+from streamstyle.tracks.given_tracks import GivenTracks
 
 if TYPE_CHECKING:
     import torch

@@ -17,21 +17,21 @@ import torch
 from streamstyle.config import AnalysisOptions, Device, Options
 from streamstyle.errors import OptionError
 from streamstyle.flow import Ahead
-from streamstyle.foresight import Foresight
 from streamstyle.frames import Frame, FrameBatch, VideoInfo, output_chroma
-from streamstyle.given_tracks import GivenTracks
 from streamstyle.gpu.transfer import choose_device, upload
 from streamstyle.look import Look
 from streamstyle.media.decode import decode, frame_at
 from streamstyle.media.probe import probe
 from streamstyle.naming import place_objects
+from streamstyle.objects.foresight import Foresight
+from streamstyle.objects.segmenter import Segmentation, Segmenter
+from streamstyle.objects.tracker import BACKGROUND
 from streamstyle.scene import follow, seen_alone, small_planes
-from streamstyle.segmenter import Segmentation, Segmenter
 from streamstyle.sheets import refuse_existing, refuse_same_file, write_png
 from streamstyle.stages.color import yuv_to_rgb
 from streamstyle.stages.region_stats import region_stats
 from streamstyle.stylizer import Stylizer
-from streamstyle.tracker import BACKGROUND
+from streamstyle.tracks.given_tracks import GivenTracks
 
 LABELLED_SHARE = 0.002
 """Regions smaller than this share of the frame are coloured but not numbered in the picture: numbers would overlap."""

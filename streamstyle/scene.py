@@ -10,21 +10,21 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 
-from streamstyle.appearance_tracks import AppearanceTracks
 from streamstyle.config import AnalysisOptions
 from streamstyle.errors import OptionError
-from streamstyle.foresight import Foresight
 from streamstyle.frames import ColorTags, Frame, FrameBatch
 from streamstyle.gpu.memory import Portions
 from streamstyle.gpu.streams import Download
 from streamstyle.gpu.transfer import Planes, upload
 from streamstyle.look import Look, ObjectStyle
-from streamstyle.object_tracks import ObjectReport, ObjectTracks, OverlapTracks
-from streamstyle.segmenter import MOST_REGIONS, Segmentation, Segmenter, segmentations
+from streamstyle.objects.appearance_tracks import AppearanceTracks
+from streamstyle.objects.foresight import Foresight
+from streamstyle.objects.object_tracks import ObjectReport, ObjectTracks, OverlapTracks
+from streamstyle.objects.segmenter import MOST_REGIONS, Segmentation, Segmenter, segmentations
+from streamstyle.objects.tracker import BACKGROUND, Tracker
 from streamstyle.shots import ShotDetector
 from streamstyle.stages.color import yuv_to_rgb
 from streamstyle.stages.resize import resize_planes, small_size
-from streamstyle.tracker import BACKGROUND, Tracker
 
 LOOK_EVERY = {"cpu": 4, "cuda": 1}
 """Frames of which one is looked at, where nobody says."""

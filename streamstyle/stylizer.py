@@ -23,14 +23,14 @@ from streamstyle.gpu.streams import Lanes
 from streamstyle.gpu.transfer import choose_device, choose_dtype, upload
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.nets.painting import Affine
-from streamstyle.object_tracks import place_mask
+from streamstyle.objects.object_tracks import place_mask
+from streamstyle.objects.segmenter import Segmentation
 from streamstyle.painting.boxes import Box
 from streamstyle.painting.frame_painter import FramePainter, Painting, Reading, part_of
 from streamstyle.painting.layers import LayerCutter
 from streamstyle.painting.palette import Palette
 from streamstyle.painting.worn import Worn, changed_looks
 from streamstyle.scene import Given, Numbers, ObjectStyleReport, Scene, SceneReader
-from streamstyle.segmenter import Segmentation
 from streamstyle.stages.blend_modes import laid_over, looked_up
 from streamstyle.stages.color import rgb_to_yuv, yuv_to_rgb
 from streamstyle.stages.style_map import MOST_LOOKS, pair_feathers

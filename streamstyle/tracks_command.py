@@ -67,7 +67,7 @@ class Tracks:
         output = OutputOptions(fps=self.fps, overwrite=self.overwrite)
         look = Look.from_options(LookOptions(object=self.object, look=self.look), unstyled=NONE)
         with uncollected():
-            from streamstyle.tracks import tracks
+            from streamstyle.tracks.film_objects import tracks
 
         with Progress(quiet=False) as progress:
             report = tracks(

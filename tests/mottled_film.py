@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import torch
 
-from streamstyle.appearance_tracks import AppearanceTracks
 from streamstyle.look import ObjectStyle
-from streamstyle.segmenter import Segmentation, Segmenter
+from streamstyle.objects.appearance_tracks import AppearanceTracks
+from streamstyle.objects.segmenter import Segmentation, Segmenter
 
 HEIGHT, WIDTH = 144, 192
 SIZE = (HEIGHT, WIDTH)

@@ -20,7 +20,7 @@ from schema import problems  # noqa: E402
 from streamstyle.media.decode import decode  # noqa: E402
 from streamstyle.media.images import TICKS  # noqa: E402
 from streamstyle.media.probe import probe  # noqa: E402
-from streamstyle.track_export import LabelledFrame  # noqa: E402
+from streamstyle.tracks.export import LabelledFrame  # noqa: E402
 
 FRAMES = 8
 

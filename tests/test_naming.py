@@ -14,13 +14,13 @@ from moving_disc import disc_in, make_moving_disc
 from streamstyle.config import AnalysisOptions, Options, OutputOptions
 from streamstyle.errors import OptionError, StreamstyleError
 from streamstyle.look import Look, ObjectStyle
-from streamstyle.masks import PALETTE
+from streamstyle.media.masks import PALETTE
 from streamstyle.media.probe import probe
 from streamstyle.media.stills import encode_indexed_png
 from streamstyle.naming import naming_frame, place_objects
-from streamstyle.object_tracks import drawn_mask, object_mask
+from streamstyle.objects.object_tracks import drawn_mask, object_mask
 from streamstyle.pipeline import stylize
-from streamstyle.tracks import FilmObjects
+from streamstyle.tracks.film_objects import FilmObjects
 
 
 def test_an_object_owns_its_holes():

@@ -16,11 +16,12 @@ import pytest
 from clips import draw_mottled, make_clip
 from faults import Killed, breaks
 
-from streamstyle import label_track, pipeline
+from streamstyle import pipeline
 from streamstyle.config import AnalysisOptions, Options, OutputOptions, StyleOptions
 from streamstyle.errors import OutputError
 from streamstyle.job import Report
 from streamstyle.look import Look, ObjectStyle
+from streamstyle.media import label_track
 from streamstyle.media.journal import JOURNAL, parts_folder
 from streamstyle.pipeline import stylize
 from streamstyle.projects.project import LABELS
@@ -118,7 +119,7 @@ PLACES: list[tuple[str, int]] = [
     ("streamstyle.projects.save_project.ProjectWriter._add", 8),
     ("streamstyle.projects.save_project.ProjectWriter._fill", 1),
     ("streamstyle.projects.save_project.ProjectWriter.place", 1),
-    ("streamstyle.label_track.LabelTrackWriter._finish", 6),
+    ("streamstyle.media.label_track.LabelTrackWriter._finish", 6),
     ("streamstyle.media.segments.WorkFolder.add", 5),
     ("streamstyle.media.segments.WorkFolder._append", 7),
     ("os.rename", 1),
@@ -256,7 +257,7 @@ def test_no_resume_leaves_nothing(clip: Path, tmp_path: Path, monkeypatch: pytes
         ("streamstyle.media.layer_writers.FilmWriter.write", 30, "vp9"),
         ("streamstyle.media.layer_writers.PictureWriter.write", 50, "png"),
         ("streamstyle.media.layers.LayerFilms._join", 1, "prores"),
-        ("streamstyle.label_track.LabelTrackWriter._finish", 2, "prores"),
+        ("streamstyle.media.label_track.LabelTrackWriter._finish", 2, "prores"),
         ("streamstyle.projects.save_project.ProjectWriter._fill", 0, "png"),
     ],
 )

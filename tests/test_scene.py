@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from streamstyle import object_tracks
 from streamstyle.config import AnalysisOptions
 from streamstyle.frames import ColorTags
 from streamstyle.look import Look
+from streamstyle.objects import object_tracks
 from streamstyle.scene import SceneReader
 
 FRAMES, CUT = 12, 7

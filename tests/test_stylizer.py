@@ -19,9 +19,9 @@ from streamstyle.frames import ColorTags, FrameBatch
 from streamstyle.gpu.transfer import Planes
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.states import read_state, write_state
+from streamstyle.objects.segmenter import Segmenter
 from streamstyle.painting import frame_painter
 from streamstyle.painting.frame_painter import FramePainter, Reading
-from streamstyle.segmenter import Segmenter
 from streamstyle.stylizer import Stylizer
 
 pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("networks")]
@@ -358,7 +358,7 @@ def test_out_of_memory_while_a_reference_is_recorded_is_tried_again(monkeypatch:
     assert same(painted(look, batch, 3), wanted)
 
 
-@pytest.mark.parametrize("place", ["streamstyle.scene.resize_planes", "streamstyle.segmenter.Segmenter.find"])
+@pytest.mark.parametrize("place", ["streamstyle.scene.resize_planes", "streamstyle.objects.segmenter.Segmenter.find"])
 def test_out_of_memory_in_the_analysis_is_tried_again_in_halves(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     owner, _, name = place.rpartition(".")
     look, batch = Look(background="starry", foreground="wave"), planes(8)

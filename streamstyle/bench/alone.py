@@ -23,9 +23,9 @@ from streamstyle.look import Look
 from streamstyle.media.encode import encode
 from streamstyle.naming import place_objects
 from streamstyle.nets.stylenet import StyleNet
+from streamstyle.objects.segmenter import Segmenter
 from streamstyle.pipeline import QUEUE_BATCHES, begin, end, read
 from streamstyle.scene import follow, seen_alone
-from streamstyle.segmenter import Segmenter
 from streamstyle.stages.color import yuv_to_rgb
 from streamstyle.stages.composite import composite
 from streamstyle.stages.resize import resize_planes, small_size

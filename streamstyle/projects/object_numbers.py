@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from streamstyle.masks import object_name
-from streamstyle.tracker import Tracker
+from streamstyle.media.masks import object_name
+from streamstyle.objects.tracker import Tracker
 
 
 class ObjectNumbers:

@@ -36,12 +36,12 @@ import numpy as np
 from streamstyle.config import AnalysisOptions, Options, OutputOptions, StyleOptions, flag
 from streamstyle.errors import InputError, OptionError, OutputError, StreamstyleError
 from streamstyle.frames import Checkpoint, Faults, VideoInfo
-from streamstyle.label_track import LabelTrack
 from streamstyle.look import Look
 from streamstyle.media.closed import KeptSegment, Segment
 from streamstyle.media.disk import sync
 from streamstyle.media.fingerprint import fingerprint
 from streamstyle.media.journal import changes
+from streamstyle.media.label_track import LabelTrack
 from streamstyle.media.lossless import SUFFIX
 
 FORMAT, VERSION = "streamstyle project", 1

@@ -31,9 +31,7 @@ from streamstyle.errors import InputError, OptionError
 from streamstyle.flow import rebatch
 from streamstyle.frames import Frame, FrameBatch, VideoInfo
 from streamstyle.frozen_statistics import FrozenStatistics
-from streamstyle.given_tracks import GivenTracks
 from streamstyle.job import OnFrames, Report, River, identity, plan, work_folder
-from streamstyle.label_track import LabelTrack
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.audio import AudioSource
 from streamstyle.media.closed import KeptSegment
@@ -41,6 +39,7 @@ from streamstyle.media.decode import decode
 from streamstyle.media.encode import encode
 from streamstyle.media.fingerprint import fingerprint
 from streamstyle.media.journal import Placed
+from streamstyle.media.label_track import LabelTrack
 from streamstyle.media.lossless import read_lossless
 from streamstyle.nets.painting import Affine
 from streamstyle.painting.boxes import NOWHERE, Box
@@ -61,6 +60,7 @@ from streamstyle.projects.touched import Sketch, Touched, carries_paint
 from streamstyle.scene import Scene, part_numbers
 from streamstyle.stages.stylize_regions import RegionStylizer
 from streamstyle.stylizer import Stylizer
+from streamstyle.tracks.given_tracks import GivenTracks
 
 BATCH_PX = {"cpu": 1 << 20, "cuda": 1 << 25}
 MOST_FRAMES = 8

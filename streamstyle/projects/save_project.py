@@ -31,11 +31,11 @@ from streamstyle.errors import OptionError
 from streamstyle.frames import Checkpoint, FrameBatch
 from streamstyle.frozen_statistics import FrozenStatistics, light_of
 from streamstyle.job import Plan
-from streamstyle.label_track import LabelTrack, LabelTrackWriter
 from streamstyle.look import Look
 from streamstyle.media.closed import KeptSegment
 from streamstyle.media.disk import link_or_copy, staging, sync, told
 from streamstyle.media.journal import Placed
+from streamstyle.media.label_track import LabelTrack, LabelTrackWriter
 from streamstyle.media.lossless import SUFFIX, LosslessWriter
 from streamstyle.media.segments import WorkFolder
 from streamstyle.media.states import read_state, write_state

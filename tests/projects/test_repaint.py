@@ -20,11 +20,10 @@ from faults import Killed, breaks
 from streamstyle import cli, pipeline
 from streamstyle.config import Options, OutputOptions, StyleOptions
 from streamstyle.errors import InputError, OptionError, OutputError, StreamstyleError
-from streamstyle.given_tracks import GivenTracks
 from streamstyle.job import Report
-from streamstyle.label_track import LabelTrackWriter
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.decode import decode
+from streamstyle.media.label_track import LabelTrackWriter
 from streamstyle.media.probe import probe
 from streamstyle.media.segments import WorkFolder
 from streamstyle.nets import int8
@@ -36,6 +35,7 @@ from streamstyle.projects.touched import carries_paint
 from streamstyle.stages import stylize_int8
 from streamstyle.stages.stylize_int8 import in_bytes
 from streamstyle.stylizer import Stylizer
+from streamstyle.tracks.given_tracks import GivenTracks
 from tests.johnson_nets import save, transformer
 
 pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("networks")]

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from streamstyle.appearance_tracks import EAGER_FRAMES, AppearanceTracks
 from streamstyle.config import AnalysisOptions
 from streamstyle.media.states import read_state, write_state
-from streamstyle.segmenter import Segmentation, Segmenter
-from streamstyle.tracker import Tracker
+from streamstyle.objects.appearance_tracks import EAGER_FRAMES, AppearanceTracks
+from streamstyle.objects.segmenter import Segmentation, Segmenter
+from streamstyle.objects.tracker import Tracker
 from tests.mottled_film import BLUE, GREY, RED, SIZE, Film, Thing, named, rising, run, tracks_of
 from tests.oracles import iou
 

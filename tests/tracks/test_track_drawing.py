@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from streamstyle.frames import ColorTags, Frame
-from streamstyle.masks import PALETTE, color_index
+from streamstyle.media.masks import PALETTE, color_index
 from streamstyle.stages.color import yuv_to_rgb
-from streamstyle.track_drawing import ObjectPainter
+from streamstyle.tracks.drawing import ObjectPainter
 
 COLOR = ColorTags("bt709", full_range=True)
 

@@ -9,11 +9,11 @@ import numpy as np
 
 from streamstyle.errors import InputError
 from streamstyle.frames import VideoInfo
-from streamstyle.label_track import LabelTrack
 from streamstyle.look import Look, ObjectStyle
-from streamstyle.masks import object_name
-from streamstyle.object_tracks import ObjectReport
-from streamstyle.tracker import Track, Tracker
+from streamstyle.media.label_track import LabelTrack
+from streamstyle.media.masks import object_name
+from streamstyle.objects.object_tracks import ObjectReport
+from streamstyle.objects.tracker import Track, Tracker
 
 
 class GivenTracks:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from streamstyle.evidence import (
+from streamstyle.objects.evidence import (
     BORDER,
     MOTION_WEIGHT,
     MOVING_PX,

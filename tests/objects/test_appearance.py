@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from eval_objects import coarse_map
 
-from streamstyle import appearance
-from streamstyle.appearance import ANCHOR, AppearanceModel
 from streamstyle.media.states import read_state, write_state
+from streamstyle.objects import appearance
+from streamstyle.objects.appearance import ANCHOR, AppearanceModel
 
 CPU = torch.device("cpu")
 GRID = (12, 16)

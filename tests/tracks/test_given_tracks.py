@@ -13,15 +13,15 @@ from clips import make_clip
 from streamstyle import cli, pipeline
 from streamstyle.config import AnalysisOptions, Options, OutputOptions
 from streamstyle.errors import InputError, StreamstyleError
-from streamstyle.given_tracks import GivenTracks
-from streamstyle.label_track import LabelTrackWriter
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.decode import decode
+from streamstyle.media.label_track import LabelTrackWriter
 from streamstyle.media.probe import probe
 from streamstyle.nets.hed import HED
 from streamstyle.pipeline import stylize
 from streamstyle.scene import SceneReader
-from streamstyle.tracks import tracks
+from streamstyle.tracks.film_objects import tracks
+from streamstyle.tracks.given_tracks import GivenTracks
 
 SIZE, FRAMES = (64, 48), 20
 NAMES = {1: "swan", 2: "object 2", 5: "calf"}

@@ -6,8 +6,8 @@ from streamstyle.config import AnalysisOptions
 from streamstyle.errors import OptionError
 from streamstyle.look import ObjectStyle
 from streamstyle.media.states import read_state, write_state
-from streamstyle.object_tracks import ObjectTracks, OverlapTracks, object_mask
-from streamstyle.segmenter import Segmentation, Segmenter
+from streamstyle.objects.object_tracks import ObjectTracks, OverlapTracks, object_mask
+from streamstyle.objects.segmenter import Segmentation, Segmenter
 from streamstyle.shots import SHOTS_REMEMBERED
 from streamstyle.stages.optical_flow import OpticalFlow
 from tests.oracles import FRAMES, HEIGHT, WIDTH, disc, disc_centre, disc_luma, disc_picture, iou

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from streamstyle.appearance import BLOCKS
 from streamstyle.config import AnalysisOptions
 from streamstyle.errors import OptionError
 from streamstyle.gpu.streams import Download
@@ -19,6 +18,7 @@ from streamstyle.gpu.transfer import choose_dtype
 from streamstyle.nets import int8
 from streamstyle.nets.hed import HED
 from streamstyle.nets.hed_int8 import Int8HED
+from streamstyle.objects.appearance import BLOCKS
 from streamstyle.plugins import POINT_AT_IT, Prompt, in_raster_order, load_segmenter
 from streamstyle.stages.connected_components import label_regions
 from streamstyle.stages.otsu_threshold import otsu_threshold

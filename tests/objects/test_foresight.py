@@ -13,21 +13,21 @@ import pytest
 from moving_disc import disc_in, make_moving_disc, make_shots
 
 from streamstyle import pipeline
-from streamstyle.appearance_tracks import EAGER_FRAMES, AppearanceTracks
 from streamstyle.config import AnalysisOptions, Options, OutputOptions
 from streamstyle.flow import rebatch
-from streamstyle.foresight import FORESIGHT_FRAMES
 from streamstyle.frames import Frame
-from streamstyle.label_track import LabelTrack
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.decode import decode
+from streamstyle.media.label_track import LabelTrack
 from streamstyle.media.probe import probe
+from streamstyle.objects.appearance_tracks import EAGER_FRAMES, AppearanceTracks
+from streamstyle.objects.foresight import FORESIGHT_FRAMES
+from streamstyle.objects.segmenter import Segmenter
 from streamstyle.pipeline import stylize
 from streamstyle.preview import painted_at
 from streamstyle.scene import Scene, SceneReader
-from streamstyle.segmenter import Segmenter
 from streamstyle.stylizer import Stylizer
-from streamstyle.tracks import tracks
+from streamstyle.tracks.film_objects import tracks
 
 pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("cached", "networks")]
 FRAMES = 10

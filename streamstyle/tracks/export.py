@@ -20,13 +20,13 @@ import numpy as np
 from streamstyle.config import OutputOptions
 from streamstyle.errors import InputError, OutputError
 from streamstyle.frames import Frame, FrameBatch, VideoInfo
-from streamstyle.label_track import SUFFIX, LabelTrackWriter
-from streamstyle.masks import MOST_OBJECTS, PALETTE, enlarge_labels
 from streamstyle.media.audio import AudioSource
 from streamstyle.media.disk import told
 from streamstyle.media.encode import check_output, check_place, encode
+from streamstyle.media.label_track import SUFFIX, LabelTrackWriter
+from streamstyle.media.masks import MOST_OBJECTS, PALETTE, enlarge_labels
 from streamstyle.media.stills import encode_indexed_png
-from streamstyle.track_drawing import ObjectPainter
+from streamstyle.tracks.drawing import ObjectPainter
 
 Kind = Literal["masks", "film", "labels"]
 Names = Mapping[int, str]

@@ -16,11 +16,11 @@ from torch import Tensor
 from streamstyle.errors import OptionError
 from streamstyle.gpu.kernels import chosen
 from streamstyle.look import ObjectStyle
-from streamstyle.segmenter import Segmentation, Segmenter
+from streamstyle.objects.segmenter import Segmentation, Segmenter
+from streamstyle.objects.tracker import BACKGROUND, Tracker
 from streamstyle.shots import ShotMemory
 from streamstyle.stages.label_overlap import label_overlap
 from streamstyle.stages.optical_flow import SMALLEST_PX, OpticalFlow, carry_labels
-from streamstyle.tracker import BACKGROUND, Tracker
 
 
 @dataclass(frozen=True)

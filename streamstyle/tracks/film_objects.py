@@ -14,22 +14,22 @@ import torch
 
 from streamstyle.config import AnalysisOptions, Device, OutputOptions
 from streamstyle.flow import Ahead
-from streamstyle.foresight import Foresight
 from streamstyle.frames import ColorTags, Frame, VideoInfo
 from streamstyle.gpu.transfer import Planes, choose_device
 from streamstyle.look import Look, ObjectStyle
-from streamstyle.masks import MOST_OBJECTS, Mask, object_name, read_mask
 from streamstyle.media.decode import decode, frame_at
+from streamstyle.media.masks import MOST_OBJECTS, Mask, object_name, read_mask
 from streamstyle.media.probe import probe
 from streamstyle.naming import check_mask_places
-from streamstyle.object_tracks import ObjectTracks
+from streamstyle.objects.foresight import Foresight
+from streamstyle.objects.object_tracks import ObjectTracks
+from streamstyle.objects.segmenter import MOST_REGIONS, Segmentation, Segmenter
+from streamstyle.objects.tracker import Tracker
 from streamstyle.scene import follow, seen_alone, small_planes
-from streamstyle.segmenter import MOST_REGIONS, Segmentation, Segmenter
 from streamstyle.shots import ShotDetector
 from streamstyle.stages.color import yuv_to_rgb
 from streamstyle.styles import NONE
-from streamstyle.track_export import LabelledFrame, check_target, export, kind_of
-from streamstyle.tracker import Tracker
+from streamstyle.tracks.export import LabelledFrame, check_target, export, kind_of
 
 MOST_LABELS = 65535
 """In a label track, of 16 bits a pixel."""

@@ -6,12 +6,12 @@ import pytest
 from clips import audio_packets, make_clip, video_times
 
 from streamstyle.errors import InputError, OutputError
-from streamstyle.label_track import LabelTrack
-from streamstyle.masks import PALETTE
 from streamstyle.media.decode import decode
+from streamstyle.media.label_track import LabelTrack
+from streamstyle.media.masks import PALETTE
 from streamstyle.media.probe import probe
 from streamstyle.media.stills import read_still
-from streamstyle.track_export import LabelledFrame, check_target, export, kind_of
+from streamstyle.tracks.export import LabelledFrame, check_target, export, kind_of
 
 Image = pytest.importorskip("PIL.Image")
 NAMES = {1: "disc", 2: "object 2"}

@@ -13,18 +13,18 @@ import torch
 from clips import make_clip
 
 from streamstyle import cli
-from streamstyle import tracks as module
 from streamstyle.config import AnalysisOptions, OutputOptions
 from streamstyle.errors import InputError, OptionError, OutputError
-from streamstyle.label_track import LabelTrack
 from streamstyle.look import Look, ObjectStyle
-from streamstyle.masks import PALETTE, Mask
 from streamstyle.media.images import TICKS
+from streamstyle.media.label_track import LabelTrack
+from streamstyle.media.masks import PALETTE, Mask
 from streamstyle.media.probe import probe
 from streamstyle.media.stills import encode_indexed_png, read_still
-from streamstyle.object_tracks import OverlapTracks
-from streamstyle.tracker import Track, Tracker
-from streamstyle.tracks import NOBODY, FilmObjects, LabelBook, tracks
+from streamstyle.objects.object_tracks import OverlapTracks
+from streamstyle.objects.tracker import Track, Tracker
+from streamstyle.tracks import film_objects as module
+from streamstyle.tracks.film_objects import NOBODY, FilmObjects, LabelBook, tracks
 from tests.oracles import iou
 
 # -- numbers and names ------------------------------------------------------------------------------------------------
@@ -131,7 +131,7 @@ def test_what_does_not_last_uses_no_number_up(no_networks):
 
 
 def test_tracks_the_tracker_forgets_are_forgotten(no_networks, monkeypatch):
-    monkeypatch.setattr("streamstyle.tracker.MOST_ENDED", 5)
+    monkeypatch.setattr("streamstyle.objects.tracker.MOST_ENDED", 5)
     tracker = Tracker()
     told = Told(NOBODY, tracker)
     for number in range(1, 200):

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamstyle import tracker as module
-from streamstyle.tracker import BACKGROUND, CONFIRM_AFTER, HOLD_SHARE, MOST_ENDED, SNAP_SHARE, Tracker
+from streamstyle.objects import tracker as module
+from streamstyle.objects.tracker import BACKGROUND, CONFIRM_AFTER, HOLD_SHARE, MOST_ENDED, SNAP_SHARE, Tracker
 
 RULES = ["components", "regions"]
 

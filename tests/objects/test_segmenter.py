@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from streamstyle import segmenter
-from streamstyle.appearance import BLOCKS
 from streamstyle.config import AnalysisOptions, Options
 from streamstyle.job import identity
 from streamstyle.look import Look
 from streamstyle.nets import int8
 from streamstyle.nets.hed import HED
 from streamstyle.nets.hed_int8 import Int8HED
+from streamstyle.objects import segmenter
+from streamstyle.objects.appearance import BLOCKS
+from streamstyle.objects.segmenter import MARGIN_PX, Segmenter, edges_in, file_of
 from streamstyle.projects.project import what_must_stay
-from streamstyle.segmenter import MARGIN_PX, Segmenter, edges_in, file_of
 from tests import oracles
 from tests.oracles import COLOURS, HEIGHT, WIDTH, disc, disc_picture, iou
 

@@ -22,8 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from streamstyle.appearance import AppearanceModel
-from streamstyle.evidence import (
+from streamstyle.look import ObjectStyle
+from streamstyle.objects.appearance import AppearanceModel
+from streamstyle.objects.evidence import (
     aimed_at,
     moves_alike,
     moves_by_itself,
@@ -32,12 +33,11 @@ from streamstyle.evidence import (
     own_motions,
     region_means,
 )
-from streamstyle.look import ObjectStyle
-from streamstyle.object_tracks import Moment, ObjectTracks
-from streamstyle.reentry import Reentry
-from streamstyle.segmenter import Segmentation, Segmenter
+from streamstyle.objects.object_tracks import Moment, ObjectTracks
+from streamstyle.objects.reentry import Reentry
+from streamstyle.objects.segmenter import Segmentation, Segmenter
+from streamstyle.objects.tracker import BACKGROUND, Tracker
 from streamstyle.stages.optical_flow import OpticalFlow, carry, carry_labels
-from streamstyle.tracker import BACKGROUND, Tracker
 
 FOUND = -1
 """In the list of slots that classes have: the class whose pieces are tracks."""

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from streamstyle.frames import ColorTags, Frame
-from streamstyle.masks import PALETTE, color_index, object_name
+from streamstyle.media.masks import PALETTE, color_index, object_name
 from streamstyle.stages.color import rgb_to_yuv
 
 TINT = 0.5

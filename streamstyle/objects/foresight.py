@@ -16,11 +16,11 @@ from itertools import islice, takewhile
 
 import torch
 
-from streamstyle.appearance_tracks import EAGER_FRAMES, AppearanceTracks
 from streamstyle.frames import ColorTags
 from streamstyle.gpu.streams import Download
 from streamstyle.gpu.transfer import Planes
-from streamstyle.segmenter import Segmentation
+from streamstyle.objects.appearance_tracks import EAGER_FRAMES, AppearanceTracks
+from streamstyle.objects.segmenter import Segmentation
 from streamstyle.shots import ShotDetector
 
 FORESIGHT_FRAMES = 6

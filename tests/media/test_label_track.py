@@ -9,7 +9,7 @@ import pytest
 
 from streamstyle.errors import InputError, ShapeError
 from streamstyle.frames import VideoInfo
-from streamstyle.label_track import FORMAT, LabelTrack, LabelTrackWriter
+from streamstyle.media.label_track import FORMAT, LabelTrack, LabelTrackWriter
 
 NAMES = {1: "swan", 2: "der Hügel", 300: "object 300"}
 

@@ -3,7 +3,7 @@ import pytest
 from clips import data
 
 from streamstyle.errors import InputError
-from streamstyle.masks import MOST_OBJECTS, PALETTE, color_index, enlarge_labels, object_name, read_mask
+from streamstyle.media.masks import MOST_OBJECTS, PALETTE, color_index, enlarge_labels, object_name, read_mask
 from streamstyle.media.stills import encode_indexed_png
 from streamstyle.sheets import write_png
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from streamstyle.appearance_tracks import AppearanceTracks
 from streamstyle.config import AnalysisOptions
 from streamstyle.media.states import read_state, write_state
-from streamstyle.reentry import MOST_GONE, Reentry, likeness
-from streamstyle.segmenter import Segmenter
-from streamstyle.tracker import Tracker
+from streamstyle.objects.appearance_tracks import AppearanceTracks
+from streamstyle.objects.reentry import MOST_GONE, Reentry, likeness
+from streamstyle.objects.segmenter import Segmenter
+from streamstyle.objects.tracker import Tracker
 from tests.mottled_film import BLUE, GREY, RED, Film, Thing, rising, run, tracks_of
 
 FRAMES = 36

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from streamstyle.tracker import Tracker
+from streamstyle.objects.tracker import Tracker
 
 MOST_GONE = 8
 """Objects remembered of a shot after they were lost; who was lost first is forgotten first."""

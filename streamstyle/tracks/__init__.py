@@ -1,0 +1,1 @@
+"""Where objects are, written for other programs, and read back."""
