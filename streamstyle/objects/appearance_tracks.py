@@ -173,7 +173,7 @@ class AppearanceTracks(ObjectTracks):
             seen = look[k + 1] if look is not None and self._model.knows(k + 1) else None
             if slot == FOUND:
                 odds.append(np.where(self._taken(carried), NOT_FOUND, self._found_odds(before, seen, own, shape)))
-                gates.append(None)
+                gates.append(None if before is None or self._eager else near(before > 0.5))
             else:
                 assert before is not None
                 weighed, gate = self._named_odds(slot, before, seen, own)
@@ -196,10 +196,13 @@ class AppearanceTracks(ObjectTracks):
         guided = GuidedFilter(found.rgb.numpy(), GUIDED_PX * min(ids.shape) / 240)
         shares = []
         for slot, part, gate in zip(self._members, parts, gates, strict=True):
-            share = part / total if gate is None else part / total * gate
+            share = part / total if gate is None or slot == FOUND else part / total * gate
             share = (1 - SNAP) * share + SNAP * region_means(share, ids, areas)
-            if slot != FOUND or not self._eager:
-                share = drawn_to_colors(share, guided, gate)
+            colored = drawn_to_colors(share, guided)
+            if slot == FOUND:
+                share = share if gate is None else np.where(gate > 0, colored, share)
+            else:
+                share = colored if gate is None else colored * (gate > 0)
             shares.append(share)
         together = np.stack(shares)
         return together / np.maximum(1, together.sum(0)) if len(together) > 1 else together
@@ -345,11 +348,10 @@ class AppearanceTracks(ObjectTracks):
         self._reentry.load_state_dict(state["reentry"])
 
 
-def drawn_to_colors(share: np.ndarray, guided: GuidedFilter, gate: np.ndarray | None) -> np.ndarray:
-    """A share [h, w] made firm and then like the colours around each pixel, 0..1; nowhere where its gate is closed."""
+def drawn_to_colors(share: np.ndarray, guided: GuidedFilter) -> np.ndarray:
+    """A share [h, w] made firm and then like the colours around each pixel, 0..1."""
     share = np.clip((share - 0.5) * FIRMNESS + 0.5, 0, 1)
-    share = np.clip(guided(share), 0, 1)
-    return share if gate is None else share * (gate > 0)
+    return np.clip(guided(share), 0, 1)
 
 
 def _log(probability: np.ndarray, weight: float) -> np.ndarray:

@@ -28,12 +28,13 @@ class GuidedFilter:
         picture: [3, h, w] uint8.
         radius_px: half the side of a window.
 
-    Cost: windows of a 427x240 picture .5 ms, and each map that is filtered 2 ms, on one core.
+    Cost: XXX.
     Source: He, Sun and Tang 2013; He and Sun 2015 (windows on a coarse grid). Differs: as published.
     """
 
     def __init__(self, picture: np.ndarray, radius_px: float) -> None:
-        self._colors = np.ascontiguousarray(picture.transpose(1, 2, 0)).astype(np.float32) / 255
+        # OpenCV's merge, for NumPy's transposed copy takes 3 ms.
+        self._colors = cv2.merge(list(picture)).astype(np.float32) * np.float32(1 / 255)
         height, width = self._colors.shape[:2]
         self._grid = max(1, width // STRIDE), max(1, height // STRIDE)
         self._side = 2 * max(1, round(radius_px / STRIDE)) + 1
