@@ -212,6 +212,8 @@ CHOICES: dict[str, tuple[dict[str, Any], dict[tuple[Any, str], Any]]] = {
     "the look at 4 px, not at 2": ({}, {(AppearanceModel, "score_map"): coarse_map}),
     "the background beside the object counts no more": ({}, {(appearance, "NEAR_WEIGHT"): 0.0}),
     "no regions": ({}, {(appearance_tracks, "SNAP"): 0.0}),
+    "shares not drawn to the colours": ({}, {(appearance_tracks, "drawn_to_colors"): lambda share, *_: share}),
+    "no motion where what is lost is looked for": ({}, {(appearance_tracks, "LOST_MOTION_WEIGHT"): 0.0}),
     "no memory of the first frame": ({}, {(appearance, "ANCHOR"): 0.0}),
     "no search for what is lost": ({}, {(appearance_tracks, "LOST_SHARE"): 0.0}),
     "overlap, regions": ({"tracker": "overlap"}, {}),

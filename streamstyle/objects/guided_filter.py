@@ -1,0 +1,72 @@
+"""A map that follows a picture's colours: around each pixel it is the best linear function of colour, see He et al.
+
+::
+
+    colours, every STRIDE px ──► mean, covariance in each window ─┐
+    map, every STRIDE px ──────► mean, covariance with colour ────┴─► a, b of each window, map = a . colour + b
+                                                                             │ mean over the windows a pixel is in
+    colours, every px ────────────────────────────────────────────► a . colour + b of each pixel
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+STRIDE = 4
+"""Pixels each way that share a window. On six DAVIS sequences J is within .002 of every pixel's having its own, which
+takes five times as long."""
+EPS = 1e-4
+"""Variance of colour, black 0 and white 1, that counts as none. Of 2e-5, 1e-4 and 1e-3 the first two give one J, the
+last .008 less."""
+
+
+class GuidedFilter:
+    """Filters of one picture.
+
+    Args:
+        picture: [3, h, w] uint8.
+        radius_px: half the side of a window.
+
+    Cost: the windows of a 427x240 picture .8 ms, each map that is filtered 1.6 ms, on one core.
+    Source: He, Sun and Tang 2013; He and Sun 2015 (windows on a coarse grid). Differs: as published.
+    """
+
+    def __init__(self, picture: np.ndarray, radius_px: float) -> None:
+        # OpenCV's merge, for NumPy's transposed copy takes 3 ms.
+        self._colors = cv2.merge(list(picture)).astype(np.float32) * np.float32(1 / 255)
+        height, width = self._colors.shape[:2]
+        self._grid = max(1, width // STRIDE), max(1, height // STRIDE)
+        self._side = 2 * max(1, round(radius_px / STRIDE)) + 1
+        # float64, for the variance of an even surface is a small difference of large numbers, and the grid is small.
+        self._coarse = self._shrunk(self._colors)
+        self._mean = self._box(self._coarse)
+        r, g, b = np.moveaxis(self._coarse, -1, 0)
+        seconds = self._box(np.stack([r * r, g * g, b * b], -1)), self._box(np.stack([r * g, r * b, g * b], -1))
+        mr, mg, mb = np.moveaxis(self._mean, -1, 0)
+        rr, gg, bb = np.moveaxis(seconds[0] - self._mean**2 + EPS, -1, 0)
+        rg, rb, gb = np.moveaxis(seconds[1], -1, 0)
+        rg, rb, gb = rg - mr * mg, rb - mr * mb, gb - mg * mb
+        # The inverse of a symmetric 3 x 3, by its cofactors.
+        upper = gg * bb - gb * gb, rb * gb - rg * bb, rg * gb - rb * gg
+        lower = rr * bb - rb * rb, rg * rb - rr * gb, rr * gg - rg * rg
+        cofactors = np.stack([*upper, *lower])
+        self._inverse = cofactors / (rr * cofactors[0] + rg * cofactors[1] + rb * cofactors[2])
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """A map [h, w] float32 filtered, alike; it may overshoot its range by a little."""
+        coarse = self._shrunk(values)
+        mean = self._box(coarse)
+        x, y, z = np.moveaxis(self._box(self._coarse * coarse[..., None]) - self._mean * mean[..., None], -1, 0)
+        rr, rg, rb, gg, gb, bb = self._inverse
+        slope = np.stack([rr * x + rg * y + rb * z, rg * x + gg * y + gb * z, rb * x + gb * y + bb * z], -1)
+        offset = mean - (slope * self._mean).sum(-1)
+        planes = self._box(np.concatenate([slope, offset[..., None]], -1)).astype(np.float32)
+        fine = cv2.resize(planes, values.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        return np.einsum("hwc,hwc->hw", fine[..., :3], self._colors) + fine[..., 3]
+
+    def _shrunk(self, planes: np.ndarray) -> np.ndarray:
+        return cv2.resize(planes, self._grid, interpolation=cv2.INTER_AREA).astype(np.float64)
+
+    def _box(self, planes: np.ndarray) -> np.ndarray:
+        return cv2.blur(planes, (self._side, self._side), borderType=cv2.BORDER_REFLECT)
