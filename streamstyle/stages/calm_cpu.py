@@ -48,13 +48,12 @@ def trust_cpu(
     share = _ramp_cpu(cv2.blur(cv2.absdiff(level, before), (3, 3)), LOOKS_ALIKE, LOOKS_OTHER)
     light = cv2.blur(cv2.subtract(level, there, dst=level), (5, 5))
     share *= _ramp_cpu(np.abs(light, out=light), LIGHT_HELD, LIGHT_NEW)
-    inside = (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1)
+    share *= (x >= -0.5) & (y >= -0.5) & (x <= width - 0.5) & (y <= height - 0.5)
     if looks is not None and previous_looks is not None:
         worn, was = looks.numpy().astype(np.int16), previous_looks.numpy().astype(np.int16)
-        inside &= _inner_cpu(worn, reach_px)
         was = np.where(_inner_cpu(was, reach_px), was, np.int16(-1))
-        inside &= read_cpu(was, places, cv2.INTER_NEAREST) == worn
-    share *= cv2.erode(inside.view(np.uint8), np.ones((3, 3), np.uint8), borderType=cv2.BORDER_REPLICATE)
+        same = _inner_cpu(worn, reach_px) & (read_cpu(was, places, cv2.INTER_NEAREST) == worn)
+        share *= cv2.erode(same.view(np.uint8), np.ones((3, 3), np.uint8), borderType=cv2.BORDER_REPLICATE)
     return torch.from_numpy(share), torch.from_numpy(there)
 
 
@@ -94,21 +93,17 @@ def search() -> cv2.DISOpticalFlow:
     """
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     search.setFinestScale(0)
-    search.setPatchStride(6)
-    search.setGradientDescentIterations(6)
+    search.setPatchStride(5)
+    search.setGradientDescentIterations(12)
     search.setVariationalRefinementIterations(0)
     return search
 
 
-def motion_cpu(search: cv2.DISOpticalFlow, luma: Tensor, previous: Tensor, still: Tensor, stands_px: float) -> Tensor:
-    """Where in the previous picture each pixel was, [h, w, 2]: smooth, and 0 below stands_px and where it is still."""
+def motion_cpu(search: cv2.DISOpticalFlow, luma: Tensor, previous: Tensor) -> Tensor:
+    """Where in the previous picture each pixel was, [h, w, 2]: smooth."""
     found = search.calc(luma.numpy(), previous.numpy(), None)  # type: ignore[call-overload]
-    motion = cv2.blur(cv2.sepFilter2D(found, -1, TWICE, TWICE, borderType=cv2.BORDER_REPLICATE), (3, 3))
-    planes = cv2.split(motion)
-    stands = still.numpy() | (np.maximum(*map(np.abs, planes)) < stands_px)
-    for plane in planes:
-        np.copyto(plane, 0, where=stands)
-    return torch.from_numpy(cv2.merge(planes))
+    smooth = cv2.sepFilter2D(found, -1, TWICE, TWICE, borderType=cv2.BORDER_REPLICATE)
+    return torch.from_numpy(cv2.blur(smooth, (3, 3)))
 
 
 def unbent_cpu(bent: Tensor, carried: Tensor) -> Tensor:

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from streamstyle.errors import ShapeError
-from streamstyle.stages.calm import bend, calm, carried_along, color_held, sharpness, still_mask, trust, unbent, unit
+from streamstyle.stages.calm import bend, calm, carried_along, color_held, sharpness, trust, unbent, unit
 from streamstyle.stages.calm_cpu import Workspace
+from streamstyle.stages.calm_still import still_mask
 
 SIZE, SMALL = (96, 128), (48, 64)
 

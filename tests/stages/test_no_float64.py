@@ -211,7 +211,7 @@ def test_calming_a_frame_waits_for_nothing():
         for k in (0, 1, 0, 1):
             how = {"fading": {0} if k == 1 else (), "chroma": chroma[k], "unseen": {3}}
             calm_film.step(given.rgb[k], given.edges[k], given.ids[k], 0, **how)
-    assert calm_film._pending
+    assert calm_film._report.pending
 
 
 def test_waiting_is_seen():
