@@ -33,7 +33,7 @@ from streamstyle.stages.calm import (
     unbent,
 )
 from streamstyle.stages.calm_cpu import REACH_PX, Workspace, motion_cpu, one_thread, search
-from streamstyle.stages.calm_still import standing, still_mask
+from streamstyle.stages.calm_still import held, slower, standing, still_mask
 from streamstyle.stages.optical_flow import optical_flow
 
 LINES = 360
@@ -289,8 +289,7 @@ class Calm:
             found = optical_flow(fine[None].contiguous(), last.fine[None].contiguous()).permute(0, 3, 1, 2)
             flow = 0.5 * F.interpolate(found, size=still.shape, mode="area")[0].permute(1, 2, 0)
         still = standing(still, flow, luma, last.luma)
-        stands = still | ((flow[..., 0].abs() < STANDS_PX / 2) & (flow[..., 1].abs() < STANDS_PX / 2))
-        return flow.masked_fill(stands[..., None], 0), still
+        return held(flow, still | slower(flow, STANDS_PX / 2)), still
 
     def report(self) -> list[Steadiness]:
         """How steady each look is of which two frames were looked at; see calm_report."""

@@ -94,13 +94,13 @@ def search() -> cv2.DISOpticalFlow:
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     search.setFinestScale(0)
     search.setPatchStride(5)
-    search.setGradientDescentIterations(12)
+    search.setGradientDescentIterations(6)
     search.setVariationalRefinementIterations(0)
     return search
 
 
 def motion_cpu(search: cv2.DISOpticalFlow, luma: Tensor, previous: Tensor) -> Tensor:
-    """Where in the previous picture each pixel was, [h, w, 2]: smooth."""
+    """Where in the previous picture each pixel was, [h, w, 2]: smooth, also where it is still."""
     found = search.calc(luma.numpy(), previous.numpy(), None)  # type: ignore[call-overload]
     smooth = cv2.sepFilter2D(found, -1, TWICE, TWICE, borderType=cv2.BORDER_REPLICATE)
     return torch.from_numpy(cv2.blur(smooth, (3, 3)))

@@ -8,6 +8,7 @@ carried along would tear.
 from __future__ import annotations
 
 import cv2
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -63,10 +64,27 @@ def standing(still: Tensor, flow: Tensor, luma: Tensor, previous: Tensor, *, imp
 
     Cost: no synchronisation; on a CPU 1 ms at 320x180, less where nothing is in doubt.
     """
-    across, down = flow.unbind(2)
-    doubtful = still & ((across.abs() > MOVES_PX) | (down.abs() > MOVES_PX))
+    if still.device.type == "cpu" and not bool(still.any()):
+        return still
+    doubtful = still & ~slower(flow, MOVES_PX, impl=impl)
     if doubtful.device.type == "cpu" and not bool(doubtful.any()):
         return still
     narrow = still & ~near(~near(~still, ISLAND_PX, impl=impl), ISLAND_PX, impl=impl)
     change = (luma.float() - carried_along(previous.float(), flow, impl=impl)).abs()
     return still & ~(doubtful & narrow & (mean(change, 5, impl=impl) <= STILL_DRIFT))
+
+
+def slower(flow: Tensor, px: float, *, impl: str = "auto") -> Tensor:
+    """Where neither part of the motion [h, w, 2] is over so many pixels, [h, w] bool; impl: as for trust."""
+    if impl == "auto" and flow.device.type == "cpu":
+        return torch.from_numpy(cv2.inRange(flow.numpy(), (-px, -px), (px, px)) > 0)
+    return (flow.abs() <= px).all(2)
+
+
+def held(flow: Tensor, stands: Tensor) -> Tensor:
+    """The motion [h, w, 2], none where it stands, [h, w] bool."""
+    if flow.device.type == "cpu":  # torch's masked_fill takes long of a mask that is spread over planes
+        flow = flow.clone()
+        cv2.copyTo(np.zeros_like(flow.numpy()), stands.numpy().view(np.uint8), flow.numpy())
+        return flow
+    return flow.masked_fill(stands[..., None], 0)
