@@ -172,7 +172,7 @@ class Calm:
             self._now = replace(last, painted=painted, fine=fine, luma=luma, looks=worn, chroma=chroma)
             self._now.settling = settling
             self._now.frames += 1
-            self._report.add(last, self._now, None, unseen)
+            self._report.add(last, self._now, None, unseen, reach_px)
             return last.shown
         flow, still = self._flow(last, fine, luma, still)
         pair = () if looks is None else (worn, last.looks)
@@ -198,7 +198,7 @@ class Calm:
             renewed = self._new_share(trusted.loosened) * (chroma.float() - chroma_in)
             keeps = still if renews else still | self._now.anchored
             self._now.chroma_in = chroma_in + renewed.masked_fill(keeps, 0)
-        self._report.add(last, self._now, other, unseen)
+        self._report.add(last, self._now, other, unseen, reach_px)
         if renews:
             self._now.anchor, self._now.age = self._now.shown, 0
             self._now.to_anchor = torch.zeros_like(flow)

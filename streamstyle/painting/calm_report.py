@@ -2,8 +2,9 @@
 
 In every EVERY_FRAMES-th frame the motion is searched for anew, both ways, in the source's own luma. Each pixel of the
 last picture is compared with where that motion leads in this one, as shown and as painted, unless this one does not
-show it: neither what calm trusts counts, nor the motion it went by. Where this motion is wrong by half a pixel, strokes
-that are the same differ; so what is shown reads a little worse than it is, also where nothing moves but noise.
+show it. Neither what calm trusts counts, nor the motion it went by, which was searched for from this one back. Where
+the motion is wrong by half a pixel, strokes that are the same differ; so what is shown reads a little worse than it is,
+also where nothing moves but noise. The soft borders between looks are left out: they move with the objects' outlines.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import torch
 from torch import Tensor
 
 from streamstyle.painting.calm_state import Carried
-from streamstyle.stages.calm import differences
+from streamstyle.stages.calm import differences, inner
+from streamstyle.stages.calm_cpu import REACH_PX
 from streamstyle.stages.optical_flow import occlusion, optical_flow
 
 EVERY_FRAMES, EVERY_PX = 7, 4
@@ -32,7 +34,8 @@ class Steadiness:
 
     Attributes:
         look: its number.
-        shown, painted: RMS with and without calm, over the same pixels: all that both frames show.
+        shown, painted: RMS with and without calm, over the same pixels: all that both frames show and that wear
+            it wholly.
     """
 
     look: int
@@ -57,13 +60,16 @@ class CalmReport:
         self.pending: list[Tensor] = []
         self._sums = np.zeros((3, looks))
 
-    def add(self, last: Carried, now: Carried, other: Tensor | None, unseen: Collection[int]) -> None:
+    def add(
+        self, last: Carried, now: Carried, other: Tensor | None, unseen: Collection[int], reach_px: int = REACH_PX
+    ) -> None:
         """Look at a frame and the one before it, if it is one of those that are looked at.
 
         Args:
             last, now: what was carried from either.
             other: [h, w] bool, of now: where another style came at once; not counted.
             unseen: looks that are not counted.
+            reach_px: of the halved luma, from a border between looks to where it is soft; not counted.
 
         Cost: two searches every EVERY_FRAMES frames; on CUDA no synchronisation but once in PENDING of these.
         """
@@ -81,7 +87,8 @@ class CalmReport:
             _halved_place(x + motion[..., 0], now.looks.shape[1]),
         )
         worn = last.looks[y // 2][:, x // 2]
-        counted = ~hidden & (now.looks[there] == worn)
+        sure, still_sure = inner(last.looks, reach_px), inner(now.looks, reach_px)
+        counted = ~hidden & (now.looks[there] == worn) & sure[y // 2][:, x // 2] & still_sure[there]
         if other is not None:
             counted &= ~other[there]
         scale_y, scale_x = height / lines, width / columns

@@ -40,6 +40,7 @@ from streamstyle.stages.calm_cpu import (
     calm_cpu,
     color_held_cpu,
     holds,
+    inner_cpu,
     places_of,
     read_cpu,
     trust_cpu,
@@ -129,6 +130,13 @@ def near(changed: Tensor, reach_px: int, *, impl: str = "auto") -> Tensor:
         square = np.ones((2 * reach_px + 1,) * 2, np.uint8)
         return torch.from_numpy(cv2.dilate(changed.numpy().view(np.uint8), square) > 0)
     return _largest(changed.float(), reach_px) > 0
+
+
+def inner(looks: Tensor, reach_px: int) -> Tensor:
+    """Where all within reach wear the same, [h, w] bool; looks: [h, w] int32."""
+    if looks.device.type == "cpu":
+        return torch.from_numpy(inner_cpu(looks.numpy().astype(np.int16), reach_px))
+    return _inner(looks, reach_px)
 
 
 def carried_along(values: Tensor, flow: Tensor, *, impl: str = "auto") -> Tensor:

@@ -51,8 +51,8 @@ def trust_cpu(
     share *= (x >= -0.5) & (y >= -0.5) & (x <= width - 0.5) & (y <= height - 0.5)
     if looks is not None and previous_looks is not None:
         worn, was = looks.numpy().astype(np.int16), previous_looks.numpy().astype(np.int16)
-        was = np.where(_inner_cpu(was, reach_px), was, np.int16(-1))
-        same = _inner_cpu(worn, reach_px) & (read_cpu(was, places, cv2.INTER_NEAREST) == worn)
+        was = np.where(inner_cpu(was, reach_px), was, np.int16(-1))
+        same = inner_cpu(worn, reach_px) & (read_cpu(was, places, cv2.INTER_NEAREST) == worn)
         share *= cv2.erode(same.view(np.uint8), np.ones((3, 3), np.uint8), borderType=cv2.BORDER_REPLICATE)
     return torch.from_numpy(share), torch.from_numpy(there)
 
@@ -138,7 +138,8 @@ def _ramp_cpu(values: np.ndarray, whole: float, none: float) -> np.ndarray:
     return np.clip(ramp, 0, 1, out=ramp)
 
 
-def _inner_cpu(looks: np.ndarray, reach_px: int) -> np.ndarray:
+def inner_cpu(looks: np.ndarray, reach_px: int) -> np.ndarray:
+    """Whether all within reach wear the same, of looks int16."""
     square = np.ones((2 * reach_px + 1,) * 2, np.uint8)
     border = cv2.BORDER_REPLICATE
     return cv2.dilate(looks, square, borderType=border) == cv2.erode(looks, square, borderType=border)

@@ -30,7 +30,7 @@ def reported(shown: list[torch.Tensor], lumas: list[torch.Tensor], **how: object
     looks = how.get("looks", torch.zeros(HALF, dtype=torch.int32))
     last, now = (begun(picture, luma, luma[::2, ::2], looks, None) for picture, luma in zip(shown, lumas, strict=True))
     last.painted, now.painted, now.frames = torch.full((3, *SIZE), 0.5), torch.ones(3, *SIZE), 1
-    report.add(last, now, how.get("other"), how.get("unseen", ()))
+    report.add(last, now, how.get("other"), how.get("unseen", ()), how.get("reach_px", 2))
     return report
 
 
@@ -75,6 +75,18 @@ def test_other_looks_and_other_styles_do_not_count():
         assert (seen.look, seen.shown) == (0, 0)
     steady, flickers = reported([before, after], [luma, luma], looks=looks).rows()
     assert (steady.shown, flickers.shown) == (0, 1)
+
+
+def test_a_soft_border_that_moves_does_not_count():
+    """Of two looks, black and white, blended over 16 px; the border goes on by two."""
+    luma, pictures, looks = texture(), [], torch.zeros(HALF, dtype=torch.int32)
+    looks[:, 32:] = 1
+    for border in (64, 66):
+        ramp = ((torch.arange(SIZE[1]) - border) / 16 + 0.5).clamp(0, 1)
+        pictures.append(ramp.expand(3, *SIZE).contiguous())
+    for reach_px, flickers in ((2, True), (6, False)):
+        rows = reported(pictures, [luma, luma], looks=looks, reach_px=reach_px).rows()
+        assert [row.shown > 0 for row in rows] == [flickers] * 2
 
 
 def test_a_film_is_looked_at_once_in_some_frames_from_the_second_on():
