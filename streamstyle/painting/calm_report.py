@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from streamstyle.painting.calm_state import Carried
@@ -76,9 +77,8 @@ class CalmReport:
         if now.frames % EVERY_FRAMES != 1 or min(now.fine.shape) <= EVERY_PX // 2:
             return
         (height, width), (lines, columns), device = now.shown.shape[1:], now.fine.shape, now.fine.device
-        pair = last.fine[None].contiguous(), now.fine[None].contiguous()
-        ahead = optical_flow(*pair)
-        hidden = occlusion(ahead, optical_flow(*reversed(pair)))
+        ahead = _motion(last, now)
+        hidden = occlusion(ahead, _motion(now, last))
         part = slice(EVERY_PX // 2, None, EVERY_PX)
         y, x = torch.arange(lines, device=device)[part], torch.arange(columns, device=device)[part]
         motion, hidden = ahead[0, part, part], hidden[0, part, part]
@@ -123,6 +123,19 @@ class CalmReport:
             for k in range(self.looks)
             if count[k]
         ]
+
+
+def _motion(source: Carried, target: Carried) -> Tensor:
+    """Where each pixel of the luma is in the other's, [1, 2 h, 2 w, 2]: to a quarter of its size, smoothed.
+
+    The kernels go to the half of what they are given, and with all of the luma find calm's own motion again, with its
+    errors: of a swan in rippling water the report was .31 so and is .51, where the measure of eval_calm says .45.
+    """
+    if source.fine.device.type == "cpu":
+        return optical_flow(source.fine[None].contiguous(), target.fine[None].contiguous())
+    found = optical_flow(source.luma[None].contiguous(), target.luma[None].contiguous()).permute(0, 3, 1, 2)
+    size = source.fine.shape
+    return 2 * F.interpolate(found, size=size, mode="bilinear", align_corners=False).permute(0, 2, 3, 1).contiguous()
 
 
 def _halved_place(place: Tensor, size: int) -> Tensor:
