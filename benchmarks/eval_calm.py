@@ -7,7 +7,7 @@ python benchmarks/eval_calm.py [--frames N] [--only films|objects]
     warping error   RMS of picture - previous picture, moved (bilinear) by the flow, over the pixels that both show
     sharpness       mean square of the Laplacian
 
-Each is given as a ratio to the paintings without calm. The flow of the measure is not that of the calming: DIS, slow
+Each is given as a ratio to the paintings without calm. The flow of the measure is not that of the calming: DIS, medium
 preset, to full size, at 640x360, with occlusions by going there and back (Sundaram et al. 2010); on the pans and the
 zoom it is known exactly. The peer is the usual method: half a second's exponential mean along the fast preset's flow
 at 240 lines, warped bilinearly, nothing blended where there and back do not meet.
