@@ -317,7 +317,10 @@ class Stylizer:
         self._scene.numbers = numbers
 
     def calm_report(self) -> list[dict[str, Any]]:
-        """How steady each layer is, and was before it was calmed: RMS along the source's motion; empty without calm."""
+        """How steady each layer is, and was before it was calmed: RMS along the source's motion; empty without calm.
+
+        See painting.calm_report. A film of one frame has none.
+        """
         return self.painter.report()
 
     def report(self) -> list[ObjectStyleReport]:

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import cv2
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from streamstyle.errors import OptionError, ShapeError
+from streamstyle.painting.calm_report import CalmReport, Steadiness
 from streamstyle.painting.calm_state import Carried, begun
 from streamstyle.stages.calm import (
     ANCHOR_FRAMES,
@@ -27,14 +27,13 @@ from streamstyle.stages.calm import (
     calm,
     carried_along,
     color_held,
-    differences,
     near,
     sharpness,
-    still_mask,
     trust,
     unbent,
 )
 from streamstyle.stages.calm_cpu import REACH_PX, Workspace, motion_cpu, one_thread, search
+from streamstyle.stages.calm_still import held, slower, standing, still_mask
 from streamstyle.stages.optical_flow import optical_flow
 
 LINES = 360
@@ -54,9 +53,6 @@ SOFT_REACH = 0.85
 """Of its width, how far a soft border reaches to either side: its Gaussian's tail, to half a step of the blend."""
 STANDS_PX = 0.1
 """Motion under which nothing moves: a search finds some such everywhere."""
-EVERY_FRAMES = 2
-EVERY_PX = 3
-"""Of the halved luma, each how manyth pixel and line, in each how manyth frame, the report looks at."""
 
 
 class Trusted(NamedTuple):
@@ -72,25 +68,6 @@ class Trusted(NamedTuple):
     def loosened(self) -> Tensor:
         """share, less where a style changes."""
         return self.share if self.changing is None else torch.where(self.changing, self.share * LOOSENED, self.share)
-
-
-@dataclass(frozen=True)
-class Steadiness:
-    """How steady a look's pixels are: RMS of the difference from the last frame along the motion, 0..1.
-
-    Attributes:
-        look: its number.
-        shown, painted: RMS with and without calm.
-    """
-
-    look: int
-    shown: float
-    painted: float
-
-    @property
-    def ratio(self) -> float:
-        """With calm / without."""
-        return self.shown / self.painted if self.painted else 1.0
 
 
 class Calm:
@@ -111,8 +88,7 @@ class Calm:
         self.strength, self.looks, self.feather_px = strength, looks, feather_px
         self._shot: int | None = None
         self._now: Carried | None = None
-        self._sums = np.zeros((3, looks))
-        self._pending: list[Tensor] = []
+        self._report = CalmReport(looks)
         self._search = search()
         self._workspace = Workspace()
 
@@ -196,10 +172,9 @@ class Calm:
             self._now = replace(last, painted=painted, fine=fine, luma=luma, looks=worn, chroma=chroma)
             self._now.settling = settling
             self._now.frames += 1
-            nowhere = torch.zeros(*luma.shape, 2)
-            self._measure(last, self._now, nowhere, Trusted(nowhere[..., 0], last.painted_in, last.bent, still), unseen)
+            self._report.add(last, self._now, None, unseen, reach_px)
             return last.shown
-        flow = self._flow(last, fine, luma, still)
+        flow, still = self._flow(last, fine, luma, still)
         pair = () if looks is None else (worn, last.looks)
         share, painted_in = trust(flow, luma, last.luma, last.painted_in, *pair, reach_px=reach_px)
         if chroma is not None and last.chroma_in is not None:
@@ -207,9 +182,10 @@ class Calm:
             share = share * held
         else:
             chroma_in = None
+        other = None
         if fading:
-            other = self._other_style(last.painted, painted, worn, flow, share)
-            share = share.masked_fill(other & self._wearing(worn, fading), 0)
+            other = self._other_style(last.painted, painted, worn, flow, share) & self._wearing(worn, fading)
+            share = share.masked_fill(other, 0)
         bent, holds = bend(last.bent, flow)
         trusted = Trusted(share * holds, painted_in, bent, still, changing)
         # An anchor for nothing but what changes would be read once: then it is renewed at once.
@@ -222,7 +198,7 @@ class Calm:
             renewed = self._new_share(trusted.loosened) * (chroma.float() - chroma_in)
             keeps = still if renews else still | self._now.anchored
             self._now.chroma_in = chroma_in + renewed.masked_fill(keeps, 0)
-        self._measure(last, self._now, flow, trusted, unseen)
+        self._report.add(last, self._now, other, unseen, reach_px)
         if renews:
             self._now.anchor, self._now.age = self._now.shown, 0
             self._now.to_anchor = torch.zeros_like(flow)
@@ -302,85 +278,43 @@ class Calm:
         other = sums[1] > OTHER_STYLE**2 * sums[0]
         return other.index_select(0, looks.flatten()).view(worn.shape)
 
-    def _flow(self, last: Carried, fine: Tensor, luma: Tensor, still: Tensor) -> Tensor:
-        """Where in the previous frame each pixel of the halved luma was, [h, w, 2]; fine is the whole one."""
+    def _flow(self, last: Carried, fine: Tensor, luma: Tensor, still: Tensor) -> tuple[Tensor, Tensor]:
+        """Where in the previous frame each pixel of the halved luma was, [h, w, 2], and what of still does stand.
+
+        fine is the whole luma.
+        """
         if luma.device.type == "cpu" and min(luma.shape) >= SMALLEST_PX:
-            return motion_cpu(self._search, luma, last.luma, still, STANDS_PX / 2)
-        found = optical_flow(fine[None].contiguous(), last.fine[None].contiguous()).permute(0, 3, 1, 2)
-        flow = 0.5 * F.interpolate(found, size=still.shape, mode="area")[0].permute(1, 2, 0)
-        stands = still | (flow.abs().amax(2) < STANDS_PX / 2)
-        return flow.masked_fill(stands[..., None], 0)
-
-    # -- the report ---------------------------------------------------------------------------------------------------
-
-    def _measure(self, last: Carried, now: Carried, flow: Tensor, trusted: Trusted, unseen: Collection[int]) -> None:
-        """Add every EVERY_FRAMES-th frame's differences along the motion, look by look, at every EVERY_PX-th pixel."""
-        if now.frames % EVERY_FRAMES:
-            return
-        (height, width), (lines, columns) = now.shown.shape[1:], now.luma.shape
-        part = slice(EVERY_PX // 2, None, EVERY_PX)
-        device = flow.device
-        if flow[part, part].numel() == 0:
-            return
-        y = ((torch.arange(lines, device=device)[part] + 0.5) * (height / lines)).long()
-        x = ((torch.arange(columns, device=device)[part] + 0.5) * (width / columns)).long()
-        small = flow[part, part]
-        motion = torch.stack([small[..., 0] * (width / columns), small[..., 1] * (height / lines)], 2)
-        counted = (trusted.share[part, part] >= 0.5) | trusted.still[part, part]
-        rows = [counted.float()]
-        for new, old in ((now.shown, last.shown), (now.painted, last.painted)):
-            rows.append(differences(new, old, y, x, motion) * counted)
-        sums = _by_look(now.looks[part, part].reshape(-1) % self.looks, torch.stack(rows).reshape(3, -1), self.looks)
-        for look in unseen:
-            sums[:, look] = 0
-        self._pending.append(sums)
-        if device.type == "cpu" or len(self._pending) >= 64:
-            self._fold()
-
-    def _fold(self) -> None:
-        """Bring the sums to the host."""
-        if self._pending:
-            self._sums = self._sums + torch.stack(self._pending).cpu().numpy().astype(np.float64).sum(0)  # synchronises
-            self._pending = []
+            flow = motion_cpu(self._search, luma, last.luma)
+        else:
+            found = optical_flow(fine[None].contiguous(), last.fine[None].contiguous()).permute(0, 3, 1, 2)
+            flow = 0.5 * F.interpolate(found, size=still.shape, mode="area")[0].permute(1, 2, 0)
+        still = standing(still, flow, luma, last.luma)
+        return held(flow, still | slower(flow, STANDS_PX / 2)), still
 
     def report(self) -> list[Steadiness]:
-        """How steady each look is that was seen for two frames, where the motion is trusted."""
-        self._fold()
-        count, shown, painted = self._sums
-        return [
-            Steadiness(k, float(np.sqrt(shown[k] / count[k])), float(np.sqrt(painted[k] / count[k])))
-            for k in range(self.looks)
-            if count[k]
-        ]
+        """How steady each look is of which two frames were looked at; see calm_report."""
+        return self._report.rows()
 
     # -- a job that goes on -------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """Everything later frames depend on, as NumPy arrays; see load_state_dict."""
-        self._fold()
         return {
             "shot": self._shot,
             "now": None if self._now is None else self._now.state_dict(),
-            "sums": self._sums,
+            "sums": self._report.sums(),
         }
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         """Go on, on a device, as the one whose state_dict this is."""
-        self._shot, self._sums, self._pending = state["shot"], state["sums"], []
+        self._shot = state["shot"]
+        self._report.take(state["sums"])
         self._now = None if state["now"] is None else Carried.of_state(state["now"], device)
 
 
 def halved_size(shape: Sequence[int]) -> tuple[int, int]:
     """Size of the halved luma of a luma [h, w]."""
     return -(-shape[-2] // 2), -(-shape[-1] // 2)
-
-
-def _by_look(worn: Tensor, rows: Tensor, looks: int) -> Tensor:
-    """Sums of rows [R, n] over what wears each look, [R, looks]; worn: [n] int32."""
-    if rows.device.type == "cpu":  # index_add_ takes ten times as long there
-        numbers = worn.numpy()
-        return torch.from_numpy(np.stack([np.bincount(numbers, row, looks) for row in rows.numpy()]).astype(np.float32))
-    return torch.zeros(len(rows), looks, device=rows.device).index_add_(1, worn, rows)
 
 
 def _halved(luma: Tensor) -> Tensor:

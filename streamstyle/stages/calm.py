@@ -40,6 +40,7 @@ from streamstyle.stages.calm_cpu import (
     calm_cpu,
     color_held_cpu,
     holds,
+    inner_cpu,
     places_of,
     read_cpu,
     trust_cpu,
@@ -49,33 +50,6 @@ from streamstyle.stages.calm_cpu import (
 ANCHOR_FRAMES = 12
 REFRESH = 0.05
 """Share of the new painting where the old one is trusted whole."""
-STILL_LEVELS, STILL_DRIFT = 1.0, 2.0
-"""Luma levels, means of 5 x 5, within which nothing moved since the last frame, and since the pixel was painted."""
-
-
-def still_mask(luma: Tensor, previous: Tensor, shown: Tensor) -> Tensor:
-    """Where nothing moved, noise apart, since the last frame and since the pixel was last painted.
-
-    Args:
-        luma, previous, shown: [h, w] uint8: now, one frame ago, and as each pixel was when it last changed.
-
-    Returns:
-        [h, w] bool.
-
-    Raises:
-        ShapeError: the pictures are not uint8 [h, w] of one shape.
-    """
-    _check("luma", luma, torch.uint8, luma.shape, 2)
-    for picture in (previous, shown):
-        _check("previous luma", picture, torch.uint8, luma.shape, 2)
-    if luma.device.type == "cpu":
-        now, before, last = luma.numpy(), previous.numpy(), shown.numpy()
-        moved = cv2.boxFilter(cv2.absdiff(now, before), cv2.CV_32F, (5, 5))
-        drift = cv2.boxFilter(cv2.absdiff(now, last), cv2.CV_32F, (5, 5))
-        return torch.from_numpy((moved <= STILL_LEVELS) & (drift <= STILL_DRIFT))
-    level = luma.float()
-    stands = _mean((level - previous.float()).abs(), 5) <= STILL_LEVELS
-    return stands & (_mean((level - shown.float()).abs(), 5) <= STILL_DRIFT)
 
 
 def trust(
@@ -137,16 +111,32 @@ def color_held(flow: Tensor, chroma: Tensor, painted_in: Tensor, *, impl: str = 
         return color_held_cpu(flow, chroma, painted_in)
     there = _read(painted_in, flow, flow.shape[:2], "bilinear")
     change = chroma.float() - there
-    u, v = _mean(change[0], 5), _mean(change[1], 5)
+    u, v = (mean(one, 5, impl="ref") for one in change)
     return _ramp(torch.maximum(u.abs(), v.abs()), COLOR_HELD, COLOR_NEW), there
 
 
-def near(changed: Tensor, reach_px: int) -> Tensor:
-    """What is near a change of looks, [h, w] bool: soft borders change with them."""
-    if changed.device.type == "cpu":
+def mean(values: Tensor, side: int, *, impl: str = "auto") -> Tensor:
+    """Means of the squares of a side around each pixel, [h, w] float32."""
+    if impl == "auto" and values.device.type == "cpu":
+        return torch.from_numpy(cv2.blur(values.numpy(), (side, side)))
+    reach = side // 2
+    padded = F.pad(values[None, None], (reach,) * 4, mode="reflect")
+    return F.avg_pool2d(padded, side, 1)[0, 0]
+
+
+def near(changed: Tensor, reach_px: int, *, impl: str = "auto") -> Tensor:
+    """What is within reach of some pixels, in a square, [h, w] bool; impl: as for :func:`trust`."""
+    if impl == "auto" and changed.device.type == "cpu":
         square = np.ones((2 * reach_px + 1,) * 2, np.uint8)
         return torch.from_numpy(cv2.dilate(changed.numpy().view(np.uint8), square) > 0)
     return _largest(changed.float(), reach_px) > 0
+
+
+def inner(looks: Tensor, reach_px: int) -> Tensor:
+    """Where all within reach wear the same, [h, w] bool; looks: [h, w] int32."""
+    if looks.device.type == "cpu":
+        return torch.from_numpy(inner_cpu(looks.numpy().astype(np.int16), reach_px))
+    return _inner(looks, reach_px)
 
 
 def carried_along(values: Tensor, flow: Tensor, *, impl: str = "auto") -> Tensor:
@@ -264,13 +254,13 @@ def sharpness(picture: Tensor) -> Tensor:
     return (green[:-2, 1:-1] + green[2:, 1:-1] + green[1:-1, :-2] + green[1:-1, 2:] - 4 * inner).square().mean()
 
 
-def differences(picture: Tensor, previous: Tensor, rows: Tensor, columns: Tensor, motion: Tensor) -> Tensor:
-    """Squared differences, mean of the colours, of some pixels from where they were (bilinear).
+def differences(picture: Tensor, other: Tensor, rows: Tensor, columns: Tensor, motion: Tensor) -> Tensor:
+    """Squared differences, mean of the colours, of some pixels from where they are in another picture (bilinear).
 
     Args:
-        picture, previous: [3, H, W] float32.
+        picture, other: [3, H, W] float32.
         rows [h], columns [w]: int64, the pixels of picture.
-        motion: [h, w, 2] float32 px of it, to previous.
+        motion: [h, w, 2] float32 px of it, to the other.
 
     Returns:
         [h, w] float32.
@@ -279,13 +269,13 @@ def differences(picture: Tensor, previous: Tensor, rows: Tensor, columns: Tensor
     if picture.device.type == "cpu":
         places = torch.stack([x, y]).numpy()
         total = np.zeros(places.shape[1:], np.float32)
-        for now, before in zip(picture.numpy(), previous.numpy(), strict=True):
+        for now, before in zip(picture.numpy(), other.numpy(), strict=True):
             change = now[rows.numpy()[:, None], columns.numpy()] - read_cpu(before, places, cv2.INTER_LINEAR)
             total += change * change
         return torch.from_numpy(total / 3)
     height, width = picture.shape[1:]
     grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], -1)[None]
-    was = F.grid_sample(previous[None], grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
+    was = F.grid_sample(other[None], grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
     return (picture[:, rows][:, :, columns] - was).square().mean(0)
 
 
@@ -309,17 +299,18 @@ def _trust_ref(
     height, width = luma.shape
     now = luma.float()
     there = _read(torch.stack([previous.float(), painted_in]), flow, luma.shape, "bilinear")
-    other = _mean((now - there[0]).abs(), 3)
-    light = (_mean(now - there[1], 5)).abs()
+    other = mean((now - there[0]).abs(), 3, impl="ref")
+    light = mean(now - there[1], 5, impl="ref").abs()
     share = _ramp(other, LOOKS_ALIKE, LOOKS_OTHER) * _ramp(light, LIGHT_HELD, LIGHT_NEW)
     x, y = (place.reshape(height, width) for place in _where(flow, luma.shape))
-    inside = (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1)
-    if looks is not None and previous_looks is not None:
-        column = x.round().clamp_(0, width - 1).long()
-        row = y.round().clamp_(0, height - 1).long()
-        was = torch.where(_inner(previous_looks, reach_px), previous_looks, -1)
-        inside &= _inner(looks, reach_px) & (was[row, column] == looks)
-    kept = -F.max_pool2d(-F.pad(inside.float()[None, None], (1, 1, 1, 1), mode="replicate"), 3, 1)
+    share *= (x >= -0.5) & (y >= -0.5) & (x <= width - 0.5) & (y <= height - 0.5)
+    if looks is None or previous_looks is None:
+        return share, there[1]
+    column = x.round().clamp_(0, width - 1).long()
+    row = y.round().clamp_(0, height - 1).long()
+    was = torch.where(_inner(previous_looks, reach_px), previous_looks, -1)
+    same = _inner(looks, reach_px) & (was[row, column] == looks)
+    kept = -F.max_pool2d(-F.pad(same.float()[None, None], (1, 1, 1, 1), mode="replicate"), 3, 1)
     return share * kept[0, 0], there[1]
 
 
@@ -374,12 +365,6 @@ def _read(planes: Tensor, flow: Tensor, size: tuple[int, ...], mode: str) -> Ten
     x, y = _where(flow, size)
     grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], -1)
     return F.grid_sample(planes[None], grid[None], mode=mode, padding_mode="border", align_corners=False)[0]
-
-
-def _mean(values: Tensor, side: int) -> Tensor:
-    reach = side // 2
-    padded = F.pad(values[None, None], (reach,) * 4, mode="reflect")
-    return F.avg_pool2d(padded, side, 1)[0, 0]
 
 
 def _ramp(values: Tensor, whole: float, none: float) -> Tensor:
