@@ -25,9 +25,13 @@ from torch import Tensor
 from streamstyle.look import ObjectStyle
 from streamstyle.objects.appearance import AppearanceModel
 from streamstyle.objects.evidence import (
+    MOVED_SHARE,
+    MOVING_SHARE,
     aimed_at,
+    held_against,
     moves_alike,
     moves_by_itself,
+    moving_shares,
     near,
     own_motion,
     own_motions,
@@ -66,6 +70,8 @@ NOT_FOUND = -4.0
 """Log-odds of FOUND where it cannot be."""
 EAGER_FRAMES = 4
 """Frames of a shot that are all looked at until FOUND is known."""
+MUST_MOVE_LOOKS = 6
+"""Analysed frames in which a found object must have moved, or else it was none."""
 
 
 class AppearanceTracks(ObjectTracks):
@@ -140,7 +146,7 @@ class AppearanceTracks(ObjectTracks):
         own = moment.own
         if own is None and flow is not None:
             own = own_motion(flow)
-        self._shares = self._seen(carried, own, found)
+        self._shares = self._seen(carried, own, found, slots)
         self._take_places(moment, found)
         self._learn(found)
         slots = self._map(found, slots, index)
@@ -161,7 +167,9 @@ class AppearanceTracks(ObjectTracks):
 
     # -- a frame that is looked at ------------------------------------------------------------------------------
 
-    def _seen(self, carried: np.ndarray | None, own: np.ndarray | None, found: Segmentation) -> np.ndarray:
+    def _seen(
+        self, carried: np.ndarray | None, own: np.ndarray | None, found: Segmentation, slots: np.ndarray | None
+    ) -> np.ndarray:
         """Each class's share of each pixel, [K, h, w] float32."""
         shape = (found.ids.shape[0], found.ids.shape[1])
         look = self._look(found, shape)
@@ -174,7 +182,10 @@ class AppearanceTracks(ObjectTracks):
             # What nobody has seen yet may look like anything.
             seen = look[k + 1] if look is not None and self._model.knows(k + 1) else None
             if slot == FOUND:
-                odds.append(np.where(self._taken(carried), NOT_FOUND, self._found_odds(before, seen, own, shape)))
+                if self._nobody_found(before):
+                    before = seen = None  # who begins to move later is as good as who moved from the first
+                motion = None if own is None else self._motion_of_found(own, slots)
+                odds.append(np.where(self._taken(carried), NOT_FOUND, self._found_odds(before, seen, motion, shape)))
                 gates.append(None if before is None or self._eager else near(before > 0.5))
             else:
                 assert before is not None
@@ -226,19 +237,37 @@ class AppearanceTracks(ObjectTracks):
         return (odds if alike is None else odds + alike), gate
 
     def _found_odds(
-        self, before: np.ndarray | None, seen: np.ndarray | None, own: np.ndarray | None, shape: tuple[int, int]
+        self, before: np.ndarray | None, seen: np.ndarray | None, motion: np.ndarray | None, shape: tuple[int, int]
     ) -> np.ndarray:
         """Log-likelihood, beside the background's, of what moves by itself."""
-        if own is None and before is None and seen is None:
+        if motion is None and before is None and seen is None:
             return np.full(shape, NOT_FOUND, np.float32)
         odds = aimed_at(shape)
-        if own is not None:
-            odds = odds + moves_by_itself(own) * (2 if before is None else 1)
+        if motion is not None:
+            odds = odds + motion * (2 if before is None else 1)
         if before is not None:
             odds = odds + _log(before, CARRIED_WEIGHT)
         if seen is not None:
             odds = odds + _log(seen, LOOK_WEIGHT)
         return odds
+
+    def _motion_of_found(self, own: np.ndarray, slots: np.ndarray | None) -> np.ndarray:
+        """Log-odds that a pixel moves by itself; firm where an object moves, or never did, see STILL_TIMES."""
+        odds = moves_by_itself(own)
+        if slots is None:
+            return odds
+        shares, firm = moving_shares(odds, slots, self.tracker.slots), np.zeros(self.tracker.slots, bool)
+        for slot, track in self.tracker.tracks.items():
+            track.moved = max(track.moved, float(shares[slot]))
+            never = track.moved < MOVED_SHARE and track.seen >= MUST_MOVE_LOOKS
+            firm[slot] = shares[slot] >= MOVING_SHARE or never
+        return held_against(odds, slots, firm)
+
+    def _nobody_found(self, before: np.ndarray | None) -> bool:
+        """Whether the shot has shown nothing that moves by itself, though it had the time to."""
+        if before is None or self._eager > 0:
+            return False
+        return int((before > 0.5).sum()) < SMALLEST_FOUND * before.size
 
     def _taken(self, carried: np.ndarray | None) -> np.ndarray | bool:
         """Where named objects were carried to rather than what was found: what moves there is one of them."""

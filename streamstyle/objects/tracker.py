@@ -52,6 +52,8 @@ class Track:
     color: np.ndarray | None = None
     measured: int = 0
     measured_px: int = 0
+    moved: float = 0.0
+    """The largest share of it that was seen moving by itself at a time, where the caller notes it."""
 
     @property
     def usual_area_px(self) -> float:
@@ -227,6 +229,7 @@ class Tracker:
         old.last_frame = young.last_frame
         old.seen, old.area_sum_px = old.seen + young.seen, old.area_sum_px + young.area_sum_px
         old.measured, old.measured_px = old.measured + young.measured, old.measured_px + young.measured_px
+        old.moved = max(old.moved, young.moved)
 
     def forget_area(self, slot: int) -> None:
         """Measure a track's usual area anew: a person said what is and what is not part of it."""

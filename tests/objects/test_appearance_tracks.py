@@ -11,7 +11,8 @@ import torch
 
 from streamstyle.config import AnalysisOptions
 from streamstyle.media.states import read_state, write_state
-from streamstyle.objects.appearance_tracks import EAGER_FRAMES, AppearanceTracks
+from streamstyle.objects.appearance_tracks import EAGER_FRAMES, MUST_MOVE_LOOKS, AppearanceTracks
+from streamstyle.objects.evidence import STILL_TIMES
 from streamstyle.objects.segmenter import Segmentation, Segmenter
 from streamstyle.objects.tracker import Tracker
 from tests.mottled_film import BLUE, GREY, RED, SIZE, Film, Thing, named, rising, run, tracks_of
@@ -177,6 +178,48 @@ def test_what_moves_by_itself_is_found_and_is_one_track(segmenter, rolling, ever
     (report,) = tracks.report()
     assert (report.track_id, report.name, report.last_frame) == (1, None, 29)
     assert report.first_frame < EAGER_FRAMES
+
+
+@pytest.mark.weights
+def test_what_begins_to_move_later_is_found_at_once(segmenter):
+    """For twelve frames it was learned as background, and it moves no more than counts as motion."""
+    film = Film([Thing(RED, 40, lambda i: (50, round(20 + 1.5 * max(0, i - 12))), round=True)])
+    found = list(run(tracks_of(segmenter, find=True), film, range(30)))
+    assert not any(slots.any() for slots in found[:13])
+    for i in range(14, 30):
+        assert iou(found[i] > 0, film.seen(0, i)) > 0.85, f"frame {i}"
+
+
+@pytest.mark.weights
+def test_what_moved_and_rests_is_held(segmenter):
+    film = Film([Thing(RED, 40, lambda i: (50, 20 + 3 * min(i, 12)), round=True)])
+    found = list(run(tracks_of(segmenter, find=True), film, range(40)))
+    for i in range(EAGER_FRAMES, 40):
+        assert iou(found[i] > 0, film.seen(0, i)) > 0.85, f"frame {i}"
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize(
+    ("moving", "moved", "seen", "counts"),
+    [
+        (0.0, 0.0, MUST_MOVE_LOOKS, True),  # never moved
+        (0.0, 0.0, MUST_MOVE_LOOKS - 1, False),  # may do so yet
+        (0.0, 1.0, MUST_MOVE_LOOKS, False),  # moved, and rests
+        (0.5, 1.0, 1, True),  # moves, but for a part
+    ],
+)
+def test_when_standing_still_counts_against_a_found_object(segmenter, moving, moved, seen, counts):
+    tracks = tracks_of(segmenter, find=True)
+    slots = np.zeros(SIZE, np.int32)
+    slots[20:60, 20:60] = slot = int(tracks.tracker.start(2, 0)[1, 0])
+    track = tracks.tracker.tracks[slot]
+    track.moved, track.seen = moved, seen
+    own = np.zeros((2, *SIZE), np.float32)
+    own[0, 20 : 20 + round(40 * moving), 20:60] = 5
+    odds = tracks._motion_of_found(own, slots)
+    still, outside = odds[59, 59], odds[100, 100]
+    assert still == pytest.approx(outside * (STILL_TIMES if counts else 1))
+    assert track.moved == max(moved, moving)
 
 
 @pytest.mark.weights

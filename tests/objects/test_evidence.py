@@ -12,9 +12,12 @@ from streamstyle.objects.evidence import (
     MOVING_PX,
     MOVING_TIMES,
     NEAR_PX,
+    STILL_TIMES,
     aimed_at,
+    held_against,
     moves_alike,
     moves_by_itself,
+    moving_shares,
     near,
     own_motion,
     own_motions,
@@ -164,6 +167,22 @@ def test_where_all_is_astir_a_motion_must_stand_out():
     quiet, astir = (moves_by_itself(planes(rng, mask, (0, 0), (3.0, 0), noise)) for noise in (0.05, 1.0))
     assert (quiet[mask] > 0).all()
     assert (astir[mask] > 0).mean() < 0.05
+
+
+def test_the_share_of_each_slot_that_moves():
+    slots = np.zeros(SHAPE, np.int32)
+    slots[square()], slots[square(80, 100, 20)] = 1, 3
+    odds = np.where(square(40, 50, 15), 1.0, -1.0)
+    assert moving_shares(odds, slots, 5) == pytest.approx([0, 0.25, 0, 0, 0])
+
+
+def test_what_stands_still_counts_more_in_a_firm_slot_alone():
+    slots, odds = square().astype(np.int32), np.where(square(40, 50, 15), 0.5, -1.5)
+    assert (held_against(odds, slots, np.array([False, False])) == odds).all()
+    firm = held_against(odds, slots, np.array([False, True]))
+    assert (firm[slots == 0] == -1.5).all()
+    assert (firm[square() & ~square(40, 50, 15)] == STILL_TIMES * -1.5).all()
+    assert (firm[square(40, 50, 15)] == 0.5).all()
 
 
 # -- place ----------------------------------------------------------------------------------------------------------
