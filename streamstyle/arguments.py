@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import itertools
 import re
@@ -24,6 +25,12 @@ _ASIDES = ("For full", "Perhaps", "Similar", "Argument helptext", "Available")
 def default_hint(label: str) -> str:
     """What the help says of a default; nothing where there is none."""
     return "" if label == "None" else f"(default: {label})"
+
+
+def in_short(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A command's class with the first paragraph of its description, for a list of commands."""
+    said = (inspect.getdoc(command) or "").partition("\n\n")[0]
+    return type(command.__name__, (command,), {"__doc__": said, "__module__": command.__module__})  # type: ignore[arg-type]
 
 
 def seconds(text: str) -> float:
@@ -75,6 +82,7 @@ def _number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
 
 
 _REWORDED: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
+    (r"Missing from (.+?): (\S+) .*", lambda seen: f"{seen[2]} is missing"),
     (r"Error parsing (\S+): (.*)", lambda seen: f"{seen[1]} {seen[2]}"),
     (
         r"invalid choice '(.*)' for argument '(\S+?)'\. Expected one of \((.*)\)",

@@ -16,7 +16,7 @@ import tyro
 from typing_extensions import Doc
 
 from streamstyle._version import __version__
-from streamstyle.arguments import NUMBERS, SECONDS, default_hint, one_line_usage_errors
+from streamstyle.arguments import NUMBERS, SECONDS, default_hint, in_short, one_line_usage_errors
 from streamstyle.bench.options import BenchOptions
 from streamstyle.config import AnalysisOptions, Device, Fps, LookOptions, Options, Range, StyleChoices, StyleOptions
 from streamstyle.errors import OptionError, OutputError, StreamstyleError
@@ -41,7 +41,7 @@ Film = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IN"), Doc("T
 
 @dataclass(frozen=True)
 class Run:
-    """Paint a film. Sound, timing and shape are kept; OUT appears only when it is whole."""
+    """Paint a film. Sound, timing and shape are kept; OUT appears only when whole."""
 
     input: Film
     output: Annotated[
@@ -104,8 +104,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Preview:
-    """Show a frame and, beside it, its objects outlined, numbered and coloured; thickly what moves by itself. With
-    styles, as `run` takes them, also the frame painted."""
+    """Show a frame and, beside it, its objects, numbered; with styles also painted.
+
+    Thickly outlined is what moves by itself. Styles are said as in `run`.
+    """
 
     input: Film
     output: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT.png"), Doc("The picture to write.")]
@@ -160,7 +162,7 @@ class Preview:
 
 @dataclass(frozen=True)
 class Styles:
-    """Name the built-in styles; --sheet paints them all on one picture, and paintings of yours with them."""
+    """Name the built-in styles; --sheet paints them all, and paintings of yours."""
 
     sheet: Annotated[
         Path | None,
@@ -203,7 +205,7 @@ class Styles:
 
 @dataclass(frozen=True)
 class Weights:
-    """Say which weights are cached, where, their licence and hash; --fetch gets what is missing."""
+    """Say which weights are cached, their licence and hash; --fetch gets the rest."""
 
     fetch: Annotated[bool, tyro.conf.FlagCreatePairsOff, Doc("Fetch what is missing or damaged.")] = False
     list: Annotated[bool, tyro.conf.FlagCreatePairsOff, Doc("List (the default).")] = False
@@ -238,11 +240,11 @@ class Doctor:
 
 @dataclass(frozen=True)
 class Bench:
-    """Measure how fast films are painted here: each stage alone, all together, and what holds them up.
+    """Measure how fast films are painted here, and what holds them up.
 
-    streamstyle bench                                    a film made for it, at three or four sizes
+    streamstyle bench                     a film made for it, at several sizes
 
-    streamstyle bench in.mp4 --styles 8                  a film of yours, at its own size
+    streamstyle bench in.mp4 --styles 8   a film of yours, at its own size
 
     streamstyle bench --resolutions 360,720 --plot bench.png
 
@@ -346,7 +348,11 @@ def parse(arguments: list[str]) -> Callable[[], int]:
         raise OptionError(f"{arguments[0]}: no such command; {hint}, see `{PROGRAM} --help`")
     with one_line_usage_errors(PROGRAM):
         return tyro.extras.subcommand_cli_from_dict(
-            COMMANDS, prog=PROGRAM, description=DESCRIPTION, args=arguments, registry=NUMBERS
+            {name: in_short(command) for name, command in COMMANDS.items()},
+            prog=PROGRAM,
+            description=DESCRIPTION,
+            args=arguments,
+            registry=NUMBERS,
         )
 
 

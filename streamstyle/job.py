@@ -18,8 +18,10 @@ from streamstyle.errors import OutputError
 from streamstyle.flow import Gauge, parallel, prefetch
 from streamstyle.frames import VideoInfo
 from streamstyle.media.codecs import VideoEncoder, choose_encoder, versions
+from streamstyle.media.decode import refuse_beyond
 from streamstyle.media.encode import check_output, format_of
 from streamstyle.media.fingerprint import fingerprint
+from streamstyle.media.hwaccel import check_hwaccel
 from streamstyle.media.join import EncodeResult
 from streamstyle.media.journal import Placed
 from streamstyle.media.layers import LayerReport
@@ -90,6 +92,12 @@ class Report:
         encoder, device = job.encoder.name, describe_device(stylizer)
         return cls(str(input), str(output), width=job.width, height=job.height, encoder=encoder, device=device)
 
+    def dry(self, began: float, warnings: Sequence[str], prospect: str | None, say: Say | None) -> Report:
+        """The same where nothing is to be written; prospect is what a run would make of an earlier one's work."""
+        if say is not None and prospect is not None:
+            say(prospect)
+        return replace(self, seconds=round(time.perf_counter() - began, 3), warnings=tuple(warnings))
+
     def finished(self, written: EncodeResult, river: River, began: float, resumed: int = 0, **found: Any) -> Report:
         """The same once the film is written; began: by perf_counter; found: what the job itself knows."""
         seconds = time.perf_counter() - began
@@ -158,6 +166,9 @@ def plan(input: str | Path, output: str | Path, out: OutputOptions) -> Plan:
     target = Path(os.path.realpath(output))
     # What a job that was killed had placed is no reason to refuse; whether it is of this job, WorkFolder sees.
     check_output(input, output, out.overwrite or Placed.beside(target).has(target))
+    if out.start > 0:
+        refuse_beyond(info, out.start)
+    check_hwaccel(out.hwaccel)
     width, height = painted_size(info, output, out)
     encoder = choose_encoder(
         out, output, size=(width, height), format_name=format_of(Path(output)), fps=info.fps or Fraction(25)

@@ -117,6 +117,10 @@ class ObjectStyle:
         match = OBJECT_FORM.fullmatch(text.strip())
         got = {} if match is None else match.groupdict()
         name = (got.get("name") or "").strip()
+        if name.startswith(REMOVE) and got["style"] is not None:
+            raise OptionError(
+                f'--object "{text}": what is taken out of an object takes no style; leave ={got["style"]} out'
+            )
         remove = name.startswith(REMOVE) and got["style"] is None
         name = name.removeprefix(REMOVE).strip() if remove else name
         words = got.get("words")
@@ -236,7 +240,7 @@ class Look:
         try:
             said = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise OptionError(f"Look '{path}': no such file") from None
+            raise OptionError(f"Look '{path}': no such file; check the name") from None
         except (OSError, UnicodeDecodeError) as error:
             raise OptionError(f"Look '{path}': cannot be read: {error}") from None
         except tomllib.TOMLDecodeError as error:

@@ -20,6 +20,7 @@ from streamstyle.look import Look
 from streamstyle.media.audio import AudioSource
 from streamstyle.media.decode import decode
 from streamstyle.media.encode import encode
+from streamstyle.media.journal import prospect
 from streamstyle.media.layers import LayerFilms
 from streamstyle.naming import place_objects
 from streamstyle.painting.frame_painter import Painting, Reading
@@ -99,12 +100,12 @@ def stylize(
     if out.layers is not None:
         layers = LayerFilms(out, stylizer.cut_layers(), info, size=size, target=job.target)
     report = Report.begun(input, output, job, stylizer)
-    if dry_run:
-        told = given.warnings() if given else ()
-        return replace(report, seconds=round(time.perf_counter() - began, 3), warnings=tuple(told))
-
     per_batch, per_segment = frames_of(size, stylizer.device.type)
     same = identity(job, options, stylizer, per_segment, mask, tracks, save_project)
+    if dry_run:
+        told = [*stylizer.warnings(), *(given.warnings() if given else ())]
+        return report.dry(began, told, prospect(job.target, same), say)
+
     saver = None
     if save_project is not None:
         saver = ProjectWriter(save_project, job, said, options, same, stylizer.report)

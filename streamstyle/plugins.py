@@ -77,9 +77,30 @@ Load = Callable[[str, str], PictureSegmenter]
 """Makes a segmenter of the argument a person gave it ("" for none) and a device, ``cpu`` or ``cuda``."""
 
 
+BUILT_IN = ("regions", "components")
+"""Those of our own, which need no loading."""
+
+
 def known_segmenters() -> list[str]:
     """Names of the segmenters of others that are installed here, our own adapters among them."""
     return sorted({*OWN, *(found.name for found in entry_points(group=GROUP))})
+
+
+def check_segmenter(spec: str) -> Load:
+    """What loads the segmenter that ``NAME`` or ``NAME:ARGUMENT`` means.
+
+    Raises:
+        OptionError: there is none of that name, or its package cannot be loaded.
+    """
+    name = spec.partition(":")[0]
+    try:
+        load = _loader(name)
+    except (ImportError, AttributeError) as error:
+        raise OptionError(f"--segmenter {name}: cannot be loaded ({error}); install its package again") from None
+    if load is None:
+        there = ", ".join([*BUILT_IN, *known_segmenters()])
+        raise OptionError(f"--segmenter {spec}: no such segmenter; there are {there}")
+    return load
 
 
 def load_segmenter(spec: str, device: str) -> PictureSegmenter:
@@ -89,13 +110,7 @@ def load_segmenter(spec: str, device: str) -> PictureSegmenter:
         OptionError: there is none of that name, it cannot be loaded, or it does not take the argument.
     """
     name, _, argument = spec.partition(":")
-    try:
-        load = _loader(name)
-    except (ImportError, AttributeError) as error:
-        raise OptionError(f"--segmenter {name}: cannot be loaded ({error}); install its package again") from None
-    if load is None:
-        there = ", ".join(["regions", "components", *known_segmenters()])
-        raise OptionError(f"--segmenter {spec}: no such segmenter; there are {there}")
+    load = check_segmenter(spec)
     try:
         return _Checked(load(argument, device), name)
     except StreamstyleError as error:

@@ -268,7 +268,7 @@ def _source(word: str) -> str:
     cropped = None if os.path.exists(word) else _CROP.fullmatch(word)
     bare = cropped["path"] if cropped else word
     if not word:
-        raise OptionError("a style is missing; name one, and leave out a '+' that has nothing beside it")
+        raise OptionError("a style is missing; name one, such as wave, also on both sides of a '+'")
     painting, _, crop = word.partition("#")
     if crop and cropped is None and painting.lower().endswith(PICTURES) and not os.path.exists(word):
         raise OptionError(f"style '{word}': a crop is #X,Y,WIDTH,HEIGHT in whole pixels, as in night.jpg#10,20,300,200")
@@ -373,7 +373,9 @@ def _settings(text: str, words: list[str]) -> dict[str, Any]:
             try:
                 number = float(value)
             except ValueError:
-                raise OptionError(f"style '{text}': {name}={value} is not a number; give {low:g} to {high:g}") from None
+                raise OptionError(
+                    f"style '{text}': {name}{equals}{value} is not a number; give {low:g} to {high:g}"
+                ) from None
             if not low <= number <= high:  # nor NaN
                 raise OptionError(f"style '{text}': {name}={value} is out of range; give {low:g} to {high:g}")
             found[name] = round(number, 6)

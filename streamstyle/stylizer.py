@@ -20,7 +20,7 @@ from streamstyle.errors import OptionError, ShapeError
 from streamstyle.frames import ColorTags, Frame, FrameBatch
 from streamstyle.frozen_statistics import FrozenStatistics
 from streamstyle.gpu.streams import Lanes
-from streamstyle.gpu.transfer import choose_device, choose_dtype, upload
+from streamstyle.gpu.transfer import choose_device, choose_dtype, has_native, upload
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.nets.painting import Affine
 from streamstyle.objects.object_tracks import place_mask
@@ -30,6 +30,7 @@ from streamstyle.painting.frame_painter import FramePainter, Painting, Reading, 
 from streamstyle.painting.layers import LayerCutter
 from streamstyle.painting.palette import Palette
 from streamstyle.painting.worn import Worn, changed_looks
+from streamstyle.plugins import BUILT_IN, check_segmenter
 from streamstyle.scene import Given, Numbers, ObjectStyleReport, Scene, SceneReader
 from streamstyle.stages.blend_modes import laid_over, looked_up
 from streamstyle.stages.color import rgb_to_yuv, yuv_to_rgb
@@ -84,6 +85,8 @@ class Stylizer:
             )
         if look.needs_objects and len(look.styles) > MOST_LOOKS:
             raise OptionError(f"{len(look.styles)} styles in one film; give at most {MOST_LOOKS}")
+        if self.options.analysis.segmenter not in BUILT_IN:
+            check_segmenter(self.options.analysis.segmenter)
         compiles = look.needs_objects and _compiles(painting.compile, frames_expected, self.device)
         self.palette = Palette(look.styles, painting, self.device, self.dtype, int8=self.int8, compile_lookup=compiles)
         self._scene = SceneReader(look, self.options.analysis, self.device, given)
@@ -363,6 +366,11 @@ class Stylizer:
     def warnings(self) -> list[str]:
         """What a person should know of the film so far, a line each."""
         lines = []
+        precision = self.options.painting.precision
+        if precision == "int8" and not self.palette.paints_in_bytes:
+            lines.append("--precision int8: networks of your own paint in floats; leave it out")
+        if precision in ("bfloat16", "float16") and self.device.type == "cpu" and not has_native(self.dtype):
+            lines.append(f"--precision {precision}: this processor only imitates it, very slowly; use auto")
         if self.palette.compile_error is not None:
             lines.append(f"--compile: went on without, the compiler said: {self.palette.compile_error}")
         if halved := self.painter.portions.halved + self._scene.portions.halved:

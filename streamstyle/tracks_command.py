@@ -18,13 +18,15 @@ from streamstyle.progress import Progress, say
 
 @dataclass(frozen=True)
 class Tracks:
-    """Follow the objects of a film, and write masks, a film that shows them, or a label track.
+    """Follow a film's objects; write masks, a film that shows them or a label track.
 
-    streamstyle tracks in.mp4 --out tracks.mp4                        all objects that are found
+    streamstyle tracks in.mp4 --out tracks.mp4     all objects that are found
 
     streamstyle tracks in.mp4 --out labels.npz --object "swan@320,240"
 
-    streamstyle tracks FOLDER --out "masks/%05d.png" --mask first.png   as DAVIS has them
+    streamstyle tracks FOLDER --out "masks/%05d.png" --mask first.png
+
+    Masks are as DAVIS has them: 0 the background, 1 and on the objects.
     """
 
     input: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IN"), Doc("The film, or a folder of pictures.")]

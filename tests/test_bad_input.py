@@ -95,7 +95,7 @@ def _written(path: Path, content: bytes) -> Path:
 
 NOT_FILMS = {
     "missing": (lambda at: at / "missing.mp4", "no such file; check the name"),
-    "folder": (lambda at: at, "a folder without pictures; give a video file, or a folder of .jpg or .png files"),
+    "folder": (lambda at: at, "a folder without pictures (folders in it do not count); give a video file"),
     "text": (lambda at: _written(at / "notes.txt", b"a shopping list\n" * 40), "give a video file"),
     "text-as-mp4": (lambda at: _written(at / "notes.mp4", b"a shopping list\n" * 40), "give a video file"),
     "empty": (lambda at: _written(at / "empty.mp4", b""), "give a video file"),
@@ -360,6 +360,16 @@ def test_an_existing_film_stays_when_the_job_is_refused(
         (("--object", "x@4,9@9=wave"), "9 s is beyond the end; the film is 0.27 s long"),
         (("--object", "x@4,9@0.2=wave", "--duration", "0.1"), "after the part that is painted"),
         (("--style", "wave", "--start", "3"), "is beyond the end; the film is 0.27 s long"),
+        (("--style", "wave", "--start", "3", "--dry-run"), "is beyond the end; the film is 0.27 s long"),
+        (
+            ("--style", "wave", "--hwaccel", "foo", "--dry-run"),
+            "knows no such device; give one of off, auto",
+        ),
+        (
+            ("--style", "wave", "--segmenter", "foo"),
+            "no such segmenter; there are regions, components",
+        ),
+        (("--object", "-x@9,9=wave"), "what is taken out of an object takes no style; leave =wave out"),
         (("--background", "wave", "--foreground", "ember", "--statistics", "frame"), "--statistics frame"),
     ],
 )

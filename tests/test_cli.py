@@ -304,6 +304,23 @@ def test_dry_run_checks_and_writes_nothing(capsys: pytest.CaptureFixture[str], c
     assert not list(tmp_path.iterdir())
 
 
+def test_what_is_missing_is_named(capsys: pytest.CaptureFixture[str], clip: Path) -> None:
+    assert refusal(capsys, "run", clip) == "streamstyle: OUT is missing; see `streamstyle run --help`\n"
+    assert "IN is missing" in refusal(capsys, "preview")
+
+
+def test_the_list_of_commands_has_a_line_or_two_of_each(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    told = capsys.readouterr().out
+    assert "• tracks" in told
+    assert "streamstyle bench" not in told  # examples are for the command's own help
+    assert max(map(len, told.splitlines())) <= 96  # Looks and objects are typed in one go
+
+
 @pytest.mark.weights
 @pytest.mark.usefixtures("cached")
 def test_a_saved_look_paints_the_same_film(capsys: pytest.CaptureFixture[str], clip: Path, tmp_path: Path) -> None:

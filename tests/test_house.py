@@ -63,7 +63,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "frozen_statistics": _STAGES | {"shots"},
     "scene": _FOLLOWING,
     "painting": _FOLLOWING | {"media", "scene"},
-    "stylizer": _FOLLOWING | {"painting", "scene"},
+    "stylizer": _FOLLOWING | {"painting", "plugins", "scene"},
     "naming": _PATH,
     "job": _PATH,
     "tracks": _PATH | {"naming"},

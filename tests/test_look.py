@@ -28,7 +28,6 @@ from streamstyle.styles import NONE, STYLES
         ("swan@100,90@4", ObjectStyle("swan", "", (100, 90), at_s=4.0), "100,90@4"),
         ("-swan@50,60@3", ObjectStyle("swan", "", (50, 60), at_s=3.0, remove=True), "50,60@3"),
         ("- swan@#2", ObjectStyle("swan", "", region=2, remove=True), "#2"),
-        ("-swan@3,4=wave", ObjectStyle("-swan", "wave", (3, 4)), "3,4"),
         ("swan@mask3=wave", ObjectStyle("swan", "wave", mask=3), "mask3"),
         ('swan@"white swan"=wave', ObjectStyle("swan", "wave", words="white swan"), '"white swan"'),
         ("swan@'a swan, @3=4'@2=wave", ObjectStyle("swan", "wave", words="a swan, @3=4", at_s=2.0), '"a swan, @3=4"@2'),
@@ -512,3 +511,8 @@ def test_a_style_may_say_more_on_the_command_line():
     assert thing.style == "none@2 > a.jpg:0.7+wave:0.3@4; strength=0.5; keep-colors"
     assert ObjectStyle.parse("swan=wave; strength=0.5") == ObjectStyle("swan", "wave; strength=0.5")
     assert Look(objects=(thing,)).styles == (NONE, thing.style)
+
+
+def test_what_is_taken_out_of_an_object_has_no_style():
+    with pytest.raises(OptionError, match="takes no style; leave =wave out"):
+        ObjectStyle.parse("-swan@3,4=wave")

@@ -341,13 +341,13 @@ def test_what_changed_starts_afresh_and_is_told(
         reason = "for input changed since"
     elif what == "crf":
         how = {"options": Options(analysis=FAST.analysis, output=OutputOptions(preset="ultrafast", crf=30))}
-        reason = "for options.output.crf changed since"
+        reason = "for --crf changed since"
     elif what == "the Look":
         how = {"look": Look(style="poppy-field")}
-        reason = "for look.style, look.background, look.foreground, look.objects changed since"
+        reason = "for --style, --background, --foreground, --object changed since"
     elif what == "version":
         monkeypatch.setattr(job, "__version__", "0.0.0")
-        reason = "for version.streamstyle changed since"
+        reason = "for streamstyle's version changed since"
     elif what == "a segment":
         (parts / "000001.mp4").write_bytes(b"")
         reason = "a part of it is missing or damaged"
@@ -363,8 +363,28 @@ def test_what_changed_starts_afresh_and_is_told(
     (line,) = said
     assert reason in line
     assert f"{parts}: starting afresh" in line
+    assert ("frames that were kept are gone" in line) == ("changed since" in line and what != "journal")
     if not how:
         assert_same_film(target, report, whole)
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_dry_run_tells_what_a_run_would_make_of_what_is_kept(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: bool
+) -> None:
+    target, said = tmp_path / "out.mp4", list[str]()
+    stop(clip, target, monkeypatch)
+    before = sorted((path.name, path.stat().st_mtime_ns) for path in parts_folder(target).iterdir())
+    paint(clip, target, Look(style="poppy-field") if changed else LOOK, say=said.append, dry_run=True)
+    frames = 3 * SEGMENT
+    how = (
+        f"start afresh, for --style, --background, --foreground, --object changed since, and lose the {frames} frames "
+        "that are kept"
+        if changed
+        else f"go on after frame {frames}, or a later one"
+    )
+    assert said == [f"{parts_folder(target)}: a run would {how}"]
+    assert sorted((path.name, path.stat().st_mtime_ns) for path in parts_folder(target).iterdir()) == before
 
 
 def test_no_resume_begins_anew_and_leaves_nothing(

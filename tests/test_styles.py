@@ -106,7 +106,7 @@ def test_a_style_is_written_in_one_form(said, written):
         ("wave@1:99 > ember@200", "not a time"),
         ("wave; strength=2", "strength=2 is out of range; give 0 to 1"),
         ("wave; strength=nan", "out of range"),
-        ("wave; strength", "strength= is not a number; give 0 to 1"),
+        ("wave; strength", "strength is not a number; give 0 to 1"),
         ("wave; scale=abc", "scale=abc is not a number"),
         ("night.jpg#10,20,300", "a crop is #X,Y,WIDTH,HEIGHT"),
         ("night.jpg#-5,0,9,9", "a crop is #X,Y,WIDTH,HEIGHT"),

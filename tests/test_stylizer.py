@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import johnson_nets
 import numpy as np
 import pytest
 import torch
@@ -13,12 +14,15 @@ from clips import draw, draw_mottled
 
 import streamstyle
 from streamstyle import scene as scene_module
+from streamstyle import stylizer as stylizer_module
 from streamstyle.config import AnalysisOptions, Options, StyleOptions
 from streamstyle.errors import DeviceError, OptionError, ShapeError
 from streamstyle.frames import ColorTags, FrameBatch
+from streamstyle.gpu import transfer
 from streamstyle.gpu.transfer import Planes
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.states import read_state, write_state
+from streamstyle.nets import int8
 from streamstyle.objects.segmenter import Segmenter
 from streamstyle.painting import frame_painter
 from streamstyle.painting.frame_painter import FramePainter, Reading
@@ -419,3 +423,38 @@ def test_float16_is_nearer_to_float32_than_bfloat16() -> None:
         near = next(Stylizer(Look(style="starry"), options).paint(film(1)))
         apart[half] = np.abs(near.astype(int) - exact).mean()
     assert apart["float16"] < apart["bfloat16"] / 2
+
+
+@pytest.mark.parametrize(
+    ("precision", "native", "said"),
+    [
+        ("bfloat16", False, "--precision bfloat16: this processor only imitates it, very slowly; use auto"),
+        ("float16", True, "--precision float16: this processor only imitates it, very slowly; use auto"),
+        ("bfloat16", True, None),
+        ("float32", False, None),
+        ("auto", False, None),
+    ],
+)
+def test_a_precision_that_is_imitated_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch,
+    precision: Literal["auto", "float32", "bfloat16", "float16"],
+    native: bool,
+    said: str | None,
+) -> None:
+    monkeypatch.setattr(transfer, "has_native_bfloat16", lambda: native)
+    options = Options(device="cpu", painting=StyleOptions(precision=precision))
+    assert Stylizer(Look(style="wave"), options).warnings() == ([] if said is None else [said])
+
+
+def test_bytes_for_networks_of_ones_own_alone_are_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stylizer_module, "in_bytes", lambda *_, **__: True)
+    own = johnson_nets.save(tmp_path / "own.safetensors", johnson_nets.transformer().state_dict())
+    options = Options(device="cpu", painting=StyleOptions(precision="int8"))
+    (line,) = Stylizer(Look(style=str(own)), options).warnings()
+    assert line == "--precision int8: networks of your own paint in floats; leave it out"
+
+
+@pytest.mark.skipif(not int8.available(), reason="needs an x86 processor and oneDNN")
+def test_bytes_are_not_warned_of_where_they_are_used() -> None:
+    options = Options(device="cpu", painting=StyleOptions(precision="int8"))
+    assert Stylizer(Look(style="wave"), options).warnings() == []

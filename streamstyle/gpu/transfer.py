@@ -44,6 +44,11 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if has_native_bfloat16() else torch.float32
 
 
+def has_native(dtype: torch.dtype) -> bool:
+    """Whether this CPU computes in a floating dtype itself; of 16 bits it does in bfloat16 at most."""
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and has_native_bfloat16())
+
+
 def has_native_bfloat16() -> bool:
     """Whether this CPU multiplies bfloat16 itself; oneDNN also takes it where it must be emulated, slowly."""
     if platform.machine().lower() in ("x86_64", "amd64"):

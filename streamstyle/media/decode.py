@@ -138,7 +138,7 @@ def frame_at(info: VideoInfo, seconds: float, size: int | None = None) -> Frame:
     """
     if seconds < 0:
         raise InputError(f"{info.path}: {seconds:g} s is before the film; give 0 or more")
-    _refuse_beyond(info, seconds)
+    refuse_beyond(info, seconds)
     wanted = info.start_pts + math.floor(Fraction(seconds) / info.time_base + Fraction(1, 2))
     shown: tuple[int, VideoFrame] | None = None
     with closing(_frames_from(info, wanted, 0, _Faults())) as frames:
@@ -160,14 +160,18 @@ def _window(info: VideoInfo, start_s: float, duration_s: float | None) -> tuple[
     start = Fraction(start_s) / info.time_base - Fraction(1, 2)
     first = info.start_pts + math.ceil(start) if start_s > 0 else None
     if first is not None:
-        _refuse_beyond(info, start_s)
+        refuse_beyond(info, start_s)
     if duration_s is None:
         return first, None
     return first, info.start_pts + max(1, math.ceil(start + Fraction(duration_s) / info.time_base))
 
 
-def _refuse_beyond(info: VideoInfo, seconds: float) -> None:
-    """Spare reading a whole film for a time that is clearly beyond its declared end (which may be a little off)."""
+def refuse_beyond(info: VideoInfo, seconds: float) -> None:
+    """Spare reading a whole film for a time that is clearly beyond its declared end (which may be a little off).
+
+    Raises:
+        InputError: it is.
+    """
     if info.duration_s is not None and seconds > info.duration_s + 1:
         raise InputError(f"{info.path}: {seconds:g} s is beyond the end; the film is {info.duration_s:.2f} s long")
 

@@ -34,13 +34,9 @@ def choose_device(info: VideoInfo, hwaccel: str, threads: int = 0) -> str | None
     """
     if hwaccel == "off":
         return None
-    known = list(hwdevices_available())
+    known = check_hwaccel(hwaccel)
     if hwaccel == "auto":
         return _fastest(info, known, threads)
-    if hwaccel not in known:
-        raise DeviceError(
-            f"--hwaccel {hwaccel}: FFmpeg here knows no such device; give one of {', '.join(['off', 'auto', *known])}"
-        )
     try:
         frames_per_second(info, hwaccel, threads, most_frames=1)
     except DeviceError as error:
@@ -93,6 +89,20 @@ def _check_device(info: VideoInfo, device: str) -> None:
         raise DeviceError(f"it has no decoder for {info.codec}") from None
     except (av.FFmpegError, OSError, ValueError) as error:
         raise DeviceError(getattr(error, "strerror", None) or str(error)) from None
+
+
+def check_hwaccel(hwaccel: str) -> list[str]:
+    """The devices that FFmpeg knows here.
+
+    Raises:
+        DeviceError: the one asked for is none of them, and neither ``off`` nor ``auto``.
+    """
+    known = list(hwdevices_available())
+    if hwaccel not in ("off", "auto", *known):
+        raise DeviceError(
+            f"--hwaccel {hwaccel}: FFmpeg here knows no such device; give one of {', '.join(['off', 'auto', *known])}"
+        )
+    return known
 
 
 def _fastest(info: VideoInfo, known: list[str], threads: int) -> str | None:

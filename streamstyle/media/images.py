@@ -45,7 +45,10 @@ def pictures_in(folder: str | Path) -> list[Path]:
     """
     kinds = {name: KINDS[_suffix(name)] for name in names_in(folder, KINDS)}
     if not kinds:
-        raise InputError(f"{folder}: a folder without pictures; give a video file, or a folder of .jpg or .png files")
+        raise InputError(
+            f"{folder}: a folder without pictures (folders in it do not count); "
+            "give a video file, or a folder of .jpg or .png files"
+        )
     if len(found := sorted(set(kinds.values()))) > 1:
         raise InputError(f"{folder}: holds {' and '.join(found)} pictures; give a folder with one kind")
     return [Path(folder, name) for name in kinds]

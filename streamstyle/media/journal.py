@@ -58,16 +58,48 @@ class Placed:
         return there is not None and any(line["placing"].get(str(path)) == there for line in self.lines)
 
 
+_IN_WORDS = {"look.objects": "--object", "look.called": "[rename]", "project": "--save-project"}
+_FILES = ("mask", "tracks")
+
+
+def plain(job: dict[str, Any]) -> dict[str, Any]:
+    """A job as a journal gives it back."""
+    return json.loads(json.dumps(job, default=str))
+
+
 def changes(old: dict[str, Any], new: dict[str, Any], name: str = "") -> list[str]:
-    """Names of what differs between two jobs, such as ``options.output.crf``; groups are looked into."""
+    """What differs between two jobs, options as they are typed, such as ``--crf``; groups are looked into."""
     found = []
     for key in dict.fromkeys([*old, *new]):
         a, b = old.get(key), new.get(key)
         if isinstance(a, dict) and isinstance(b, dict) and key != "input":
             found += changes(a, b, f"{name}{key}.")
         elif a != b:
-            found.append(name + key)
+            found.append(_in_words(name + key))
     return found
+
+
+def _in_words(name: str) -> str:
+    """``options.output.crf`` as a person knows it: ``--crf``."""
+    group, _, option = name.rpartition(".")
+    if name in _IN_WORDS:
+        return _IN_WORDS[name]
+    if name in _FILES or group == "look" or group.startswith("options"):
+        return f"--{option.replace('_', '-')}"
+    return f"{option}'s version" if group == "version" else name
+
+
+def prospect(target: Path, job: dict[str, Any]) -> str | None:
+    """What a run of a job would make of what an earlier one left beside a film, in a line; None where nothing is."""
+    folder = parts_folder(target)
+    lines = read_journal(folder / JOURNAL)
+    if not lines:
+        return None
+    frames = sum(line["segment"]["frames"] for line in lines if "segment" in line)
+    if changed := changes(lines[0].get("job", {}), plain(job)):
+        lost = f"the {frames} frames that are kept" if frames else "what is kept"
+        return f"{folder}: a run would start afresh, for {', '.join(changed)} changed since, and lose {lost}"
+    return f"{folder}: a run would go on after frame {frames}, or a later one"
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:

@@ -32,7 +32,7 @@ from streamstyle.errors import OutputError
 from streamstyle.frames import Checkpoint, Faults
 from streamstyle.media.closed import KeptSegment, Segment
 from streamstyle.media.disk import extent, link_or_copy, remove, sync, told
-from streamstyle.media.journal import JOURNAL, Placed, changes, parts_folder, print_of, read_journal
+from streamstyle.media.journal import JOURNAL, Placed, changes, parts_folder, plain, print_of, read_journal
 from streamstyle.media.states import read_state, write_state
 from streamstyle.media.tail import FRAMES, Tail
 from streamstyle.media.tail import STATE as TAIL
@@ -119,7 +119,7 @@ class WorkFolder:
         self.tail = Tail(self.path, target)
         self._target, self._resume, self._say = target, resume, say or (lambda line: None)
         self._overwrite, self._parts = overwrite, beside
-        self._job = json.loads(json.dumps(job, default=str))
+        self._job = plain(job)
         self._lock = FileLock(str(self.path / LOCK))
 
     @property
@@ -310,7 +310,9 @@ class WorkFolder:
     def _go_on(self, lines: list[dict[str, Any]]) -> None:
         """Take over the segments of an earlier run of the same job."""
         if changed := changes(lines[0].get("job", {}), self._job) if lines else ["the journal"]:
-            self._say(f"{self.path}: starting afresh, for {', '.join(changed)} changed since")
+            lost = sum(line["segment"]["frames"] for line in lines if "segment" in line)
+            gone = f"; {lost} frames that were kept are gone" if lost else ""
+            self._say(f"{self.path}: starting afresh, for {', '.join(changed)} changed since{gone}")
             return
         found = [Segment(**line["segment"]) for line in lines[1:] if "segment" in line]
         self.segments, checkpoint = found, None

@@ -19,7 +19,7 @@ from streamstyle.nets import int8
 from streamstyle.nets.hed import HED
 from streamstyle.nets.hed_int8 import Int8HED
 from streamstyle.objects.appearance import BLOCKS
-from streamstyle.plugins import POINT_AT_IT, Prompt, in_raster_order, load_segmenter
+from streamstyle.plugins import BUILT_IN, POINT_AT_IT, Prompt, in_raster_order, load_segmenter
 from streamstyle.stages.connected_components import label_regions
 from streamstyle.stages.otsu_threshold import otsu_threshold
 from streamstyle.stages.region_hierarchy import cut, region_hierarchy
@@ -75,7 +75,7 @@ class Segmenter:
         side = options.edge_side
         if side == "auto":
             side = "2" if options.segmenter == "components" else "3"
-        own = options.segmenter in ("regions", "components")
+        own = options.segmenter in BUILT_IN
         self._others = None if own else load_segmenter(options.segmenter, device.type)
         self._hed: HED | None = None
         if own or self._blocks:

@@ -88,6 +88,11 @@ class Palette:
         self._number: dict[tuple[str, float, Mix], int] = {}
         self._keys = [[self._pigments_of(key.mix, self._scale(style)) for key in style.keys] for style in self._styles]
 
+    @property
+    def paints_in_bytes(self) -> bool:
+        """Whether any network may paint in 8-bit integers."""
+        return self._int8 and any(isinstance(painter, RegionStylizer) for painter in self._nets.values())
+
     # -- made once ------------------------------------------------------------------------------------------------
 
     def _scale(self, style: Style) -> float:

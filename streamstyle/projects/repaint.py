@@ -38,7 +38,7 @@ from streamstyle.media.closed import KeptSegment
 from streamstyle.media.decode import decode
 from streamstyle.media.encode import encode
 from streamstyle.media.fingerprint import fingerprint
-from streamstyle.media.journal import Placed
+from streamstyle.media.journal import Placed, prospect
 from streamstyle.media.label_track import LabelTrack
 from streamstyle.media.lossless import read_lossless
 from streamstyle.nets.painting import Affine
@@ -112,7 +112,7 @@ def repaint(
     report = Report.begun(input, output, job, stylizer)
     report = replace(report, warnings=tuple(_unknown(project, look)), project=change.report())
     if dry_run:
-        return replace(report, seconds=round(time.perf_counter() - began, 3))
+        return report.dry(began, report.warnings, prospect(job.target, same), say)
     warnings: list[str] = []
     saver = None
     if save_project is not None:
@@ -368,7 +368,8 @@ def _begun_from(project: Project, target: Path) -> Any:
 def _unknown(project: Project, look: Look) -> list[str]:
     """Objects of a Look that a project does not have, a line each."""
     there = sorted({look.name_of(name) for name in project.names.values()})
-    known = f"it has {', '.join(there)}" if there else "it has none"
+    known = f"it has {', '.join(there)}, as in --object '{there[0]}=wave'" if there else "it has none"
+    known += "; for a new object paint the film without --project"
     unknown = dict.fromkeys(thing.name for thing in look.objects if thing.name not in there)
     return [f"object '{name}': never appears, {project.path} has no such object; {known}" for name in unknown]
 

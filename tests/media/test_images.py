@@ -83,7 +83,9 @@ def test_a_part_of_a_folder_and_what_follows_a_frame(folder):
 
 def test_what_is_no_film_of_pictures_is_refused_in_one_line(tmp_path, folder):
     (tmp_path / "empty").mkdir()
-    cases = {tmp_path / "empty": "a folder without pictures; give a video file, or a folder"}
+    cases = {
+        tmp_path / "empty": r"a folder without pictures \(folders in it do not count\); give a video file, or a folder"
+    }
     mixed = pictures(tmp_path / "mixed", ["0.jpg", "0.png"])
     cases[mixed] = "holds JPEG and PNG pictures; give a folder with one kind"
     broken = pictures(tmp_path / "broken", ["0.png"])
