@@ -117,6 +117,37 @@ NEVER_IN = {
 }
 
 
+# Which file of a room may import which other of it; and rooms that a file keeps to, though its room may go further.
+WITHIN: dict[str, dict[str, set[str]]] = {
+    "objects": {
+        "appearance": set(),
+        "evidence": set(),
+        "guided_filter": set(),
+        "tracker": set(),
+        "segmenter": {"appearance"},
+        "reentry": {"tracker"},
+        "object_tracks": {"segmenter", "tracker"},
+        "appearance_tracks": {
+            "appearance",
+            "evidence",
+            "guided_filter",
+            "object_tracks",
+            "reentry",
+            "segmenter",
+            "tracker",
+        },
+        "foresight": {"appearance_tracks", "segmenter"},
+    },
+    "tracks": {
+        "drawing": set(),
+        "export": {"drawing"},
+        "given_tracks": set(),
+        "film_objects": {"export"},
+    },
+}
+ONLY_ROOMS = {"objects/tracker.py": {"shots"}, "objects/guided_filter.py": set[str](), "objects/appearance.py": set()}
+
+
 def room(path: Path) -> str:
     """The room of a file of the package."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
@@ -147,11 +178,28 @@ def broken_arrows(path: Path, text: str | None = None) -> list[str]:
             there = "_version"
         if there is not None and there != here and there not in MAY_IMPORT[here]:
             broken.append(f"{where}:{line} imports {name}: the arrow {there or '__init__'} -> {here} does not exist")
+        if there is not None:
+            broken += within(path, there, rest, f"{where}:{line} imports {name}")
         home = ONLY_IN.get(top)
         if home is not None and not where.startswith(home):
             broken.append(f"{where}:{line} imports {name}: {top} belongs to {home} only")
         if top in NEVER_IN.get(path.relative_to(PACKAGE).as_posix(), ()):
             broken.append(f"{where}:{line} imports {name}: {path.stem} knows no {top}")
+    return broken
+
+
+def within(path: Path, there: str, rest: str, what: str) -> list[str]:
+    """What is wrong with an import inside a room of WITHIN, or from a file of ONLY_ROOMS."""
+    here, broken = room(path), list[str]()
+    if there == here and here in WITHIN and path.stem != "__init__":
+        file = rest.split(".")[1]
+        if path.stem not in WITHIN[here]:
+            broken.append(f"{what}: {path.stem} is new in {here}; give it a row in WITHIN")
+        elif file != path.stem and file not in WITHIN[here][path.stem]:
+            broken.append(f"{what}: the arrow {file} -> {path.stem} does not exist")
+    rooms = ONLY_ROOMS.get(path.relative_to(PACKAGE).as_posix())
+    if rooms is not None and there != here and there not in rooms:
+        broken.append(f"{what}: the arrow {there} -> {path.stem} does not exist")
     return broken
 
 
@@ -170,6 +218,9 @@ def test_imports_follow_the_arrows(path):
         ("stages/color.py", "from streamstyle.flow import prefetch", "flow -> stages"),
         ("objects/tracker.py", "import torch", "tracker knows no torch"),
         ("shots.py", "from . import gpu", "gpu -> shots"),
+        ("objects/tracker.py", "from streamstyle.gpu import transfer", "gpu -> tracker"),
+        ("objects/tracker.py", "from streamstyle.objects.segmenter import Segmenter", "segmenter -> tracker"),
+        ("objects/evidence.py", "from streamstyle.objects import appearance", "appearance -> evidence"),
         ("pipeline.py", "from streamstyle.train import gatys", "train -> pipeline"),
         ("stylizer.py", "from streamstyle.pipeline import stylize", "pipeline -> stylizer"),
         ("pipeline.py", "from av.codec import Codec", "av belongs to streamstyle/media/"),
@@ -187,8 +238,9 @@ def test_who_knows_no_torch_is_there():
     assert [file for file in NEVER_IN if not (PACKAGE / file).is_file()] == []
 
 
-def test_arrows_have_no_cycle():
-    left = dict(MAY_IMPORT)
+@pytest.mark.parametrize("arrows", [MAY_IMPORT, *WITHIN.values()])
+def test_arrows_have_no_cycle(arrows):
+    left = dict(arrows)
     while free := [name for name, needs in left.items() if not needs & left.keys()]:
         for name in free:
             del left[name]
@@ -219,6 +271,13 @@ def missing_twins(root: Path) -> list[str]:
 
 def test_every_kernel_has_its_twins():
     assert missing_twins(ROOT) == []
+
+
+@pytest.mark.parametrize("room", WITHIN)
+def test_every_file_of_a_room_has_its_test(room):
+    there = {path.stem for path in (PACKAGE / room).glob("*.py")} - {"__init__"}
+    assert there == WITHIN[room].keys()
+    assert [stem for stem in there if not (ROOT / "tests" / room / f"test_{stem}.py").is_file()] == []
 
 
 def test_a_kernel_without_twins_is_found(tmp_path):

@@ -59,7 +59,8 @@ six is .730 at 1, .739 at 1.5, .736 at 2."""
 SMALLEST_FOUND = 0.003
 """Share of the frame below which a piece of FOUND is no object."""
 LOST_SHARE = 0.1
-"""An object with less than this share of its usual area is looked for everywhere, by its look, and not learned."""
+"""An object with less than this share of its usual area is looked for everywhere, by its look and motion, and not
+learned."""
 LOST_PRIOR = 0.3
 LOST_MOTION_WEIGHT = 1.0
 """What is looked for everywhere is rather what moves by itself: the dog that was hidden, not the post it passes; its J
@@ -182,7 +183,7 @@ class AppearanceTracks(ObjectTracks):
             # What nobody has seen yet may look like anything.
             seen = look[k + 1] if look is not None and self._model.knows(k + 1) else None
             if slot == FOUND:
-                if self._nobody_found(before):
+                if self._nobody_found(slots):
                     before = seen = None  # who begins to move later is as good as who moved from the first
                 motion = None if own is None else self._motion_of_found(own, slots)
                 odds.append(np.where(self._taken(carried), NOT_FOUND, self._found_odds(before, seen, motion, shape)))
@@ -206,16 +207,17 @@ class AppearanceTracks(ObjectTracks):
         total = np.exp(rest - top) + sum(parts)
         ids = found.finest.numpy()
         areas = np.bincount(ids.ravel(), minlength=found.finest_regions)
-        guided = GuidedFilter(found.rgb.numpy(), GUIDED_PX * min(ids.shape) / 240)
-        shares = []
+        guided, shares = None, []
         for slot, part, gate in zip(self._members, parts, gates, strict=True):
-            share = part / total if gate is None or slot == FOUND else part / total * gate
+            share = part / total
+            if slot != FOUND and gate is not None:
+                share = share * gate
             share = (1 - SNAP) * share + SNAP * region_means(share, ids, areas)
-            colored = drawn_to_colors(share, guided)
-            if slot == FOUND:
-                share = share if gate is None else np.where(gate > 0, colored, share)
-            else:
-                share = colored if gate is None else colored * (gate > 0)
+            if slot != FOUND or gate is not None:
+                guided = guided or GuidedFilter(found.rgb.numpy(), GUIDED_PX * min(ids.shape) / 240)
+                elsewhere = share if slot == FOUND else 0
+                colored = drawn_to_colors(share, guided)
+                share = colored if gate is None else np.where(gate > 0, colored, elsewhere)
             shares.append(share)
         together = np.stack(shares)
         return together / np.maximum(1, together.sum(0)) if len(together) > 1 else together
@@ -263,11 +265,11 @@ class AppearanceTracks(ObjectTracks):
             firm[slot] = shares[slot] >= MOVING_SHARE or never
         return held_against(odds, slots, firm)
 
-    def _nobody_found(self, before: np.ndarray | None) -> bool:
-        """Whether the shot has shown nothing that moves by itself, though it had the time to."""
-        if before is None or self._eager > 0:
+    def _nobody_found(self, slots: np.ndarray | None) -> bool:
+        """Whether nothing that moves by itself is followed (or no more), though the shot had the time to show it."""
+        if slots is None or self._eager > 0:
             return False
-        return int((before > 0.5).sum()) < SMALLEST_FOUND * before.size
+        return set(np.flatnonzero(np.bincount(slots.ravel()))) <= {BACKGROUND, *self._members}
 
     def _taken(self, carried: np.ndarray | None) -> np.ndarray | bool:
         """Where named objects were carried to rather than what was found: what moves there is one of them."""

@@ -223,13 +223,13 @@ class Tracker:
         at = [track.track_id for track in self.ended].index(track_id)
         old, young = self.ended.pop(at), self.tracks[slot]
         self.tracks[slot] = old
+        old.moved = max(old.moved, young.moved)
         if young.confirmed:
             self._note_end(young)
             return
         old.last_frame = young.last_frame
         old.seen, old.area_sum_px = old.seen + young.seen, old.area_sum_px + young.area_sum_px
         old.measured, old.measured_px = old.measured + young.measured, old.measured_px + young.measured_px
-        old.moved = max(old.moved, young.moved)
 
     def forget_area(self, slot: int) -> None:
         """Measure a track's usual area anew: a person said what is and what is not part of it."""

@@ -199,13 +199,25 @@ def test_what_moved_and_rests_is_held(segmenter):
 
 
 @pytest.mark.weights
+def test_who_moves_no_more_than_the_arms_keeps_the_body(segmenter):
+    """For ten frames all of it goes its way, and then a half of it alone, to and fro."""
+    body = Thing(RED, 36, lambda i: (60, 20 + 3 * min(i, 10)))
+    arm = Thing(RED, 34, lambda i: (28, 21 + 3 * min(i, 10) + (6 if i > 10 and i % 4 < 2 else 0)))
+    film = Film([body, arm])
+    found = list(run(tracks_of(segmenter, find=True), film, range(30)))
+    for i in range(EAGER_FRAMES, 30):
+        assert (found[i] > 0)[film.seen(0, i)].mean() > 0.9, f"frame {i}"
+
+
+@pytest.mark.weights
 @pytest.mark.parametrize(
     ("moving", "moved", "seen", "counts"),
     [
         (0.0, 0.0, MUST_MOVE_LOOKS, True),  # never moved
         (0.0, 0.0, MUST_MOVE_LOOKS - 1, False),  # may do so yet
         (0.0, 1.0, MUST_MOVE_LOOKS, False),  # moved, and rests
-        (0.5, 1.0, 1, True),  # moves, but for a part
+        (0.75, 1.0, 1, True),  # moves, but for a part
+        (0.5, 1.0, 1, False),  # rests, but for a part
     ],
 )
 def test_when_standing_still_counts_against_a_found_object(segmenter, moving, moved, seen, counts):

@@ -320,6 +320,14 @@ def test_one_that_comes_back_is_one_track_with_two_parts_of_life():
     assert ids_of(tracker) == {1: 1, 2: 3}  # the id between is no one's
 
 
+@pytest.mark.parametrize("confirmed", [False, True])
+def test_one_that_comes_back_has_moved_if_any_of_the_two_did(confirmed: bool):
+    tracker = lost_and_born(confirmed)
+    tracker.tracks[1].moved = 0.7
+    tracker.revive(1, 1)
+    assert tracker.tracks[1].moved == 0.7
+
+
 def test_one_that_had_a_number_of_its_own_keeps_what_it_was_seen_as():
     tracker = lost_and_born(confirmed=True)
     tracker.revive(1, 1)
