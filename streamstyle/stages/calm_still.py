@@ -21,6 +21,9 @@ ISLAND_PX = 10
 """What is no wider than twice this, and one, of what seems to stand is looked at again."""
 MOVES_PX = 1.0
 """Motion found there from which it may be carried along."""
+AS_WELL = 0.5
+"""Luma levels, mean of 5 x 5, by which a motion may account for the luma worse than standing does: where both are right,
+rounding to whole levels makes a third of one, and noise the rest. Faint texture that stands is told apart by more."""
 
 
 def still_mask(luma: Tensor, previous: Tensor, shown: Tensor) -> Tensor:
@@ -51,7 +54,7 @@ def still_mask(luma: Tensor, previous: Tensor, shown: Tensor) -> Tensor:
 def standing(still: Tensor, flow: Tensor, luma: Tensor, previous: Tensor, *, impl: str = "auto") -> Tensor:
     """What stands still, less what is narrow and even amid what moves: that goes along.
 
-    It goes along where a motion was found that accounts for the luma as well as standing does.
+    It goes along where a motion was found that accounts for the luma as well as standing does, within AS_WELL.
 
     Args:
         still: [h, w] bool: see :func:`still_mask`.
@@ -70,8 +73,10 @@ def standing(still: Tensor, flow: Tensor, luma: Tensor, previous: Tensor, *, imp
     if doubtful.device.type == "cpu" and not bool(doubtful.any()):
         return still
     narrow = still & ~near(~near(~still, ISLAND_PX, impl=impl), ISLAND_PX, impl=impl)
-    change = (luma.float() - carried_along(previous.float(), flow, impl=impl)).abs()
-    return still & ~(doubtful & narrow & (mean(change, 5, impl=impl) <= STILL_DRIFT))
+    now, before = luma.float(), previous.float()
+    moving = mean((now - carried_along(before, flow, impl=impl)).abs(), 5, impl=impl)
+    resting = mean((now - before).abs(), 5, impl=impl)
+    return still & ~(doubtful & narrow & (moving <= resting + AS_WELL))
 
 
 def slower(flow: Tensor, px: float, *, impl: str = "auto") -> Tensor:

@@ -54,6 +54,22 @@ def test_what_can_be_seen_to_stand_stands(impl):
 
 
 @pytest.mark.parametrize("impl", ["auto", "ref"])
+@pytest.mark.parametrize("faint", [1, 2, 3])
+def test_what_stands_to_the_bit_is_not_let_go_though_its_texture_is_faint(impl, faint):
+    """A motion that was found there accounts for the luma within some levels, but standing does to the bit."""
+    generator = torch.Generator().manual_seed(0)
+    luma = (200 + torch.randint(-faint, faint + 1, SMALL, generator=generator)).to(torch.uint8)
+    assert torch.equal(standing(island(), motion(3), luma, luma, impl=impl), island())
+
+
+@pytest.mark.parametrize("impl", ["auto", "ref"])
+def test_noise_does_not_keep_what_is_even_from_going_along(impl):
+    generator = torch.Generator().manual_seed(0)
+    luma, previous = (200 + (torch.rand(2, *SMALL, generator=generator) > 0.5)).to(torch.uint8)
+    assert not standing(island(), motion(3), luma, previous, impl=impl).any()
+
+
+@pytest.mark.parametrize("impl", ["auto", "ref"])
 def test_what_is_wide_stands_though_it_is_even(impl):
     luma = torch.full(SMALL, 200, dtype=torch.uint8)
     still = torch.zeros(SMALL, dtype=torch.bool)
