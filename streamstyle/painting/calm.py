@@ -171,7 +171,6 @@ class Calm:
         if still.device.type == "cpu" and bool(still.all()):
             self._now = replace(last, painted=painted, fine=fine, luma=luma, looks=worn, chroma=chroma)
             self._now.settling = settling
-            self._now.frames += 1
             self._report.add(last, self._now, None, unseen, reach_px)
             return last.shown
         flow, still = self._flow(last, fine, luma, still)
@@ -243,7 +242,6 @@ class Calm:
             bent=unbent(trusted.bent, (share >= 0.5) | still),
             sharpen=sharpen,
             age=last.age + 1,
-            frames=last.frames + 1,
         )
 
     def _new_share(self, share: Tensor) -> Tensor:
@@ -303,12 +301,13 @@ class Calm:
             "shot": self._shot,
             "now": None if self._now is None else self._now.state_dict(),
             "sums": self._report.sums(),
+            "pairs": self._report.pairs,
         }
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         """Go on, on a device, as the one whose state_dict this is."""
         self._shot = state["shot"]
-        self._report.take(state["sums"])
+        self._report.take(state["sums"], state["pairs"])
         self._now = None if state["now"] is None else Carried.of_state(state["now"], device)
 
 

@@ -1,10 +1,12 @@
 """How steady a calmed film is, as one would find who does not know how it was calmed.
 
-In every EVERY_FRAMES-th frame the motion is searched for anew, both ways, in the source's own luma. Each pixel of the
-last picture is compared with where that motion leads in this one, as shown and as painted, unless this one does not
-show it. Neither what calm trusts counts, nor the motion it went by, which was searched for from this one back. Where
-the motion is wrong by half a pixel, strokes that are the same differ; so what is shown reads a little worse than it is,
-also where nothing moves but noise. The soft borders between looks are left out: they move with the objects' outlines.
+In every EVERY_FRAMES-th pair of frames of the film, cuts apart, the motion is searched for anew, both ways, in the
+source's own luma. Each pixel of the last picture is compared with where that motion leads in this one, as shown and as
+painted, if the way there and the way back agree: elsewhere this one does not show it, or the motion is not known.
+Neither what calm trusts counts, nor the motion it went by, which was searched for from this one back. Where the motion
+is wrong by half a pixel, strokes that are the same differ; so what is shown reads a little worse than it is, also where
+nothing moves but noise. Left out is where another look is worn, where another style comes at once, and the soft borders
+between looks: they move with the objects' outlines.
 """
 
 from __future__ import annotations
@@ -54,10 +56,15 @@ class CalmReport:
 
     Args:
         looks: how many there are: a number's is what is left of it divided by these.
+
+    Attributes:
+        pairs: how many of the film there were, looked at or not. Were they counted from each cut on, a film of short
+            shots would be looked at right after its cuts only.
     """
 
     def __init__(self, looks: int) -> None:
         self.looks = looks
+        self.pairs = 0
         self.pending: list[Tensor] = []
         self._sums = np.zeros((3, looks))
 
@@ -74,7 +81,8 @@ class CalmReport:
 
         Cost: two searches every EVERY_FRAMES frames; on CUDA no synchronisation but once in PENDING of these.
         """
-        if now.frames % EVERY_FRAMES != 1 or min(now.fine.shape) <= EVERY_PX // 2:
+        self.pairs += 1
+        if self.pairs % EVERY_FRAMES != 1 or min(now.fine.shape) <= EVERY_PX // 2:
             return
         (height, width), (lines, columns), device = now.shown.shape[1:], now.fine.shape, now.fine.device
         ahead = _motion(last, now)
@@ -105,15 +113,15 @@ class CalmReport:
             self.sums()
 
     def sums(self) -> np.ndarray:
-        """Pixels and squares as shown and as painted, [3, looks] float64: all that is carried from frame to frame."""
+        """Pixels and squares as shown and as painted, [3, looks] float64."""
         if self.pending:
             self._sums = self._sums + torch.stack(self.pending).cpu().numpy().astype(np.float64).sum(0)  # synchronises
             self.pending = []
         return self._sums
 
-    def take(self, sums: np.ndarray) -> None:
-        """Go on as the one whose sums these are."""
-        self._sums, self.pending = sums, []
+    def take(self, sums: np.ndarray, pairs: int) -> None:
+        """Go on as the one whose sums and pairs these are: all that is carried from frame to frame."""
+        self._sums, self.pairs, self.pending = sums, pairs, []
 
     def rows(self) -> list[Steadiness]:
         """How steady each look is of which two frames were looked at."""

@@ -26,8 +26,8 @@ class Carried:
             None where it is not known.
         to_anchor: [h, w, 2] float32 px; anchored: [h, w] bool; bent: [h, w, 4] float32, see bend.
         sharpen: 0-d float32.
-        age: frames since the anchor; frames: since the shot began; settling: of each look, those for which what changed
-            goes on arriving; empty where nothing did.
+        age: frames since the anchor; settling: of each look, those for which what changed goes on arriving; empty where
+            nothing did.
     """
 
     painted: Tensor
@@ -46,7 +46,6 @@ class Carried:
     chroma_settled: Tensor | None = None
     chroma_in: Tensor | None = None
     age: int = 0
-    frames: int = 0
     settling: list[int] = field(default_factory=list)
 
     def state_dict(self) -> dict[str, Any]:

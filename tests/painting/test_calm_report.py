@@ -29,7 +29,7 @@ def reported(shown: list[torch.Tensor], lumas: list[torch.Tensor], **how: object
     report = CalmReport(2)
     looks = how.get("looks", torch.zeros(HALF, dtype=torch.int32))
     last, now = (begun(picture, luma, luma[::2, ::2], looks, None) for picture, luma in zip(shown, lumas, strict=True))
-    last.painted, now.painted, now.frames = torch.full((3, *SIZE), 0.5), torch.ones(3, *SIZE), 1
+    last.painted, now.painted = torch.full((3, *SIZE), 0.5), torch.ones(3, *SIZE)
     report.add(last, now, how.get("other"), how.get("unseen", ()), how.get("reach_px", 2))
     return report
 
@@ -97,3 +97,17 @@ def test_a_film_is_looked_at_once_in_some_frames_from_the_second_on():
     each = counts[1]
     assert each > 0
     assert counts == [each * (0 if k == 0 else 1 + (k - 1) // EVERY_FRAMES) for k in range(2 * EVERY_FRAMES)]
+
+
+def test_a_film_of_short_shots_is_looked_at_anywhere_in_them_also_taken_up_again():
+    """Shots of EVERY_FRAMES frames, so one pair less: the pair that is looked at comes one later in each shot."""
+    calm, luma, looked_at, before = Calm(), texture(), [], 0
+    for k in range(4 * EVERY_FRAMES):
+        calm.step(torch.zeros(3, *SIZE), luma, None, k // EVERY_FRAMES)
+        state = calm.state_dict()
+        if state["sums"][0, 0] > before:
+            looked_at.append(k % EVERY_FRAMES)
+        before = state["sums"][0, 0]
+        calm = Calm()
+        calm.load_state_dict(state, torch.device("cpu"))
+    assert looked_at == [1, 2, 3, 4]
