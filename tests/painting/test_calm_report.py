@@ -8,6 +8,7 @@ import torch
 from streamstyle.painting.calm import Calm
 from streamstyle.painting.calm_report import EVERY_FRAMES, CalmReport
 from streamstyle.painting.calm_state import begun
+from streamstyle.stages.style_map import style_map
 
 SIZE, HALF = (96, 128), (48, 64)
 
@@ -87,6 +88,31 @@ def test_a_soft_border_that_moves_does_not_count():
     for reach_px, flickers in ((2, True), (6, False)):
         rows = reported(pictures, [luma, luma], looks=looks, reach_px=reach_px).rows()
         assert [row.shown > 0 for row in rows] == [flickers] * 2
+
+
+def test_calm_tells_the_report_how_far_a_soft_border_reaches():
+    """Of two looks, black and white, blended as painting does; the border goes on where nothing moves."""
+    luma = texture()
+    for feather_px, flickers in ((12.0, False), (0.0, True)):
+        calm = Calm(looks=2, feather_px=feather_px)
+        for k in range(2):
+            looks = torch.zeros(1, *HALF, dtype=torch.int32)
+            looks[..., 32 + k :] = 1
+            first, _, weight = style_map(looks, 2, SIZE, 12.0)
+            white = torch.where(first[0] == 1, weight[0], 1 - weight[0])
+            calm.step(white.expand(3, -1, -1).contiguous(), luma, looks[0], 0)
+        assert [(seen.look, seen.shown > 0.01) for seen in calm.report()] == [(0, flickers), (1, flickers)]
+
+
+def test_calm_tells_the_report_where_another_style_came_at_once():
+    calm, luma, looks = Calm(looks=2), texture(), torch.zeros(HALF, dtype=torch.int32)
+    looks[:, 32:] = 1
+    for k in range(2):
+        painted = torch.zeros(3, *SIZE)
+        painted[2, :, 64:] = k
+        calm.step(painted, luma, looks, 0, fading={1} if k else ())
+    (seen,) = calm.report()
+    assert (seen.look, seen.shown) == (0, 0)
 
 
 def test_a_film_is_looked_at_once_in_some_frames_from_the_second_on():
