@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -37,8 +38,8 @@ class Steadiness:
 
     Attributes:
         look: its number.
-        shown, painted: RMS with and without calm, over the same pixels: all that both frames show and that wear
-            it wholly.
+        shown, painted: RMS with and without calm, over the same pixels: those that wear it wholly in both frames, and
+            from which the motion leads there and back again; none where another style came at once.
     """
 
     look: int
@@ -84,32 +85,19 @@ class CalmReport:
         self.pairs += 1
         if self.pairs % EVERY_FRAMES != 1 or min(now.fine.shape) <= EVERY_PX // 2:
             return
-        (height, width), (lines, columns), device = now.shown.shape[1:], now.fine.shape, now.fine.device
-        ahead = _motion(last, now)
-        hidden = occlusion(ahead, _motion(now, last))
-        part = slice(EVERY_PX // 2, None, EVERY_PX)
-        y, x = torch.arange(lines, device=device)[part], torch.arange(columns, device=device)[part]
-        motion, hidden = ahead[0, part, part], hidden[0, part, part]
-        there = (
-            _halved_place(y[:, None] + motion[..., 1], now.looks.shape[0]),
-            _halved_place(x + motion[..., 0], now.looks.shape[1]),
-        )
-        worn = last.looks[y // 2][:, x // 2]
-        sure, still_sure = inner(last.looks, reach_px), inner(now.looks, reach_px)
-        counted = ~hidden & (now.looks[there] == worn) & sure[y // 2][:, x // 2] & still_sure[there]
-        if other is not None:
-            counted &= ~other[there]
-        scale_y, scale_x = height / lines, width / columns
-        places = ((y + 0.5) * scale_y).long(), ((x + 0.5) * scale_x).long()
-        along = torch.stack([motion[..., 0] * scale_x, motion[..., 1] * scale_y], 2)
+        seen = _seen(last, now, reach_px)
+        counted = seen.counted if other is None else seen.counted & ~other[seen.there]
+        scale_y, scale_x = (a / b for a, b in zip(now.shown.shape[1:], now.fine.shape, strict=True))
+        places = ((seen.rows + 0.5) * scale_y).long(), ((seen.columns + 0.5) * scale_x).long()
+        along = torch.stack([seen.motion[..., 0] * scale_x, seen.motion[..., 1] * scale_y], 2)
         rows = [counted.float()]
         for old, new in ((last.shown, now.shown), (last.painted, now.painted)):
             rows.append(differences(old, new, *places, along) * counted)
-        sums = _by_look(worn.reshape(-1) % self.looks, torch.stack(rows).reshape(3, -1), self.looks)
+        sums = _by_look(seen.worn.reshape(-1) % self.looks, torch.stack(rows).reshape(3, -1), self.looks)
         for look in unseen:
             sums[:, look] = 0
         self.pending.append(sums)
-        if device.type == "cpu" or len(self.pending) >= PENDING:
+        if sums.device.type == "cpu" or len(self.pending) >= PENDING:
             self.sums()
 
     def sums(self) -> np.ndarray:
@@ -131,6 +119,37 @@ class CalmReport:
             for k in range(self.looks)
             if count[k]
         ]
+
+
+class _Seen(NamedTuple):
+    """The pixels of the last luma that are looked at, EVERY_PX apart, [h, w] of them.
+
+    Their rows [h] and columns [w]; their motion [h, w, 2] px; where in the halved luma of this frame it leads, two
+    [h, w]; the look they wear, int32; and which of them count, bool.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    motion: Tensor
+    there: tuple[Tensor, Tensor]
+    worn: Tensor
+    counted: Tensor
+
+
+def _seen(last: Carried, now: Carried, reach_px: int) -> _Seen:
+    """Counted are those of one look in both frames, farther than reach_px from a border, that motion leads back to."""
+    ahead = _motion(last, now)
+    hidden = occlusion(ahead, _motion(now, last))
+    part = slice(EVERY_PX // 2, None, EVERY_PX)
+    y, x = (torch.arange(side, device=now.fine.device)[part] for side in now.fine.shape)
+    motion, hidden = ahead[0, part, part], hidden[0, part, part]
+    there = (
+        _halved_place(y[:, None] + motion[..., 1], now.looks.shape[0]),
+        _halved_place(x + motion[..., 0], now.looks.shape[1]),
+    )
+    worn = last.looks[y // 2][:, x // 2]
+    before, after = inner(last.looks, reach_px)[y // 2][:, x // 2], inner(now.looks, reach_px)[there]
+    return _Seen(y, x, motion, there, worn, ~hidden & (now.looks[there] == worn) & before & after)
 
 
 def _motion(source: Carried, target: Carried) -> Tensor:

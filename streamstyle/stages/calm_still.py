@@ -22,8 +22,8 @@ ISLAND_PX = 10
 MOVES_PX = 1.0
 """Motion found there from which it may be carried along."""
 AS_WELL = 0.5
-"""Luma levels, mean of 5 x 5, by which a motion may account for the luma worse than standing does: where both are right,
-rounding to whole levels makes a third of one, and noise the rest. Faint texture that stands is told apart by more."""
+"""Luma levels, mean of 5 x 5, by which a motion may account for the luma worse than standing does: where both are
+right, rounding to whole levels makes a third of one, and noise the rest. Faint texture that stands differs by more."""
 
 
 def still_mask(luma: Tensor, previous: Tensor, shown: Tensor, *, impl: str = "auto") -> Tensor:
@@ -89,7 +89,9 @@ def slower(flow: Tensor, px: float, *, impl: str = "auto") -> Tensor:
 
 def held(flow: Tensor, stands: Tensor, *, impl: str = "auto") -> Tensor:
     """The motion [h, w, 2], none where it stands, [h, w] bool; impl: as for trust."""
-    if impl == "auto" and flow.device.type == "cpu":  # torch's masked_fill takes long of a mask that is spread over planes
+    if (
+        impl == "auto" and flow.device.type == "cpu"
+    ):  # torch's masked_fill takes long of a mask that is spread over planes
         flow = flow.clone()
         cv2.copyTo(np.zeros_like(flow.numpy()), stands.numpy().view(np.uint8), flow.numpy())
         return flow

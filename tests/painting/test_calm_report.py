@@ -7,7 +7,7 @@ import torch
 
 from streamstyle.painting.calm import Calm
 from streamstyle.painting.calm_report import EVERY_FRAMES, CalmReport
-from streamstyle.painting.calm_state import begun
+from streamstyle.painting.calm_state import Arriving, begun
 from streamstyle.stages.style_map import style_map
 
 SIZE, HALF = (96, 128), (48, 64)
@@ -29,7 +29,10 @@ def reported(shown: list[torch.Tensor], lumas: list[torch.Tensor], **how: object
     """Of two frames; the paintings are grey and white."""
     report = CalmReport(2)
     looks = how.get("looks", torch.zeros(HALF, dtype=torch.int32))
-    last, now = (begun(picture, luma, luma[::2, ::2], looks, None) for picture, luma in zip(shown, lumas, strict=True))
+    last, now = (
+        begun(Arriving(picture, luma, luma[::2, ::2], looks, None, True))
+        for picture, luma in zip(shown, lumas, strict=True)
+    )
     last.painted, now.painted = torch.full((3, *SIZE), 0.5), torch.ones(3, *SIZE)
     report.add(last, now, how.get("other"), how.get("unseen", ()), how.get("reach_px", 2))
     return report
