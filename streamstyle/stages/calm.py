@@ -132,9 +132,9 @@ def near(changed: Tensor, reach_px: int, *, impl: str = "auto") -> Tensor:
     return _largest(changed.float(), reach_px) > 0
 
 
-def inner(looks: Tensor, reach_px: int) -> Tensor:
-    """Where all within reach wear the same, [h, w] bool; looks: [h, w] int32."""
-    if looks.device.type == "cpu":
+def inner(looks: Tensor, reach_px: int, *, impl: str = "auto") -> Tensor:
+    """Where all within reach wear the same, [h, w] bool; looks: [h, w] int32; impl: as for :func:`trust`."""
+    if impl == "auto" and looks.device.type == "cpu":
         return torch.from_numpy(inner_cpu(looks.numpy().astype(np.int16), reach_px))
     return _inner(looks, reach_px)
 
@@ -250,8 +250,8 @@ def sharpness(picture: Tensor) -> Tensor:
     if picture.device.type == "cpu":
         lines = cv2.Laplacian(np.ascontiguousarray(green.numpy()), cv2.CV_32F).ravel()
         return torch.tensor(np.float32(np.dot(lines, lines) / lines.size))
-    inner = green[1:-1, 1:-1]
-    return (green[:-2, 1:-1] + green[2:, 1:-1] + green[1:-1, :-2] + green[1:-1, 2:] - 4 * inner).square().mean()
+    inside = green[1:-1, 1:-1]
+    return (green[:-2, 1:-1] + green[2:, 1:-1] + green[1:-1, :-2] + green[1:-1, 2:] - 4 * inside).square().mean()
 
 
 def differences(picture: Tensor, other: Tensor, rows: Tensor, columns: Tensor, motion: Tensor) -> Tensor:

@@ -95,6 +95,20 @@ def test_the_motion_of_a_pan_is_found():
     assert np.median(state["to_anchor"][..., 1]) == pytest.approx(0, abs=0.1)
 
 
+def test_strokes_over_what_is_even_amid_a_pan_go_along():
+    """Its luma stays as it is while it goes on with all around it."""
+    count, step, left, side = 8, 4, 90, 32
+    wide, calm = texture(HEIGHT, WIDTH + step * count), Calm()
+    wide[56 : 56 + side, left : left + side] = 128
+    strokes = torch.stack([texture(HEIGHT, WIDTH + step * count, k) for k in (1, 2, 3)]) / 255
+    for k in range(count):
+        luma, painted = (film[..., step * k : step * k + WIDTH].contiguous() for film in (wide, strokes))
+        shown = calm.step(painted, luma, None, 0)
+        inside = ..., slice(66, 78), slice(left - step * k + 10, left - step * k + side - 10)
+        assert (shown - painted)[inside].abs().mean() < 0.01
+    assert (strokes[..., step:] - strokes[..., :-step]).abs().mean() > 0.05  # left behind they would differ
+
+
 def test_torch_keeps_to_one_thread_and_gives_the_others_back(monkeypatch):
     calm, before, within = Calm(), torch.get_num_threads(), []
 

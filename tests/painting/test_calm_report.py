@@ -7,7 +7,8 @@ import torch
 
 from streamstyle.painting.calm import Calm
 from streamstyle.painting.calm_report import EVERY_FRAMES, CalmReport
-from streamstyle.painting.calm_state import begun
+from streamstyle.painting.calm_state import Arriving, begun
+from streamstyle.stages.style_map import style_map
 
 SIZE, HALF = (96, 128), (48, 64)
 
@@ -28,8 +29,11 @@ def reported(shown: list[torch.Tensor], lumas: list[torch.Tensor], **how: object
     """Of two frames; the paintings are grey and white."""
     report = CalmReport(2)
     looks = how.get("looks", torch.zeros(HALF, dtype=torch.int32))
-    last, now = (begun(picture, luma, luma[::2, ::2], looks, None) for picture, luma in zip(shown, lumas, strict=True))
-    last.painted, now.painted, now.frames = torch.full((3, *SIZE), 0.5), torch.ones(3, *SIZE), 1
+    last, now = (
+        begun(Arriving(picture, luma, luma[::2, ::2], looks, None, True))
+        for picture, luma in zip(shown, lumas, strict=True)
+    )
+    last.painted, now.painted = torch.full((3, *SIZE), 0.5), torch.ones(3, *SIZE)
     report.add(last, now, how.get("other"), how.get("unseen", ()), how.get("reach_px", 2))
     return report
 
@@ -89,6 +93,31 @@ def test_a_soft_border_that_moves_does_not_count():
         assert [row.shown > 0 for row in rows] == [flickers] * 2
 
 
+def test_calm_tells_the_report_how_far_a_soft_border_reaches():
+    """Of two looks, black and white, blended as painting does; the border goes on where nothing moves."""
+    luma = texture()
+    for feather_px, flickers in ((12.0, False), (0.0, True)):
+        calm = Calm(looks=2, feather_px=feather_px)
+        for k in range(2):
+            looks = torch.zeros(1, *HALF, dtype=torch.int32)
+            looks[..., 32 + k :] = 1
+            first, _, weight = style_map(looks, 2, SIZE, 12.0)
+            white = torch.where(first[0] == 1, weight[0], 1 - weight[0])
+            calm.step(white.expand(3, -1, -1).contiguous(), luma, looks[0], 0)
+        assert [(seen.look, seen.shown > 0.01) for seen in calm.report()] == [(0, flickers), (1, flickers)]
+
+
+def test_calm_tells_the_report_where_another_style_came_at_once():
+    calm, luma, looks = Calm(looks=2), texture(), torch.zeros(HALF, dtype=torch.int32)
+    looks[:, 32:] = 1
+    for k in range(2):
+        painted = torch.zeros(3, *SIZE)
+        painted[2, :, 64:] = k
+        calm.step(painted, luma, looks, 0, fading={1} if k else ())
+    (seen,) = calm.report()
+    assert (seen.look, seen.shown) == (0, 0)
+
+
 def test_a_film_is_looked_at_once_in_some_frames_from_the_second_on():
     calm, counts, luma = Calm(), [], texture()
     for _ in range(2 * EVERY_FRAMES):
@@ -97,3 +126,17 @@ def test_a_film_is_looked_at_once_in_some_frames_from_the_second_on():
     each = counts[1]
     assert each > 0
     assert counts == [each * (0 if k == 0 else 1 + (k - 1) // EVERY_FRAMES) for k in range(2 * EVERY_FRAMES)]
+
+
+def test_a_film_of_short_shots_is_looked_at_anywhere_in_them_also_taken_up_again():
+    """Shots of EVERY_FRAMES frames, so one pair less: the pair that is looked at comes one later in each shot."""
+    calm, luma, looked_at, before = Calm(), texture(), [], 0
+    for k in range(4 * EVERY_FRAMES):
+        calm.step(torch.zeros(3, *SIZE), luma, None, k // EVERY_FRAMES)
+        state = calm.state_dict()
+        if state["sums"][0, 0] > before:
+            looked_at.append(k % EVERY_FRAMES)
+        before = state["sums"][0, 0]
+        calm = Calm()
+        calm.load_state_dict(state, torch.device("cpu"))
+    assert looked_at == [1, 2, 3, 4]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from streamstyle.errors import ShapeError
-from streamstyle.stages.calm import bend, calm, carried_along, color_held, sharpness, trust, unbent, unit
+from streamstyle.stages.calm import bend, calm, carried_along, color_held, inner, sharpness, trust, unbent, unit
 from streamstyle.stages.calm_cpu import Workspace
 
 SIZE, SMALL = (96, 128), (48, 64)
@@ -122,6 +122,14 @@ def test_opencv_and_torch_trust_the_same(with_looks):
     one, other = (trust(flow, luma, previous, previous.float(), *pair, impl=impl) for impl in ("auto", "ref"))
     assert torch.allclose(one[0], other[0], atol=1e-3)
     assert torch.allclose(one[1], other[1], atol=1e-2)
+
+
+@pytest.mark.parametrize("reach_px", [0, 2, 7])
+def test_opencv_and_torch_find_the_same_within_a_look(reach_px):
+    looks = (smooth(1, *SMALL, seed=9)[0] * 3).to(torch.int32) * 1000
+    one, other = (inner(looks, reach_px, impl=impl) for impl in ("auto", "ref"))
+    assert torch.equal(one, other)
+    assert bool(one.all()) == (reach_px == 0)
 
 
 @pytest.mark.parametrize("impl", ["auto", "ref"])

@@ -24,8 +24,8 @@ from streamstyle.frames import ColorTags
 from streamstyle.nets.stylenet import StyleNet
 from streamstyle.painting.calm import Calm
 from streamstyle.stages.blends import LEVELS, blend_index, blend_table
-from streamstyle.stages.calm import bend, calm, carried_along, color_held, mean, near, trust
-from streamstyle.stages.calm_still import slower, standing
+from streamstyle.stages.calm import bend, calm, carried_along, color_held, inner, mean, near, trust
+from streamstyle.stages.calm_still import held, slower, standing, still_mask
 from streamstyle.stages.color import blend_planes_, rgb_to_yuv, yuv_to_rgb
 from streamstyle.stages.composite import composite
 from streamstyle.stages.connected_components import connected_components, dense_labels, label_regions
@@ -145,10 +145,13 @@ CALLS: dict[str, Callable[[Given], Any]] = {
     "calm": calm_a_frame,
     "carried_along": lambda g: carried_along(g.flow[1], g.flow[0], impl="ref"),
     "color_held": lambda g: color_held(g.flow[0], g.edges, g.edges.float(), impl="ref"),
+    "held": lambda g: held(g.flow[0], g.ids[0] > 3, impl="ref"),
+    "inner": lambda g: inner(g.ids[0], 2, impl="ref"),
     "mean": lambda g: mean(g.edges[0].float(), 5, impl="ref"),
     "near": lambda g: near(g.ids[0] > 3, 2, impl="ref"),
     "slower": lambda g: slower(g.flow[0], 1.0, impl="ref"),
     "standing": lambda g: standing(g.ids[0] > 3, g.flow[0], g.edges[0], g.edges[1], impl="ref"),
+    "still_mask": lambda g: still_mask(g.edges[0], g.edges[1], g.edges[0], impl="ref"),
     "trust": trust_a_frame,
     "composite": lambda g: composite(g.rgb, g.planes, TAGS, g.ids, g.rgb[0, :2, 0].t(), subsample=True, impl="ref"),
     "connected_components": lambda g: connected_components(g.edges > 99, connectivity=8, impl="ref"),
