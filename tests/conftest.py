@@ -30,6 +30,7 @@ import torch
 
 from streamstyle.gpu import kernels
 from streamstyle.nets import weights
+from streamstyle.scene import SceneReader
 from tests import shim
 
 
@@ -155,3 +156,18 @@ def random_numbers() -> Iterator[None]:
     random.setstate(before[0])
     np.random.set_state(before[1])  # noqa: NPY002
     torch.set_rng_state(before[2])
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
+    """Maps of looks, as they are read from now on."""
+    looks: list[np.ndarray] = []
+    read = SceneReader.read
+
+    def note(self: SceneReader, *arguments: object) -> object:
+        scene = read(self, *arguments)  # type: ignore[arg-type]
+        looks.extend(scene.looks)  # type: ignore[arg-type]
+        return scene
+
+    monkeypatch.setattr(SceneReader, "read", note)
+    return looks

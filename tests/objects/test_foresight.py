@@ -25,7 +25,7 @@ from streamstyle.objects.foresight import FORESIGHT_FRAMES
 from streamstyle.objects.segmenter import Segmenter
 from streamstyle.pipeline import stylize
 from streamstyle.preview import painted_at
-from streamstyle.scene import Scene, SceneReader
+from streamstyle.scene import Scene
 from streamstyle.stylizer import Stylizer
 from streamstyle.tracks.film_objects import tracks
 
@@ -48,21 +48,6 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_shots(tmp_path_factory.mktemp("shots") / "pictures", SHOTS)
-
-
-@pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
-    """Maps of looks, as they are read from now on."""
-    looks: list[np.ndarray] = []
-    read = SceneReader.read
-
-    def note(self: SceneReader, *arguments: object) -> object:
-        scene = read(self, *arguments)  # type: ignore[arg-type]
-        looks.extend(scene.looks)  # type: ignore[arg-type]
-        return scene
-
-    monkeypatch.setattr(SceneReader, "read", note)
-    return looks
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,6 @@ from streamstyle.media.label_track import LabelTrackWriter
 from streamstyle.media.probe import probe
 from streamstyle.nets.hed import HED
 from streamstyle.pipeline import stylize
-from streamstyle.scene import SceneReader
 from streamstyle.tracks.film_objects import tracks
 from streamstyle.tracks.given_tracks import GivenTracks
 
@@ -180,17 +180,8 @@ def test_a_film_of_its_own_tracks_is_the_film_of_the_named_object(tmp_path):
 @weights
 @cached
 @pytest.mark.parametrize("most_frames", [1, 3, 16])
-def test_a_part_wears_the_labels_of_its_own_times_in_any_batches(clip, labels, tmp_path, monkeypatch, most_frames):
+def test_a_part_wears_the_labels_of_its_own_times(clip, labels, tmp_path, monkeypatch, seen, most_frames):
     monkeypatch.setattr(pipeline, "MOST_FRAMES", most_frames)
-    seen: list[np.ndarray] = []
-    read = SceneReader.read
-
-    def note(self: SceneReader, *arguments: object) -> object:
-        scene = read(self, *arguments)  # type: ignore[arg-type]
-        seen.extend(scene.looks)  # type: ignore[arg-type]
-        return scene
-
-    monkeypatch.setattr(SceneReader, "read", note)
     start_s = times(clip)[8]
     out = replace(FAST, start=start_s - 1e-3, duration=0.3)
     stylize(clip, tmp_path / "out.mp4", look=LOOK, options=Options(output=out), tracks=labels)
@@ -201,6 +192,19 @@ def test_a_part_wears_the_labels_of_its_own_times_in_any_batches(clip, labels, t
         assert np.array_equal(looks, table[drawn(8 + i)])
 
 
+def stop_after(frames: int) -> Callable[[int, int | None], None]:
+    """What on_frames may be, to stop a job when it has written so many."""
+    count = 0
+
+    def stop(done: int, expected: int | None) -> None:
+        nonlocal count
+        count += done
+        if count > frames:
+            raise KeyboardInterrupt
+
+    return stop
+
+
 @weights
 @cached
 def test_a_stopped_job_goes_on_to_the_same_film(clip, labels, tmp_path, monkeypatch):
@@ -208,15 +212,8 @@ def test_a_stopped_job_goes_on_to_the_same_film(clip, labels, tmp_path, monkeypa
     options = Options(output=FAST)
     whole = stylize(clip, tmp_path / "whole.mp4", look=LOOK, options=options, tracks=labels)
 
-    def stop(done: int, expected: int | None) -> None:
-        nonlocal count
-        count += done
-        if count > 10:
-            raise KeyboardInterrupt
-
-    count = 0
     with pytest.raises(KeyboardInterrupt):
-        stylize(clip, tmp_path / "out.mp4", look=LOOK, options=options, tracks=labels, on_frames=stop)
+        stylize(clip, tmp_path / "out.mp4", look=LOOK, options=options, tracks=labels, on_frames=stop_after(10))
     again = stylize(clip, tmp_path / "out.mp4", look=LOOK, options=options, tracks=labels)
     assert again.resumed_frames >= 8
     assert again.objects == whole.objects
@@ -229,16 +226,9 @@ def test_other_labels_are_another_job(clip, tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "SEGMENT_FRAMES", (4, 4))
     options, said = Options(output=FAST), list[str]()
 
-    def stop(done: int, expected: int | None) -> None:
-        nonlocal count
-        count += done
-        if count > 10:
-            raise KeyboardInterrupt
-
-    count = 0
     given_labels = write(tmp_path / "labels.npz", clip)
     with pytest.raises(KeyboardInterrupt):
-        stylize(clip, tmp_path / "out.mp4", look=LOOK, options=options, tracks=given_labels, on_frames=stop)
+        stylize(clip, tmp_path / "out.mp4", look=LOOK, options=options, tracks=given_labels, on_frames=stop_after(10))
     write(given_labels, clip, 19)
     again = stylize(clip, tmp_path / "out.mp4", look=LOOK, options=options, tracks=given_labels, say=said.append)
     assert again.resumed_frames == 0
