@@ -303,7 +303,7 @@ def _trust_ref(
     light = mean(now - there[1], 5, impl="ref").abs()
     share = _ramp(other, LOOKS_ALIKE, LOOKS_OTHER) * _ramp(light, LIGHT_HELD, LIGHT_NEW)
     x, y = (place.reshape(height, width) for place in _where(flow, luma.shape))
-    share *= (x >= -0.5) & (y >= -0.5) & (x <= width - 0.5) & (y <= height - 0.5)
+    share *= (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1)
     if looks is None or previous_looks is None:
         return share, there[1]
     column = x.round().clamp_(0, width - 1).long()

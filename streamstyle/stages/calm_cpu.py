@@ -48,7 +48,7 @@ def trust_cpu(
     share = _ramp_cpu(cv2.blur(cv2.absdiff(level, before), (3, 3)), LOOKS_ALIKE, LOOKS_OTHER)
     light = cv2.blur(cv2.subtract(level, there, dst=level), (5, 5))
     share *= _ramp_cpu(np.abs(light, out=light), LIGHT_HELD, LIGHT_NEW)
-    share *= (x >= -0.5) & (y >= -0.5) & (x <= width - 0.5) & (y <= height - 0.5)
+    share *= (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1)
     if looks is not None and previous_looks is not None:
         worn, was = looks.numpy().astype(np.int16), previous_looks.numpy().astype(np.int16)
         was = np.where(inner_cpu(was, reach_px), was, np.int16(-1))
