@@ -272,7 +272,8 @@ def test_killed_at_twenty_moments_it_goes_on_to_the_same_film(clip: Path, tmp_pa
 def test_on_cuda_overlapped_in_turn_and_taken_up_again_are_one_film(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = Options(analysis=FAST.analysis, output=FAST.output, device="cuda")
+    """Up to a last bit, where cuDNN picks another algorithm; so the films are encoded without loss."""
+    options = Options(FAST.analysis, output=OutputOptions(preset="ultrafast", crf=0), device="cuda")
     overlapped = paint(clip, tmp_path / "a.mp4", options=options)
     in_turn = paint(clip, tmp_path / "b.mp4", options=options, overlap=False)
     with monkeypatch.context() as patch:
@@ -282,8 +283,12 @@ def test_on_cuda_overlapped_in_turn_and_taken_up_again_are_one_film(
     resumed = paint(clip, tmp_path / "c.mp4", options=options)
     assert resumed.resumed_frames == 3 * SEGMENT
     assert overlapped.objects == in_turn.objects == resumed.objects
-    films = [planes(tmp_path / name) for name in ("a.mp4", "b.mp4", "c.mp4")]
-    assert all(np.array_equal(a, b) and np.array_equal(a, c) for a, b, c in zip(*films, strict=True))
+    first, *others = (planes(tmp_path / name) for name in ("a.mp4", "b.mp4", "c.mp4"))
+    for film in others:
+        apart = [np.abs(a.astype(int) - b) for a, b in zip(first, film, strict=True)]
+        assert max(int(frame.max()) for frame in apart) <= 2
+        assert float(np.mean(apart)) < 0.01
+        assert video_times(tmp_path / "a.mp4") == video_times(tmp_path / "c.mp4") == video_times(tmp_path / "b.mp4")
 
 
 # -- what a journal must not be used for ----------------------------------------------------------------------------

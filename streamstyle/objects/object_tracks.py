@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -281,6 +281,12 @@ class OverlapTracks(ObjectTracks):
             sums = color_sums(found.rgb.flatten(1).numpy(), ids.numpy(), carried, counts.shape[1:])
             table = self.tracker.update(counts[0].numpy(), index, sums)
         return table[ids.numpy(), carried]
+
+
+def lost_warnings(lost: Iterable[tuple[str, int]]) -> list[str]:
+    """What a person should know of objects that were lost, a line each; see ObjectTracks.lost."""
+    mend = "name it again at a later time with @SECONDS"
+    return [f"object '{name}' was lost after frame {frame}: {mend}" for name, frame in lost]
 
 
 def color_sums(rgb: np.ndarray, ids: np.ndarray, carried: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

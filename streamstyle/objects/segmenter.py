@@ -185,6 +185,12 @@ class Segmenter:
         return _renumber(objects, most, smallest, background=None)
 
 
+def left_out_warnings(count: int) -> list[str]:
+    """What a person should know of so many regions that were more than MOST_REGIONS, in a line; none of none."""
+    told = f"{count} regions beyond the {MOST_REGIONS} a frame may have went to the background, the smallest first"
+    return [f"{told}; give a larger --min-area"] if count else []
+
+
 def edges_in(device: torch.device) -> str:
     """What HED computes in on a device: ``int8``, or the name of a floating dtype."""
     if device.type == "cpu" and int8.available():

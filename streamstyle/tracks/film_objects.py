@@ -22,8 +22,8 @@ from streamstyle.media.masks import MOST_OBJECTS, Mask, object_name, read_mask
 from streamstyle.media.probe import probe
 from streamstyle.naming import check_mask_places
 from streamstyle.objects.foresight import Foresight
-from streamstyle.objects.object_tracks import ObjectTracks
-from streamstyle.objects.segmenter import MOST_REGIONS, Segmentation, Segmenter
+from streamstyle.objects.object_tracks import ObjectTracks, lost_warnings
+from streamstyle.objects.segmenter import Segmentation, Segmenter, left_out_warnings
 from streamstyle.objects.tracker import Tracker
 from streamstyle.scene import follow, seen_alone, small_planes
 from streamstyle.shots import ShotDetector
@@ -276,16 +276,8 @@ class FilmObjects:
                 + ("write labels.npz, or " if self._most < MOST_LABELS else "")
                 + "name the objects that matter"
             )
-        if self._tracks.left_out:
-            lines.append(
-                f"{self._tracks.left_out} regions beyond the {MOST_REGIONS} a frame may have went to the "
-                "background, the smallest first; give a larger --min-area"
-            )
-        return lines + [
-            f"object '{name}' was lost after frame {frame}: name it again at a later time with @SECONDS"
-            for name, frame in self._tracks.lost()
-            if self._book.label_of(name)
-        ]
+        lost = [(name, frame) for name, frame in self._tracks.lost() if self._book.label_of(name)]
+        return lines + lost_warnings(lost) + left_out_warnings(self._tracks.left_out)
 
     def _small(self, frame: Frame) -> Planes:
         return small_planes(frame, self._analysis, self._device)
