@@ -48,7 +48,7 @@ from typing import Any
 from streamstyle.arguments import seconds
 from streamstyle.config import StyleChoices
 from streamstyle.errors import OptionError, OutputError
-from streamstyle.renaming import called_from, final_name, refuse_circles
+from streamstyle.renaming import called_from, final_name, refuse_circles, unknown_names
 from streamstyle.styles import NONE, canonical, moved, quotes_wanted
 
 OBJECT_FORM = re.compile(
@@ -180,6 +180,10 @@ class Look:
     def name_of(self, name: str) -> str:
         """What an object is called in the end."""
         return final_name(name, dict(self.called))
+
+    def unknown_names(self, said: Iterable[str], path: str | Path, mend: str = "") -> list[str]:
+        """Its names that none of the objects so called has; see renaming.unknown_names."""
+        return unknown_names((thing.name for thing in self.objects), dict(self.called), said, path, mend)
 
     @property
     def background_style(self) -> str:

@@ -8,7 +8,10 @@ A package offers one by an entry point of the group ``streamstyle.segmenters``::
 and a person asks for it by ``--segmenter mine:ARGUMENT``. One that can be asked for single objects says by what, for
 otherwise all that it finds would pass for them::
 
-    find.takes = ("points", "boxes", "words")       # any of KINDS
+    find.takes = ("points", "words")                # any of KINDS
+
+One that takes points is asked for what a person clicks on, ``NAME@320,240``; for others a click means the region under
+it, of all that they find.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ import numpy as np
 from streamstyle.errors import OptionError, ShapeError, StreamstyleError
 
 GROUP = "streamstyle.segmenters"
-KINDS = ("points", "boxes", "words")
+KINDS = ("points", "words")
 """Of prompts: what a segmenter's ``takes`` may have."""
 POINT_AT_IT = "point at it, as in NAME@320,240, or give a segmenter that takes them"
 LARGEST_ID = 2**31 - 1
@@ -37,19 +40,17 @@ class Prompt:
 
     Attributes:
         points: pixels (x, y) in it; not_points: pixels that are not.
-        box_xyxy: the box it is in, half-open pixels.
         text: what it is, in words.
     """
 
     points: tuple[tuple[int, int], ...] = ()
     not_points: tuple[tuple[int, int], ...] = ()
-    box_xyxy: tuple[int, int, int, int] | None = None
     text: str | None = None
 
     @property
     def kinds(self) -> tuple[str, ...]:
         """Those of KINDS that it is made of."""
-        said = (self.points or self.not_points, self.box_xyxy, self.text)
+        said = (self.points or self.not_points, self.text)
         return tuple(kind for kind, what in zip(KINDS, said, strict=True) if what)
 
 
@@ -103,7 +104,7 @@ def check_segmenter(spec: str) -> Load:
     return load
 
 
-def load_segmenter(spec: str, device: str) -> PictureSegmenter:
+def load_segmenter(spec: str, device: str) -> Checked:
     """The segmenter that ``NAME`` or ``NAME:ARGUMENT`` means.
 
     Raises:
@@ -112,7 +113,7 @@ def load_segmenter(spec: str, device: str) -> PictureSegmenter:
     name, _, argument = spec.partition(":")
     load = check_segmenter(spec)
     try:
-        return _Checked(load(argument, device), name)
+        return Checked(load(argument, device), name)
     except StreamstyleError as error:
         raise OptionError(f"--segmenter {spec}: {error}") from None
 
@@ -143,17 +144,27 @@ def in_raster_order(ids: np.ndarray) -> np.ndarray:
     return table[index].reshape(ids.shape)
 
 
-class _Checked:
+class Checked:
     """A segmenter whose answers are looked at: a fault of another's must not show up as one of ours."""
 
     def __init__(self, segmenter: PictureSegmenter, name: str) -> None:
         self._segmenter, self._name = segmenter, name
 
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """Those of KINDS that it takes."""
+        said = tuple(getattr(self._segmenter, "takes", ()))
+        return tuple(kind for kind in KINDS if kind in said)
+
     def __call__(self, rgb: np.ndarray, prompts: Sequence[Prompt] = ()) -> np.ndarray:
-        takes = tuple(getattr(self._segmenter, "takes", ()))
+        """Region ids, as PictureSegmenter says.
+
+        Raises:
+            OptionError: a prompt of a kind it does not take. ShapeError: its answer is not what it must be.
+        """
         for kind in KINDS:
-            if kind not in takes and any(kind in prompt.kinds for prompt in prompts):
-                mend = POINT_AT_IT if kind == "words" else f"it takes {' and '.join(takes) or 'no prompts'}"
+            if kind not in self.takes and any(kind in prompt.kinds for prompt in prompts):
+                mend = POINT_AT_IT if kind == "words" else f"it takes {' and '.join(self.takes) or 'no prompts'}"
                 raise OptionError(f"--segmenter {self._name} takes no {kind}; {mend}")
         ids = self._segmenter(rgb, prompts)
         if not isinstance(ids, np.ndarray) or ids.shape != rgb.shape[:2] or ids.dtype.kind not in "iu":

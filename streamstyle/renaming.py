@@ -1,7 +1,8 @@
-"""What objects are called in the end: the ``[[merge]]`` and ``[rename]`` of a Look."""
+"""What objects are called in the end, by a Look's ``[[merge]]`` and ``[rename]``; and which names are nobody's."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,37 @@ def final_name(name: str, called: dict[str, str]) -> str:
     while name in called:
         name = called[name]
     return name
+
+
+def unknown_names(
+    wanted: Iterable[str], called: dict[str, str], said: Iterable[str], path: str | Path, mend: str = ""
+) -> list[str]:
+    """The names that a Look has and no object of a film does, a line each, with those that do appear.
+
+    Args:
+        wanted: what the Look's objects are called in the end.
+        called: its renamings. Where a new name is an object's and none of the old ones is, this Look gave it the name.
+        said: the objects' names, before they are renamed.
+        path: what they were read from.
+        mend: what to do about it.
+    """
+    before = set(said)
+    after = {final_name(name, called) for name in before}
+    passed = set[str]()
+    for name in before:
+        while name in called:
+            passed.add(name)
+            name = called[name]
+    given = {final for final in before if not any(final_name(name, called) == final for name in passed)}
+    gone = [name for name in called if name not in passed and final_name(name, called) not in given]
+    who = [(f"object '{name}'", after) for name in dict.fromkeys(wanted) if name not in after]
+    who += [(f"object '{name}', renamed '{called[name]}'", before) for name in gone]
+    return [
+        f"{what}: never appears, {path} has no such object; "
+        + (f"it has {', '.join(sorted(there))}" if there else "it names none")
+        + mend
+        for what, there in who
+    ]
 
 
 def refuse_circles(called: dict[str, str]) -> None:

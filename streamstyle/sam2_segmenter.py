@@ -52,9 +52,9 @@ def config_of(checkpoint: Path) -> str:
 
 
 class Sam2Segmenter:
-    """SAM 2's picture model: all that there is, or the objects under points and in boxes."""
+    """SAM 2's picture model: all that there is, or the objects under points."""
 
-    takes = ("points", "boxes")
+    takes = ("points",)
 
     def __init__(self, model: Any) -> None:
         from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
@@ -79,9 +79,8 @@ class Sam2Segmenter:
         places = [*prompt.points, *prompt.not_points]
         signs = [1] * len(prompt.points) + [0] * len(prompt.not_points)
         masks, trust, _ = self._predictor.predict(
-            point_coords=np.array(places, np.float32) if places else None,
-            point_labels=np.array(signs, np.int32) if places else None,
-            box=None if prompt.box_xyxy is None else np.array(prompt.box_xyxy, np.float32),
-            multimask_output=len(places) == 1 and prompt.box_xyxy is None,
+            point_coords=np.array(places, np.float32),
+            point_labels=np.array(signs, np.int32),
+            multimask_output=len(places) == 1,
         )
         return np.asarray(masks[int(np.argmax(trust))]) > 0

@@ -19,8 +19,8 @@ from streamstyle.gpu.transfer import Planes, upload
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.objects.appearance_tracks import AppearanceTracks
 from streamstyle.objects.foresight import Foresight
-from streamstyle.objects.object_tracks import ObjectReport, ObjectTracks, OverlapTracks
-from streamstyle.objects.segmenter import MOST_REGIONS, Segmentation, Segmenter, segmentations
+from streamstyle.objects.object_tracks import ObjectReport, ObjectTracks, OverlapTracks, lost_warnings
+from streamstyle.objects.segmenter import Segmentation, Segmenter, left_out_warnings, segmentations
 from streamstyle.objects.tracker import BACKGROUND, Tracker
 from streamstyle.shots import ShotDetector
 from streamstyle.stages.color import yuv_to_rgb
@@ -315,15 +315,7 @@ class SceneReader:
                 f"{moving} thing{'' if moving == 1 else 's'} without a name moved and wore no style; give --foreground "
                 "or --style (--foreground none, if that is meant)"
             )
-        lines += [
-            f"object '{name}' was lost after frame {frame}: name it again at a later time with @SECONDS"
-            for name, frame in self.tracks.lost()
-        ]
-        if self.tracks.left_out:
-            lines.append(
-                f"{self.tracks.left_out} regions beyond the {MOST_REGIONS} a frame may have went to the "
-                "background, the smallest first; give a larger --min-area"
-            )
+        lines += lost_warnings(self.tracks.lost()) + left_out_warnings(self.tracks.left_out)
         if self.tracks.tracker.forgotten:
             lines.append(f"{self.tracks.tracker.forgotten} small objects are left out of the report")
         return lines

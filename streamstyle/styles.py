@@ -253,11 +253,6 @@ def style_name(word: str) -> str:
     )
 
 
-def style_number(name: str) -> int | None:
-    """Row of the network's tables for a slug; None for ``none``."""
-    return None if name == NONE else STYLES.index(name)
-
-
 def _source(word: str) -> str:
     """A source's canonical form; a word that cannot be a file is a built-in style's."""
     word = word.strip()

@@ -343,7 +343,7 @@ class Stylizer:
             batch, color: the frame it is named in.
 
         Raises:
-            OptionError: outside the frame, on the background, no region of that number, or nothing by those words.
+            OptionError: outside the frame, on the background, no region of that number, or the segmenter finds nothing.
         """
         found = self.find_objects(batch, color)
         assert self._scene.segmenter is not None

@@ -1,7 +1,9 @@
-"""Faults on purpose: a process that ends, a disk that is full, at a chosen call of a function."""
+"""Faults on purpose: a process that ends, a disk that is full or slow, at a chosen call of a function."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,3 +24,15 @@ def breaks(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, after: int, e
         return real(*arguments, **named)
 
     monkeypatch.setattr(owner, name, counted)
+
+
+def stalls(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, then: Callable[[], None], pause_s: float) -> None:
+    """Let a function of a class or module wait in each call, as for a slow disk, and then do something else first."""
+    real = getattr(owner, name)
+
+    def stalled(*arguments: Any, **named: Any) -> Any:
+        time.sleep(pause_s)
+        then()
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(owner, name, stalled)

@@ -50,6 +50,38 @@ def test_changes_pass_over_frames_without_one():
     assert per_100_frames(0, 1) == 0
 
 
+TRUTH = np.array([[0, 0, 0, 0], [0, 1, 1, 1]], bool)
+FIVE = np.array([[0, 0, 7, 7], [5, 5, 5, 0]])  # label 5 has most of the truth, and matches it best
+SEVEN = np.array([[0, 0, 0, 0], [0, 5, 7, 7]])  # label 7 does
+SPREAD = np.array([[5, 5, 5, 5], [5, 5, 5, 7]])  # label 5 has most (IoU 2/8), label 7 matches best (IoU 1/3)
+NONE = np.zeros((2, 4), int)
+
+
+def test_flips_and_switches_of_a_sequence():
+    """A label with most of the true pixels that changes is a flip, a best match that changes a switch."""
+    frames = [FIVE, SEVEN, SPREAD, NONE, FIVE]
+    truth = [TRUTH] * 5
+    # Most pixels: 5 7 5 0 5; best match: 5 7 7 - 5, where nobody matches being passed over.
+    assert eval_objects.identity(frames, truth, " x") == {"region flips x": 100.0, "identity switches x": 50.0}
+    assert eval_objects.identity([FIVE] * 5, truth) == {"region flips": 0, "identity switches": 0}
+    gone = [TRUTH, TRUTH, ~TRUTH & False, TRUTH, TRUTH]  # where the object is not there nobody changes
+    assert eval_objects.identity([FIVE, FIVE, SEVEN, FIVE, SEVEN], gone) == {
+        "region flips": 25.0,
+        "identity switches": 25.0,
+    }
+
+
+def test_the_mean_of_the_overlap():
+    """J of three true pixels: all of them, two of the three, none of them and one beside, nothing where nothing is."""
+    none, beside = NONE.astype(bool), NONE.astype(bool)
+    beside[0, 0] = True
+    two = (SEVEN == 7) & TRUTH
+    masks = [none, TRUTH, two, beside, none, TRUTH]  # neither the first nor the last counts
+    truth = [TRUTH, TRUTH, TRUTH, TRUTH, none, none]
+    assert eval_objects.jaccard(masks, truth) == pytest.approx((1 + 2 / 3 + 0 + 0) / 4)
+    assert eval_objects.jaccard([none, two | beside, none], [none, TRUTH, none]) == pytest.approx(2 / 4)
+
+
 def card(i: int) -> np.ndarray:
     """The true object in frame i, [240, 320] bool."""
     mask = np.zeros((240, 320), bool)

@@ -11,6 +11,7 @@ import torch
 from clips import make_clip
 from moving_disc import disc_in, make_moving_disc
 
+from streamstyle import cli
 from streamstyle.config import AnalysisOptions, Options, OutputOptions
 from streamstyle.errors import OptionError, StreamstyleError
 from streamstyle.look import Look, ObjectStyle
@@ -277,4 +278,72 @@ def test_words_that_mean_nothing_are_refused_before_work(tmp_path, asset, wordy_
         stylize(film, out, look=named_in_words("a unicorn"), options=Options(AnalysisOptions("wordy")))
     with pytest.raises(OptionError, match="object 'it' @\"the disc\": --segmenter regions takes no words; point at it"):
         stylize(film, out, look=named_in_words("the disc"))
+    assert not out.exists()
+
+
+# -- clicks, for a segmenter that takes them --------------------------------------------------------------------------
+
+CLICKS = list[tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]]()
+
+
+def clicky(argument: str, device: str):
+    """A plugin that sees halves of a picture, and knows the disc when it is pointed at; notes what it is asked."""
+
+    def find(rgb, prompts=()):
+        bright = (rgb.mean(2) > 130).astype(np.int32)
+        if not prompts:
+            ids = np.zeros_like(bright)
+            ids[: len(ids) // 2], ids[len(ids) // 2 :] = 1, 2
+            return ids
+        (prompt,) = prompts
+        CLICKS.append((prompt.points, prompt.not_points))
+        (x, y), *_ = prompt.points
+        return bright * bright[y, x]
+
+    find.takes = ("points",)
+    return find
+
+
+@pytest.fixture
+def clicky_segmenter(monkeypatch):
+    monkeypatch.setattr("streamstyle.plugins._loader", lambda name: clicky if name == "clicky" else None)
+    CLICKS.clear()
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("at_s", [0.0, 0.12])
+def test_a_click_is_what_the_segmenter_says_of_it(tmp_path, asset, clicky_segmenter, at_s):
+    """Not the region under it, of all that it finds, which is half the picture."""
+    asset("hed")
+    film, first = make_moving_disc(tmp_path / "film", 8), round(at_s * 25)
+    click = ObjectStyle("it", "wave", (56 + 3 * first, 60), at_s=at_s)
+    options = AnalysisOptions("clicky")
+    found = FilmObjects(probe(film), Look("none", objects=(click,)), None, options, torch.device("cpu"))
+    for i, frame in enumerate(found.labelled()):
+        is_it = cv2.resize(frame.labels.astype(np.uint8), (160, 120), interpolation=cv2.INTER_NEAREST) == 1
+        if i < first:
+            assert not is_it.any()
+        else:
+            assert (is_it & disc_in(i)).sum() / (is_it | disc_in(i)).sum() > 0.85
+    (asked,) = CLICKS
+    assert asked == (((56 + 3 * first, 60),), ())
+
+
+@pytest.mark.weights
+def test_what_is_taken_away_in_that_frame_is_told_the_segmenter(tmp_path, asset, clicky_segmenter):
+    asset("hed"), asset("multistyle26")
+    film = make_moving_disc(tmp_path / "film", 3)
+    words = ["--object", "it@56,60=wave", "--object=-it@5,5", "--object=-it@9,9@0.08", "--background", "none"]
+    words += ["--segmenter", "clicky", "--preset", "ultrafast", "--quiet"]
+    assert cli.main(["run", str(film), str(tmp_path / "out.mp4"), *words]) == 0
+    assert CLICKS[-1] == (((56, 60),), ((5, 5),))
+
+
+@pytest.mark.weights
+def test_a_click_that_means_nothing_is_refused_before_work(tmp_path, asset, clicky_segmenter):
+    asset("hed"), asset("multistyle26")
+    film, out = make_moving_disc(tmp_path / "film", 3), tmp_path / "out.mp4"
+    look = Look(background="none", objects=(ObjectStyle("it", "wave", (3, 3)),))
+    with pytest.raises(OptionError, match=r"object 'it' @3,3: clicky finds nothing there; click elsewhere, as in it@"):
+        stylize(film, out, look=look, options=Options(AnalysisOptions("clicky")))
     assert not out.exists()

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from streamstyle import plugins
+from streamstyle.config import AnalysisOptions
 from streamstyle.errors import OptionError, ShapeError
+from streamstyle.look import ObjectStyle
+from streamstyle.objects.object_tracks import object_mask, place_mask
+from streamstyle.objects.segmenter import Segmenter
 from streamstyle.plugins import GROUP, Prompt, ids_of_masks, in_raster_order, known_segmenters, load_segmenter
 from streamstyle.sam2_segmenter import config_of
 
@@ -84,7 +90,7 @@ def loaded(monkeypatch, segment):
     return load_segmenter("odd", "cpu")
 
 
-PROMPTS = {"points": Prompt(points=((1, 2),)), "boxes": Prompt(box_xyxy=(0, 0, 4, 4)), "words": Prompt(text="a swan")}
+PROMPTS = {"points": Prompt(points=((1, 2),)), "words": Prompt(text="a swan")}
 
 
 @pytest.mark.parametrize("kind", plugins.KINDS)
@@ -199,15 +205,34 @@ def test_sam2_finds_everything(sam2, checkpoint):
     assert np.array_equal(ids, ids_of_masks(masks(), (6, 8)))
 
 
-def test_sam2_takes_points_and_boxes(sam2, checkpoint):
-    prompts = [Prompt(points=((3, 1),)), Prompt(points=((2, 0),), not_points=((4, 2),), box_xyxy=(2, 0, 8, 4))]
+def test_sam2_takes_points(sam2, checkpoint):
+    prompts = [Prompt(points=((3, 1),)), Prompt(points=((2, 0),), not_points=((4, 2),))]
     ids = load_segmenter(f"sam2:{checkpoint}", "cpu")(RGB, prompts)
     assert (ids[1, 3], ids[0, 2], ids[5, 0]) == (1, 2, 0)
     one, two = sam2.asked
     assert (one["multimask_output"], two["multimask_output"]) == (True, False)
-    assert (one["point_coords"].tolist(), one["point_labels"].tolist(), one["box"]) == ([[3, 1]], [1], None)
+    assert (one["point_coords"].tolist(), one["point_labels"].tolist()) == ([[3, 1]], [1])
     assert (two["point_coords"].tolist(), two["point_labels"].tolist()) == ([[2, 0], [4, 2]], [1, 0])
-    assert two["box"].tolist() == [2, 0, 8, 4]
+
+
+def test_a_click_is_what_sam2_says_of_it(sam2, checkpoint):
+    """Of a film ten times the picture's size; the region under the click, of all that SAM 2 finds, is another."""
+    segmenter = Segmenter(AnalysisOptions(f"sam2:{checkpoint}", min_area=0), torch.device("cpu"))
+    (found,) = segmenter(torch.zeros(1, 3, 6, 8))
+    _, small, large = masks()
+    click, size = ObjectStyle("swan", "wave", (25, 5)), (60, 80)
+    assert np.array_equal(place_mask(click, found, segmenter, size), small)
+    assert sam2.asked[0]["point_coords"].tolist() == [[2, 0]]
+    assert np.array_equal(place_mask(click, found, segmenter, size, [(45, 25)]), large)
+    assert sam2.asked[1]["point_coords"].tolist() == [[2, 0], [4, 2]]
+    assert sam2.asked[1]["point_labels"].tolist() == [1, 0]
+    under = object_mask(click, found.ids, found.regions, size)
+    assert not np.array_equal(under, small)
+    for by_region in (replace(click, remove=True), replace(click, point=None, region=int(found.ids[0, 2]))):
+        assert np.array_equal(place_mask(by_region, found, segmenter, size), under)
+    assert len(sam2.asked) == 2
+    with pytest.raises(OptionError, match=r"object 'swan' @80,5: outside the frame, which is 80x60 pixels"):
+        place_mask(replace(click, point=(80, 5)), found, segmenter, size)
 
 
 def test_sam2_takes_no_words(sam2, checkpoint):

@@ -31,7 +31,7 @@ from streamstyle.job import Report
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media import segments as segments_module
 from streamstyle.media.journal import JOURNAL, parts_folder
-from streamstyle.media.segments import WorkFolder
+from streamstyle.media.segments import LOCK, WorkFolder
 from streamstyle.pipeline import stylize
 from tests.johnson_nets import save, transformer
 
@@ -211,8 +211,11 @@ def child(source: str, target: str) -> None:
     Path(target).parent.with_suffix(".txt").write_text(str(report.resumed_frames))
 
 
-def run(context: Any, source: Path, target: Path, *, kill: tuple[int, float] | None = None) -> None:
-    """A child process, to its end; or killed so many seconds after its journal told of so many segments."""
+def run(context: Any, source: Path, target: Path, *, kill: tuple[int, float] | None = None) -> bool:
+    """A child process, to its end; or killed so many seconds after its journal told of so many segments.
+
+    Returns: whether it was killed, and had not ended before.
+    """
     process = context.Process(target=child, args=(str(source), str(target)))
     process.start()
     if kill is not None:
@@ -222,8 +225,10 @@ def run(context: Any, source: Path, target: Path, *, kill: tuple[int, float] | N
         process.join(then_s)
         process.kill()
     process.join()
-    assert kill is not None or process.exitcode == 0
+    killed = process.exitcode == -signal.SIGKILL
+    assert killed if kill is not None and process.exitcode else process.exitcode == 0
     process.close()
+    return killed
 
 
 def segments_told(target: Path) -> int:
@@ -241,13 +246,15 @@ def test_killed_at_twenty_moments_it_goes_on_to_the_same_film(clip: Path, tmp_pa
     (tmp_path / "whole").mkdir()
     wanted = tmp_path / "whole" / "out.mp4"
     run(context, clip, wanted)
-    frames, chance, resumed = planes(wanted), random.Random(0), 0
+    frames, chance, landed, resumed = planes(wanted), random.Random(0), 0, 0
     for point in range(POINTS):
         (tmp_path / str(point)).mkdir()
         target = tmp_path / str(point) / "out.mp4"
         segments = chance.randrange(FRAMES // SEGMENT)
-        run(context, clip, target, kill=(segments, chance.uniform(0, 0.3)))
+        killed = run(context, clip, target, kill=(segments, chance.uniform(0, 0.3)))
+        landed += killed
         if not target.exists():
+            assert killed, point
             told = segments_told(target)
             run(context, clip, target)
             taken_over = int(target.parent.with_suffix(".txt").read_text())
@@ -257,14 +264,16 @@ def test_killed_at_twenty_moments_it_goes_on_to_the_same_film(clip: Path, tmp_pa
         assert video_times(target) == video_times(wanted)
         assert audio_packets(target) == audio_packets(wanted)
         assert {entry.name for entry in target.parent.iterdir()} <= {"out.mp4", "out.mp4.parts"}
-    assert resumed  # at least one of the twenty was killed between its first segment and its end
+    assert landed > POINTS * 3 / 4  # the others had ended before
+    assert resumed > landed / 2  # what was killed before its first segment has nothing to go on with
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_on_cuda_overlapped_in_turn_and_taken_up_again_are_one_film(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = Options(analysis=FAST.analysis, output=FAST.output, device="cuda")
+    """Up to a last bit, where cuDNN picks another algorithm; so the films are encoded without loss."""
+    options = Options(FAST.analysis, output=OutputOptions(preset="ultrafast", crf=0), device="cuda")
     overlapped = paint(clip, tmp_path / "a.mp4", options=options)
     in_turn = paint(clip, tmp_path / "b.mp4", options=options, overlap=False)
     with monkeypatch.context() as patch:
@@ -274,8 +283,12 @@ def test_on_cuda_overlapped_in_turn_and_taken_up_again_are_one_film(
     resumed = paint(clip, tmp_path / "c.mp4", options=options)
     assert resumed.resumed_frames == 3 * SEGMENT
     assert overlapped.objects == in_turn.objects == resumed.objects
-    films = [planes(tmp_path / name) for name in ("a.mp4", "b.mp4", "c.mp4")]
-    assert all(np.array_equal(a, b) and np.array_equal(a, c) for a, b, c in zip(*films, strict=True))
+    first, *others = (planes(tmp_path / name) for name in ("a.mp4", "b.mp4", "c.mp4"))
+    for film in others:
+        apart = [np.abs(a.astype(int) - b) for a, b in zip(first, film, strict=True)]
+        assert max(int(frame.max()) for frame in apart) <= 2
+        assert float(np.mean(apart)) < 0.01
+        assert video_times(tmp_path / "a.mp4") == video_times(tmp_path / "c.mp4") == video_times(tmp_path / "b.mp4")
 
 
 # -- what a journal must not be used for ----------------------------------------------------------------------------
@@ -446,21 +459,26 @@ def test_an_error_says_what_is_kept_and_is_told_once(
     assert note.startswith(f"{6 * SEGMENT} frames are kept in {tmp_path / 'out.mp4.parts'}; run the same command again")
     assert threading.active_count() == threads
     names = {entry.name for entry in (tmp_path / "out.mp4.parts").iterdir()}
-    assert {"journal.jsonl", "000000.mp4", "000001.mp4", "000005.mp4", "000005.safetensors"} <= names
+    segments = {f"{number:06}.mp4" for number in range(6)}
+    assert names == {JOURNAL, LOCK, "000005.safetensors", *segments}
+    assert {entry.name for entry in tmp_path.iterdir()} == {"out.mp4.parts"}
 
 
 # -- faults, and the way on -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("call", [3, 9, 20])
+@pytest.mark.parametrize(("call", "keeps"), [(3, False), (9, True), (20, True)])
 def test_a_full_disk_is_told_and_once_there_is_space_the_job_goes_on(
-    clip: Path, whole: tuple[Path, Report], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
+    clip: Path, whole: tuple[Path, Report], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int, keeps: bool
 ) -> None:
     with monkeypatch.context() as patch:
         breaks(patch, segments_module, "sync", call, OSError(errno.ENOSPC, "No space left on device"))
-        with pytest.raises(OutputError, match=r"the disk is full .* free some space or write elsewhere"):
+        with pytest.raises(OutputError, match=r"the disk is full .* free some space or write elsewhere") as full:
             paint(clip, tmp_path / "out.mp4")
+    kept = [int(note.split()[0]) for note in getattr(full.value, "__notes__", ()) if "frames are kept" in note]
     report = paint(clip, tmp_path / "out.mp4")
+    assert report.resumed_frames == sum(kept)
+    assert (report.resumed_frames > 0) == keeps
     assert_same_film(tmp_path / "out.mp4", report, whole)
 
 
@@ -487,7 +505,7 @@ def test_a_film_that_does_not_fit_while_it_is_joined(clip: Path, tmp_path: Path)
     assert "the disk is full" in said
     assert f"{FRAMES} frames are kept" in said
     target.with_suffix(".txt").unlink()
-    paint(clip, target, PLAIN)
+    assert paint(clip, target, PLAIN).resumed_frames == FRAMES
     assert len(planes(target)) == FRAMES
     assert {entry.name for entry in tmp_path.iterdir()} == {"out.mp4", "whole.mp4"}
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from streamstyle.errors import OptionError
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.nets import stylenet
-from streamstyle.styles import NONE, STYLES, Painting, Style, canonical, moved, source_of, style_name, style_number
+from streamstyle.styles import NONE, STYLES, Painting, Style, canonical, moved, source_of, style_name
 
 
 def test_every_row_of_the_network_has_its_own_slug():
@@ -25,12 +25,10 @@ def test_a_style_is_found_by_slug_and_number(number):
     assert style_name(slug) == slug
     assert style_name(str(number)) == style_name(f" {number:03d} ") == slug
     assert style_name(slug.upper().replace("-", "_")) == style_name(slug.replace("-", " ")) == slug
-    assert style_number(slug) == number
 
 
-def test_none_is_no_row():
+def test_none_is_none():
     assert style_name(" None ") == NONE
-    assert style_number(NONE) is None
 
 
 @pytest.mark.parametrize(

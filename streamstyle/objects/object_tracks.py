@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from streamstyle.gpu.kernels import chosen
 from streamstyle.look import ObjectStyle
 from streamstyle.objects.segmenter import Segmentation, Segmenter
 from streamstyle.objects.tracker import BACKGROUND, Tracker
+from streamstyle.plugins import Prompt
 from streamstyle.shots import ShotMemory
 from streamstyle.stages.label_overlap import label_overlap
 from streamstyle.stages.optical_flow import SMALLEST_PX, OpticalFlow, carry_labels
@@ -78,6 +79,7 @@ class ObjectTracks(ABC):
         self._slots: np.ndarray | None = None
         self._shot: int | None = None
         self._left = ShotMemory[dict[str, Any]]()
+        self._objects = objects
         self._pending = sorted(objects, key=lambda thing: thing.at_s)
         self._scale_px = 1.0
         self._frames = 0
@@ -182,7 +184,8 @@ class ObjectTracks(ABC):
     def _place(self, thing: ObjectStyle, found: Segmentation, size: tuple[int, int]) -> np.ndarray:
         """Where a place is, [h, w] bool."""
         if thing.mask is None:
-            return place_mask(thing, found, self.segmenter, size)
+            gone = [o.point for o in self._objects if o.remove and (o.name, o.at_s) == (thing.name, thing.at_s)]
+            return place_mask(thing, found, self.segmenter, size, [point for point in gone if point is not None])
         if self.drawn is None:
             raise OptionError(f"object '{thing.name}' @{thing.where}: a label of a mask; give the mask with --mask")
         return drawn_mask(self.drawn, thing.mask, (found.ids.shape[0], found.ids.shape[1]))
@@ -280,6 +283,12 @@ class OverlapTracks(ObjectTracks):
         return table[ids.numpy(), carried]
 
 
+def lost_warnings(lost: Iterable[tuple[str, int]]) -> list[str]:
+    """What a person should know of objects that were lost, a line each; see ObjectTracks.lost."""
+    mend = "name it again at a later time with @SECONDS"
+    return [f"object '{name}' was lost after frame {frame}: {mend}" for name, frame in lost]
+
+
 def color_sums(rgb: np.ndarray, ids: np.ndarray, carried: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Sums of rgb [3, h * w] over the pixels of each region carried as each slot: [R, S, 3], shape is (R, S)."""
     pair = (ids.astype(np.int64) * shape[1] + carried).ravel()
@@ -287,24 +296,56 @@ def color_sums(rgb: np.ndarray, ids: np.ndarray, carried: np.ndarray, shape: tup
     return np.stack(sums, axis=-1).reshape(*shape, 3)
 
 
-def place_mask(thing: ObjectStyle, found: Segmentation, segmenter: Segmenter, size: tuple[int, int]) -> np.ndarray:
+def place_mask(
+    thing: ObjectStyle,
+    found: Segmentation,
+    segmenter: Segmenter,
+    size: tuple[int, int],
+    not_points: Sequence[tuple[int, int]] = (),
+) -> np.ndarray:
     """Where a place that is not a mask's is, [h, w] bool, in the frame it was named in.
 
+    A segmenter that takes points is asked what is meant by a click; what a click takes away is the region under it, for
+    of that a segmenter would give the object.
+
+    Args:
+        thing: the place.
+        found: the frame's regions.
+        segmenter: that found them.
+        size: (height, width) of the film, in whose pixels points are.
+        not_points: (x, y) of clicks in the same frame that are taken away from the object.
+
     Raises:
-        OptionError: as object_mask; or it is said in words, and the segmenter takes none or finds nothing by them.
+        OptionError: as object_mask; or it is said in words, which the segmenter does not take; or that finds nothing.
     """
-    if thing.words is None:
+    clicked = thing.point is not None and not thing.remove and "points" in segmenter.takes
+    if thing.words is None and not clicked:
         return object_mask(thing, found.ids, found.regions, size)
+    prompt = Prompt(text=thing.words)
+    if thing.point is not None:
+        small = [_small_point(thing, point, size, found.ids.shape) for point in (thing.point, *not_points)]
+        prompt = Prompt(points=(small[0],), not_points=tuple(small[1:]))
     try:
-        mask = segmenter.asked(found.rgb, thing.words)
+        mask = segmenter.asked(found.rgb, prompt)
     except OptionError as error:
         raise OptionError(f"object '{thing.name}' @{thing.where}: {error}") from None
     if not mask.any():
+        mend = "say it in other words or at another time, or point at it" if thing.words else "click elsewhere"
         raise OptionError(
-            f"object '{thing.name}' @{thing.where}: {segmenter.options.segmenter.partition(':')[0]} finds none in that "
-            f"frame; say it in other words or at another time, or point at it, as in {thing.name}@320,240"
+            f"object '{thing.name}' @{thing.where}: {segmenter.options.segmenter.partition(':')[0]} finds "
+            f"{'none in that frame' if thing.words else 'nothing there'}; {mend}, as in {thing.name}@320,240"
         )
     return mask
+
+
+def _small_point(
+    thing: ObjectStyle, point: tuple[int, int], size: tuple[int, int], shape: Sequence[int]
+) -> tuple[int, int]:
+    """A pixel (x, y) of the film in a map of another size, (x, y) too; OptionError where it is outside the film."""
+    (x, y), (height, width) = point, size
+    if not (0 <= x < width and 0 <= y < height):
+        raise OptionError(f"object '{thing.name}' @{thing.where}: outside the frame, which is {width}x{height} pixels")
+    return int((x + 0.5) * shape[1] / width), int((y + 0.5) * shape[0] / height)
 
 
 def object_mask(thing: ObjectStyle, ids: Tensor, regions: int, size: tuple[int, int]) -> np.ndarray:
@@ -314,7 +355,6 @@ def object_mask(thing: ObjectStyle, ids: Tensor, regions: int, size: tuple[int, 
         OptionError: the point is outside the frame or on no object, or there is no region of that number.
     """
     labels = ids.numpy()
-    height, width = size
     if thing.region is not None:
         if not 1 <= thing.region < regions:
             there = f"the regions are #1 .. #{regions - 1}" if regions > 1 else "no object was found there"
@@ -322,10 +362,7 @@ def object_mask(thing: ObjectStyle, ids: Tensor, regions: int, size: tuple[int, 
                 f"object '{thing.name}' @{thing.where}: no such region; {there}, see `streamstyle preview`"
             )
         return _filled(labels == thing.region)
-    x, y = thing.point or (0, 0)
-    if not (0 <= x < width and 0 <= y < height):
-        raise OptionError(f"object '{thing.name}' @{thing.where}: outside the frame, which is {width}x{height} pixels")
-    row, column = int((y + 0.5) * labels.shape[0] / height), int((x + 0.5) * labels.shape[1] / width)
+    column, row = _small_point(thing, thing.point or (0, 0), size, labels.shape)
     region = int(labels[row, column])
     if region == 0:
         near = _nearest(labels, row, column)

@@ -125,16 +125,21 @@ class Segmenter:
         finest, fine = (ids, regions) if tree is None else (tree.ids, tree.regions + 1)
         return (ids, regions, left_out, pictures, finest, fine), features
 
-    def asked(self, rgb: Tensor, words: str) -> np.ndarray:
-        """What of a picture [3, h, w] uint8 is meant by the words, [h, w] bool; nowhere, if it is not there.
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """Which prompts it may be asked by, any of plugins.KINDS: of our own segmenters none."""
+        return () if self._others is None else self._others.takes
+
+    def asked(self, rgb: Tensor, prompt: Prompt) -> np.ndarray:
+        """What of a picture [3, h, w] uint8 a prompt means, [h, w] bool; nowhere, if it is not there.
 
         Raises:
-            OptionError: the segmenter takes no words.
+            OptionError: the segmenter takes no such prompt.
         """
         if self._others is None:
             raise OptionError(f"--segmenter {self.options.segmenter} takes no words; {POINT_AT_IT}")
         picture = rgb.permute(1, 2, 0).contiguous().cpu().numpy()
-        return self._others(picture, [Prompt(text=words)]) == 1
+        return self._others(picture, [prompt]) == 1
 
     def _edges(self, rgb: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """HED's edges [N, h, w] uint8 of pictures that go on beyond their border: its zero padding would put an edge
@@ -178,6 +183,12 @@ class Segmenter:
         foreground = areas != _largest(areas, most)
         objects, _ = label_regions(foreground, connectivity=8)
         return _renumber(objects, most, smallest, background=None)
+
+
+def left_out_warnings(count: int) -> list[str]:
+    """What a person should know of so many regions that were more than MOST_REGIONS, in a line; none of none."""
+    told = f"{count} regions beyond the {MOST_REGIONS} a frame may have went to the background, the smallest first"
+    return [f"{told}; give a larger --min-area"] if count else []
 
 
 def edges_in(device: torch.device) -> str:

@@ -368,10 +368,9 @@ def _begun_from(project: Project, target: Path) -> Any:
 def _unknown(project: Project, look: Look) -> list[str]:
     """Objects of a Look that a project does not have, a line each."""
     there = sorted({look.name_of(name) for name in project.names.values()})
-    known = f"it has {', '.join(there)}, as in --object '{there[0]}=wave'" if there else "it has none"
-    known += "; for a new object paint the film without --project"
-    unknown = dict.fromkeys(thing.name for thing in look.objects if thing.name not in there)
-    return [f"object '{name}': never appears, {project.path} has no such object; {known}" for name in unknown]
+    mend = f", as in --object '{there[0]}=wave'" if there else ""
+    mend += "; for a new object paint the film without --project"
+    return look.unknown_names(project.names.values(), project.path, mend)
 
 
 def _placeless(thing: ObjectStyle) -> ObjectStyle:

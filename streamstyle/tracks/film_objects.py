@@ -22,8 +22,8 @@ from streamstyle.media.masks import MOST_OBJECTS, Mask, object_name, read_mask
 from streamstyle.media.probe import probe
 from streamstyle.naming import check_mask_places
 from streamstyle.objects.foresight import Foresight
-from streamstyle.objects.object_tracks import ObjectTracks
-from streamstyle.objects.segmenter import MOST_REGIONS, Segmentation, Segmenter
+from streamstyle.objects.object_tracks import ObjectTracks, lost_warnings
+from streamstyle.objects.segmenter import Segmentation, Segmenter, left_out_warnings
 from streamstyle.objects.tracker import Tracker
 from streamstyle.scene import follow, seen_alone, small_planes
 from streamstyle.shots import ShotDetector
@@ -128,6 +128,7 @@ class LabelBook:
 
     Attributes:
         names: each number's name.
+        said: what they are called before the Look renames them.
         left_out: objects that got no number.
     """
 
@@ -144,6 +145,7 @@ class LabelBook:
         self._labels: dict[str, int] = {}
         self._of_track: dict[int, int] = {}
         drawn = {} if self._mask is None else self._mask.names
+        self.said = {*drawn.values(), *(thing.name for thing in self._look.objects)}
         of_label = {o.mask: o.name for o in self._look.objects if o.mask is not None}
         for label, name in drawn.items():
             self._enter(of_label.get(label) or self._look.name_of(name), label)
@@ -161,7 +163,10 @@ class LabelBook:
             return 0
         if track_id not in self._of_track:
             self._met += 1
-            self._of_track[track_id] = self._enter(self._look.name_of(object_name(self._met)), self._met)
+            name = object_name(self._met)
+            self._of_track[track_id] = self._enter(self._look.name_of(name), self._met)
+            if self._of_track[track_id]:
+                self.said.add(name)
         return self._of_track[track_id]
 
     def keep(self, track_ids: set[int]) -> None:
@@ -276,16 +281,9 @@ class FilmObjects:
                 + ("write labels.npz, or " if self._most < MOST_LABELS else "")
                 + "name the objects that matter"
             )
-        if self._tracks.left_out:
-            lines.append(
-                f"{self._tracks.left_out} regions beyond the {MOST_REGIONS} a frame may have went to the "
-                "background, the smallest first; give a larger --min-area"
-            )
-        return lines + [
-            f"object '{name}' was lost after frame {frame}: name it again at a later time with @SECONDS"
-            for name, frame in self._tracks.lost()
-            if self._book.label_of(name)
-        ]
+        lines += self._look.unknown_names(self._book.said, self._info.path)
+        lost = [(name, frame) for name, frame in self._tracks.lost() if self._book.label_of(name)]
+        return lines + lost_warnings(lost) + left_out_warnings(self._tracks.left_out)
 
     def _small(self, frame: Frame) -> Planes:
         return small_planes(frame, self._analysis, self._device)

@@ -49,20 +49,12 @@ class GivenTracks:
             raise InputError(f"{path}: has no frames; make it again with `streamstyle tracks`")
         self._times_s = times
         self._end_s = float(times[-1] + (np.median(np.diff(times)) / 2 if len(times) > 1 else 0.0))
-        self._doubt_unknown(look)
+        self._doubts += look.unknown_names(self._said.values(), path)
         if any(thing.has_place for thing in look.objects):
             self._doubts.append(
                 f"{path}: says where objects are; the Look's points, regions and masks are not looked at"
             )
         self.restart(look)
-
-    def _doubt_unknown(self, look: Look) -> None:
-        there = {look.name_of(name) for name in self._said.values()}
-        known = f"it has {', '.join(sorted(there))}" if there else "it names none"
-        unknown = dict.fromkeys(thing.name for thing in look.objects if thing.name not in there)
-        self._doubts += [
-            f"object '{name}': never appears, {self._path} has no such object; {known}" for name in unknown
-        ]
 
     def __enter__(self) -> GivenTracks:
         self._track = LabelTrack(self._path)

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -15,8 +17,9 @@ from tests.oracles import FRAMES, HEIGHT, WIDTH, disc, disc_centre, disc_luma, d
 SIZE = (HEIGHT, WIDTH)
 
 
-def tracks_of(*things: ObjectStyle, every: int = 1, segmenter=None, kind: str = "regions") -> ObjectTracks:
-    return OverlapTracks(segmenter, kind, things, every)
+def tracks_of(*things: ObjectStyle, every: int = 1, kind: str = "regions") -> ObjectTracks:
+    """Of regions that are given, whose segmenter takes no prompts."""
+    return OverlapTracks(SimpleNamespace(takes=()), kind, things, every)
 
 
 def thing(name: str = "swan", at_s: float = 0.0, **place) -> ObjectStyle:

@@ -315,6 +315,29 @@ def test_without_strength_it_is_as_painted():
         assert torch.equal(calm.step(painted, luma, None, 0), painted)
 
 
+def test_a_strength_between_lies_between():
+    """The change along the known motion falls with each step of the strength, and so does what the report says."""
+    step, lumas, errors, told = 2, pan(12), list[float](), list[float]()
+    painted = [flickering(luma, k) for k, luma in enumerate(lumas)]
+    for strength in (0, 0.25, 0.5, 0.75, 1):
+        calm = Calm(strength)
+        shown = [calm.step(picture, luma, None, 0) for picture, luma in zip(painted, lumas, strict=True)]
+        inner = slice(16, -16)
+        pairs = [(b[:, inner, 16:-32], a[:, inner, 16 + step : step - 32]) for a, b in itertools.pairwise(shown)]
+        errors.append(float(torch.stack([(b - a).square().mean() for b, a in pairs]).mean().sqrt()))
+        told += [seen.shown for seen in calm.report()]  # without strength there is none
+    assert len(told) == 4
+    for each in (errors, [calm.report()[0].painted, *told]):
+        assert all(more < less for less, more in itertools.pairwise(each))
+        assert 0.3 < (each[2] - each[4]) / (each[0] - each[4]) < 0.7  # half of it is half
+
+
+def test_what_is_still_is_perfectly_still_at_any_strength():
+    calm, luma = Calm(0.25), texture(HEIGHT, WIDTH)
+    first, *rest = (calm.step(flickering(luma, k), luma, None, 0) for k in range(4))
+    assert all(torch.equal(shown, first) for shown in rest)
+
+
 def test_taken_up_again_it_is_the_same_film():
     lumas = pan(14)
     looks = torch.zeros(60, 80, dtype=torch.int32)

@@ -234,10 +234,19 @@ def test_from_the_command_line(clip: Path, saved: Path, tmp_path: Path, capsys: 
     assert cli.main([*words, "--overwrite", "--object", "cat=wave"]) == 0
     said = capsys.readouterr().err
     assert "object 'cat': never appears" in said
-    assert "it has dog, object 3, swan" in said
+    assert "it has dog, object 3, swan, as in --object 'dog=wave'; for a new object paint" in said
     assert "6 frames painted again" in said
     whole(clip, tmp_path / "whole.mp4", dressed(swan="none"))
     assert (tmp_path / "whole.mp4").read_bytes() == (tmp_path / "out.mp4").read_bytes()
+
+
+def test_a_name_that_is_mended_and_never_appears_is_told(clip: Path, saved: Path, tmp_path: Path) -> None:
+    look = replace(LOOK, called=(("object 3", "the rock"), ("object 9", "the rock")))
+    report = repaint(clip, tmp_path / "again.mp4", Project(saved), look=look, dry_run=True)
+    (line,) = report.warnings
+    assert line.startswith(
+        f"object 'object 9', renamed 'the rock': never appears, {saved} has no such object; it has dog"
+    )
 
 
 @pytest.mark.skipif(not int8.available(), reason="no x86, or no torch with oneDNN's operators")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -98,7 +99,7 @@ class Told(FilmObjects):
     """Objects of a film that is not read: a tracker is shown in its place."""
 
     def __init__(self, look, tracker, drawn=None, **how):
-        super().__init__(None, look, drawn, AnalysisOptions(), torch.device("cpu"), **how)
+        super().__init__(SimpleNamespace(path="in.mp4"), look, drawn, AnalysisOptions(), torch.device("cpu"), **how)
         self._tracks = OverlapTracks(None, "regions", (), 1)
         self._tracks.tracker = tracker
 
@@ -219,6 +220,19 @@ def test_what_moves_by_itself_is_followed_without_a_word(tmp_path, folder):
         assert (len(track), track.size) == (6, (240, 320))
         assert track.names == {1: "object 1"}
         assert iou(track[5] == 1, where(5)) > 0.85
+
+
+@pytest.mark.weights
+@pytest.mark.usefixtures("cached")
+def test_a_number_that_is_mended_and_nobody_has_is_told(tmp_path, folder):
+    look = Look("none", called=(("object 1", "card"), ("object 4", "card"), ("object 5", "dog")))
+    report = tracks(folder, tmp_path / "labels.npz", look=look)
+    assert [(thing["label"], thing["name"]) for thing in report.objects] == [(1, "card")]
+    there = f"never appears, {folder} has no such object; it has object 1"
+    assert report.warnings == (
+        f"object 'object 4', renamed 'card': {there}",
+        f"object 'object 5', renamed 'dog': {there}",
+    )
 
 
 @pytest.mark.weights

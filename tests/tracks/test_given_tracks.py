@@ -258,6 +258,19 @@ def test_names_are_those_of_the_look(clip, labels):
     assert line == f"object 'calves': never appears, {labels} has no such object; it has herd, swan"
 
 
+def test_what_is_renamed_or_merged_and_never_appears_is_told(clip, labels):
+    look = Look(
+        background="none",
+        objects=(ObjectStyle("herd", "starry"),),
+        called=(("calf", "herd"), ("cow", "herd"), ("object 7", "the rock")),
+    )
+    there = f"never appears, {labels} has no such object; it has calf, object 2, swan"
+    assert given(labels, clip, look).warnings() == [
+        f"object 'cow', renamed 'herd': {there}",
+        f"object 'object 7', renamed 'the rock': {there}",
+    ]
+
+
 def test_places_are_not_looked_at_and_that_is_told(clip, labels):
     look = Look(background="none", objects=(ObjectStyle("swan", "starry", (3000, 4)),))
     (line,) = given(labels, clip, look).warnings()
