@@ -55,6 +55,8 @@ SOFT_REACH = 0.85
 """Of its width, how far a soft border reaches to either side: its Gaussian's tail, to half a step of the blend."""
 BAND_PX = 8
 """Pixels of the halved luma within which a border between looks is near: as far as the search looks across it."""
+EITHER = 0.2
+"""Near a border, by how much trust differs between where it is whole and where it is none."""
 STANDS_PX = 0.1
 """Motion under which nothing moves: a search finds some such everywhere."""
 
@@ -199,9 +201,8 @@ class Calm:
         self, last: Carried, frame: Arriving, flow: Tensor, still: Tensor, fading: Collection[int], reach_px: int
     ) -> tuple[Trusted, Tensor | None]:
         """How far the last picture is trusted, and where another style came at once, [h, w] bool, if one fades."""
-        pair, near_border = (), None
-        if frame.looked:
-            pair, near_border = (frame.looks, last.looks), ~inner(frame.looks, max(BAND_PX, reach_px))
+        pair = (frame.looks, last.looks) if frame.looked else ()
+        near_border = ~inner(frame.looks, max(BAND_PX, reach_px)) if frame.looked else None
         share, painted_in = trust(flow, frame.luma, last.luma, last.painted_in, *pair, near_border=near_border)
         there, bits_in = border_held(flow, frame.bits, last.bits_in, *self._widths_px(frame.luma, frame.painted))
         share = share * there
@@ -214,7 +215,10 @@ class Calm:
             other &= self._wearing(frame.looks, fading)
             share = share.masked_fill(other, 0)
         bent, holds = bend(last.bent, flow, near_border)
-        return Trusted(share * holds, painted_in, bits_in, bent, still, chroma_in), other
+        share = share * holds
+        if near_border is not None:  # there much is half trusted, and half of two paintings is a blur
+            share = torch.where(near_border, ((share - 0.5) / EITHER + 0.5).clamp(0, 1), share)
+        return Trusted(share, painted_in, bits_in, bent, still, chroma_in), other
 
     def _blended(self, last: Carried, frame: Arriving, flow: Tensor, trusted: Trusted, renews: bool) -> Carried:
         painted, fine, luma, worn, bits, chroma, _ = frame

@@ -28,7 +28,7 @@ from streamstyle.stages.calm_cpu import places_of, read_cpu
 LEAST_SIGMA_PX, SIGMAS = 1.0, 2.5
 """Of the blur: a border that is sharper cannot be read between pixels; and how many a soft border is wide, as in
 ``style_map``."""
-BORDER_HELD, BORDER_NEW = 0.06, 0.2
+BORDER_HELD, BORDER_NEW = 0.05, 0.15
 """Parts of one look in the other by which the middle of a border may be off what is carried, and from which all is
 painted anew."""
 TAIL = 3.0
@@ -60,10 +60,10 @@ def soft_bits(looks: Tensor, count: int, size: tuple[int, ...], feather_px: floa
     places, sigma = (count - 1).bit_length(), _sigma(feather_px)
     if impl == "auto" and looks.device.type == "cpu":
         soft = np.empty((places, *size), np.float32)
-        number = (looks.numpy() % count).astype(np.uint8)
+        worn = (looks.numpy() % count).astype(np.uint8)
         side = 2 * math.ceil(3 * sigma) + 1
         for place, plane in enumerate(soft):
-            bit = cv2.bitwise_and(number, 1 << place).astype(np.float32) * np.float32(0.5**place)
+            bit = np.bitwise_and(worn, np.uint8(1 << place)).astype(np.float32) * np.float32(0.5**place)
             small = cv2.resize(bit, size[::-1], interpolation=cv2.INTER_LINEAR)
             cv2.GaussianBlur(small, (side, side), sigma, dst=plane, borderType=cv2.BORDER_REPLICATE)
         return torch.from_numpy(soft)
@@ -129,8 +129,7 @@ def _resized_and_soft(side: int, size: int, sigma: float, device: torch.device) 
     radius = math.ceil(3 * sigma)
     place = ((torch.arange(size, device=device) + 0.5) * (side / size) - 0.5).clamp_(0, side - 1)[:, None]
     reads = (1 - (place - torch.arange(side, device=device)).abs()).clamp_min_(0)
-    curve = torch.arange(-radius, radius + 1, dtype=torch.float32, device=device).square_().mul_(-0.5 / sigma**2).exp_()
-    taps = torch.arange(size, device=device)[:, None] + torch.arange(-radius, radius + 1, device=device)
-    blurs = torch.zeros(size, size, device=device)
-    blurs.scatter_add_(1, taps.clamp_(0, size - 1), (curve / curve.sum()).expand(size, -1).contiguous())
-    return blurs @ reads
+    wide = torch.arange(-radius, size + radius, device=device)
+    off = wide - torch.arange(size, device=device)[:, None]
+    curve = torch.exp(off.float().square() * (-0.5 / sigma**2)).masked_fill_(off.abs() > radius, 0)
+    return (curve / curve.sum(1, keepdim=True)) @ reads[wide.clamp(0, size - 1)]

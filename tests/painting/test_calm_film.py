@@ -176,7 +176,7 @@ def test_a_soft_border_that_moves_leaves_no_trail(feather, moves):
         red = torch.where(first[0] == 0, weight[0], 1 - weight[0])
         painted = torch.stack([red, torch.zeros_like(red), 1 - red])
         shown = calm.step(painted, luma, looks[0], 0)
-        assert (shown - painted).abs().max() < (0.05 if feather == 6 else 0.08)  # a wide ramp may be off by more
+        assert (shown - painted).abs().max() < (0.05 if feather < 60 else 0.09)  # a wide ramp may be off by more
 
 
 def over(k: int, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
