@@ -155,8 +155,8 @@ class Calm:
             painted = painted.contiguous()  # OpenCV and NumPy are quick plane by plane
         luma = _halved(fine)
         worn = torch.zeros_like(luma, dtype=torch.int32) if looks is None else _resized(looks, luma.shape)
-        told = (worn, 1) if looks is None else (looks, self.looks)
-        bits = soft_bits(*told, luma.shape, self._widths_px(luma, painted)[0])
+        widest_px, _ = self._widths_px(luma, painted)
+        bits = soft_bits(worn if looks is None else looks, self.looks, luma.shape, widest_px)
         return Arriving(painted, fine, luma, worn, bits, chroma, looks is not None)
 
     def _shown(self, frame: Arriving, shot: int, fading: Collection[int], unseen: Collection[int]) -> Tensor:
