@@ -38,7 +38,7 @@ def test_a_row(step_px: int) -> None:
     assert len(said) == 1
 
 
-def test_an_object_and_its_background_have_a_row_each() -> None:
+def test_an_object_its_background_and_its_outline_have_a_row_each() -> None:
     frames, masks = [], []
     for i in range(eval_calm.SETTLED + 3):
         frame, mask = draw_mottled(0, (160, 120)), np.zeros((120, 160), bool)
@@ -47,7 +47,11 @@ def test_an_object_and_its_background_have_a_row_each() -> None:
         frames.append(frame)
         masks.append(mask)
     rows = eval_calm.measure_objects(eval_calm.Film("film", frames, 19), masks, ("card", 19, 8))
-    assert [(row["object"], row["style"]) for row in rows] == [("card", 19), ("background", 8)]
+    assert [(row["object"], row.get("style")) for row in rows] == [
+        ("card", 19),
+        ("background", 8),
+        (eval_calm.OUTLINE, None),
+    ]
     assert all(0 < row["warping error"] <= row["warping error alone"] for row in rows)
     assert all(0.5 < row["sharpness ratio"] < 1.5 for row in rows)
 

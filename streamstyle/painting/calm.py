@@ -27,11 +27,13 @@ from streamstyle.stages.calm import (
     calm,
     carried_along,
     color_held,
+    inner,
     near,
     sharpness,
     trust,
     unbent,
 )
+from streamstyle.stages.calm_border import border_held, soft_bits
 from streamstyle.stages.calm_cpu import REACH_PX, Workspace, motion_cpu, one_thread, search
 from streamstyle.stages.calm_still import held, slower, standing, still_mask
 from streamstyle.stages.optical_flow import optical_flow
@@ -51,18 +53,24 @@ SHARPNESS, MOST_SHARPEN, PATIENCE = 0.96, 0.5, 0.3
 """Sharpness kept, of the paintings'; the most that is added for it; and how fast that is learned."""
 SOFT_REACH = 0.85
 """Of its width, how far a soft border reaches to either side: its Gaussian's tail, to half a step of the blend."""
+BAND_PX = 8
+"""Pixels of the halved luma within which a border between looks is near: as far as the search looks across it."""
+EITHER = 0.2
+"""Near a border, by how much trust differs between where it is whole and where it is none."""
 STANDS_PX = 0.1
 """Motion under which nothing moves: a search finds some such everywhere."""
 
 
 class Trusted(NamedTuple):
-    """Of each pixel [h, w]: see trust and bend; whether nothing moved, bool; see color_held; and where a style changes.
+    """Of each pixel [h, w]: see trust, border_held and bend; whether nothing moved, bool; see color_held; and where a
+    style changes.
 
     The last two are None where the colour is not known, and where no style changes.
     """
 
     share: Tensor
     painted_in: Tensor
+    bits_in: Tensor
     bent: Tensor
     still: Tensor
     chroma_in: Tensor | None
@@ -80,16 +88,20 @@ class Calm:
     Args:
         strength: 0 (as painted) .. 1.
         looks: how many there are for the report and for fading: a number's is what is left of it divided by these.
-        feather_px: width of the widest soft border between them, in pixels of the film: nothing is blended there.
+        feather_px, narrowest_px: widths of the widest and the narrowest soft border between them, in pixels of the
+            film; None: all are one.
 
     Raises:
         OptionError: strength is not 0 .. 1.
     """
 
-    def __init__(self, strength: float = 1.0, looks: int = 1, feather_px: float = 0.0) -> None:
+    def __init__(
+        self, strength: float = 1.0, looks: int = 1, feather_px: float = 0.0, narrowest_px: float | None = None
+    ) -> None:
         if not 0 <= strength <= 1:
             raise OptionError(f"--calm must be 0 .. 1, got {strength:g}")
-        self.strength, self.looks, self.feather_px = strength, looks, feather_px
+        self.strength, self.looks = strength, looks
+        self.widths_px = feather_px, feather_px if narrowest_px is None else narrowest_px
         self._shot: int | None = None
         self._now: Carried | None = None
         self._report = CalmReport(looks)
@@ -143,7 +155,9 @@ class Calm:
             painted = painted.contiguous()  # OpenCV and NumPy are quick plane by plane
         luma = _halved(fine)
         worn = torch.zeros_like(luma, dtype=torch.int32) if looks is None else _resized(looks, luma.shape)
-        return Arriving(painted, fine, luma, worn, chroma, looks is not None)
+        widest_px, _ = self._widths_px(luma, painted)
+        bits = soft_bits(worn if looks is None else looks, self.looks, luma.shape, widest_px)
+        return Arriving(painted, fine, luma, worn, bits, chroma, looks is not None)
 
     def _shown(self, frame: Arriving, shot: int, fading: Collection[int], unseen: Collection[int]) -> Tensor:
         last, same = self._now, shot == self._shot
@@ -158,7 +172,7 @@ class Calm:
         changing = self._wearing(frame.looks, changes) if changes else None
         still, other, renews = self._still(last, frame, changing, reach_px), None, False
         if still.device.type == "cpu" and bool(still.all()):
-            painted, fine, luma, worn, chroma, _ = frame
+            painted, fine, luma, worn, _, chroma, _ = frame
             now = replace(last, painted=painted, fine=fine, luma=luma, looks=worn, chroma=chroma)
         else:
             flow, still = self._flow(last, frame.fine, frame.luma, still)
@@ -188,7 +202,10 @@ class Calm:
     ) -> tuple[Trusted, Tensor | None]:
         """How far the last picture is trusted, and where another style came at once, [h, w] bool, if one fades."""
         pair = (frame.looks, last.looks) if frame.looked else ()
-        share, painted_in = trust(flow, frame.luma, last.luma, last.painted_in, *pair, reach_px=reach_px)
+        near_border = ~inner(frame.looks, max(BAND_PX, reach_px)) if frame.looked else None
+        share, painted_in = trust(flow, frame.luma, last.luma, last.painted_in, *pair, near_border=near_border)
+        there, bits_in = border_held(flow, frame.bits, last.bits_in, *self._widths_px(frame.luma, frame.painted))
+        share = share * there
         chroma_in = other = None
         if frame.chroma is not None and last.chroma_in is not None:
             color_share, chroma_in = color_held(flow, frame.chroma, last.chroma_in)
@@ -197,11 +214,14 @@ class Calm:
             other = self._other_style(last.painted, frame.painted, frame.looks, flow, share)
             other &= self._wearing(frame.looks, fading)
             share = share.masked_fill(other, 0)
-        bent, holds = bend(last.bent, flow)
-        return Trusted(share * holds, painted_in, bent, still, chroma_in), other
+        bent, holds = bend(last.bent, flow, near_border)
+        share = share * holds
+        if near_border is not None:  # there much is half trusted, and half of two paintings is a blur
+            share = torch.where(near_border, ((share - 0.5) / EITHER + 0.5).clamp(0, 1), share)
+        return Trusted(share, painted_in, bits_in, bent, still, chroma_in), other
 
     def _blended(self, last: Carried, frame: Arriving, flow: Tensor, trusted: Trusted, renews: bool) -> Carried:
-        painted, fine, luma, worn, chroma, _ = frame
+        painted, fine, luma, worn, bits, chroma, _ = frame
         share, still, loosened = trusted.share, trusted.still, trusted.loosened
         to_anchor = flow + carried_along(last.to_anchor, flow)
         anchored = (carried_along(last.anchored.float(), flow) > 0.999) & (share >= 0.5)
@@ -221,6 +241,7 @@ class Calm:
             settled=torch.where(still, last.settled, luma),
             painted_in=trusted.painted_in,
             looks=worn,
+            bits_in=trusted.bits_in,
             to_anchor=to_anchor,
             anchored=anchored,
             bent=unbent(trusted.bent, (share >= 0.5) | still),
@@ -231,13 +252,14 @@ class Calm:
         )
         if chroma is not None and last.chroma_settled is not None:
             now.chroma_settled = torch.where(still, last.chroma_settled, chroma)
-        self._repaint_(now, loosened, still if renews else still | anchored)
+        self._repaint_(now, bits, loosened, still if renews else still | anchored)
         return now
 
-    def _repaint_(self, now: Carried, share: Tensor, keeps: Tensor) -> None:
-        """Bring painted_in and chroma_in nearer to the frame by as much as is painted anew, but where keeps is."""
+    def _repaint_(self, now: Carried, bits: Tensor, share: Tensor, keeps: Tensor) -> None:
+        """Bring what it was painted in nearer to the frame by as much as is painted anew, but where keeps is."""
         new = 1 - (1 - REFRESH) * self.strength * share  # how much of what is shown is the new painting
         now.painted_in = torch.where(keeps, now.painted_in, now.painted_in + new * (now.luma.float() - now.painted_in))
+        now.bits_in = now.bits_in + (new * (bits - now.bits_in)).masked_fill_(keeps, 0)
         if now.chroma is not None and now.chroma_in is not None:
             renewed = new * (now.chroma.float() - now.chroma_in)
             now.chroma_in = now.chroma_in + renewed.masked_fill(keeps, 0)
@@ -251,10 +273,14 @@ class Calm:
             where |= number == look
         return where
 
+    def _widths_px(self, luma: Tensor, painted: Tensor) -> tuple[float, float]:
+        """Widths of the widest and the narrowest soft border, in pixels of the halved luma."""
+        scale = max(a / b for a, b in zip(luma.shape, painted.shape[1:], strict=True))
+        return self.widths_px[0] * scale, self.widths_px[1] * scale
+
     def _reach_px(self, luma: Tensor, painted: Tensor) -> int:
         """How far a soft border reaches to either side, in pixels of the halved luma."""
-        reach = SOFT_REACH * self.feather_px * max(a / b for a, b in zip(luma.shape, painted.shape[1:], strict=True))
-        return max(REACH_PX, math.ceil(reach) + 1)
+        return max(REACH_PX, math.ceil(SOFT_REACH * self._widths_px(luma, painted)[0]) + 1)
 
     def _other_style(self, before: Tensor, painted: Tensor, worn: Tensor, flow: Tensor, share: Tensor) -> Tensor:
         """Where the look that is worn is painted in quite another style than one frame ago, [h, w] bool."""

@@ -15,12 +15,14 @@ PICTURES = {"painted", "shown", "anchor"}
 
 
 class Arriving(NamedTuple):
-    """Of the next frame, what Carried has of the last one; looked: whether looks were told, else all wear one."""
+    """Of the next frame, what Carried has of the last one; bits: see soft_bits; looked: were looks told, else all wear
+    one."""
 
     painted: Tensor
     fine: Tensor
     luma: Tensor
     looks: Tensor
+    bits: Tensor
     chroma: Tensor | None
     looked: bool
 
@@ -33,8 +35,9 @@ class Carried:
         painted: [3, H, W] the last painting; shown: what was shown for it; anchor: what was shown some frames ago.
         fine: [2 h, 2 w] uint8 luma of the source; luma: the same halved, [h, w] uint8; settled: that when each pixel
             last changed; painted_in: [h, w] float32, that when what the anchor shows was painted.
-        looks: [h, w] int32. chroma, chroma_settled, chroma_in: as luma, settled and painted_in, of u and v, [2, h, w];
-            None where it is not known.
+        looks: [h, w] int32; bits_in: [C, h, w] float32, its soft_bits when what the anchor shows was painted.
+        chroma, chroma_settled, chroma_in: as luma, settled and painted_in, of u and v, [2, h, w]; None where it is
+            not known.
         to_anchor: [h, w, 2] float32 px; anchored: [h, w] bool; bent: [h, w, 4] float32, see bend.
         sharpen: 0-d float32.
         age: frames since the anchor; settling: of each look, those for which what changed goes on arriving; empty where
@@ -49,6 +52,7 @@ class Carried:
     settled: Tensor
     painted_in: Tensor
     looks: Tensor
+    bits_in: Tensor
     to_anchor: Tensor
     anchored: Tensor
     bent: Tensor
@@ -83,7 +87,7 @@ class Carried:
 
 def begun(frame: Arriving) -> Carried:
     """A shot's first frame."""
-    painted, fine, luma, worn, chroma, _ = frame
+    painted, fine, luma, worn, bits, chroma, _ = frame
     return Carried(
         painted=painted,
         shown=painted,
@@ -93,6 +97,7 @@ def begun(frame: Arriving) -> Carried:
         settled=luma,
         painted_in=luma.float(),
         looks=worn,
+        bits_in=bits,
         to_anchor=torch.zeros(*luma.shape, 2, device=luma.device),
         anchored=torch.ones_like(luma, dtype=torch.bool),
         bent=unit(luma.shape, luma.device),

@@ -96,8 +96,9 @@ class FramePainter:
         self.portions.forget()
         self._calm: Calm | None = None
         if self._options.calm > 0:
-            borders = (width for a, row in enumerate(self.feathers) for b, width in enumerate(row) if a != b)
-            self._calm = Calm(self._options.calm, len(self._layers), max(borders, default=0.0))
+            borders = [width for a, row in enumerate(self.feathers) for b, width in enumerate(row) if a != b]
+            widths = (max(borders, default=0.0), min(borders, default=0.0))
+            self._calm = Calm(self._options.calm, len(self._layers), *widths)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the frames to come depend on; see load_state_dict."""

@@ -10,8 +10,9 @@ A picture that is warped once a frame is soon blurred (bilinear: a fifth of the 
 are joined, not pictures: an anchor, some picture that was shown, is read once wherever it is needed, for ANCHOR_FRAMES.
 
 Trust is 0, and the new painting shown, where the source looks different from what the motion says, where the motion
-leaves the picture, within reach of a border between looks, where another look was worn, and where motion stretched
-the strokes too far. It fades as the light leaves what the strokes were painted in.
+leaves the picture, where it was another object, and where motion stretched the strokes too far: less is enough near a
+border between looks, and that must lie where it was (``stages.calm_border``). Trust fades as the light leaves what the
+strokes were painted in.
 
 Source: Chen et al. 2017, "Coherent Online Video Style Transfer" (blending along flow); Lai et al. 2018, "Learning Blind
 Video Temporal Consistency" (the measure). Differs: joined motions, trust from source and looks, reuse to the bit.
@@ -33,6 +34,10 @@ from streamstyle.stages.calm_cpu import (
     LIGHT_NEW,
     LOOKS_ALIKE,
     LOOKS_OTHER,
+    MOST_STRETCH,
+    NEAR_ALIKE,
+    NEAR_OTHER,
+    NEAR_STRETCH,
     REACH_PX,
     Maps,
     Workspace,
@@ -60,7 +65,7 @@ def trust(
     looks: Tensor | None = None,
     previous_looks: Tensor | None = None,
     *,
-    reach_px: int = REACH_PX,
+    near_border: Tensor | None = None,
     impl: str = "auto",
 ) -> tuple[Tensor, Tensor]:
     """How far what was shown may be carried along the motion.
@@ -69,8 +74,8 @@ def trust(
         flow: [h, w, 2] float32 px: where in the previous frame each pixel was.
         luma, previous: [h, w] uint8.
         painted_in: [h, w] float32: luma of the source when what is carried was painted, of the previous frame's pixels.
-        looks, previous_looks: [h, w] int32, or None where all wear one.
-        reach_px: distance from a border between looks within which nothing is carried.
+        looks, previous_looks: [h, w] int32, whose each pixel is, or None where all are one's.
+        near_border: [h, w] bool, where a border between them is near, or None.
         impl: "auto" (OpenCV on a CPU, else torch) or "ref" (torch).
 
     Returns:
@@ -91,8 +96,8 @@ def trust(
         if worn is not None:
             _check("looks", worn, torch.int32, size, 2)
     if impl == "auto" and luma.device.type == "cpu":
-        return trust_cpu(flow, luma, previous, painted_in, looks, previous_looks, reach_px)
-    return _trust_ref(flow, luma, previous, painted_in, looks, previous_looks, reach_px)
+        return trust_cpu(flow, luma, previous, painted_in, looks, previous_looks, near_border)
+    return _trust_ref(flow, luma, previous, painted_in, looks, previous_looks, near_border)
 
 
 def color_held(flow: Tensor, chroma: Tensor, painted_in: Tensor, *, impl: str = "auto") -> tuple[Tensor, Tensor]:
@@ -155,17 +160,18 @@ def carried_along(values: Tensor, flow: Tensor, *, impl: str = "auto") -> Tensor
     return read[0] if values.ndim == 2 else read.permute(1, 2, 0)
 
 
-def bend(bent: Tensor, flow: Tensor, *, impl: str = "auto") -> tuple[Tensor, Tensor]:
+def bend(bent: Tensor, flow: Tensor, near_border: Tensor | None = None, *, impl: str = "auto") -> tuple[Tensor, Tensor]:
     """How the strokes of each pixel were bent by all motions since they were painted, and where that is too much.
 
     Behind what moves the flow stretches what is left over what appears, and no luma need show it; a swirl is slow. So
     the Jacobians of the motions are multiplied as they go: turned as a whole strokes stay, but stretched by more than
-    MOST_STRETCH they go.
+    MOST_STRETCH they go, near a border between looks by more than NEAR_STRETCH.
 
     Args:
         bent: [h, w, 4] float32, row by row: the derivative of where a pixel's strokes were painted, as of the previous
             frame; the unit where they are new.
         flow: [h, w, 2] float32 px.
+        near_border: as for :func:`trust`.
         impl: as for :func:`trust`.
 
     Returns:
@@ -173,7 +179,7 @@ def bend(bent: Tensor, flow: Tensor, *, impl: str = "auto") -> tuple[Tensor, Ten
     """
     _check("flow", flow, torch.float32, (*bent.shape[:2], 2), 3)
     _check("bent", bent, torch.float32, (*flow.shape[:2], 4), 3)
-    return (bend_cpu if impl == "auto" and flow.device.type == "cpu" else _bend_ref)(bent, flow)
+    return (bend_cpu if impl == "auto" and flow.device.type == "cpu" else _bend_ref)(bent, flow, near_border)
 
 
 def unit(size: tuple[int, ...], device: torch.device) -> Tensor:
@@ -294,27 +300,30 @@ def _trust_ref(
     painted_in: Tensor,
     looks: Tensor | None,
     previous_looks: Tensor | None,
-    reach_px: int,
+    near_border: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     height, width = luma.shape
     now = luma.float()
     there = _read(torch.stack([previous.float(), painted_in]), flow, luma.shape, "bilinear")
     other = mean((now - there[0]).abs(), 3, impl="ref")
     light = mean(now - there[1], 5, impl="ref").abs()
-    share = _ramp(other, LOOKS_ALIKE, LOOKS_OTHER) * _ramp(light, LIGHT_HELD, LIGHT_NEW)
+    share = _ramp(other, LOOKS_ALIKE, LOOKS_OTHER)
+    if near_border is not None:
+        share = torch.where(near_border, _ramp(other, NEAR_ALIKE, NEAR_OTHER), share)
+    share = share * _ramp(light, LIGHT_HELD, LIGHT_NEW)
     x, y = (place.reshape(height, width) for place in _where(flow, luma.shape))
     share *= (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1)
     if looks is None or previous_looks is None:
         return share, there[1]
     column = x.round().clamp_(0, width - 1).long()
     row = y.round().clamp_(0, height - 1).long()
-    was = torch.where(_inner(previous_looks, reach_px), previous_looks, -1)
-    same = _inner(looks, reach_px) & (was[row, column] == looks)
+    was = torch.where(_inner(previous_looks, REACH_PX), previous_looks, -1)[row, column]
+    same = (was == looks) | (was < 0) | ~_inner(looks, REACH_PX)
     kept = -F.max_pool2d(-F.pad(same.float()[None, None], (1, 1, 1, 1), mode="replicate"), 3, 1)
     return share * kept[0, 0], there[1]
 
 
-def _bend_ref(bent: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+def _bend_ref(bent: Tensor, flow: Tensor, near_border: Tensor | None) -> tuple[Tensor, Tensor]:
     before = carried_along(bent, flow, impl="ref")
     soft = F.avg_pool2d(F.pad(flow.permute(2, 0, 1)[None], (2,) * 4, mode="replicate"), 5, 1)
     wide = F.pad(soft, (1,) * 4, mode="replicate")[0]
@@ -323,7 +332,10 @@ def _bend_ref(bent: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
     ours = (1 + across[0], down[0], across[1], 1 + down[1])
     a, b, c, d = before.unbind(2)
     one = (a * ours[0] + b * ours[2], a * ours[1] + b * ours[3], c * ours[0] + d * ours[2], c * ours[1] + d * ours[3])
-    return torch.stack(one, 2), holds(*one)
+    most: float | Tensor = MOST_STRETCH
+    if near_border is not None:
+        most = torch.where(near_border, NEAR_STRETCH, MOST_STRETCH)
+    return torch.stack(one, 2), holds(*one, most)
 
 
 def _calm_ref(

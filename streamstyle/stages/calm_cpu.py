@@ -18,11 +18,13 @@ LIGHT_HELD, LIGHT_NEW = 12.0, 48.0
 """Luma levels by which the light may leave what was painted before the new painting comes through, and does whole."""
 COLOR_HELD, COLOR_NEW = 8.0, 24.0
 """The same of u and of v, which seldom change by as much."""
+NEAR_ALIKE, NEAR_OTHER = 8.0, 30.0
+"""The same near a border between looks, where motion is not one: what is even on one side follows the other."""
 REACH_PX = 2
-"""Pixels of the small picture from a border between looks within which nothing is blended at the least: what a
-cubic reads."""
-MOST_STRETCH = 2.0
-"""How many times as long, or as short, strokes may have become."""
+"""Pixels of the small picture from a border between objects within which it is not told whose they are."""
+MOST_STRETCH, NEAR_STRETCH = 2.0, 1.3
+"""How many times as long, or as short, strokes may have become; and near a border between looks, where what moves
+pushes them together or draws them out."""
 MOST_LINES = 1 << 14
 """Above which a CPU reads the last picture only: OpenCV counts in 16 bits, and both lie in one."""
 
@@ -37,7 +39,7 @@ def trust_cpu(
     painted_in: Tensor,
     looks: Tensor | None,
     previous_looks: Tensor | None,
-    reach_px: int,
+    near_border: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """trust's share, without what the painting is bent by, and painted_in."""
     height, width = luma.shape
@@ -45,14 +47,17 @@ def trust_cpu(
     before = read_cpu(previous.numpy().astype(np.float32), places, cv2.INTER_LINEAR)  # quicker than of uint8
     there = read_cpu(painted_in.numpy(), places, cv2.INTER_LINEAR)
     level = luma.numpy().astype(np.float32)
-    share = _ramp_cpu(cv2.blur(cv2.absdiff(level, before), (3, 3)), LOOKS_ALIKE, LOOKS_OTHER)
+    other = cv2.blur(cv2.absdiff(level, before), (3, 3))
+    share = _ramp_cpu(other, LOOKS_ALIKE, LOOKS_OTHER)
+    if near_border is not None:
+        cv2.copyTo(_ramp_cpu(other, NEAR_ALIKE, NEAR_OTHER), near_border.numpy().view(np.uint8), share)
     light = cv2.blur(cv2.subtract(level, there, dst=level), (5, 5))
     share *= _ramp_cpu(np.abs(light, out=light), LIGHT_HELD, LIGHT_NEW)
     share *= (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1)
     if looks is not None and previous_looks is not None:
         worn, was = looks.numpy().astype(np.int16), previous_looks.numpy().astype(np.int16)
-        was = np.where(inner_cpu(was, reach_px), was, np.int16(-1))
-        same = inner_cpu(worn, reach_px) & (read_cpu(was, places, cv2.INTER_NEAREST) == worn)
+        was = read_cpu(np.where(inner_cpu(was, REACH_PX), was, np.int16(-1)), places, cv2.INTER_NEAREST)
+        same = (was == worn) | (was < 0) | ~inner_cpu(worn, REACH_PX)
         share *= cv2.erode(same.view(np.uint8), np.ones((3, 3), np.uint8), borderType=cv2.BORDER_REPLICATE)
     return torch.from_numpy(share), torch.from_numpy(there)
 
@@ -70,7 +75,7 @@ def color_held_cpu(flow: Tensor, chroma: Tensor, painted_in: Tensor) -> tuple[Te
     return torch.from_numpy(share), torch.from_numpy(there)
 
 
-def bend_cpu(bent: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+def bend_cpu(bent: Tensor, flow: Tensor, near_border: Tensor | None) -> tuple[Tensor, Tensor]:
     """bend; plane by plane, for NumPy is slow on what lies interleaved."""
     before = read_cpu(bent.numpy(), places_of(flow.numpy(), flow.shape[:2]), cv2.INTER_LINEAR)
     soft = cv2.blur(flow.numpy(), (5, 5), borderType=cv2.BORDER_REPLICATE)
@@ -82,7 +87,10 @@ def bend_cpu(bent: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
     s += 1
     a, b, c, d = cv2.split(before)
     one = (a * p + b * r, a * q + b * s, c * p + d * r, c * q + d * s)
-    return torch.from_numpy(cv2.merge(one)), torch.from_numpy(holds(*one))
+    most: Any = MOST_STRETCH
+    if near_border is not None:
+        most = np.where(near_border.numpy(), np.float32(NEAR_STRETCH), np.float32(MOST_STRETCH))
+    return torch.from_numpy(cv2.merge(one)), torch.from_numpy(holds(*one, most))
 
 
 def search() -> cv2.DISOpticalFlow:
@@ -119,14 +127,15 @@ def _unit(height: int, width: int) -> np.ndarray:
     return np.tile(np.array([1, 0, 0, 1], np.float32), (height, width, 1))
 
 
-def holds(a: Any, b: Any, c: Any, d: Any) -> Any:
-    """Whether both stretches of the matrix [[a, b], [c, d]] are within MOST_STRETCH; not where it folds over.
+def holds(a: Any, b: Any, c: Any, d: Any, most: Any) -> Any:
+    """Whether the matrix [[a, b], [c, d]] makes nothing most times as long, or as short; not where it folds over.
 
     They are the roots of x^2 - squares x + area^2, so both are below a limit where that is positive there, beyond the
     middle, and likewise above one.
     """
     squares, area = a * a + b * b + c * c + d * d, a * d - b * c
-    high, low = MOST_STRETCH**2, MOST_STRETCH**-2
+    high = most * most
+    low = 1 / high
     product = area * area
     below = (high * (high - squares) + product > 0) & (squares < 2 * high)
     above = (low * (low - squares) + product > 0) & (squares > 2 * low)

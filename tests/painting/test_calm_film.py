@@ -11,7 +11,7 @@ import torch
 from streamstyle.errors import OptionError, ShapeError
 from streamstyle.painting import calm as calm_module
 from streamstyle.painting.calm import Calm
-from streamstyle.stages.calm import sharpness
+from streamstyle.stages.calm import near, sharpness
 from streamstyle.stages.style_map import style_map
 
 HEIGHT, WIDTH = 144, 192
@@ -176,7 +176,50 @@ def test_a_soft_border_that_moves_leaves_no_trail(feather, moves):
         red = torch.where(first[0] == 0, weight[0], 1 - weight[0])
         painted = torch.stack([red, torch.zeros_like(red), 1 - red])
         shown = calm.step(painted, luma, looks[0], 0)
-    assert (shown - painted).abs().max() < 0.03
+        assert (shown - painted).abs().max() < (0.05 if feather < 60 else 0.09)  # a wide ramp may be off by more
+
+
+def over(k: int, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Frame k of what goes to the right by step px over what stays: luma, looks, painting, how far it is red, and where
+    the thing is. It is red, all else blue, and each flickers."""
+    thing = torch.zeros(HEIGHT, WIDTH, dtype=torch.bool)
+    left = 20 + step * k
+    thing[40:104, left : left + 64] = True
+    luma = torch.where(thing, texture(HEIGHT, WIDTH, 1).roll(step * k, 1), texture(HEIGHT, WIDTH))
+    looks = thing[None, ::2, ::2].to(torch.int32).contiguous()
+    first, _, weight = style_map(looks, 2, (HEIGHT, WIDTH), 6.0)
+    red = torch.where(first[0] == 1, weight[0], 1 - weight[0])
+    bright = 0.5 + 0.5 * torch.rand(HEIGHT, WIDTH, generator=torch.Generator().manual_seed(k))
+    painted = torch.stack([bright * red, torch.zeros_like(red), bright * (1 - red)])
+    return luma, looks[0], painted, red, thing
+
+
+@pytest.mark.parametrize("step", [1, 2, 4])
+def test_the_rim_of_what_moves_is_held_and_nothing_of_one_look_gets_into_the_other(step):
+    calm, before, changes, spilt = Calm(looks=2, feather_px=6), None, [], 0.0
+    for k in range(14):
+        luma, looks, painted, red, thing = over(k, step)
+        shown = calm.step(painted, luma, looks, 0)
+        spilt = max(spilt, float(shown[0][red == 0].max()), float(shown[2][red == 1].max()))
+        if before is not None:
+            rim = thing & near(~thing, 8)
+            pairs = ((shown, before[0]), (painted, before[1]))
+            changes.append([float((now - was.roll(step, 2)).square().mean(0)[rim].mean()) for now, was in pairs])
+        before = shown, painted
+    held, alone = torch.tensor(changes).mean(0).sqrt()
+    assert spilt < 0.06
+    assert held < 0.75 * alone
+
+
+def test_what_comes_out_from_behind_is_painted_anew():
+    calm, before = Calm(looks=2, feather_px=6), None
+    for k in range(10):
+        luma, looks, painted, red, thing = over(k, 10)
+        shown = calm.step(painted, luma, looks, 0)
+        if before is not None:
+            uncovered = before & ~thing & (red == 0)
+            assert (shown - painted).abs()[:, uncovered].max() < 0.05
+        before = thing
 
 
 def test_a_look_that_appears_takes_no_old_colours():

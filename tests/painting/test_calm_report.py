@@ -30,7 +30,7 @@ def reported(shown: list[torch.Tensor], lumas: list[torch.Tensor], **how: object
     report = CalmReport(2)
     looks = how.get("looks", torch.zeros(HALF, dtype=torch.int32))
     last, now = (
-        begun(Arriving(picture, luma, luma[::2, ::2], looks, None, True))
+        begun(Arriving(picture, luma, luma[::2, ::2], looks, torch.zeros(0, *HALF), None, True))
         for picture, luma in zip(shown, lumas, strict=True)
     )
     last.painted, now.painted = torch.full((3, *SIZE), 0.5), torch.ones(3, *SIZE)

@@ -119,7 +119,10 @@ def test_opencv_and_torch_trust_the_same(with_looks):
     looks = torch.zeros(SMALL, dtype=torch.int32)
     looks[:, 30:] = 1
     pair = (looks, looks.roll(2, 1)) if with_looks else ()
-    one, other = (trust(flow, luma, previous, previous.float(), *pair, impl=impl) for impl in ("auto", "ref"))
+    near = ~inner(looks, 5) if with_looks else None
+    one, other = (
+        trust(flow, luma, previous, previous.float(), *pair, near_border=near, impl=impl) for impl in ("auto", "ref")
+    )
     assert torch.allclose(one[0], other[0], atol=1e-3)
     assert torch.allclose(one[1], other[1], atol=1e-2)
 
@@ -152,13 +155,27 @@ def test_other_looks_and_other_pictures_are_not_trusted():
     flow = torch.zeros(*SMALL, 2)
     looks = torch.zeros(SMALL, dtype=torch.int32)
     looks[:, 32:] = 1
-    same = trust(flow, luma, luma, luma.float(), looks, looks)[0]
-    assert same[:, 29:35].max() == 0
-    assert same[:, 8:24].min() == 1
+    assert trust(flow, luma, luma, luma.float(), looks, looks)[0].min() == 1
     born = trust(flow, luma, luma, luma.float(), looks, torch.zeros_like(looks))[0]
-    assert born[:, 29:].max() == 0
+    assert born[:, 35:].max() == 0
+    assert born[:, :32].min() == 1
     other = trust(flow, luma, (luma.int() + 60).clamp(max=255).to(torch.uint8), luma.float())[0]
     assert other[luma < 190].max() == 0
+
+
+@pytest.mark.parametrize("impl", ["auto", "ref"])
+def test_near_a_border_less_is_trusted(impl):
+    """Of what looks a little different, and of what motion stretches a little."""
+    luma, flow = torch.full(SMALL, 90, dtype=torch.uint8), torch.zeros(*SMALL, 2)
+    near = torch.zeros(SMALL, dtype=torch.bool)
+    near[:, 32:] = True
+    share, _ = trust(flow, luma + 12, luma, luma.float() + 12, near_border=near, impl=impl)
+    assert share[:, :32].min() == 1
+    assert share[:, 32:].max() < 0.9
+    flow[..., 0] = 0.5 * torch.arange(SMALL[1])
+    _, holds = bend(unit(SMALL, luma.device), flow, near, impl=impl)
+    assert bool(holds[:, 3:32].all())
+    assert not bool(holds[:, 32:-3].any())
 
 
 @pytest.mark.parametrize("impl", ["auto", "ref"])
