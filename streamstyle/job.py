@@ -42,7 +42,7 @@ OnFrames = Callable[[int, int | None], None]
 
 LARGEST_SIDE_PX = 16384
 MOST_WORKERS = 4
-STATE_FORM = 6
+STATE_FORM = 7
 """Of what checkpoints hold: one more whenever that changes, so that a work folder of before starts afresh."""
 CUDA_WORKERS = 2
 
