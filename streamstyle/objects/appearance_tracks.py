@@ -297,7 +297,6 @@ class AppearanceTracks(ObjectTracks):
     # -- who is who ---------------------------------------------------------------------------------------------
 
     def _take_places(self, moment: Moment, found: Segmentation) -> None:
-        """Do what a person said of this frame."""
         for thing in self._due(moment.time_s):
             self._say(thing, self._place(thing, found, moment.size), moment.index)
 

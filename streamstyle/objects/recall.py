@@ -36,7 +36,7 @@ SAME_LIKENESS = 0.57
 """A piece is an object from this likeness on. On eight DAVIS sequences, cut to a mirrored, enlarged, lighter or darker
 view of the same, 12 of the 18 cuts behind which the object is found as a piece at all have a piece of it above this
 in one of four frames, and 1 of 536 pairs of an object and a film without it."""
-MARGIN = 0.15
+MARGIN = 0.2
 """It must be so much more alike than any other object is to the piece, or any other piece to it: of two, neither is."""
 MOST_LOOKS = 8
 """Shots remembered of an object; of those in which a person named it, the last."""
@@ -77,7 +77,7 @@ class Recall:
         Cost: a few ms at 427x240 on one core.
         """
         seen, look = self._looks.get(name, {}).get(shot, (0, None))
-        if seen and seen % LEARN_EVERY:
+        if look is not None and seen % LEARN_EVERY:
             self._looks[name][shot] = (seen + 1, look)
             return
         x, grid = described(features, rgb)

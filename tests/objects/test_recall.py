@@ -19,7 +19,7 @@ GROUND, RED, BLUE = 0, 1, 2
 
 
 def picture(*things: tuple[np.ndarray, int], seed: int = 0) -> tuple[list[Tensor], Tensor]:
-    """Features of two blocks and a picture, where each mask [h, w] has the looks of a kind and all else the ground's."""
+    """Features of two blocks and a picture; each mask [h, w] has the looks of a kind, all else the ground's."""
     kinds = np.zeros(SIZE, int)
     for mask, kind in things:
         kinds[mask] = kind
@@ -127,9 +127,7 @@ def test_a_state_is_taken_up(recall, tmp_path: Path):
     assert again.names == {"it", "array"}
     for one in (recall, again):
         one.learn("it", 0, LEFT, *picture((LEFT, BLUE)))
-    for (*mine, look), (*others, other) in zip(
-        recall.state_dict()["looks"], again.state_dict()["looks"], strict=True
-    ):
+    for (*mine, look), (*others, other) in zip(recall.state_dict()["looks"], again.state_dict()["looks"], strict=True):
         assert mine == others
         np.testing.assert_array_equal(look, other)
 

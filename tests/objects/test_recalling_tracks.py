@@ -153,8 +153,8 @@ def test_what_is_taken_away_stays_away(segmenter, again):
 
 
 def test_named_in_the_very_frame_it_is_not_looked_for(segmenter, again):
-    tracks = tracks_of(segmenter, named("it", CUT / 25, point=(5, 5)), every=4)
-    tracks._say = lambda thing, place, index: RecallingTracks._say(tracks, thing, np.eye(144, 192) > 0, index)  # type: ignore[method-assign]
+    tracks = tracks_of(segmenter, named("it", CUT / 25, mask=9), every=4)
+    tracks.drawn = np.full(HERE.luma(0).shape, 9, np.uint8)
     list(run(tracks, again, range(CUT + 1), cut_at=(CUT,)))
     assert tracks._recalled == set()
     assert tracks._scout is None
