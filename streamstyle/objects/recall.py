@@ -32,7 +32,7 @@ WITHOUT_COLORS = 384
 changes from shot to shot, and what differs in one of the two is rarely alike in the other."""
 RIDGE = 0.1
 """Share of the scatter's mean variance that is added to every direction; of .01, .03, .1 and .3 it matters little."""
-SAME_LIKENESS = 0.57
+SAME_LIKENESS = 0.6
 """A piece is an object from this likeness on. On eight DAVIS sequences, cut to a mirrored, enlarged, lighter or darker
 view of the same, 12 of the 18 cuts behind which the object is found as a piece at all have a piece of it above this
 in one of four frames, and 1 of 536 pairs of an object and a film without it."""
@@ -44,7 +44,7 @@ LOOK_RATE = 0.1
 """Weight of a frame in the mean of a shot's look, at least."""
 LEARN_EVERY = 4
 """Of an object one in so many analysed frames is learned, after the first."""
-SEARCH_LOOKS = 8
+SEARCH_LOOKS = 5
 """Analysed frames from a shot's first on in which an object that is missing is looked for."""
 SMALLEST_PIECE = 0.003
 """Share of the frame below which a piece is not compared."""
@@ -80,10 +80,11 @@ class Recall:
         if look is not None and seen % LEARN_EVERY:
             self._looks[name][shot] = (seen + 1, look)
             return
-        x, grid = described(features, rgb)
-        mean = _mean_over(mask, x, grid)
-        if mean is None:
+        sure = _sure_of(mask, (features[1].shape[1], features[1].shape[2]))
+        if sure is None:
             return
+        rows = np.flatnonzero(sure)
+        mean = torch.from_numpy(sure[rows]).to(features[1].device) @ described(features, rgb, rows)
         looks = self._looks.setdefault(name, {})
         learned = 1 + seen // LEARN_EVERY
         looks[shot] = (seen + 1, mean if look is None else torch.lerp(look, mean, max(LOOK_RATE, 1 / learned)))
@@ -112,14 +113,15 @@ class Recall:
         """
         if not pieces or not missing:
             return {}
-        x, grid = described(features, rgb)
-        means = [_mean_over(piece, x, grid) for piece in pieces]
-        there = [k for k, mean in enumerate(means) if mean is not None]
+        weights = [_sure_of(piece, (features[1].shape[1], features[1].shape[2])) for piece in pieces]
+        there = [k for k, sure in enumerate(weights) if sure is not None]
         if not there:
             return {}
+        x = described(features, rgb)
+        means = torch.from_numpy(np.stack([sure for sure in weights if sure is not None])).to(x) @ x
         names = list(self._looks)
         looks = [look for name in names for _, look in self._looks[name].values()]
-        each = _alike(torch.stack([mean for mean in means if mean is not None]), torch.stack(looks), x)
+        each = _alike(means, torch.stack(looks), x)
         ends = np.cumsum([len(self._looks[name]) for name in names])
         alike = np.stack([part.max(1) for part in np.split(each, ends[:-1], axis=1)])  # [names, pieces]
         found = {}
@@ -150,18 +152,22 @@ def _alike(these: Tensor, those: Tensor, x: Tensor) -> np.ndarray:
     return np.mean(each, axis=0)
 
 
-def described(features: Sequence[Tensor], rgb: Tensor) -> tuple[Tensor, tuple[int, int]]:
+def described(features: Sequence[Tensor], rgb: Tensor, rows: np.ndarray | None = None) -> Tensor:
     """Descriptions of a frame that are alike in all shots: AppearanceModel.describe's, of all channels.
 
+    Args:
+        features, rgb: what that takes.
+        rows: the blocks that are wanted; None for all.
+
     Returns:
-        x [P, D] float32, row-major over the grid; and the grid's (height, width).
+        [P, D] float32, row-major over the second block's places.
     """
-    size = (features[1].shape[1], features[1].shape[2])
-    blocks = [block.permute(1, 2, 0).float().flatten(0, 1) for block in (halved(features[0]), features[1])]
-    blocks = [F.normalize(block, dim=1) for block in blocks]
-    color = small_picture(rgb, size, features[1].device)
+    chosen = slice(None) if rows is None else torch.from_numpy(rows).to(features[1].device)
+    blocks = [block.permute(1, 2, 0).flatten(0, 1)[chosen] for block in (halved(features[0]), features[1])]
+    blocks = [F.normalize(block.float(), dim=1) for block in blocks]
+    color = small_picture(rgb, (features[1].shape[1], features[1].shape[2]), features[1].device)
     around = F.avg_pool2d(F.pad(color[None], (4,) * 4, mode="replicate"), 9, 1)[0]
-    return torch.cat([*blocks, *(plane.flatten(1).T for plane in (color, color * color, around))], 1), size
+    return torch.cat([*blocks, *(plane.flatten(1).T[chosen] for plane in (color, color * color, around))], 1)
 
 
 def pieces_of(mask: np.ndarray) -> list[np.ndarray]:
@@ -170,8 +176,8 @@ def pieces_of(mask: np.ndarray) -> list[np.ndarray]:
     return [labels == k for k in range(1, count) if stats[k, cv2.CC_STAT_AREA] >= SMALLEST_PIECE * mask.size]
 
 
-def _mean_over(mask: np.ndarray, x: Tensor, grid: tuple[int, int]) -> Tensor | None:
-    """[D] the mean of descriptions over a mask [h, w] bool; None where it fills no block."""
+def _sure_of(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray | None:
+    """[P] float32 weights, of sum 1, by which a mask [h, w] bool covers blocks; None where it fills none."""
     covered = cv2.resize(mask.astype(np.float32), grid[::-1], interpolation=cv2.INTER_AREA).ravel()
     sure = np.clip(2 * covered - 1, 0, None)
-    return None if sure.sum() < 1 else torch.from_numpy(sure / sure.sum()).to(x) @ x
+    return None if sure.sum() < 1 else sure / sure.sum()

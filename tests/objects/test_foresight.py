@@ -128,17 +128,6 @@ def test_behind_every_cut_from_the_shots_first_frame_on(shots, tmp_path, seen, f
     assert len(foreseen) == sum(length >= EAGER_FRAMES for length in SHOTS)
 
 
-def test_a_named_object_is_known_again_where_a_shot_begins(shots, tmp_path, seen):
-    """In the first frame or soon after: that these pictures are small and even makes it less sure."""
-    look = Look(background="none", objects=NAMED.objects)
-    report = stylize(shots, tmp_path / "out.mp4", look=look, options=FAST)
-    assert not any(looks.any() for looks in seen[: CUTS[0]])
-    later = [*enumerate(seen[CUTS[0] : CUTS[1]]), *list(enumerate(seen[CUTS[2] :]))[EAGER_FRAMES - 1 :]]
-    assert [agreement(looks, i) > 0.7 for i, looks in later] == [True] * len(later)
-    assert {thing.name for thing in report.objects} == {"it"}
-    assert not report.warnings
-
-
 @pytest.mark.parametrize(("look", "every"), [(LOOK, 3), (NAMED, 1)], ids=["found", "named"])
 def test_batches_do_not_matter(shots, look, every):
     stylizer = Stylizer(look, Options(analysis=AnalysisOptions(analyse_every=every)))

@@ -5,20 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
-from streamstyle.config import AnalysisOptions
+from streamstyle.config import AnalysisOptions, Options, OutputOptions
+from streamstyle.look import Look, ObjectStyle
+from streamstyle.media.label_track import LabelTrack
 from streamstyle.media.states import read_state, write_state
 from streamstyle.objects.appearance_tracks import EAGER_FRAMES, AppearanceTracks
 from streamstyle.objects.recall import SEARCH_LOOKS
 from streamstyle.objects.recalling_tracks import RecallingTracks
 from streamstyle.objects.segmenter import Segmentation, Segmenter
+from streamstyle.pipeline import stylize
+from streamstyle.tracks.film_objects import tracks as write_tracks
 from tests.mottled_film import BLUE, RED, Film, Thing, named, rising, run
 from tests.oracles import iou
 
-pytestmark = pytest.mark.weights
+pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("cached", "networks")]
 CUT, FRAMES = 8, 20
 SAND = (150, 140, 100)
 
@@ -187,3 +192,39 @@ def test_a_state_goes_on_to_the_same_maps(segmenter, tmp_path: Path, again, find
         got = list(run(tracks, again, range(stop, FRAMES), shot_of=shot_of))
         assert all(map(np.array_equal, got, wanted[stop:]))
         assert tracks.report() == whole.report()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, again: Shots) -> Path:
+    """The film as pictures."""
+    folder = tmp_path_factory.mktemp("film")
+    for i in range(FRAMES):
+        picture = again.first.picture(i) if i < CUT else again.second.picture(i - CUT)
+        cv2.imwrite(str(folder / f"{i:02d}.png"), picture[..., ::-1])
+    return folder
+
+
+FAST = AnalysisOptions(analyse_every=3, detail=0.5)
+IT = (ObjectStyle("it", "ember", (40, 60)),)
+
+
+@pytest.mark.parametrize("foreground", [None, "wave"])
+def test_a_film_shows_it_from_where_the_new_shot_begins(folder, tmp_path, seen, foreground):
+    look = Look(background="none", foreground=foreground, objects=IT)
+    options = Options(output=OutputOptions(preset="ultrafast"), analysis=FAST)
+    report = stylize(folder, tmp_path / "out.mp4", look=look, options=options)
+    worn = [iou(looks == look.styles.index("ember"), HERE.seen(0, i)) for i, looks in enumerate(seen[CUT:])]
+    assert min(worn[EAGER_FRAMES - 1 :]) > 0.5
+    (_, first), (second, last) = ((o.first_frame, o.last_frame) for o in report.objects if o.name)
+    assert (first, last) == (CUT - 1, FRAMES - 1)
+    assert CUT <= second < CUT + EAGER_FRAMES
+    assert not report.warnings
+
+
+def test_a_label_track_has_one_label_for_both_shots(folder, tmp_path):
+    write_tracks(folder, tmp_path / "labels.npz", look=Look(objects=IT), analysis=FAST)
+    with LabelTrack(tmp_path / "labels.npz") as track:
+        assert list(track.names.values()) == ["it"]
+        for i, labels in enumerate(track):
+            if i >= CUT + EAGER_FRAMES - 1:
+                assert iou(labels == 1, HERE.seen(0, i - CUT)) > 0.5, f"frame {i}"
