@@ -32,7 +32,7 @@ WITHOUT_COLORS = 384
 changes from shot to shot, and what differs in one of the two is rarely alike in the other."""
 RIDGE = 0.1
 """Share of the scatter's mean variance that is added to every direction; of .01, .03, .1 and .3 it matters little."""
-SAME_LIKENESS = 0.6
+SAME_LIKENESS = 0.57
 """A piece is an object from this likeness on. On eight DAVIS sequences, cut to a mirrored, enlarged, lighter or darker
 view of the same, 12 of the 18 cuts behind which the object is found as a piece at all have a piece of it above this
 in one of four frames, and 1 of 536 pairs of an object and a film without it."""
