@@ -17,9 +17,9 @@ from streamstyle.gpu.memory import Portions
 from streamstyle.gpu.streams import Download
 from streamstyle.gpu.transfer import Planes, upload
 from streamstyle.look import Look, ObjectStyle
-from streamstyle.objects.appearance_tracks import AppearanceTracks
 from streamstyle.objects.foresight import Foresight
 from streamstyle.objects.object_tracks import ObjectReport, ObjectTracks, OverlapTracks, lost_warnings
+from streamstyle.objects.recalling_tracks import RecallingTracks
 from streamstyle.objects.segmenter import Segmentation, Segmenter, left_out_warnings, segmentations
 from streamstyle.objects.tracker import BACKGROUND, Tracker
 from streamstyle.shots import ShotDetector
@@ -137,7 +137,7 @@ def follow(
     every = options.analyse_every
     every = every if every != "auto" else LOOK_EVERY[segmenter.device.type]
     if options.tracker == "appearance":
-        return AppearanceTracks(segmenter, objects, every, find=find)
+        return RecallingTracks(segmenter, objects, every, find=find)
     rule: Literal["components", "regions"] = "components" if options.segmenter == "components" else "regions"
     return OverlapTracks(segmenter, rule, objects, every)
 

@@ -137,6 +137,8 @@ WITHIN: dict[str, dict[str, set[str]]] = {
             "tracker",
         },
         "foresight": {"appearance_tracks", "segmenter"},
+        "recall": {"appearance", "reentry"},
+        "recalling_tracks": {"appearance_tracks", "object_tracks", "recall", "reentry", "segmenter"},
     },
     "tracks": {
         "drawing": set(),

@@ -110,7 +110,7 @@ class AppearanceModel:
         """
         size = (features[1].shape[1], features[1].shape[2])
         # [P, C], so that a block's channels lie together: norms and products are several times as fast as across rows.
-        blocks = [block.permute(1, 2, 0).float().flatten(0, 1) for block in (_halved(features[0]), features[1])]
+        blocks = [block.permute(1, 2, 0).float().flatten(0, 1) for block in (halved(features[0]), features[1])]
         lengths = [torch.linalg.vector_norm(block, dim=1, keepdim=True).clamp_min_(1e-12) for block in blocks]
         if not self._bases:
             pairs = zip(blocks, lengths, DIMENSIONS, strict=True)
@@ -118,7 +118,7 @@ class AppearanceModel:
         parts = [
             (block @ basis.T).div_(length) for block, basis, length in zip(blocks, self._bases, lengths, strict=True)
         ]
-        color = self._color(rgb, size)
+        color = small_picture(rgb, size, self._device)
         around = F.avg_pool2d(F.pad(color[None], (4,) * 4, mode="replicate"), 9, 1)[0]
         parts += [plane.flatten(1).T for plane in (color, color * color, around)]
         parts.append(color.new_ones(size[0] * size[1], 1))
@@ -145,7 +145,7 @@ class AppearanceModel:
         z = F.interpolate(coarse.T.unflatten(1, grid)[None], size=size, mode="bilinear")[0].flatten(1)
         block = features[0].permute(1, 2, 0).float().flatten(0, 1)
         lengths = torch.linalg.vector_norm(block, dim=1, keepdim=True).clamp_min_(1e-12)
-        color = self._color(rgb, size).flatten(1)
+        color = small_picture(rgb, size, self._device).flatten(1)
         z += (block @ (self._bases[0].T @ of_first)).div_(lengths).T
         z += of_color.T @ torch.cat([color, color * color])
         found = z.new_zeros(self.classes, *size)
@@ -196,11 +196,6 @@ class AppearanceModel:
         means = torch.stack([moment[-1] for moment in moments], 1)  # x ends in a 1, so its mean is the last row
         return known, torch.linalg.solve_ex(total, means)[0]
 
-    def _color(self, rgb: Tensor, size: tuple[int, int]) -> Tensor:
-        """The picture [3, h, w] uint8 at a size, -0.5 .. 0.5."""
-        picture = rgb.to(self._device, non_blocking=True)[None].float().div_(255)
-        return F.interpolate(picture, size=size, mode="area")[0].sub_(0.5)
-
     def _moments(self, k: int) -> Tensor:
         anchor, recent = self._anchor[k], self._recent[k]
         assert anchor is not None
@@ -231,7 +226,13 @@ def _moment(x: Tensor, weight: Tensor) -> Tensor:
     return (x * (weight / weight.sum().clamp_min(1e-6))[:, None]).T @ x
 
 
-def _halved(features: Tensor) -> Tensor:
+def small_picture(rgb: Tensor, size: tuple[int, int], device: torch.device) -> Tensor:
+    """A picture [3, h, w] uint8 at a size and on a device, -0.5 .. 0.5."""
+    picture = rgb.to(device, non_blocking=True)[None].float().div_(255)
+    return F.interpolate(picture, size=size, mode="area")[0].sub_(0.5)
+
+
+def halved(features: Tensor) -> Tensor:
     """The means of 2 x 2; at an odd border those of what is there."""
     if features.device.type != "cpu":
         return F.avg_pool2d(features[None], 2, ceil_mode=True)[0]

@@ -14,6 +14,7 @@ become tracks of their own by overlap; one that comes back has its number again,
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -29,6 +30,7 @@ from streamstyle.objects.evidence import (
     MOVING_SHARE,
     aimed_at,
     held_against,
+    log_weighed,
     moves_alike,
     moves_by_itself,
     moving_shares,
@@ -121,10 +123,14 @@ class AppearanceTracks(ObjectTracks):
         eager: dict[int | None, int] = {shot: known["eager"] for shot, known in self._left.items()}
         eager[self._shot] = self._eager
         for i, shot in enumerate(shots):
-            more = eager.get(shot, EAGER_FRAMES if self._find else 0)
+            more = eager.get(shot, self._eager_at(times_s[i]))
             look[i] |= more > 0
             eager[shot] = more - (more > 0)
         return look
+
+    def _eager_at(self, time_s: float) -> int:
+        """How many frames are all looked at of a shot that begins then, and is not one to which the film comes back."""
+        return EAGER_FRAMES if self._find else 0
 
     def motions(self, lumas: Tensor, part: slice = slice(None)) -> tuple[Tensor, ...]:
         """As ObjectTracks says; and the motion beside the camera's, [M, 2, h, w] float32 px."""
@@ -134,7 +140,7 @@ class AppearanceTracks(ObjectTracks):
     def _advance(self, moment: Moment) -> np.ndarray:
         flow, found, index = moment.flow, moment.found, moment.index
         if moment.starts:
-            self._start(index)
+            self._start(moment)
         carried = None
         if self._shares is not None:
             carried = np.stack([carry(share, flow) for share in self._shares]) if len(self._shares) else self._shares
@@ -144,10 +150,9 @@ class AppearanceTracks(ObjectTracks):
             self._shares = carried
             self.tracker.present(slots, index)
             return slots
-        own = moment.own
-        if own is None and flow is not None:
-            own = own_motion(flow)
-        self._shares = self._seen(carried, own, found, slots)
+        if moment.own is None and flow is not None:
+            moment = replace(moment, own=own_motion(flow))
+        self._shares = self._seen(carried, moment.own, found, slots)
         self._take_places(moment, found)
         self._learn(found)
         slots = self._map(found, slots, index)
@@ -158,9 +163,9 @@ class AppearanceTracks(ObjectTracks):
         self.tracker.observe(areas, index, hidden={slot for slot in self._members if slot != FOUND})
         return slots
 
-    def _start(self, index: int) -> None:
+    def _start(self, moment: Moment) -> None:
         """A shot begins: nobody is known, but for what is foreseen."""
-        self.tracker.start(1, index)
+        self.tracker.start(1, moment.index)
         self._begin()
         if self._foreseen is not None:
             self._model.load_state_dict(self._foreseen)
@@ -174,9 +179,9 @@ class AppearanceTracks(ObjectTracks):
         """Each class's share of each pixel, [K, h, w] float32."""
         shape = (found.ids.shape[0], found.ids.shape[1])
         look = self._look(found, shape)
-        rest = np.zeros(shape, np.float32) if look is None else _log(look[0], LOOK_WEIGHT)
+        rest = np.zeros(shape, np.float32) if look is None else log_weighed(look[0], LOOK_WEIGHT)
         if carried is not None:
-            rest = rest + _log(1 - carried.sum(0), CARRIED_WEIGHT)
+            rest = rest + log_weighed(1 - carried.sum(0), CARRIED_WEIGHT)
         odds, gates = list[np.ndarray](), list[np.ndarray | None]()
         for k, slot in enumerate(self._members):
             before = None if carried is None else carried[k]
@@ -228,9 +233,9 @@ class AppearanceTracks(ObjectTracks):
         """Log-likelihood of a named object; and where it may be, None for everywhere."""
         lost = self._lost(slot, before)
         prior = np.full_like(before, LOST_PRIOR) if lost else before
-        odds = _log(prior, CARRIED_WEIGHT)
+        odds = log_weighed(prior, CARRIED_WEIGHT)
         if seen is not None:
-            odds = odds + _log(seen, LOOK_WEIGHT)
+            odds = odds + log_weighed(seen, LOOK_WEIGHT)
         if lost:
             return (odds if own is None else odds + LOST_MOTION_WEIGHT * moves_by_itself(own)), None
         core = before > 0.5
@@ -248,9 +253,9 @@ class AppearanceTracks(ObjectTracks):
         if motion is not None:
             odds = odds + motion * (2 if before is None else 1)
         if before is not None:
-            odds = odds + _log(before, CARRIED_WEIGHT)
+            odds = odds + log_weighed(before, CARRIED_WEIGHT)
         if seen is not None:
-            odds = odds + _log(seen, LOOK_WEIGHT)
+            odds = odds + log_weighed(seen, LOOK_WEIGHT)
         return odds
 
     def _motion_of_found(self, own: np.ndarray, slots: np.ndarray | None) -> np.ndarray:
@@ -292,29 +297,37 @@ class AppearanceTracks(ObjectTracks):
     # -- who is who ---------------------------------------------------------------------------------------------
 
     def _take_places(self, moment: Moment, found: Segmentation) -> None:
-        """What a person said of this frame: pixels for their object, or out of it."""
-        assert self._shares is not None
         for thing in self._due(moment.time_s):
-            place = self._place(thing, found, moment.size)
-            known = {self.tracker.tracks[slot].name for slot in self._members if slot != FOUND}
-            if thing.remove and thing.name not in known:
-                continue
-            slot = self.tracker.claim(thing.name, moment.index)
-            if slot not in self._members:
-                self._members.append(slot)
-                self._model.add()
-                self._shares = np.concatenate([self._shares, np.zeros((1, *place.shape), np.float32)])
-            k = self._members.index(slot)
-            if thing.remove:
-                self._shares[k][place] = 0
-            else:
-                self._shares[:, place] = 0
-                self._shares[k][place] = 1
-                if FOUND in self._members:
-                    self._model.renew(self._members.index(FOUND) + 1)  # it took the object for a part of itself
-            self._model.renew(BACKGROUND)  # or it did; or it must know what has come back to it
-            self._model.renew(k + 1)
-            self.tracker.forget_area(slot)
+            self._say(thing, self._place(thing, found, moment.size), moment.index)
+
+    def _say(self, thing: ObjectStyle, place: np.ndarray, index: int) -> None:
+        """A person said that a place [h, w] bool of this frame is their object's, or is not."""
+        if not thing.remove or thing.name in self._there():
+            self._give(thing.name, place, index, remove=thing.remove)
+
+    def _there(self) -> dict[str | None, int]:
+        """The slots of this shot's named objects."""
+        return {self.tracker.tracks[slot].name: slot for slot in self._members if slot != FOUND}
+
+    def _give(self, name: str, place: np.ndarray, index: int, *, remove: bool = False) -> None:
+        """A place [h, w] bool of this frame is a named object's, or no longer."""
+        assert self._shares is not None
+        slot = self.tracker.claim(name, index)
+        if slot not in self._members:
+            self._members.append(slot)
+            self._model.add()
+            self._shares = np.concatenate([self._shares, np.zeros((1, *place.shape), np.float32)])
+        k = self._members.index(slot)
+        if remove:
+            self._shares[k][place] = 0
+        else:
+            self._shares[:, place] = 0
+            self._shares[k][place] = 1
+            if FOUND in self._members:
+                self._model.renew(self._members.index(FOUND) + 1)  # it took the object for a part of itself
+        self._model.renew(BACKGROUND)  # or it did; or it must know what has come back to it
+        self._model.renew(k + 1)
+        self.tracker.forget_area(slot)
 
     def _learn(self, found: Segmentation) -> None:
         assert self._shares is not None
@@ -385,11 +398,3 @@ def drawn_to_colors(share: np.ndarray, guided: GuidedFilter) -> np.ndarray:
     """A share [h, w] made firm and then like the colours around each pixel, 0..1."""
     share = np.clip((share - 0.5) * FIRMNESS + 0.5, 0, 1)
     return np.clip(guided(share), 0, 1)
-
-
-def _log(probability: np.ndarray, weight: float) -> np.ndarray:
-    """weight times the logarithm; what is nearly sure says no more than what is sure."""
-    odds = np.clip(probability, 0.03, 0.97)
-    np.log(odds, out=odds)
-    odds *= weight
-    return odds

@@ -161,10 +161,19 @@ def likeness(these: Tensor, those: Tensor, x: Tensor) -> np.ndarray:
 
     Cost: one D x D factorization on the host; synchronises.
     """
+    return cosines(these, those, *scattered(x), ridge=RIDGE)
+
+
+def scattered(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean [D] and the scatter [D, D] of descriptions [P, D], float64 on the host; synchronises."""
     center = x.mean(0)
     apart = x - center  # before it is squared: so rounding stays far below the ridge, however flat the picture
-    scatter, mean = (apart.T @ apart / len(x)).cpu().double(), center.cpu().double()  # synchronises
-    scatter += (RIDGE * float(scatter.diagonal().mean()) + 1e-12) * torch.eye(len(mean), dtype=torch.float64)
+    return center.cpu().double(), (apart.T @ apart / len(x)).cpu().double()  # synchronises
+
+
+def cosines(these: Tensor, those: Tensor, mean: Tensor, scatter: Tensor, *, ridge: float) -> np.ndarray:
+    """likeness beside a frame's mean and scatter, to which a share of its mean variance is added; [N, M] float64."""
+    scatter = scatter + (ridge * float(scatter.diagonal().mean()) + 1e-12) * torch.eye(len(mean), dtype=torch.float64)
     root = torch.linalg.cholesky(scatter)
     one, other = (
         torch.linalg.solve_triangular(root, (looks.cpu().double() - mean).T, upper=False) for looks in (these, those)
