@@ -122,6 +122,7 @@ WITHIN: dict[str, dict[str, set[str]]] = {
     "objects": {
         "appearance": set(),
         "evidence": set(),
+        "area_filter": set(),
         "guided_filter": set(),
         "tracker": set(),
         "segmenter": {"appearance"},
@@ -130,6 +131,7 @@ WITHIN: dict[str, dict[str, set[str]]] = {
         "appearance_tracks": {
             "appearance",
             "evidence",
+            "area_filter",
             "guided_filter",
             "object_tracks",
             "reentry",

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from streamstyle.look import ObjectStyle
 from streamstyle.objects.appearance import AppearanceModel
+from streamstyle.objects.area_filter import specks
 from streamstyle.objects.evidence import (
     MOVED_SHARE,
     MOVING_SHARE,
@@ -360,6 +361,9 @@ class AppearanceTracks(ObjectTracks):
         slots = np.full(found.ids.shape, BACKGROUND, np.int32)
         for slot, share in zip(self._members, self._shares, strict=True):
             slots[share > 0.5] = slot  # at most one's is
+        for slot in self._members:
+            small, holes = specks(slots == slot)
+            slots[small], slots[holes & (slots == BACKGROUND)] = BACKGROUND, slot
         if FOUND in self._members:
             mask = slots == FOUND
             slots[mask] = self._pieces(mask, carried, index)[mask]
