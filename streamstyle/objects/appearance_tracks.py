@@ -25,7 +25,7 @@ from torch import Tensor
 
 from streamstyle.look import ObjectStyle
 from streamstyle.objects.appearance import AppearanceModel
-from streamstyle.objects.area_filter import specks
+from streamstyle.objects.area_filter import clear_specks_
 from streamstyle.objects.evidence import (
     MOVED_SHARE,
     MOVING_SHARE,
@@ -40,7 +40,7 @@ from streamstyle.objects.evidence import (
     own_motions,
     region_means,
 )
-from streamstyle.objects.guided_filter import GuidedFilter
+from streamstyle.objects.guided_filter import GuidedFilter, drawn_to_colors
 from streamstyle.objects.object_tracks import Moment, ObjectTracks
 from streamstyle.objects.reentry import Reentry
 from streamstyle.objects.segmenter import Segmentation, Segmenter
@@ -56,9 +56,6 @@ GUIDED_PX = 12
 """Radius (of 240 lines) in which a share follows the colours. On six DAVIS sequences J is .708 without, and before
 FIRMNESS .725 at 6, .730 at 12, .724 at 16: what hides and what splashes want a large one, grey cars on grey roads a
 small one."""
-FIRMNESS = 1.5
-"""Shares are so many times further from a half before they follow the colours, in which they would else fade: J on the
-six is .730 at 1, .739 at 1.5, .736 at 2."""
 SMALLEST_FOUND = 0.003
 """Share of the frame below which a piece of FOUND is no object."""
 LOST_SHARE = 0.1
@@ -361,9 +358,7 @@ class AppearanceTracks(ObjectTracks):
         slots = np.full(found.ids.shape, BACKGROUND, np.int32)
         for slot, share in zip(self._members, self._shares, strict=True):
             slots[share > 0.5] = slot  # at most one's is
-        for slot in self._members:
-            small, holes = specks(slots == slot)
-            slots[small], slots[holes & (slots == BACKGROUND)] = BACKGROUND, slot
+        clear_specks_(slots, (slot for slot in self._members if slot != FOUND), BACKGROUND)
         if FOUND in self._members:
             mask = slots == FOUND
             slots[mask] = self._pieces(mask, carried, index)[mask]
@@ -396,9 +391,3 @@ class AppearanceTracks(ObjectTracks):
         self._members, self._shares, self._eager = list(state["members"]), state["shares"], state["eager"]
         self._model.load_state_dict(state["model"])
         self._reentry.load_state_dict(state["reentry"])
-
-
-def drawn_to_colors(share: np.ndarray, guided: GuidedFilter) -> np.ndarray:
-    """A share [h, w] made firm and then like the colours around each pixel, 0..1."""
-    share = np.clip((share - 0.5) * FIRMNESS + 0.5, 0, 1)
-    return np.clip(guided(share), 0, 1)

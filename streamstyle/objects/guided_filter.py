@@ -20,6 +20,10 @@ EPS = 1e-4
 """Variance of colour, black 0 and white 1, that counts as none. Of 2e-5, 1e-4 and 1e-3 the first two give one J, the
 last .008 less."""
 
+FIRMNESS = 1.5
+"""Shares are so many times further from a half before they follow the colours, in which they would else fade: J on six
+DAVIS sequences is .730 at 1, .739 at 1.5, .736 at 2."""
+
 
 class GuidedFilter:
     """Filters of one picture.
@@ -70,3 +74,9 @@ class GuidedFilter:
 
     def _box(self, planes: np.ndarray) -> np.ndarray:
         return cv2.blur(planes, (self._side, self._side), borderType=cv2.BORDER_REFLECT)
+
+
+def drawn_to_colors(share: np.ndarray, guided: GuidedFilter) -> np.ndarray:
+    """A share [h, w] made firm and then like the colours around each pixel, 0..1."""
+    share = np.clip((share - 0.5) * FIRMNESS + 0.5, 0, 1)
+    return np.clip(guided(share), 0, 1)

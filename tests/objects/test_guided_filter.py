@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from streamstyle.objects import appearance_tracks
-from streamstyle.objects.appearance_tracks import FOUND, AppearanceTracks, drawn_to_colors
-from streamstyle.objects.guided_filter import EPS, STRIDE, GuidedFilter
+from streamstyle.objects import guided_filter
+from streamstyle.objects.appearance_tracks import FOUND, AppearanceTracks
+from streamstyle.objects.guided_filter import EPS, STRIDE, GuidedFilter, drawn_to_colors
 from streamstyle.objects.segmenter import Segmentation
 from streamstyle.objects.tracker import Tracker
 from tests.mottled_film import mottled
@@ -151,7 +151,7 @@ def test_a_firm_share_does_not_fade(monkeypatch):
     assert drawn_to_colors(np.full(SIZE, 0.5, np.float32), guided)[50, 60] == pytest.approx(0.5, abs=1e-4)
     assert drawn_to_colors(np.full(SIZE, 0.7, np.float32), guided)[50, 60] > 0.75
     assert drawn_to_colors(np.full(SIZE, 0.3, np.float32), guided)[50, 60] < 0.25
-    monkeypatch.setattr(appearance_tracks, "FIRMNESS", 1.0)
+    monkeypatch.setattr(guided_filter, "FIRMNESS", 1.0)
     assert drawn_to_colors(np.full(SIZE, 0.7, np.float32), guided)[50, 60] == pytest.approx(0.7, abs=1e-4)
 
 
