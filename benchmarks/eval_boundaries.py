@@ -152,7 +152,7 @@ def contour_map(hierarchy: RegionHierarchy) -> np.ndarray:
 
 def steps_within(shape: tuple[int, ...]) -> list[tuple[int, int]]:
     """All (y, x) from a pixel to one it may be matched with, nearest first."""
-    reach = SHARE_OF_DIAGONAL * float(np.hypot(*shape))
+    reach = SHARE_OF_DIAGONAL * float(np.hypot(shape[0], shape[1]))
     around = range(-int(reach), int(reach) + 1)
     steps = [(y, x) for y in around for x in around if y * y + x * x <= reach * reach]
     return sorted(steps, key=lambda step: (step[0] ** 2 + step[1] ** 2, step))
@@ -190,7 +190,7 @@ def matched_by_referee(predicted: np.ndarray, drawn: np.ndarray) -> tuple[np.nda
     ends = np.concatenate([[0], may.sum(1).cumsum()])
     pairs = csr_matrix((np.ones(ends[-1], np.int8), columns[may], ends), (len(places), int(drawn.sum())))
     has_partner = maximum_bipartite_matching(pairs, perm_type="column") >= 0
-    hits = np.zeros_like(predicted)
+    hits = np.zeros(predicted.shape, bool)
     hits[places[has_partner] // line - edge, places[has_partner] % line - edge] = True
     return hits, int(hits.sum())
 

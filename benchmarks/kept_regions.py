@@ -1,4 +1,4 @@
-"""Regions found once: runs that differ in what comes after them alone share HED, the most of their time.
+"""Regions and motion found once: runs that differ in what comes after alone share them, the most of their time.
 
 A picture is known by its bytes, so it does not matter who asks, in which order, or for what.
 """
@@ -11,12 +11,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from streamstyle import preview
 from streamstyle.config import AnalysisOptions
+from streamstyle.objects import appearance_tracks
+from streamstyle.objects.evidence import own_motion
 from streamstyle.objects.segmenter import Segmentation, Segmenter
+from streamstyle.stages.optical_flow import OpticalFlow
 from streamstyle.tracks import film_objects
 
 
@@ -32,15 +36,51 @@ class KeptSegmenter:
         return [self._of(picture) for picture in rgb]
 
     def _of(self, picture: Tensor) -> Segmentation:
-        key = hashlib.blake2b(picture.cpu().numpy().tobytes()).digest(), picture.shape
+        key = digest(picture.cpu().numpy()), picture.shape
         if key not in self._found:
             (self._found[key],) = self._own(picture[None])
         return self._found[key]
 
 
+def digest(pixels: np.ndarray) -> bytes:
+    """What a picture is known by."""
+    return hashlib.blake2b(pixels.tobytes()).digest()
+
+
+class KeptMotion:
+    """Careful flows, and the motion beside the camera's of each, that were found before."""
+
+    def __init__(self) -> None:
+        self._flows: dict[tuple[bytes, bytes], np.ndarray | None] = {}
+        self._own: dict[int, np.ndarray] = {}
+
+    def flow(self, *, careful: bool) -> OpticalFlow:
+        """In the place of OpticalFlow."""
+        assert careful, "one way to search is kept"
+        flows = self._flows
+
+        class KeptFlow(OpticalFlow):
+            def step(self, luma: np.ndarray) -> np.ndarray | None:
+                if self.previous is None:
+                    return super().step(luma)
+                key = digest(self.previous), digest(luma)
+                if key not in flows:
+                    flows[key] = super().step(luma)
+                self.previous = luma
+                return flows[key]
+
+        return KeptFlow(careful=True)
+
+    def own_motion(self, flow: np.ndarray) -> np.ndarray:
+        """In the place of evidence's."""
+        if id(flow) not in self._own:
+            self._own[id(flow)] = own_motion(flow)  # flows live as long as this
+        return self._own[id(flow)]
+
+
 @contextlib.contextmanager
 def kept_regions() -> Iterator[None]:
-    """For a while, regions are kept, for each way to find them; they are forgotten at the end."""
+    """For a while, regions are kept, for each way to find them, and motions; they are forgotten at the end."""
     made: dict[tuple[AnalysisOptions, bool], KeptSegmenter] = {}
 
     def segmenter(options: AnalysisOptions, device: torch.device, *, features: bool = False) -> KeptSegmenter:
@@ -50,7 +90,14 @@ def kept_regions() -> Iterator[None]:
             made[key] = KeptSegmenter(Segmenter(options, device, features=features))
         return made[key]
 
-    with patched({(film_objects, "Segmenter"): segmenter, (preview, "Segmenter"): segmenter}):
+    motion = KeptMotion()
+    kept = {
+        (film_objects, "Segmenter"): segmenter,
+        (preview, "Segmenter"): segmenter,
+        (appearance_tracks, "OpticalFlow"): motion.flow,
+        (appearance_tracks, "own_motion"): motion.own_motion,
+    }
+    with patched(kept):
         yield
 
 
