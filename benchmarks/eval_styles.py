@@ -63,7 +63,7 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 GRAPH_PX = 384
 """Of the square that the published network paints."""
 PSNR_GOAL = 30
-SHEET_TILE_PX = 384
+SHEET_TILE_PX = 264
 MEASURES = ("style distance", "content distance", "feature distance", "fine detail")
 
 Painter = Callable[[np.ndarray], np.ndarray]
@@ -325,7 +325,7 @@ def main() -> int:
     paintings = {name: read_painting(found[name]) for name in names}
     if arguments.sheet:
         sheet = cv2.cvtColor(beside_the_peer(paintings), cv2.COLOR_RGB2BGR)
-        cv2.imwrite(str(arguments.sheet), sheet, [cv2.IMWRITE_JPEG_QUALITY, 80])
+        cv2.imwrite(str(arguments.sheet), sheet, [cv2.IMWRITE_JPEG_QUALITY, 72])
         return 0
     print(machine())
     there = earlier() if arguments.only else {"figures": []}
