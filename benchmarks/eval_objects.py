@@ -262,23 +262,31 @@ def compare_choices(
     """J mean of every choice from the first frame's regions, and with zero clicks J mean and identity switches; at the
     analysis size, which is quicker and some .02 higher. With zero clicks all that is found counts as the object, so
     every region does where the tracker is overlap."""
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-    for sequence in sequences:
-        with kept_regions():
-            for name in names:
-                said, constants = CHOICES[name]
-                with patched(constants):
-                    found[name].append(quick_scores(sequence, count, replace(options, **said)))
-                scores_of = "  ".join(f"{measure} {value:.3f}" for measure, value in found[name][-1].items())
-                print(f"{sequence:<15} {name:<52} {scores_of}", flush=True)
+    rows = [scores_of_choices(names, sequence, count, options) for sequence in sequences]
     figures = []
-    for name, rows in found.items():
-        for measure in rows[0]:
-            value = float(np.mean([row[measure] for row in rows]))
+    for name in names:
+        for measure in rows[0][name]:
+            value = float(np.mean([row[name][measure] for row in rows]))
             figures.append(figure(f"{name}: {measure}", value, unit_of(measure)))
             print(f"{figures[-1]['name']:<75} {value:.4f}")
     if save_it and list(names) == list(CHOICES):
         print(save("object_choices", {"protocol": compare_choices.__doc__, "frames": count, "figures": figures}))
+
+
+def scores_of_choices(
+    names: Sequence[str], sequence: str, count: int | None, options: AnalysisOptions
+) -> dict[str, dict[str, float]]:
+    """The measures of every choice in one sequence."""
+    found = {}
+    with kept_regions():
+        for name in names:
+            said, constants = CHOICES[name]
+            with patched(constants):
+                found[name] = quick_scores(sequence, count, replace(options, **said))
+            print(
+                f"{sequence:<15} {name:<52}", *(f"{key} {value:.3f} " for key, value in found[name].items()), flush=True
+            )
+    return found
 
 
 def quick_scores(name: str, count: int | None, options: AnalysisOptions) -> dict[str, float]:
