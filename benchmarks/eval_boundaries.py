@@ -52,7 +52,7 @@ SOURCES = ("2", "3", "fuse")
 """Sides the hierarchy is built on."""
 REFEREED = ("HED fuse, thinned",)
 """Ways whose pixels are matched by the referee, too: HED as it is published ..."""
-REFEREED_PICTURES = 5
+REFEREED_PICTURES = 15
 """... in the first so many pictures."""
 
 Matching = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, int]]
