@@ -9,7 +9,7 @@ picture. Covering is the overlap of the people's segments with the regions of a 
 Two warnings. The HED weights were most likely trained on the very pictures used here, BSDS train and val: the table
 compares ways to use HED with each other and does not score HED. And pixels are matched nearest pairs first, which is
 quick and matches 2 to 8 % less than can be. The referee, SciPy's maximum matching (Hopcroft-Karp), matches all that can
-be, as the original's assignment problem does; it takes 2 to 60 s a picture, so it judges HED's fused edges alone.
+be, as the original's assignment problem does; it takes 2 to 90 s a picture, so it judges HED's fused edges alone.
 PyPI's edgeval, a port of the original, builds only where there is CUDA's compiler, and takes seconds for a
 matching, of which a way has 1,900: of twelve of HED's it matched .998 to 1 of what SciPy does.
 
