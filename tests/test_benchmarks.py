@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import gpu_report  # noqa: E402
 from schema import problems  # noqa: E402
-from tables import fill, generated  # noqa: E402
+from tables import calm_films_table, choices_table, fill, generated, objects_table  # noqa: E402
 
 RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
 
@@ -36,6 +36,44 @@ def test_the_schema_finds_what_is_wrong():
 def test_what_is_generated_is_what_was_measured_and_which_options_there_are(name):
     text = (ROOT / name).read_text()
     assert fill(text, generated()[name]) == text, "run: python benchmarks/tables.py"
+
+
+MACHINE = {"machine": {"processor": "P", "cores": 2, "torch": "1"}, "date": "2026-01-01"}
+
+
+def figures(**values: float) -> list[dict]:
+    return [{"name": name, "value": value, "unit": "of 1"} for name, value in values.items()]
+
+
+def test_a_part_that_earns_nothing_is_told_from_one_that_does():
+    values = {"all of it": 0.7, "no look": 0.5, "no luck: none": 0.703}
+    rows = {f"{choice}: {measure}": value for choice, value in values.items() for measure in ("J mean", "switches")}
+    table = choices_table({**MACHINE, "frames": 30, "figures": figures(**rows)})
+    assert "| choice | J mean | switches | beside all of it |" in table
+    assert "| all of it | 0.700 | 0.700 |  |" in table
+    assert "| no look | 0.500 | 0.500 | J -0.200 |" in table
+    assert "| no luck: none | 0.703 | 0.703 | the same |" in table
+
+
+def test_objects_are_told_at_every_frame_and_every_4th():
+    (goal,) = figures(**{"J mean": 0.76})
+    fourth = {**goal, "name": "every 4th frame looked at: J mean", "value": 0.68}
+    goals = [{**row, "goal": 0.75, "at_least": True, "met": row["value"] > 0.75} for row in (goal, fourth)]
+    rows = {"sequences": [{"name": "swan", "frames": 9, "J mean": 0.76}]}
+    rows["sequences, every 4th frame"] = [{"name": "swan", "frames": 9, "J mean": 0.68}]
+    every, fourth_table = objects_table({**MACHINE, "figures": goals, **rows}).split("Every 4th")
+    assert "J mean at least 0.75: met." in every
+    assert "| mean | 9 | **0.76** |" in every
+    assert "J mean at least 0.75: **missed**." in fourth_table
+    assert "| swan | 9 | 0.68 |" in fourth_table
+
+
+def test_each_film_says_whether_it_is_calm_and_sharp():
+    beside = dict.fromkeys(("report's ratio", "peer's ratio", "peer's sharpness ratio"), 0.5)
+    film = {"name": "swan", "frames": 9, "ratio": 0.45, "sharpness ratio": 0.95, "pictures that differ": None, **beside}
+    table = calm_films_table({"films": [film, {"name": "a still", "pictures that differ": 0}]})
+    assert "| swan | 9 | 0.450 **missed** | 0.950 met | 0.500 | 0.500 | 0.500 |  |" in table
+    assert "a still" not in table
 
 
 # -- the GPU report, on a machine that may have no GPU ----------------------------------------------------------------

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
@@ -22,11 +23,30 @@ def line(column: int, size: int = 200) -> np.ndarray:
     return picture
 
 
+@pytest.mark.parametrize("match", [boundaries.matched, boundaries.matched_by_referee])
 @pytest.mark.parametrize(("apart", "share"), [(0, 1), (2, 1), (3, 0)])
-def test_pixels_match_within_reach(apart, share):
-    hits, count = boundaries.matched(line(50), line(50 + apart))  # 0.0075 of the diagonal: 2.1 px
+def test_pixels_match_within_reach(match, apart, share):
+    hits, count = match(line(50), line(50 + apart))  # 0.0075 of the diagonal: 2.1 px
     assert count == share * 200
     assert hits.sum() == count
+
+
+def test_the_referee_matches_as_many_as_can_be_matched():
+    rng = np.random.default_rng(0)
+    predicted, drawn = (rng.random((150, 200)) < share for share in (0.01, 0.02))
+    hits, count = boundaries.matched_by_referee(predicted, drawn)
+    places, others = np.argwhere(predicted), np.argwhere(drawn)
+    near = np.linalg.norm(places[:, None] - others[None], axis=2) <= 0.0075 * 250
+    rows, columns = linear_sum_assignment(near, maximize=True)
+    assert count == near[rows, columns].sum() == hits.sum()
+    assert not (hits & ~predicted).any()
+    assert count >= boundaries.matched(predicted, drawn)[1]
+
+
+def test_the_referee_gives_up_the_nearest_where_two_can_have_a_partner():
+    predicted, drawn = line(50) | line(52), line(51) | line(54)
+    assert boundaries.matched(predicted, drawn)[1] == 200, "52 takes 51, and 50 is too far from 54"
+    assert boundaries.matched_by_referee(predicted, drawn)[1] == 400
 
 
 def test_a_drawn_pixel_has_one_partner():

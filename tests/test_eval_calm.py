@@ -79,11 +79,13 @@ def test_one_part_alone_leaves_the_others_results(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(eval_calm, "films_part", lambda count, say: part("films: ratio", 0.4))
     monkeypatch.setattr(eval_calm, "objects_part", lambda count, say: part("swan alone: ratio", 0.3))
+    monkeypatch.setattr(eval_calm, "time_part", lambda count, say: part(f"{eval_calm.WHOLE}bikes", 1.2))
     monkeypatch.setattr(sys, "argv", ["eval_calm.py"])
     assert eval_calm.main([].append) == 0
     monkeypatch.setattr(eval_calm, "objects_part", lambda count, say: part("swan alone: ratio", 0.2))
     monkeypatch.setattr(sys, "argv", ["eval_calm.py", "--only", "objects"])
     assert eval_calm.main([].append) == 0
     found = json.loads((tmp_path / "calm.json").read_text())
-    assert [row["value"] for row in found["figures"]] == [0.4, 0.2]
-    assert (found["films"], found["objects"]) == ([{"name": "films: ratio"}], [{"name": "swan alone: ratio"}])
+    assert [row["value"] for row in found["figures"]] == [0.4, 0.2, 1.2]
+    assert [len(found[name]) for name in ("films", "objects", "time")] == [1, 1, 1]
+    assert found["objects"] == [{"name": "swan alone: ratio"}]

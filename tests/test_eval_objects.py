@@ -9,14 +9,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import eval_objects  # noqa: E402
+import kept_regions  # noqa: E402
 from object_measures import changes, decay, dominant_label, matched_label, per_100_frames, recall  # noqa: E402
 from schema import problems  # noqa: E402
 
+from streamstyle import preview  # noqa: E402
+from streamstyle.config import AnalysisOptions  # noqa: E402
 from streamstyle.media.decode import decode  # noqa: E402
 from streamstyle.media.images import TICKS  # noqa: E402
 from streamstyle.media.probe import probe  # noqa: E402
@@ -150,6 +154,10 @@ def test_perfect_tracks_have_full_marks(davis, tmp_path, monkeypatch):
     assert row["J decay"] == row["region flips"] == row["identity switches"] == 0
     assert row["region flips, each frame's numbering"] == 100
     assert len(list((tmp_path / "masks" / "card").iterdir())) == FRAMES
+    (fourth,) = result["sequences, every 4th frame"]
+    assert fourth == row, "these tracks are the same"
+    goals = {row["name"] for row in result["figures"] if row.get("met")}
+    assert goals == {f"{every}{name}" for every in ("", "every 4th frame looked at: ") for name in eval_objects.GOALS}
 
 
 def test_tracks_that_lag_and_switch_are_marked_down(davis, tmp_path, monkeypatch):
@@ -167,6 +175,59 @@ def test_a_part_is_measured_but_not_saved(davis, tmp_path, monkeypatch, capsys):
     run(monkeypatch, "--sequences", "card", "--frames", "6")
     assert "card  6" in capsys.readouterr().out
     assert not (tmp_path / "results").exists()
+
+
+def test_the_committed_table_has_every_choice_and_no_other():
+    result = json.loads((ROOT / "benchmarks" / "results" / "object_choices.json").read_text())
+    names = dict.fromkeys(row["name"].rpartition(": ")[0] for row in result["figures"])
+    assert list(names) == list(eval_objects.CHOICES)
+
+
+@pytest.mark.parametrize("name", eval_objects.CHOICES)
+def test_what_a_choice_changes_is_there_and_comes_back(name):
+    said, constants = eval_objects.CHOICES[name]
+    AnalysisOptions(**said)
+    before = {(module, key): getattr(module, key) for module, key in constants}
+    with kept_regions.patched(constants):
+        assert all(getattr(module, key) is value for (module, key), value in constants.items())
+    assert all(getattr(module, key) is value for (module, key), value in before.items())
+
+
+def test_choices_are_told_by_both_modes(davis, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(eval_objects, "track_objects", tracker(20, 4))
+    run(monkeypatch, "--choices", "all of it", "no look", "--frames", "6")
+    assert "no look: J mean" in capsys.readouterr().out
+    assert not (tmp_path / "results").exists(), "not all of them"
+    run(monkeypatch, "--choices")
+    result = json.loads((tmp_path / "results" / "object_choices.json").read_text())
+    assert problems(result) == []
+    found = {row["name"]: row["value"] for row in result["figures"]}
+    assert len(found) == 3 * len(eval_objects.CHOICES)
+    assert found["no look: J mean"] == found["no look: zero clicks J mean"] == pytest.approx(80 / 120, abs=1e-3)
+    assert found["no look: identity switches"] == pytest.approx(100 / (FRAMES - 1), abs=1e-3)
+
+
+def test_regions_are_found_once_for_each_way_to_find_them(monkeypatch):
+    asked = []
+
+    class Counted:
+        def __init__(self, options, device, *, features):
+            self.options, self.device = options, device
+
+        def __call__(self, rgb):
+            asked.append(len(rgb))
+            return [object() for _ in rgb]
+
+    monkeypatch.setattr(kept_regions, "Segmenter", Counted)
+    before, cpu, rgb = preview.Segmenter, torch.device("cpu"), torch.rand(2, 3, 8, 8)
+    with kept_regions.kept_regions():
+        every, fourth = (preview.Segmenter(AnalysisOptions(analyse_every=n), cpu, features=n == 1) for n in (1, 4))
+        found = every(rgb)
+        assert fourth(rgb[1:]) == found[1:]
+        assert asked == [1, 1]
+        preview.Segmenter(AnalysisOptions(detail=0.5), cpu)(rgb)
+        assert asked == [1] * 4
+    assert preview.Segmenter is before
 
 
 @pytest.mark.parametrize("words", [("--sequences", "swan"), ("--frames", "3")])

@@ -1,0 +1,114 @@
+"""Regions and motion found once: runs that differ in what comes after alone share them, the most of their time.
+
+A picture is known by its bytes, so it does not matter who asks, in which order, or for what.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from streamstyle import preview
+from streamstyle.config import AnalysisOptions
+from streamstyle.objects import appearance_tracks
+from streamstyle.objects.evidence import own_motion
+from streamstyle.objects.segmenter import Segmentation, Segmenter
+from streamstyle.stages.optical_flow import OpticalFlow
+from streamstyle.tracks import film_objects
+
+
+class KeptSegmenter:
+    """A Segmenter that keeps what it found: 20 MB a picture of 427x240, HED's features the most of it."""
+
+    def __init__(self, own: Segmenter) -> None:
+        self.options, self.device, self._own = own.options, own.device, own
+        self._found: dict[tuple[bytes, torch.Size], Segmentation] = {}
+
+    def __call__(self, rgb: Tensor) -> list[Segmentation]:
+        """As Segmenter says."""
+        return [self._of(picture) for picture in rgb]
+
+    def _of(self, picture: Tensor) -> Segmentation:
+        key = digest(picture.cpu().numpy()), picture.shape
+        if key not in self._found:
+            (self._found[key],) = self._own(picture[None])
+        return self._found[key]
+
+
+def digest(pixels: np.ndarray) -> bytes:
+    """What a picture is known by."""
+    return hashlib.blake2b(pixels.tobytes()).digest()
+
+
+class KeptMotion:
+    """Careful flows, and the motion beside the camera's of each, that were found before."""
+
+    def __init__(self) -> None:
+        self._flows: dict[tuple[bytes, bytes], np.ndarray | None] = {}
+        self._own: dict[int, np.ndarray] = {}
+
+    def flow(self, *, careful: bool) -> OpticalFlow:
+        """In the place of OpticalFlow."""
+        assert careful, "one way to search is kept"
+        flows = self._flows
+
+        class KeptFlow(OpticalFlow):
+            def step(self, luma: np.ndarray) -> np.ndarray | None:
+                if self.previous is None:
+                    return super().step(luma)
+                key = digest(self.previous), digest(luma)
+                if key not in flows:
+                    flows[key] = super().step(luma)
+                self.previous = luma
+                return flows[key]
+
+        return KeptFlow(careful=True)
+
+    def own_motion(self, flow: np.ndarray) -> np.ndarray:
+        """In the place of evidence's."""
+        if id(flow) not in self._own:
+            self._own[id(flow)] = own_motion(flow)  # flows live as long as this
+        return self._own[id(flow)]
+
+
+@contextlib.contextmanager
+def kept_regions() -> Iterator[None]:
+    """For a while, regions are kept, for each way to find them, and motions; they are forgotten at the end."""
+    made: dict[tuple[AnalysisOptions, bool], KeptSegmenter] = {}
+
+    def segmenter(options: AnalysisOptions, device: torch.device, *, features: bool = False) -> KeptSegmenter:
+        features = features or options.segmenter == "regions"  # who asks for none finds the same regions
+        key = replace(options, analyse_every="auto", tracker="appearance"), features
+        if key not in made:
+            made[key] = KeptSegmenter(Segmenter(options, device, features=features))
+        return made[key]
+
+    motion = KeptMotion()
+    kept = {
+        (film_objects, "Segmenter"): segmenter,
+        (preview, "Segmenter"): segmenter,
+        (appearance_tracks, "OpticalFlow"): motion.flow,
+        (appearance_tracks, "own_motion"): motion.own_motion,
+    }
+    with patched(kept):
+        yield
+
+
+@contextlib.contextmanager
+def patched(constants: dict[tuple[Any, str], Any]) -> Iterator[None]:
+    """Other values of constants of modules and classes, for a while."""
+    before = {(module, name): getattr(module, name) for module, name in constants}
+    for (module, name), value in constants.items():
+        setattr(module, name, value)
+    try:
+        yield
+    finally:
+        for (module, name), value in before.items():
+            setattr(module, name, value)
