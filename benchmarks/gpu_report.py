@@ -6,8 +6,9 @@
 Each part is a process of its own with a time limit, so that a part that fails, hangs or crashes the device's context
 costs itself alone: the report goes on, and says so. What that part had measured is kept: each figure is written down
 as soon as it is there. Parts: the CUDA tests; compute-sanitizer's memcheck and racecheck where it is installed; each
-kernel beside its reference and its peers; the stages alone; the whole path, its memory and a clip. Where the published
-weights are not cached, networks of random weights stand in (same work, another picture), and the report says that too.
+kernel beside its reference and its peers; the stages alone; the whole path, other sizes, calm, and memory over length.
+Where the published weights are not cached, networks of random weights stand in (same work, another picture), and the
+report says that too.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from common import RESULTS, Rows, figure, machine, save, time_on, weights_or_random
+from common import RESULTS, Rows, figure, machine, save
 from gpu_exercise import part_exercise
+from gpu_parts import part_calm, part_engine, part_pipeline, part_sizes, part_slope, part_stages
 
 ROOT = Path(__file__).resolve().parent.parent
 STEMS = sorted(path.stem for path in (ROOT / "kernels").glob("*.cu"))
 LIMIT_S = 470
-HEIGHT, WIDTH, FRAMES = 1080, 1920, 240
 
 TEST_LINE = re.compile(
     r"\S+::.* (PASSED|FAILED|ERROR) +\[ *\d+%\]$"  # alone
@@ -121,143 +122,14 @@ def bench(stem: str) -> Part:
     return part
 
 
-def make_clip(path: Path, frames: int = FRAMES) -> Path:
-    """A moving scene of 1080p: textured ground that pans, and four discs that cross it."""
-    from fractions import Fraction
-
-    import cv2
-    import numpy as np
-
-    from streamstyle.config import OutputOptions
-    from streamstyle.frames import FrameBatch, VideoInfo
-    from streamstyle.media.encode import encode
-
-    rng = np.random.default_rng(0)
-    ground = cv2.GaussianBlur(rng.integers(0, 256, (HEIGHT, WIDTH + frames * 2, 3), np.uint8), (0, 0), 9)
-    ground = cv2.normalize(ground, ground, 20, 230, cv2.NORM_MINMAX)
-
-    def batches() -> Iterator[FrameBatch]:
-        for i in range(frames):
-            picture = ground[:, 2 * i : 2 * i + WIDTH].copy()
-            for k in range(4):
-                at = (int(300 + 400 * k + 90 * np.sin(i / 20 + k)), int(540 + 260 * np.cos(i / 30 + 2 * k)))
-                cv2.circle(picture, at, 120, (40 * k + 60, 250 - 50 * k, 90), -1, cv2.LINE_AA)
-            flat, quarter = cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420).ravel(), HEIGHT * WIDTH // 4
-            y, u, v = np.split(flat, [4 * quarter, 5 * quarter])
-            half = (1, HEIGHT // 2, WIDTH // 2)
-            yield FrameBatch(y.reshape(1, HEIGHT, WIDTH), u.reshape(half), v.reshape(half), (i,), i)
-
-    info = VideoInfo(str(path), WIDTH, HEIGHT, Fraction(1, 25), Fraction(25), frames, frames / 25)
-    encode(batches(), path, info, OutputOptions(crf=18, preset="veryfast"), size=(WIDTH, HEIGHT))
-    return path
-
-
-def part_stages(folder: Path) -> Rows:
-    """Each stage of the device alone, 1080p, in batches of 16 and of 4 for painting."""
-    import torch
-
-    from streamstyle.config import AnalysisOptions
-    from streamstyle.frames import ColorTags
-    from streamstyle.gpu.transfer import choose_dtype
-    from streamstyle.nets.stylenet import StyleNet
-    from streamstyle.objects.segmenter import Segmenter
-    from streamstyle.stages.color import rgb_to_yuv, yuv_to_rgb
-    from streamstyle.stages.stylize_regions import RegionStylizer, blend_index, blend_table
-
-    known = weights_or_random()
-    device = torch.device("cuda")
-    y = torch.randint(0, 256, (16, HEIGHT, WIDTH), dtype=torch.uint8)
-    u = torch.randint(0, 256, (16, HEIGHT // 2, WIDTH // 2), dtype=torch.uint8)
-    host = y.pin_memory(), u.pin_memory(), u.clone().pin_memory()
-    planes = host[0].to(device), host[1].to(device), host[2].to(device)
-    rgb = yuv_to_rgb(planes, ColorTags())
-    small = torch.nn.functional.interpolate(rgb, (240, 427), mode="area")
-    stylenet = StyleNet.load()
-    net = RegionStylizer(stylenet, device, choose_dtype("auto", device))
-    styles = [net.record(rgb[:1], stylenet.norms(k)) for k in range(4)]
-    first = torch.zeros(4, HEIGHT, WIDTH, device=device, dtype=torch.int32)
-    index = blend_index(first, first, rgb[:4, 0] * 0 + 1, 4)
-    table, four = blend_table(styles), rgb[:4]
-    segmenter = Segmenter(AnalysisOptions(), device)
-    calls: list[tuple[str, int, Callable[[], Any]]] = [
-        ("upload", 16, lambda: [plane.to(device, non_blocking=True) for plane in host]),
-        ("YUV to RGB", 16, lambda: yuv_to_rgb(planes, ColorTags())),
-        ("HED, Otsu, labels, regions (427x240)", 16, lambda: segmenter(small)),
-        ("paint, one style", 4, lambda: net.paint(four, styles[0])),
-        ("paint, four styles", 4, lambda: net.paint(four, table, index)),
-        ("RGB to YUV", 16, lambda: rgb_to_yuv(rgb, ColorTags(), subsample=True)),
-        ("download", 16, lambda: [plane.cpu() for plane in planes]),
-    ]
-    yield figure("published weights", float(known), "")
-    for name, count, call in calls:
-        yield figure(f"{name}, 1080p", time_on(device, call, runs=10)["median"] / count, "ms/frame")
-
-
-def part_pipeline(folder: Path) -> Rows:
-    """The whole path at 1080p, beside plain transcoding of the same file with the same encoder settings."""
-    import torch
-
-    from streamstyle.config import Options, OutputOptions
-    from streamstyle.flow import prefetch, rebatch
-    from streamstyle.frames import FrameBatch
-    from streamstyle.look import Look
-    from streamstyle.media.decode import decode
-    from streamstyle.media.encode import encode
-    from streamstyle.media.probe import probe
-    from streamstyle.pipeline import stylize
-
-    weights_or_random()
-    clip = make_clip(folder / "in.mp4")
-    out = OutputOptions(preset="veryfast", overwrite=True)
-    info = probe(clip)
-    began = time.perf_counter()
-    batches = (FrameBatch.stack(group) for group in prefetch(rebatch(decode(info), 8), 2))
-    encode(batches, folder / "plain.mp4", info, out, size=(WIDTH, HEIGHT))
-    plain = FRAMES / (time.perf_counter() - began)
-    looks = {
-        "one style": Look(style="starry"),
-        "two styles, objects tracked": Look(background="wave", foreground="ember"),
-    }
-    yield figure("plain transcoding, 1080p, x264 veryfast", plain, "fps")
-    for name, look in looks.items():
-        stylize(clip, folder / "warm.mp4", look=look, options=Options(output=OutputOptions(duration=1, overwrite=True)))
-        torch.cuda.reset_peak_memory_stats()
-        report = stylize(clip, folder / f"{name.partition(' ')[0]}.mp4", look=look, options=Options(output=out))
-        yield figure(f"{name}, 1080p, {report.device}", report.fps, "fps")
-        yield figure(f"{name} / plain transcoding", report.fps / plain, "x", goal=0.9)
-        yield figure(f"{name}, peak device memory", torch.cuda.max_memory_allocated() / 2**20, "MiB")
-        yield figure(f"{name}, peak host memory", report.peak_memory_bytes / 2**20, "MiB")
-
-
-def part_engine(folder: Path) -> Rows:
-    """Overlap, memory and the device's idleness at 1080p, by ``streamstyle bench``, which can do other sizes too."""
-    command = [sys.executable, "-m", "streamstyle", "bench", "--resolutions", "1080", "--styles", "4"]
-    command += ["--frames", "96", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(done.stderr.strip().splitlines()[-1])
-    said = json.loads(done.stdout.splitlines()[-1])
-    for size in said["resolutions"]:
-        name, job = f"{size['height']} lines, 4 styles, objects tracked", size["job"]
-        yield figure(name, job["fps"], "fps")
-        yield figure(f"{name}, end to end / slowest stage alone", size["end_to_end_per_slowest"], "x", goal=0.9)
-        yield figure(f"{name}, end to end / in turn", size["end_to_end_per_in_turn"], "x", goal=2.5)
-        yield figure(f"{name}, end to end / plain transcoding", size["end_to_end_per_plain"], "x", goal=0.9)
-        yield figure(f"{name}, {job['bottleneck']} binds, at work", max(job["busy"].values()), "")
-        yield figure(f"{name}, device at work", size["gpu_busy"] or 0.0, "")
-        yield figure(f"{name}, first frame after", size["first_frame_s"], "s")
-        yield figure(f"{name}, peak device memory", (size["peak_gpu_bytes"] or 0) / 2**20, "MiB")
-        yield figure(f"{name}, peak host memory", size["peak_memory_bytes"] / 2**20, "MiB")
-        for stage, ms in (size["alone_ms"] | size["parts_ms"]).items():
-            yield figure(f"{name}, {stage} alone", ms, "ms/frame")
-    yield figure("Python's own work", said["python"]["own_ms"], "ms/frame", goal=0.3, at_least=False)
-
-
 PARTS: dict[str, tuple[Part, int]] = {
     "exercise": (part_exercise, 60),
     "stages": (part_stages, 60),
     "pipeline": (part_pipeline, 60),
     "engine": (part_engine, 90),
+    "sizes": (part_sizes, 90),
+    "calm": (part_calm, 60),
+    "slope": (part_slope, 90),
     **{f"bench_{stem}": (bench(stem), 60) for stem in STEMS},
     "tests": (part_tests, 150),
     "memcheck": (sanitizer("memcheck"), 150),

@@ -33,7 +33,15 @@ REPORT_KEYS = {
 RESOLUTION_KEYS = {
     *("width", "height", "frames", "batch_frames", "alone_ms", "parts_ms", "network_ms", "job", "one_style"),
     *("in_turn_fps", "plain_fps", "slowest_alone", "end_to_end_per_slowest", "end_to_end_per_plain"),
-    *("end_to_end_per_in_turn", "ns_per_px", "first_frame_s", "peak_memory_bytes", "peak_gpu_bytes", "gpu_busy"),
+    *(
+        "end_to_end_per_in_turn",
+        "following_share",
+        "ns_per_px",
+        "first_frame_s",
+        "peak_memory_bytes",
+        "peak_gpu_bytes",
+        "gpu_busy",
+    ),
 }
 
 
@@ -86,6 +94,7 @@ def resolution(width: int, height: int, **more: object) -> report.Resolution:
         end_to_end_per_slowest=0.8,
         end_to_end_per_plain=0.1,
         end_to_end_per_in_turn=1.25,
+        following_share=0.4,
         ns_per_px=400.0,
         first_frame_s=2.0,
         peak_memory_bytes=500 << 20,
@@ -141,6 +150,9 @@ def check_ratios(size: dict) -> None:  # type: ignore[type-arg]
     assert size["end_to_end_per_plain"] == pytest.approx(job["fps"] / size["plain_fps"], abs=2e-3)
     assert size["end_to_end_per_in_turn"] == pytest.approx(job["fps"] / size["in_turn_fps"], abs=2e-3)
     assert size["ns_per_px"] == pytest.approx(1e9 / job["fps"] / (size["width"] * size["height"]), rel=0.01)
+    parts = {part: ms for part, ms in size["parts_ms"].items() if part != "network_1"}
+    following = (parts["find"] + parts["track"]) / sum(parts.values())
+    assert size["following_share"] == pytest.approx(following, abs=2e-3)
     assert stages[size["slowest_alone"]] == max(stages["decode"], stages["paint_k"], stages["encode"])
     for one in (job, size["one_style"]):
         assert one["busy"][one["bottleneck"]] == max(one["busy"].values())

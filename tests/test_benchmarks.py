@@ -12,6 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+import bench_pipeline  # noqa: E402
+import gpu_parts  # noqa: E402
 import gpu_report  # noqa: E402
 from schema import problems  # noqa: E402
 from tables import calm_films_table, choices_table, fill, generated, objects_table  # noqa: E402
@@ -26,6 +28,11 @@ def test_there_are_results():
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.name)
 def test_results_have_the_form(path):
     assert problems(json.loads(path.read_text())) == []
+
+
+def test_every_part_of_the_whole_path_has_its_figures():
+    said = json.loads((ROOT / "benchmarks" / "results" / "pipeline.json").read_text())
+    assert {row["part"] for row in said["figures"]} == set(bench_pipeline.PARTS)
 
 
 def test_the_schema_finds_what_is_wrong():
@@ -176,11 +183,26 @@ def test_the_report_fits_its_limit_and_covers_every_kernel():
     assert stems == {name.removeprefix("bench_") for name in gpu_report.PARTS if name.startswith("bench_")}
 
 
-def test_the_generated_clip_is_a_film(tmp_path):
-    from streamstyle import probe
+@pytest.mark.weights
+def test_parts_of_whole_films_measure_what_they_say(tmp_path, monkeypatch):
+    """On a CPU, so that a device's first run has every chance; without the device's own counters."""
+    for name, value in (("DEVICE", "cpu"), ("HEIGHT", 64), ("WIDTH", 114), ("FRAMES", 6)):
+        monkeypatch.setattr(gpu_parts, name, value)
+    for name, value in (("SLOPE_FRAMES", 40), ("SLOPE_LINES", 48), ("STALL_EVERY", 5), ("STALL_S", 0.1)):
+        monkeypatch.setattr(gpu_parts, name, value)
+    for name in ("reset_peak_memory_stats", "max_memory_allocated", "memory_allocated"):
+        monkeypatch.setattr(f"torch.cuda.{name}", lambda: 0)
+    monkeypatch.setattr(gpu_parts, "weights_or_random", lambda: True)
+    slope = {row["name"]: row["value"] for row in gpu_parts.part_slope(tmp_path)}
+    assert slope["frames"] == 40
+    assert 0 < slope["queue before the encoder, mean fill"] <= 1  # it fills while the encoder stalls
+    calm = {row["name"]: row["value"] for row in gpu_parts.part_calm(tmp_path)}
+    by_fps = calm["one style, 1080p, calm 0"] / calm["one style, 1080p, calm 1"] - 1
+    assert calm["calm adds, of a frame's time"] == pytest.approx(by_fps, abs=1e-2)
 
-    info = probe(gpu_report.make_clip(tmp_path / "clip.mp4", 3))
-    assert (info.width, info.height, info.frames) == (1920, 1080, 3)
+
+def test_a_slope_is_that_of_a_line():
+    assert gpu_parts.slope([0, 10, 20], [5, 25, 45]) == pytest.approx(2)
 
 
 def test_tests_of_many_processes_are_counted_too():

@@ -23,6 +23,7 @@ from streamstyle.look import Look
 from streamstyle.media.encode import encode
 from streamstyle.naming import place_objects
 from streamstyle.nets.stylenet import StyleNet
+from streamstyle.objects.appearance_tracks import EAGER_FRAMES
 from streamstyle.objects.segmenter import Segmenter
 from streamstyle.pipeline import QUEUE_BATCHES, begin, end, read
 from streamstyle.scene import follow, seen_alone
@@ -37,7 +38,8 @@ from streamstyle.stylizer import Stylizer
 KEPT_BYTES = 1 << 30
 """Frames kept in memory between decoding and painting alone; a longer film is painted in part."""
 STYLE_COUNTS = (1, 2, 4, 8)
-TRACKED_FRAMES = 13
+TRACKED_FRAMES = 13 + EAGER_FRAMES
+"""Frames that are followed; those that begin a shot, which are all looked at, are not counted."""
 ENOUGH_S, FEWEST_RUNS, MOST_RUNS = 0.4, 3, 20
 """A call is timed again until so much time is spent on it, within these numbers of runs."""
 
@@ -119,7 +121,8 @@ def _following(
         luma, motion = seen_alone(tracks, frame)
         maps.append(tracks.step(luma, found, 0, i, i / 25, (film.size[1], film.size[0]), motion))
         took_ms.append((time.perf_counter() - began) * 1e3)
-    rounds = took_ms[1 : 1 + (len(took_ms) - 1) // every * every] or took_ms  # of looking and carrying, whole ones
+    settled = took_ms[1 + EAGER_FRAMES :]
+    rounds = settled[: len(settled) // every * every] or took_ms  # of looking and carrying, whole ones
     return shrink_ms + look_ms / every, statistics.mean(rounds), np.stack(maps[-len(batches[0]) :])
 
 

@@ -112,6 +112,7 @@ def _measure(film: Film, styles: int, device: torch.device, say: Say, warnings: 
         warnings.append(f"{name}only {len(look.styles)} styles are worn: the first frame has no more objects to name")
     whole = _whole(film, one, look, device, lambda line: say(f"{name}{line}"))
     alone, parts, network = _stages(film, one, look, styles, whole["batch_frames"], device, say)
+    of_all = sum(ms for part, ms in parts.items() if part != "network_1")
     fps, slowest = whole["job"].fps, max(("decode", "paint_k", "encode"), key=lambda stage: alone[stage])
     return Resolution(
         width=film.size[0],
@@ -124,6 +125,7 @@ def _measure(film: Film, styles: int, device: torch.device, say: Say, warnings: 
         end_to_end_per_slowest=round(fps * alone[slowest] / 1e3, 3),
         end_to_end_per_plain=round(fps / whole["plain_fps"], 3),
         end_to_end_per_in_turn=round(fps / whole["in_turn_fps"], 3),
+        following_share=round((parts["find"] + parts["track"]) / of_all, 3),
         ns_per_px=round(1e9 / fps / (film.size[0] * film.size[1]), 3),
     )
 

@@ -51,6 +51,7 @@ class Resolution:
         end_to_end_per_slowest: the job's fps over that of slowest_alone; 1 is perfect overlap.
         end_to_end_per_plain: the job's fps over plain_fps.
         end_to_end_per_in_turn: the job's fps over in_turn_fps.
+        following_share: of the time of all parts of painting with K styles, that of "find" and "track".
         ns_per_px: nanoseconds of the job's time a pixel of a frame.
         first_frame_s: from a job's start, in a process of its own, until its first batch is painted and written.
         peak_memory_bytes: largest resident size of that process.
@@ -73,6 +74,7 @@ class Resolution:
     end_to_end_per_slowest: float
     end_to_end_per_plain: float
     end_to_end_per_in_turn: float
+    following_share: float
     ns_per_px: float
     first_frame_s: float
     peak_memory_bytes: int

@@ -84,7 +84,14 @@ def _sections(report: BenchReport) -> list[tuple[str, list[tuple[str, Cell]]]]:
     ]
     return [
         ("each stage alone, ms a frame", [*alone, _ms("encode", "alone_ms", "encode")]),
-        ("parts of painting alone, ms a frame", [*parts, _ms("RGB to YUV, download", "parts_ms", "download")]),
+        (
+            "parts of painting alone, ms a frame",
+            [
+                *parts,
+                _ms("RGB to YUV, download", "parts_ms", "download"),
+                ("finding and tracking, of all of it", lambda size: _percent(size.following_share)),
+            ],
+        ),
         ("end to end, frames a second", ends),
         (f"{named}: ratios of frames a second", _ratios()),
         (f"{named}: share of the time at work", _busy()),
