@@ -24,6 +24,7 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # tests in so many processes, and
         share = cores() // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
         os.environ.setdefault(library, str(max(1, share)))
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -32,6 +33,9 @@ from streamstyle.gpu import kernels
 from streamstyle.nets import weights
 from streamstyle.scene import SceneReader
 from tests import shim
+
+hypothesis.settings.register_profile("here", deadline=None)  # no test has a time limit
+hypothesis.settings.load_profile("here")
 
 
 def skip_or_fail(what: str, reason: str) -> NoReturn:

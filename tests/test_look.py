@@ -263,7 +263,7 @@ def looks(draw) -> Look:
     return Look(**parts, objects=objects, called=tuple(called))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(look=looks())
 def test_a_look_comes_back_from_its_file(look, tmp_path_factory):
     file = tmp_path_factory.getbasetemp() / "look.toml"
@@ -271,7 +271,7 @@ def test_a_look_comes_back_from_its_file(look, tmp_path_factory):
     assert Look.read(file) == look
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.text(string.ascii_letters + string.digits + " _-é", min_size=1).map(str.strip).filter(bool),
     places,

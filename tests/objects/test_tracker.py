@@ -124,7 +124,7 @@ def test_areas_are_averaged_over_the_frames_seen(rule):
     assert (track.area_px, track.mean_area_px, track.seen, track.last_frame) == (50, 75.0, 2, 4)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.sampled_from(RULES), st.integers(0, 2**32 - 1))
 def test_ids_are_never_given_twice(rule, seed):
     """A film of random overlaps: each id is born once, lives in one slot, and never comes back after its end."""
@@ -157,7 +157,7 @@ def test_ids_are_never_given_twice(rule, seed):
 # -- components -------------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.data())
 def test_track_ids_do_not_depend_on_label_order(data):
     regions, slots = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 6))

@@ -160,7 +160,7 @@ def test_another_connectivity_is_refused_and_shown():
         connected_components(torch.zeros(1, 4, 4, dtype=torch.uint8), connectivity=6)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     hnp.arrays(np.uint8, hnp.array_shapes(min_dims=3, max_dims=3, max_side=9), elements=st.integers(0, 1)),
     st.sampled_from([4, 8]),

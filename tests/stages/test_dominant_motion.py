@@ -163,7 +163,7 @@ def test_what_a_homography_leaves_of_a_flow_is_as_long_as_the_residual():
     torch.testing.assert_close(_beside(flow, homography)[0].norm(dim=0), residual[0])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     dx=st.floats(-40, 40),
     dy=st.floats(-40, 40),

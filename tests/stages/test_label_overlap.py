@@ -37,7 +37,7 @@ def test_a_table_a_person_can_check(way):
     assert (best.rows.tolist(), best.column_overlaps.tolist()) == ([[0, 1]], [[1, 2]])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 3), st.integers(1, 20), st.integers(1, 20), st.integers(1, 6), st.integers(1, 6), st.integers())
 def test_equals_numpy_and_counts_every_pixel_once(frames, height, width, count, others_count, seed):
     rng = np.random.default_rng(seed % 2**32)
@@ -124,7 +124,7 @@ def test_no_pixels(way, shape):
 # -- best matches ------------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 3), st.integers(1, 9), st.integers(1, 9), st.integers(1, 4), st.integers())
 def test_best_matches_equal_a_loop(frames, rows, columns, most, seed):
     tables = np.random.default_rng(seed % 2**32).integers(0, most, (frames, rows, columns))

@@ -25,6 +25,7 @@ from streamstyle.nets.stylenet import StyleNet
 from streamstyle.painting.calm import Calm
 from streamstyle.stages.blends import LEVELS, blend_index, blend_table
 from streamstyle.stages.calm import bend, calm, carried_along, color_held, inner, mean, near, trust
+from streamstyle.stages.calm_border import border_held, soft_bits
 from streamstyle.stages.calm_still import held, slower, standing, still_mask
 from streamstyle.stages.color import blend_planes_, rgb_to_yuv, yuv_to_rgb
 from streamstyle.stages.composite import composite
@@ -143,6 +144,7 @@ CALLS: dict[str, Callable[[Given], Any]] = {
     "blend_planes_": lambda g: blend_planes_(g.planes, g.planes, g.share),
     "bend": lambda g: bend(torch.cat([g.flow[0], g.flow[1]], 2), g.flow[0], impl="ref"),
     "calm": calm_a_frame,
+    "border_held": lambda g: border_held(g.flow[0], g.rgb[0, :2], g.rgb[1, :2], 5.0, 3.0, impl="ref"),
     "carried_along": lambda g: carried_along(g.flow[1], g.flow[0], impl="ref"),
     "color_held": lambda g: color_held(g.flow[0], g.edges, g.edges.float(), impl="ref"),
     "held": lambda g: held(g.flow[0], g.ids[0] > 3, impl="ref"),
@@ -152,6 +154,7 @@ CALLS: dict[str, Callable[[Given], Any]] = {
     "slower": lambda g: slower(g.flow[0], 1.0, impl="ref"),
     "standing": lambda g: standing(g.ids[0] > 3, g.flow[0], g.edges[0], g.edges[1], impl="ref"),
     "still_mask": lambda g: still_mask(g.edges[0], g.edges[1], g.edges[0], impl="ref"),
+    "soft_bits": lambda g: soft_bits(g.ids[0], 7, (31, 47), 6.0, impl="ref"),
     "trust": trust_a_frame,
     "composite": lambda g: composite(g.rgb, g.planes, TAGS, g.ids, g.rgb[0, :2, 0].t(), subsample=True, impl="ref"),
     "connected_components": lambda g: connected_components(g.edges > 99, connectivity=8, impl="ref"),

@@ -62,7 +62,7 @@ def test_global_share_moves_the_threshold(way, share):
     np.testing.assert_array_equal(found.cpu().numpy(), expected)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.integers(0, 255)))
 def test_global_equals_opencv_on_anything(picture):
     expected = picture > oracles.otsu(picture)
@@ -171,7 +171,7 @@ def test_exact_equals_scikit_image_in_every_pixel(way, name):
     assert torch.equal(otsu_threshold(pictures, method="exact", share=0.9, impl=way.impl), pictures > 0.9 * levels)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     hnp.arrays(np.uint8, st.tuples(st.integers(1, 8), st.integers(1, 8)), elements=st.sampled_from([0, 1, 2, 9, 255]))
 )
@@ -266,7 +266,7 @@ def test_local_follows_the_surroundings():
     assert otsu_threshold(both, method="global")[0, :, :128].sum() < 0.5 * alone.sum()
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(st.integers(1, 40), st.integers(0, 100), st.sampled_from(METHODS))
 def test_adding_a_constant_changes_nothing(constant, seed, method):
     picture = torch.from_numpy(oracles.edge_picture(np.random.default_rng(seed), 70, 140) // 2)[None]

@@ -182,7 +182,7 @@ def test_equals_the_reference(way, size):
     equal(hierarchy, region_hierarchy(turned, impl=way.impl))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(1, 24), st.integers(1, 24), st.integers(1, 256), st.integers(1, 5), st.integers())
 def test_both_cpu_ways_equal_the_witness(height, width, top, grain, seed):
     frame = cells(np.random.default_rng(seed % 2**32), height, width, grain, top)
@@ -222,7 +222,7 @@ def test_a_frame_does_not_depend_on_its_batch(way):
 # -- what always holds -------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @example(7, 43, 171, 1, -45196885)
 @given(st.integers(2, 60), st.integers(2, 60), st.integers(2, 256), st.integers(1, 5), st.integers())
 def test_it_is_ultrametric_and_cuts_nest(height, width, top, grain, seed):
@@ -251,7 +251,7 @@ def test_it_is_ultrametric_and_cuts_nest(height, width, top, grain, seed):
         finer = coarser
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(2, 50), st.integers(2, 50), st.integers(1, 100), st.integers())
 def test_a_constant_leaves_the_finest_regions_alone(height, width, lift, seed):
     frame = cells(np.random.default_rng(seed % 2**32), height, width, 3, 120) + stage.FLOOR

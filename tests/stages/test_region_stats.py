@@ -120,7 +120,7 @@ def test_boxes_and_centres_equal_scipy(way):
             np.testing.assert_allclose(stats.centroid[i, region].cpu(), (x, y), rtol=ROUNDED)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(1, 3), st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), st.integers(1, 9), st.integers())
 def test_kernels_equal_the_reference(frames, height, width, grain, regions, seed):
     if shim.compiler() is None:

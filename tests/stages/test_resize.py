@@ -58,7 +58,7 @@ def test_shrinking_by_a_whole_number_is_the_mean_of_blocks(impl):
     assert np.abs(resize_planes(planes, (6, 12), impl=impl).numpy() - expected).max() <= 0.5 + 1e-6
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.tuples(*[st.integers(1, 30)] * 4), st.integers(0, 2**32 - 1))
 def test_shrinking_is_the_rounded_mean_of_cells_that_cut_pixels(sizes, seed):
     (h, height), (w, width) = sorted(sizes[:2]), sorted(sizes[2:])
@@ -69,7 +69,7 @@ def test_shrinking_is_the_rounded_mean_of_cells_that_cut_pixels(sizes, seed):
     np.testing.assert_array_equal(resize_planes(torch.from_numpy(planes), (h, w), impl="ref").numpy(), expected)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.tuples(*[st.integers(1, 40)] * 4), st.integers(0, 255), st.sampled_from(IMPLS))
 def test_flat_stays_flat_at_any_size(sizes, level, impl):
     planes = torch.full((2, *sizes[:2]), level, dtype=torch.uint8)
