@@ -116,6 +116,14 @@ def load_segmenter(spec: str, device: str) -> Checked:
         return Checked(load(argument, device), name)
     except StreamstyleError as error:
         raise OptionError(f"--segmenter {spec}: {error}") from None
+    except Exception as error:  # whatever another's code may raise
+        raise OptionError(f"--segmenter {spec}: could not be loaded, {_told(error)}") from error
+
+
+def _told(error: Exception) -> str:
+    """An error of another's code in one line."""
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def ids_of_masks(masks: Iterable[np.ndarray], size: tuple[int, int], *, in_order: bool = False) -> np.ndarray:
@@ -149,6 +157,10 @@ class Checked:
 
     def __init__(self, segmenter: PictureSegmenter, name: str) -> None:
         self._segmenter, self._name = segmenter, name
+        takes = getattr(segmenter, "takes", ())
+        if isinstance(takes, str) or not set(takes) <= set(KINDS):
+            kinds = ", ".join(map(repr, KINDS))
+            raise OptionError(f"its `takes` is {takes!r}; a tuple of any of {kinds} is meant")
 
     @property
     def takes(self) -> tuple[str, ...]:
@@ -160,13 +172,19 @@ class Checked:
         """Region ids, as PictureSegmenter says.
 
         Raises:
-            OptionError: a prompt of a kind it does not take. ShapeError: its answer is not what it must be.
+            OptionError: a prompt of a kind it does not take, or it failed.
+            ShapeError: its answer is not what it must be.
         """
         for kind in KINDS:
             if kind not in self.takes and any(kind in prompt.kinds for prompt in prompts):
                 mend = POINT_AT_IT if kind == "words" else f"it takes {' and '.join(self.takes) or 'no prompts'}"
                 raise OptionError(f"--segmenter {self._name} takes no {kind}; {mend}")
-        ids = self._segmenter(rgb, prompts)
+        try:
+            ids = self._segmenter(rgb, prompts)
+        except StreamstyleError:
+            raise
+        except Exception as error:  # whatever another's code may raise
+            raise OptionError(f"--segmenter {self._name}: failed on a picture, {_told(error)}") from error
         if not isinstance(ids, np.ndarray) or ids.shape != rgb.shape[:2] or ids.dtype.kind not in "iu":
             seen = f"{ids.dtype} {[*ids.shape]}" if isinstance(ids, np.ndarray) else type(ids).__name__
             raise ShapeError(f"segmenter {self._name}: must give [H, W] integers, {[*rgb.shape[:2]]}, gave {seen}")

@@ -18,10 +18,10 @@ from streamstyle.gpu.streams import Download
 from streamstyle.gpu.transfer import Planes, upload
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.objects.foresight import Foresight
-from streamstyle.objects.object_tracks import ObjectReport, ObjectTracks, OverlapTracks, lost_warnings
+from streamstyle.objects.object_tracks import ObjectReport, ObjectTracks, OverlapTracks
 from streamstyle.objects.recalling_tracks import RecallingTracks
 from streamstyle.objects.segmenter import Segmentation, Segmenter, left_out_warnings, segmentations
-from streamstyle.objects.tracker import BACKGROUND, Tracker
+from streamstyle.objects.tracker import BACKGROUND, Tracker, lost_warnings
 from streamstyle.shots import ShotDetector
 from streamstyle.stages.color import yuv_to_rgb
 from streamstyle.stages.resize import resize_planes, small_size
@@ -309,6 +309,14 @@ class SceneReader:
             f"object '{thing.name}' was never named: the film ended before its moment; named were: {seen}"
             for thing in self.tracks.pending
         ]
+        if self._given is None:
+            named = dict.fromkeys(thing.name for thing in self.look.objects if not thing.remove)
+            due = set(named) - {thing.name for thing in self.tracks.pending} - {o.name for o in self.tracks.report()}
+            lines += [
+                f"object '{name}' is nowhere: what was taken away from it was all of it"
+                for name in named
+                if name in due
+            ]
         moving = sum(thing.name is None for thing in self.tracks.report())
         if moving and self._finds and self.look.foreground is None and self.look.style is None:
             lines.append(

@@ -90,6 +90,31 @@ def loaded(monkeypatch, segment):
     return load_segmenter("odd", "cpu")
 
 
+def test_what_anothers_code_raises_is_told_in_one_line(monkeypatch):
+    def fails(rgb, prompts=()):
+        raise ValueError("no network here")
+
+    def no_checkpoint(argument, device):
+        raise FileNotFoundError("checkpoint.pt is missing")
+
+    with pytest.raises(OptionError, match=r"^--segmenter odd: failed on a picture, ValueError: no network here$"):
+        loaded(monkeypatch, fails)(RGB)
+    monkeypatch.setattr(plugins, "_loader", lambda name: no_checkpoint)
+    said = r"^--segmenter odd:x: could not be loaded, FileNotFoundError: checkpoint\.pt is missing$"
+    with pytest.raises(OptionError, match=said):
+        load_segmenter("odd:x", "cpu")
+
+
+@pytest.mark.parametrize("takes", ["points", ("touch",), ("points", "touch")])
+def test_takes_must_be_what_can_be_taken(monkeypatch, takes):
+    def one(rgb, prompts=()):
+        return np.ones(rgb.shape[:2], int)
+
+    one.takes = takes
+    with pytest.raises(OptionError, match=r"^--segmenter odd: its `takes` is .*; a tuple of any of 'points', 'words'"):
+        loaded(monkeypatch, one)
+
+
 PROMPTS = {"points": Prompt(points=((1, 2),)), "words": Prompt(text="a swan")}
 
 

@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 
 from streamstyle.media.states import read_state, write_state
-from streamstyle.shots import SHOTS_REMEMBERED, ShotDetector, ShotMemory
+from streamstyle.shots import (
+    CUT_DIFFERENCE,
+    CUT_DISTANCE,
+    SAME_DISTANCE,
+    SHOTS_REMEMBERED,
+    Glance,
+    ShotDetector,
+    ShotMemory,
+)
 from tests import oracles
 
 HEIGHT, WIDTH = 120, 160
@@ -32,6 +40,24 @@ def cuts(frames: Sequence[np.ndarray]) -> list[int]:
 @pytest.mark.parametrize(("one", "other"), [((0, 90), (120, 255)), ((110, 255), (0, 150)), ((0, 60), (60, 255))])
 def test_a_cut_between_two_shots_is_found_once(one, other):
     assert cuts([texture(1, *one)] * 4 + [texture(2, *other)] * 4) == [4]
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_a_cut_between_two_shots_of_much_the_same_light_is_found_too(back):
+    pair = Glance.at(texture(1, 0, 230)), Glance.at(texture(2, 50, 255))
+    before, now = pair[::-1] if back else pair
+    assert SAME_DISTANCE < before.moved(now) < CUT_DISTANCE  # so that what they show must tell
+    assert cuts([before.luma] * 4 + [now.luma] * 4) == [4]
+
+
+@pytest.mark.parametrize(("turn", "gain"), [(0, 1.4), (18, 1.32)])
+def test_light_that_changes_is_no_cut(turn, gain):
+    """All at once, by as much as a cut brings, and the camera turns, too."""
+    wide = texture(4, 0, 180, width=WIDTH + turn)
+    before, now = wide[:, :WIDTH], np.clip(gain * wide[:, turn:].astype(float), 0, 255).astype(np.uint8)
+    assert SAME_DISTANCE < Glance.at(before).moved(Glance.at(now)) < CUT_DISTANCE
+    assert CUT_DIFFERENCE < Glance.at(before).difference(Glance.at(now)) < 2 * CUT_DIFFERENCE
+    assert cuts([before, before, now, now]) == []
 
 
 def test_a_film_starts_without_a_cut_and_a_still_has_none():

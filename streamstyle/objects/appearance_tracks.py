@@ -137,6 +137,8 @@ class AppearanceTracks(ObjectTracks):
 
     def _advance(self, moment: Moment) -> np.ndarray:
         flow, found, index = moment.flow, moment.found, moment.index
+        if self._stands(moment):
+            found, self._eager = None, max(0, self._eager - 1)
         if moment.starts:
             self._start(moment)
         carried = None
@@ -160,6 +162,11 @@ class AppearanceTracks(ObjectTracks):
         areas = np.bincount(slots.ravel(), minlength=self.tracker.slots)
         self.tracker.observe(areas, index, hidden={slot for slot in self._members if slot != FOUND})
         return slots
+
+    def _stands(self, moment: Moment) -> bool:
+        """Whether a frame is the one before once more: all stays as it is, unless somebody says something of it."""
+        still = self._slots is not None and moment.flow is not None and not moment.flow.any()
+        return still and all(thing.at_s > moment.time_s + 1e-6 for thing in self._pending)
 
     def _start(self, moment: Moment) -> None:
         """A shot begins: nobody is known, but for what is foreseen."""

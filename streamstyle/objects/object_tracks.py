@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -283,12 +283,6 @@ class OverlapTracks(ObjectTracks):
         return table[ids.numpy(), carried]
 
 
-def lost_warnings(lost: Iterable[tuple[str, int]]) -> list[str]:
-    """What a person should know of objects that were lost, a line each; see ObjectTracks.lost."""
-    mend = "name it again at a later time with @SECONDS"
-    return [f"object '{name}' was lost after frame {frame}: {mend}" for name, frame in lost]
-
-
 def color_sums(rgb: np.ndarray, ids: np.ndarray, carried: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Sums of rgb [3, h * w] over the pixels of each region carried as each slot: [R, S, 3], shape is (R, S)."""
     pair = (ids.astype(np.int64) * shape[1] + carried).ravel()
@@ -367,9 +361,12 @@ def object_mask(thing: ObjectStyle, ids: Tensor, regions: int, size: tuple[int, 
     if region == 0:
         near = _nearest(labels, row, column)
         hint = f"the nearest region is #{near}" if near else "no object was found in that frame"
+        what = (
+            "there is nothing to take away" if thing.remove else "that is the background (style it with --background)"
+        )
         raise OptionError(
-            f"object '{thing.name}' @{thing.where}: on no object, that is the background (style it with --background); "
-            f"{hint}, see `streamstyle preview`"
+            f"object '{'-' * thing.remove}{thing.name}' @{thing.where}: on no object, {what}; {hint}, see `streamstyle "
+            "preview`, and more are told apart with a larger --detail"
         )
     return _filled(labels == region)
 

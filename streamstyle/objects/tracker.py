@@ -9,7 +9,7 @@ pixel that lies in region r and was carried as slot s is ``table[r, s]``. Pixels
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -302,3 +302,9 @@ def _plain(tracks: dict[int, Track]) -> list[tuple[int, dict[str, Any]]]:
 
 def _living(tracks: list[tuple[int, dict[str, Any]]]) -> dict[int, Track]:
     return {slot: Track(**track) for slot, track in tracks}
+
+
+def lost_warnings(lost: Iterable[tuple[str, int]]) -> list[str]:
+    """What a person should know of objects that were lost, a line each; see ObjectTracks.lost."""
+    mend = "name it again at a later time with @SECONDS"
+    return [f"object '{name}' was lost after frame {frame}: {mend}" for name, frame in lost]

@@ -22,9 +22,9 @@ from streamstyle.media.masks import MOST_OBJECTS, Mask, object_name, read_mask
 from streamstyle.media.probe import probe
 from streamstyle.naming import check_mask_places
 from streamstyle.objects.foresight import Foresight
-from streamstyle.objects.object_tracks import ObjectTracks, lost_warnings
+from streamstyle.objects.object_tracks import ObjectTracks
 from streamstyle.objects.segmenter import Segmentation, Segmenter, left_out_warnings
-from streamstyle.objects.tracker import Tracker
+from streamstyle.objects.tracker import Tracker, lost_warnings
 from streamstyle.scene import follow, seen_alone, small_planes
 from streamstyle.shots import ShotDetector
 from streamstyle.stages.color import yuv_to_rgb

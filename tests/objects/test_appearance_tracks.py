@@ -67,6 +67,21 @@ def test_a_named_object_keeps_its_slot_for_thirty_frames(segmenter, walk, every,
 
 
 @pytest.mark.weights
+@pytest.mark.parametrize(("every", "find"), [(1, True), (4, True), (4, False)])
+def test_in_a_still_film_nothing_changes(segmenter, every, find):
+    """However often it is looked at; and what a person says of a later frame counts there."""
+    still = Film([Thing(RED, 36, rising(40, 40, 0, 0)), Thing(BLUE, 30, rising(70, 120, 0, 0))])
+    places = named("red", point=(58, 58)), named("blue", 0.24, point=(135, 85))
+    tracks = tracks_of(segmenter, *places, every=every, find=find)
+    maps = list(run(tracks, still, range(14)))
+    for first, last in ((0, 6), (6, 14)):
+        for slots in maps[first:last]:
+            np.testing.assert_array_equal(slots, maps[first])
+    assert iou(maps[0] == slot_of(tracks, "red"), still.seen(0, 0)) > 0.85
+    assert iou(maps[6] == slot_of(tracks, "blue"), still.seen(1, 0)) > 0.85
+
+
+@pytest.mark.weights
 def test_a_mask_is_taken_as_drawn(segmenter, walk):
     drawn = np.zeros(SIZE, np.uint8)
     drawn[40:60, 30:50] = 7
