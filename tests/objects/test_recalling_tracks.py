@@ -54,7 +54,8 @@ OTHER = Film([Thing(BLUE, 52, rising(30, 130, 1, -4), round=True)], ground=SAND)
 TWINS = Film(
     [Thing(RED, 40, rising(10, 130, 0, -4), round=True), Thing(RED, 40, rising(90, 20, 0, 4), round=True)], ground=SAND
 )
-NOBODY = Film([], ground=SAND)
+NOBODY = Film([], pan=1, ground=SAND)
+"""The camera moves, for a frame that is the one before once more is not looked at."""
 
 
 @pytest.fixture(scope="module")
