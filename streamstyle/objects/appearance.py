@@ -118,10 +118,8 @@ class AppearanceModel:
         parts = [
             (block @ basis.T).div_(length) for block, basis, length in zip(blocks, self._bases, lengths, strict=True)
         ]
-        color = small_picture(rgb, size, self._device)
-        around = F.avg_pool2d(F.pad(color[None], (4,) * 4, mode="replicate"), 9, 1)[0]
-        parts += [plane.flatten(1).T for plane in (color, color * color, around)]
-        parts.append(color.new_ones(size[0] * size[1], 1))
+        parts += color_parts(rgb, size, self._device)
+        parts.append(parts[0].new_ones(size[0] * size[1], 1))
         return torch.cat(parts, 1), size
 
     def score_map(self, x: Tensor, grid: tuple[int, int], features: Sequence[Tensor], rgb: Tensor) -> Tensor:
@@ -230,6 +228,13 @@ def small_picture(rgb: Tensor, size: tuple[int, int], device: torch.device) -> T
     """A picture [3, h, w] uint8 at a size and on a device, -0.5 .. 0.5."""
     picture = rgb.to(device, non_blocking=True)[None].float().div_(255)
     return F.interpolate(picture, size=size, mode="area")[0].sub_(0.5)
+
+
+def color_parts(rgb: Tensor, size: tuple[int, int], device: torch.device) -> list[Tensor]:
+    """What a description has of a picture [3, h, w] uint8: colours, their squares and colours around, [P, 3] each."""
+    color = small_picture(rgb, size, device)
+    around = F.avg_pool2d(F.pad(color[None], (4,) * 4, mode="replicate"), 9, 1)[0]
+    return [plane.flatten(1).T for plane in (color, color * color, around)]
 
 
 def halved(features: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from streamstyle.objects.appearance import halved, small_picture
+from streamstyle.objects.appearance import color_parts, halved
 from streamstyle.objects.reentry import cosines, scattered
 
 WITHOUT_COLORS = 384
@@ -165,9 +165,8 @@ def described(features: Sequence[Tensor], rgb: Tensor, rows: np.ndarray | None =
     chosen = slice(None) if rows is None else torch.from_numpy(rows).to(features[1].device)
     blocks = [block.permute(1, 2, 0).flatten(0, 1)[chosen] for block in (halved(features[0]), features[1])]
     blocks = [F.normalize(block.float(), dim=1) for block in blocks]
-    color = small_picture(rgb, (features[1].shape[1], features[1].shape[2]), features[1].device)
-    around = F.avg_pool2d(F.pad(color[None], (4,) * 4, mode="replicate"), 9, 1)[0]
-    return torch.cat([*blocks, *(plane.flatten(1).T[chosen] for plane in (color, color * color, around))], 1)
+    colors = color_parts(rgb, (features[1].shape[1], features[1].shape[2]), features[1].device)
+    return torch.cat([*blocks, *(part[chosen] for part in colors)], 1)
 
 
 def pieces_of(mask: np.ndarray) -> list[np.ndarray]:
