@@ -94,6 +94,70 @@ def part_stages(folder: Path) -> Rows:
     yield figure("paint, eight styles / one", ratio, "x", goal=1.1, at_least=False)
 
 
+def part_graphs(folder: Path) -> Rows:
+    """A batch of four painted at 1080p by launches one after another, beside the same captured as one CUDA graph."""
+    import torch
+
+    from streamstyle.gpu.transfer import choose_dtype
+    from streamstyle.nets.stylenet import StyleNet
+    from streamstyle.stages.stylize_regions import RegionStylizer, blend_index, blend_table
+
+    weights_or_random()
+    device, stylenet = torch.device(DEVICE), StyleNet.load()
+    net = RegionStylizer(stylenet, device, choose_dtype("auto", device))
+    rgb = torch.rand(4, 3, HEIGHT, WIDTH, device=device, generator=torch.Generator(device).manual_seed(0))
+    styles = [net.record(rgb[:1], stylenet.norms(k)) for k in range(4)]
+    worn = torch.arange(WIDTH, device=device, dtype=torch.int32).expand(4, HEIGHT, WIDTH) // 8 % 4
+    index = blend_index(worn.contiguous(), worn.contiguous(), rgb[:, 0] * 0 + 1, 4)
+    table = blend_table(styles)
+    calls = {"one style": lambda: net.paint(rgb, styles[0]), "four styles": lambda: net.paint(rgb, table, index)}
+    for name, call in calls.items():
+        launched = apart(call)
+        yield figure(f"{name}, launched, whole batch", launched["whole"], "ms/frame")
+        yield figure(f"{name}, of which the host launches", launched["host"], "ms/frame")
+        replay, same = captured(call)
+        yield figure(f"{name}, as a graph gives the same", float(same), "")
+        replayed = apart(replay)
+        yield figure(f"{name}, as a graph, whole batch", replayed["whole"], "ms/frame")
+        yield figure(f"{name}, as a graph, of which the host launches", replayed["host"], "ms/frame")
+        yield figure(f"{name}, launched / as a graph", launched["whole"] / replayed["whole"], "x")
+
+
+def captured(call: Callable[[], Any]) -> tuple[Callable[[], Any], bool]:
+    """A replay of a call as one CUDA graph, and whether it gives what the call gives, to the bit."""
+    import torch
+
+    expected, beside = call().clone(), torch.cuda.Stream()
+    beside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(beside):  # what is chosen or kept at a first call is not part of the graph
+        for _ in range(3):
+            call()
+    torch.cuda.current_stream().wait_stream(beside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        painted = call()
+    graph.replay()
+    torch.cuda.synchronize()
+    return graph.replay, torch.equal(painted, expected)
+
+
+def apart(call: Callable[[], Any], runs: int = 20) -> dict[str, float]:
+    """Milliseconds a frame of a batch of four, medians: until it is done, and until the host has given it all away."""
+    import statistics
+
+    import torch
+
+    host, whole = list[float](), list[float]()
+    for _ in range(runs + 3):
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        call()
+        host.append(time.perf_counter() - began)
+        torch.cuda.synchronize()
+        whole.append(time.perf_counter() - began)
+    return {name: statistics.median(took[3:]) * 1e3 / 4 for name, took in (("host", host), ("whole", whole))}
+
+
 def part_pipeline(folder: Path) -> Rows:
     """The whole path at 1080p, beside plain transcoding of the same film with the same encoder settings."""
     import torch

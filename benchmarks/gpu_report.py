@@ -33,7 +33,7 @@ from typing import Any
 
 from common import RESULTS, Rows, figure, machine, save
 from gpu_exercise import part_exercise
-from gpu_parts import part_calm, part_engine, part_pipeline, part_sizes, part_slope, part_stages
+from gpu_parts import part_calm, part_engine, part_graphs, part_pipeline, part_sizes, part_slope, part_stages
 
 ROOT = Path(__file__).resolve().parent.parent
 STEMS = sorted(path.stem for path in (ROOT / "kernels").glob("*.cu"))
@@ -129,6 +129,7 @@ PARTS: dict[str, tuple[Part, int]] = {
     "engine": (part_engine, 90),
     "sizes": (part_sizes, 90),
     "calm": (part_calm, 60),
+    "graphs": (part_graphs, 45),
     "slope": (part_slope, 90),
     **{f"bench_{stem}": (bench(stem), 60) for stem in STEMS},
     "tests": (part_tests, 150),

@@ -6,7 +6,7 @@ import functools
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from streamstyle.errors import OptionError
 from streamstyle.flow import Ahead, rebatch
 from streamstyle.frames import Checkpoint, Frame, FrameBatch, VideoInfo, output_chroma, picture_crc
 from streamstyle.gpu.transfer import empty_pinned
-from streamstyle.job import OnFrames, Report, River, identity, plan, work_folder
+from streamstyle.job import OnFrames, Plan, Report, River, identity, plan, work_folder
 from streamstyle.look import Look
 from streamstyle.media.audio import AudioSource
 from streamstyle.media.decode import decode
@@ -87,30 +87,18 @@ def stylize(
     """
     began, options, warnings = time.perf_counter(), options or Options(), list[str]()
     said, out = Look(style=look) if isinstance(look, str) else look, options.output
-    job = plan(input, output, out)
-    info, size = job.info, (job.width, job.height)
-    if tracks is not None and mask is not None:
-        raise OptionError("--mask: does not go with --tracks, which says where objects are; leave one of them out")
-    given = None if tracks is None else GivenTracks(tracks, info, said)
-    apart = save_project is not None
-    stylizer = Stylizer(said, options, frames_expected=job.frames, given=given, apart=apart)
-    if given is None:
-        place_objects(stylizer, info, mask)
-    layers = None
-    if out.layers is not None:
-        layers = LayerFilms(out, stylizer.cut_layers(), info, size=size, target=job.target)
-    report = Report.begun(input, output, job, stylizer)
-    per_batch, per_segment = frames_of(size, stylizer.device.type)
-    same = identity(job, options, stylizer, per_segment, mask, tracks, save_project)
+    made = prepare(input, output, said, options, mask, tracks, save_project)
+    job, stylizer, given, layers, same = made.job, made.stylizer, made.given, made.layers, made.same
     if dry_run:
         told = [*stylizer.warnings(), *(given.warnings() if given else ())]
-        return report.dry(began, told, prospect(job.target, same), say)
+        return made.report.dry(began, told, prospect(job.target, same), say)
 
     saver = None
     if save_project is not None:
         saver = ProjectWriter(save_project, job, said, options, same, stylizer.report)
         stylizer.number_objects(saver.numbers)
     beside = [part for part in (layers, saver) if part is not None]
+    info, size, per_batch, per_segment = job.info, (job.width, job.height), made.per_batch, made.per_segment
     window: dict[str, Any] = {"start_s": out.start, "duration_s": out.duration, "warn": warnings.append}
     with (
         given or nullcontext(),
@@ -149,7 +137,7 @@ def stylize(
             on_frames=river.count,
         )
 
-    return report.finished(
+    return made.report.finished(
         written,
         river,
         began,
@@ -160,6 +148,54 @@ def stylize(
         project=None if saver is None else {"bytes": saver.saved},
         warnings=tuple(warnings + [line for part in (stylizer, given, layers) if part for line in part.warnings()]),
     )
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that a job needs, checked, before anything is written.
+
+    Attributes:
+        report: begun.
+        same: the job's identity.
+        per_batch, per_segment: frames of a batch and of a closed segment.
+    """
+
+    job: Plan
+    stylizer: Stylizer
+    given: GivenTracks | None
+    layers: LayerFilms | None
+    report: Report
+    same: dict[str, Any]
+    per_batch: int
+    per_segment: int
+
+
+def prepare(
+    input: str | Path,
+    output: str | Path,
+    look: Look,
+    options: Options,
+    mask: str | Path | None,
+    tracks: str | Path | None,
+    save_project: str | Path | None,
+) -> Prepared:
+    """A job as of :func:`stylize`, with its named objects in their places; StreamstyleError where it cannot be done."""
+    job = plan(input, output, options.output)
+    size = job.width, job.height
+    if tracks is not None and mask is not None:
+        raise OptionError("--mask: does not go with --tracks, which says where objects are; leave one of them out")
+    given = None if tracks is None else GivenTracks(tracks, job.info, look)
+    apart = save_project is not None
+    stylizer = Stylizer(look, options, frames_expected=job.frames, given=given, apart=apart)
+    if given is None:
+        place_objects(stylizer, job.info, mask)
+    layers = None
+    if options.output.layers is not None:
+        layers = LayerFilms(options.output, stylizer.cut_layers(), job.info, size=size, target=job.target)
+    report = Report.begun(input, output, job, stylizer)
+    per_batch, per_segment = frames_of(size, stylizer.device.type)
+    same = identity(job, options, stylizer, per_segment, mask, tracks, save_project)
+    return Prepared(job, stylizer, given, layers, report, same, per_batch, per_segment)
 
 
 def stack(groups: Iterable[list[Frame]], begin: int, device: torch.device) -> Iterator[FrameBatch]:

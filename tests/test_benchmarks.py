@@ -202,6 +202,22 @@ def test_parts_of_whole_films_measure_what_they_say(tmp_path, monkeypatch):
     assert calm["calm adds, of a frame's time"] == pytest.approx(by_fps, abs=1e-2)
 
 
+@pytest.mark.weights
+def test_graphs_stand_beside_launches(monkeypatch):
+    """On a CPU, with the capture stood in for: the rest of the part's first run on a device has been run once."""
+    for name, value in (("DEVICE", "cpu"), ("HEIGHT", 32), ("WIDTH", 48)):
+        monkeypatch.setattr(gpu_parts, name, value)
+    monkeypatch.setattr("torch.cuda.synchronize", lambda: None)
+    monkeypatch.setattr(gpu_parts, "weights_or_random", lambda: True)
+    monkeypatch.setattr(gpu_parts, "captured", lambda call: (call, call().shape == (4, 3, 32, 48)))
+    rows = {row["name"]: row["value"] for row in gpu_parts.part_graphs(Path())}
+    for styles in ("one style", "four styles"):
+        assert rows[f"{styles}, as a graph gives the same"] == 1
+        assert 0 < rows[f"{styles}, of which the host launches"] <= rows[f"{styles}, launched, whole batch"]
+        both = rows[f"{styles}, launched, whole batch"] / rows[f"{styles}, as a graph, whole batch"]
+        assert rows[f"{styles}, launched / as a graph"] == pytest.approx(both, rel=1e-2)
+
+
 def test_a_slope_is_that_of_a_line():
     assert gpu_parts.slope([0, 10, 20], [5, 25, 45]) == pytest.approx(2)
 
