@@ -48,7 +48,7 @@ from typing import Any
 from streamstyle.arguments import seconds
 from streamstyle.config import StyleChoices
 from streamstyle.errors import OptionError, OutputError
-from streamstyle.renaming import called_from, final_name, refuse_circles, unknown_names
+from streamstyle.renaming import called_from, final_name, refuse_circles, refuse_parts, unknown_names
 from streamstyle.styles import NONE, canonical, moved, quotes_wanted
 
 OBJECT_FORM = re.compile(
@@ -173,6 +173,7 @@ class Look:
                 object.__setattr__(self, part, canonical(str(word)))
         object.__setattr__(self, "called", tuple(sorted((str(old), str(new)) for old, new in self.called)))
         refuse_circles(dict(self.called))
+        refuse_parts(PARTS[1:], (*(new for _, new in self.called), *(thing.name for thing in self.objects)))
         object.__setattr__(self, "objects", _dressed(replace(o, name=self.name_of(o.name)) for o in self.objects))
         if not self.objects and self.style is None and self.background is None and self.foreground is None:
             raise OptionError(NOTHING_SAID)

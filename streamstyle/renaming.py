@@ -58,6 +58,15 @@ def refuse_circles(called: dict[str, str]) -> None:
             seen.add(now)
 
 
+def refuse_parts(parts: Iterable[str], names: Iterable[str]) -> None:
+    """OptionError where an object is, or shall be, called as a part of the picture that a Look styles by that word."""
+    for name in sorted(set(parts) & set(names)):
+        raise OptionError(
+            f"object '{name}': the word has a meaning of its own; choose another name, and where the object is to look "
+            f"as that does, give it the same style"
+        )
+
+
 def called_from(path: str | Path, merges: list[Any], rename: Any) -> tuple[dict[str, str], dict[str, str]]:
     """(name -> new name, new name -> style) from ``[[merge]]`` and ``[rename]``."""
     called: dict[str, str] = {}

@@ -57,6 +57,7 @@ class Tracks:
         default_factory=AnalysisOptions
     )
     device: Annotated[Device, Doc("Where to compute.")] = "auto"
+    quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff, Doc("No progress, no summary.")] = False
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff, Doc("Print one JSON object as the last line of stdout.")] = (
         False
     )
@@ -71,7 +72,7 @@ class Tracks:
         with uncollected():
             from streamstyle.tracks.film_objects import tracks
 
-        with Progress(quiet=False) as progress:
+        with Progress(self.quiet) as progress:
             report = tracks(
                 self.input,
                 self.out,
@@ -86,6 +87,7 @@ class Tracks:
             say(f"warning: {line}")
         if self.json:
             print(jsonlib.dumps(report.as_dict()))
+        if self.json or self.quiet:
             return 0
         count = len({thing["label"] for thing in report.objects})
         say(f"{self.out}: {count} object{'' if count == 1 else 's'} in {report.frames} frames, {report.fps:.1f} fps")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from streamstyle.errors import OptionError
+from streamstyle.look import Look, ObjectStyle
 from streamstyle.renaming import unknown_names
 
 SAID = ("butterfly", "object 3", "swan")
@@ -49,3 +51,11 @@ def test_what_never_appears_is_told_with_what_does(wanted, called, lines):
 def test_no_objects_at_all_and_the_mend():
     (line,) = unknown_names(["swan"], {}, (), "film.sstyle", "; paint it anew")
     assert line == "object 'swan': never appears, film.sstyle has no such object; it names none; paint it anew"
+
+
+@pytest.mark.parametrize("word", ["background", "foreground"])
+@pytest.mark.parametrize("how", ["named", "renamed"])
+def test_what_a_look_styles_by_a_word_is_no_object_s_name(word, how):
+    name, called = (word, ()) if how == "named" else ("dog", (("dog", word),))
+    with pytest.raises(OptionError, match=f"^object '{word}': the word has a meaning of its own; choose another name"):
+        Look(background="wave", objects=(ObjectStyle(name, "starry", (1, 2)),), called=called)

@@ -264,6 +264,8 @@ def test_a_named_object_at_a_rate_of_ones_own(tmp_path, folder, capsys):
     assert cli.main([str(word) for word in words]) == 0
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert [(thing["label"], thing["name"]) for thing in said["objects"]] == [(1, "card")]
+    assert cli.main([*map(str, words[:-1]), "--overwrite", "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
     with LabelTrack(tmp_path / "a.npz") as track:
         assert (track.pts * track.time_base).tolist() == [Fraction(i, 10) for i in range(6)]
         assert track.pts.tolist() == [i * TICKS for i in range(6)]
