@@ -125,7 +125,8 @@ class FrameBatch:
     may be taken up again after this batch, and where a segment of the film ends with it. packed [N, bytes] is there
     where y, u and v are views of it: each frame's planes one after another, as an encoder takes them without a copy.
     faults are the reader's up to the last frame. alphas are there where the film is cut into layers: by a layer's
-    number [N, H, W] uint8, none for one that is in no frame.
+    number [N, H, W] uint8, none for one that is in no frame. flows are there where a project keeps what calm went by:
+    of each frame [h, w, 2] int16, see painting.calm_flow, or None.
     """
 
     y: np.ndarray
@@ -137,6 +138,7 @@ class FrameBatch:
     packed: np.ndarray | None = None
     faults: Faults = Faults()
     alphas: Mapping[int, np.ndarray] = field(default_factory=dict)
+    flows: Sequence[np.ndarray | None] = ()
 
     def __len__(self) -> int:
         return len(self.pts)

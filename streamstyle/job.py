@@ -42,8 +42,9 @@ OnFrames = Callable[[int, int | None], None]
 
 LARGEST_SIDE_PX = 16384
 MOST_WORKERS = 4
-STATE_FORM = 7
-"""Of what checkpoints hold: one more whenever that changes, so that a work folder of before starts afresh."""
+STATE_FORM = 8
+"""Of what checkpoints hold, and how it goes on: one more whenever that changes, so that a work folder of before starts
+afresh; ``projects.project.STATES`` says whether a project of before may be used."""
 CUDA_WORKERS = 2
 
 
@@ -132,7 +133,9 @@ class Report:
                 f"{told['segments_copied']} segments copied, {told['segments_encoded']} encoded"
             )
         if told.get("bytes"):
+            flow = told["bytes"].get("flow", 0)
             film += f"; the project has {sum(told['bytes'].values()) / 1e6:.1f} MB"
+            film += f", {flow / 1e6:.1f} MB of them flow" if flow else ""
         return [film, *(f"{layer.file}: {layer.name}, in {layer.frames} frames" for layer in self.layers)]
 
 

@@ -97,6 +97,7 @@ def stylize(
     if save_project is not None:
         saver = ProjectWriter(save_project, job, said, options, same, stylizer.report)
         stylizer.number_objects(saver.numbers)
+        stylizer.painter.keeps_flow = True
     beside = [part for part in (layers, saver) if part is not None]
     info, size, per_batch, per_segment = job.info, (job.width, job.height), made.per_batch, made.per_segment
     window: dict[str, Any] = {"start_s": out.start, "duration_s": out.duration, "warn": warnings.append}

@@ -231,12 +231,13 @@ class Stylizer:
         worn: list[Worn],
         fading: list[frozenset[int]],
         within: tuple[Box, ...],
+        flows: Sequence[np.ndarray | None],
     ) -> Reading:
-        """A batch of which all is known already; nothing is carried on. within: what of each frame is wanted."""
+        """A batch of which all is known already; nothing is carried on. within, flows: see Reading."""
         with self._lanes.on("upload"):
             planes = upload((batch.y, batch.u, batch.v), self.device)
         ready = self._lanes.mark("upload")
-        return Reading(planes, batch.pts, batch.index, color, scene, worn, fading, ready, within)
+        return Reading(planes, batch.pts, batch.index, color, scene, worn, fading, ready, within, flows)
 
     @torch.inference_mode()
     def record_frame(self, planes: tuple[np.ndarray, ...], color: ColorTags) -> list[Affine]:

@@ -24,7 +24,7 @@ from streamstyle.look import Look, ObjectStyle
 from streamstyle.media import label_track
 from streamstyle.media.journal import JOURNAL, parts_folder
 from streamstyle.pipeline import stylize
-from streamstyle.projects.project import LABELS
+from streamstyle.projects.project import FLOW, LABELS
 
 pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("networks")]
 FRAMES, SEGMENT = 20, 4
@@ -141,13 +141,20 @@ def test_stopped_anywhere_it_goes_on_to_the_same_files(
     assert same(tmp_path / "film", report, whole(kind))
 
 
-def test_stopped_again_and_again_with_calm(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("place", "after"),
+    [("streamstyle.stylizer.Stylizer.read_batch", 5), ("streamstyle.media.flow_track.FlowTrackWriter.add", 7)],
+)
+def test_stopped_again_and_again_with_calm(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, after: int
+) -> None:
     calm = replace(FAST, painting=StyleOptions(calm=1))
     wanted = paint(clip, tmp_path / "whole", "png", options=calm)
+    assert len(list((tmp_path / "whole" / "film.sstyle" / FLOW).iterdir())) == FRAMES // SEGMENT
     report = None
     while report is None:
         with monkeypatch.context() as patch:
-            breaks(patch, *owner_of("streamstyle.stylizer.Stylizer.read_batch"), 5, Killed())
+            breaks(patch, *owner_of(place), after, Killed())
             try:
                 report = paint(clip, tmp_path / "film", "png", options=calm)
             except Killed:
@@ -160,9 +167,10 @@ def test_stopped_again_and_again_with_calm(clip: Path, tmp_path: Path, monkeypat
 
 
 def child(clip: str, folder: str, kind: str) -> None:
-    """A job in a process of its own."""
+    """A job in a process of its own; with PNG files, one with calm."""
     pipeline.SEGMENT_FRAMES = (SEGMENT, SEGMENT)
-    paint(Path(clip), Path(folder), kind)
+    painting = replace(FAST.painting, calm=0.7 if kind == "png" else 0.0)
+    paint(Path(clip), Path(folder), kind, options=replace(FAST, painting=painting))
 
 
 def run(clip: Path, folder: Path, kind: str, kill: tuple[int, float] | None = None) -> None:
@@ -194,6 +202,7 @@ def lines_of(journal: Path) -> int:
 def test_killed_it_goes_on_to_the_same_files(clip: Path, tmp_path: Path, kind: str) -> None:
     run(clip, tmp_path / "whole", kind)
     wanted, chance = contents(tmp_path / "whole"), random.Random(kind)
+    assert any(name.startswith(f"film.sstyle/{FLOW}/") for name in wanted) == (kind == "png")
     for point in range(2):
         folder = tmp_path / str(point)
         run(clip, folder, kind, kill=(chance.choice([2, 4, 6, 7, 8]), chance.uniform(0, 0.1)))

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from streamstyle.errors import OptionError, ShapeError
+from streamstyle.painting.calm_flow import Lumas, flow_steps, in_px
 from streamstyle.painting.calm_report import CalmReport, Steadiness
 from streamstyle.painting.calm_state import Arriving, Carried, begun
 from streamstyle.stages.calm import (
@@ -34,14 +35,11 @@ from streamstyle.stages.calm import (
     unbent,
 )
 from streamstyle.stages.calm_border import border_held, soft_bits
-from streamstyle.stages.calm_cpu import REACH_PX, Workspace, motion_cpu, one_thread, search
+from streamstyle.stages.calm_cpu import REACH_PX, Workspace, one_thread, search
 from streamstyle.stages.calm_still import held, slower, standing, still_mask
-from streamstyle.stages.optical_flow import optical_flow
 
 LINES = 360
 """Short side of the source's luma that is enough: at 240 lines the warping error is a fifth higher."""
-SMALLEST_PX = 32
-"""Short side of the halved luma under which OpenCV's search has no pyramid to speak of."""
 REFRESH_FADING, SETTLE_FRAMES = 0.25, 18
 """Share of the new painting while a look's style itself changes, and for so many frames after: ½ % is left then."""
 LOOSENED = (1 - REFRESH_FADING) / (1 - REFRESH)
@@ -91,6 +89,9 @@ class Calm:
         feather_px, narrowest_px: widths of the widest and the narrowest soft border between them, in pixels of the
             film; None: all are one.
 
+    Attributes:
+        flow: the motion that the last step went by, [h, w, 2] int16, see calm_flow; None where it needed none.
+
     Raises:
         OptionError: strength is not 0 .. 1.
     """
@@ -104,6 +105,7 @@ class Calm:
         self.widths_px = feather_px, feather_px if narrowest_px is None else narrowest_px
         self._shot: int | None = None
         self._now: Carried | None = None
+        self.flow: Tensor | None = None
         self._report = CalmReport(looks)
         self._search = search()
         self._workspace = Workspace()
@@ -118,6 +120,7 @@ class Calm:
         fading: Collection[int] = (),
         chroma: Tensor | None = None,
         unseen: Collection[int] = (),
+        flow: Tensor | None = None,
     ) -> Tensor:
         """The picture to show for the next frame.
 
@@ -129,12 +132,13 @@ class Calm:
             fading: looks whose styles themselves are changing; the others are held as without.
             chroma: [2, *halved_size(h, w)] uint8, u and v of the source: what changes in these alone is seen too.
             unseen: looks of whose painting nothing is shown: left out of the report.
+            flow: the motion from the last frame, as the attribute of that name was, if it is known: none is searched.
 
         Returns:
             [3, H, W] float32, 0..1, not to be written to.
 
         Raises:
-            ShapeError: painted is not [3, H, W], luma not uint8 [h, w], or chroma not of half its size.
+            ShapeError: painted is not [3, H, W], luma not uint8 [h, w], or chroma or flow not of half its size.
 
         Cost: on CUDA no synchronisation but once in some seconds' frames.
         """
@@ -144,11 +148,13 @@ class Calm:
             raise ShapeError(f"luma must be uint8 [h, w], got {luma.dtype} {[*luma.shape]}")
         if chroma is not None and (chroma.dtype != torch.uint8 or chroma.shape != (2, *halved_size(luma.shape))):
             raise ShapeError(f"chroma must be uint8 [2, h / 2, w / 2], got {chroma.dtype} {[*chroma.shape]}")
-        painted = painted.float()
+        if flow is not None and (flow.dtype != torch.int16 or flow.shape != (*halved_size(luma.shape), 2)):
+            raise ShapeError(f"flow must be int16 [h / 2, w / 2, 2], got {flow.dtype} {[*flow.shape]}")
+        painted, self.flow = painted.float(), None
         if self.strength == 0:
             return painted
         with one_thread(painted.device):
-            return self._shown(self._arriving(painted, luma, looks, chroma), shot, fading, unseen)
+            return self._shown(self._arriving(painted, luma, looks, chroma), shot, fading, unseen, flow)
 
     def _arriving(self, painted: Tensor, fine: Tensor, looks: Tensor | None, chroma: Tensor | None) -> Arriving:
         if painted.device.type == "cpu":
@@ -159,7 +165,9 @@ class Calm:
         bits = soft_bits(worn if looks is None else looks, self.looks, luma.shape, widest_px)
         return Arriving(painted, fine, luma, worn, bits, chroma, looks is not None)
 
-    def _shown(self, frame: Arriving, shot: int, fading: Collection[int], unseen: Collection[int]) -> Tensor:
+    def _shown(
+        self, frame: Arriving, shot: int, fading: Collection[int], unseen: Collection[int], steps: Tensor | None
+    ) -> Tensor:
         last, same = self._now, shot == self._shot
         self._shot = shot
         if last is None or not same or not last.leads_to(frame):
@@ -175,7 +183,10 @@ class Calm:
             painted, fine, luma, worn, _, chroma, _ = frame
             now = replace(last, painted=painted, fine=fine, luma=luma, looks=worn, chroma=chroma)
         else:
-            flow, still = self._flow(last, frame.fine, frame.luma, still)
+            if steps is None:
+                steps = flow_steps(self._search, Lumas(frame.fine, frame.luma), Lumas(last.fine, last.luma))
+            self.flow = steps
+            flow, still = self._flow(last, frame.luma, still, steps)
             trusted, other = self._trusted(last, frame, flow, still, fading, reach_px)
             # An anchor for nothing but what changes would be read once: then it is renewed at once.
             renews = len(changes) == self.looks or last.age + 1 >= ANCHOR_FRAMES
@@ -296,16 +307,9 @@ class Calm:
         other = sums[1] > OTHER_STYLE**2 * sums[0]
         return other.index_select(0, looks.flatten()).view(worn.shape)
 
-    def _flow(self, last: Carried, fine: Tensor, luma: Tensor, still: Tensor) -> tuple[Tensor, Tensor]:
-        """Where in the previous frame each pixel of the halved luma was, [h, w, 2], and what of still does stand.
-
-        fine is the whole luma.
-        """
-        if luma.device.type == "cpu" and min(luma.shape) >= SMALLEST_PX:
-            flow = motion_cpu(self._search, luma, last.luma)
-        else:
-            found = optical_flow(fine[None].contiguous(), last.fine[None].contiguous()).permute(0, 3, 1, 2)
-            flow = 0.5 * F.interpolate(found, size=still.shape, mode="area")[0].permute(1, 2, 0)
+    def _flow(self, last: Carried, luma: Tensor, still: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
+        """Where in the previous frame each pixel of the halved luma was, [h, w, 2], and what of still does stand."""
+        flow = in_px(steps)
         still = standing(still, flow, luma, last.luma)
         return held(flow, still | slower(flow, STANDS_PX / 2)), still
 

@@ -40,6 +40,7 @@ class Reading:
     Attributes:
         worn: what each frame wears; fading: the looks that wore something else in the frame before it.
         within: what of each frame is to be painted, where that is not all; the rest is of no account.
+        flows: each frame's motion for calm, where it is known; see Calm.step.
     """
 
     planes: Planes
@@ -51,6 +52,7 @@ class Reading:
     fading: list[frozenset[int]]
     ready: Mark
     within: tuple[Box, ...] | None = None
+    flows: Sequence[np.ndarray | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class FramePainter:
 
     Attributes:
         cutter: makes the alphas of layers, where they are wanted.
+        keeps_flow: whether frames have the motion that calm went by.
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class FramePainter:
         self.feathers = pair_feathers(palette.feathers, options.feather)
         self.portions = Portions(palette.device, palette.shrink_bands)
         self.cutter: LayerCutter | None = None
+        self.keeps_flow = False
         self._lanes = lanes
         self.restart()
 
@@ -180,6 +184,7 @@ class FramePainter:
         crossing += [tensor for worn in reading.worn for tensor in worn.tensors()]
         with lanes.on("calm", after=painting.ready, uses=crossing):
             packed, out = _new_frames(planes, subsample)
+            flows = dict[int, Tensor]()
             parts = None
             if scene.parts is not None:
                 parts = to_device(torch.from_numpy(scene.parts), self.palette.device)
@@ -192,12 +197,15 @@ class FramePainter:
                     fading=self._fading(reading.fading[i]),
                     chroma=painting.chromas[i],
                     unseen=_unseen(scene, i, worn),
+                    flow=self._known_flow(reading, i),
                 )
+                if self.keeps_flow and self._calm.flow is not None:
+                    flows[i] = self._calm.flow
                 frame = slice(i, i + 1)
                 rows = None if painting.rows is None else painting.rows[frame]
                 self._lay(shown[None], part_of(planes, frame), color, rows, worn, part_of(out, frame), subsample)
             cut = self._cut(reading, size)
-        return self._downloaded(reading, packed, cut, subsample, "calm")
+        return self._downloaded(reading, packed, cut, subsample, "calm", flows)
 
     @torch.inference_mode()
     def picture(
@@ -209,9 +217,13 @@ class FramePainter:
         if self._calm is not None:
             luma, chroma = (part[0] for part in _for_motion(planes))
             parts = None if scene.parts is None else to_device(torch.from_numpy(scene.parts[0]), rgb.device)
-            more = {"fading": self._fading(fading), "unseen": _unseen(scene, 0, worn)}
+            more: dict[str, Any] = {"fading": self._fading(fading), "unseen": _unseen(scene, 0, worn)}
             painted = self._calm.step(painted[0], luma, parts, scene.shots[0], chroma=chroma, **more)[None]
         return painted, rows
+
+    def _known_flow(self, reading: Reading, frame: int) -> Tensor | None:
+        known = None if reading.flows is None else reading.flows[frame]
+        return None if known is None else to_device(torch.from_numpy(known), self.palette.device)
 
     def _fading(self, looks: frozenset[int]) -> set[int]:
         """The layers that wear them."""
@@ -277,15 +289,24 @@ class FramePainter:
         return {} if self.cutter is None else self.cutter.cut(reading.scene, size, self.portions, self.palette.device)
 
     def _downloaded(
-        self, reading: Reading, packed: Tensor, cut: dict[int, Tensor], subsample: bool, lane: Lane
+        self,
+        reading: Reading,
+        packed: Tensor,
+        cut: dict[int, Tensor],
+        subsample: bool,
+        lane: Lane,
+        flows: dict[int, Tensor] | None = None,
     ) -> FrameBatch:
-        lanes = self._lanes
-        with lanes.on("download", after=lanes.mark(lane), uses=(packed, *cut.values())):
-            painted, *alphas = (part.numpy() for part in Download((packed, *cut.values())).wait())
+        lanes, flows = self._lanes, flows or {}
+        down = (packed, *cut.values(), *flows.values())
+        with lanes.on("download", after=lanes.mark(lane), uses=down):
+            painted, *others = (part.numpy() for part in Download(down).wait())
         height, width = reading.planes[0].shape[1:]
         y, u, v = packed_planes(painted, height, width, subsample=subsample)
-        layers = dict(zip(cut, alphas, strict=True))
-        return FrameBatch(y, u, v, reading.pts, reading.index, packed=painted, alphas=layers)
+        layers = dict(zip(cut, others[: len(cut)], strict=True))
+        known = dict(zip(flows, others[len(cut) :], strict=True))
+        each = [known.get(i) for i in range(len(reading.pts))] if self.keeps_flow else []
+        return FrameBatch(y, u, v, reading.pts, reading.index, packed=painted, alphas=layers, flows=each)
 
 
 def _for_motion(planes: Planes) -> tuple[Tensor, Tensor]:

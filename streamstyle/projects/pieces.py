@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,12 +23,14 @@ class Piece:
     Attributes:
         batch: as decoded; its checkpoint where a segment ends.
         painted: [N, bytes] uint8, packed.
+        flows: what the project keeps of their motion; as of FrameBatch.
         at: which of them are touched; boxes: where.
         reading: of those.
     """
 
     batch: FrameBatch
     painted: np.ndarray
+    flows: Sequence[np.ndarray | None]
     at: tuple[int, ...] = ()
     boxes: tuple[Box, ...] = ()
     reading: Reading | None = None
@@ -58,12 +60,16 @@ def end(
                 continue
             subsample = _subsample(piece)
             planes = packed_planes(piece.painted, *piece.batch.y.shape[1:], subsample=subsample)
+            flows = [*piece.flows]
             if painting is not None:
-                _merge_(planes, stylizer.end_painting(painting, subsample=subsample), piece, 1 + subsample)
+                new = stylizer.end_painting(painting, subsample=subsample)
+                _merge_(planes, new, piece, 1 + subsample)
+                for i, flow in zip(piece.at, new.flows, strict=False):  # without a saver none
+                    flows[i] = flows[i] if flow is None else flow
             y, u, v = planes
             last = piece.batch.checkpoint
             checkpoint = None if last is None else _with_painting(stylizer, last)
-            yield replace(piece.batch, y=y, u=u, v=v, packed=piece.painted, checkpoint=checkpoint)
+            yield replace(piece.batch, y=y, u=u, v=v, packed=piece.painted, checkpoint=checkpoint, flows=flows)
 
 
 def _with_painting(stylizer: Stylizer, checkpoint: Checkpoint) -> Checkpoint:

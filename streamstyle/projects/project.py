@@ -10,6 +10,7 @@
         references/000012.npz  frames from which statistics were recorded, as they were read
         encoded/000000.mp4     closed segments of the painted film, as they are in it
         painted/000000.mkv     the same frames, bit for bit
+        flow/000000.zip        the motion that calm went by in them, if there is calm: a flow track
 
 Written beside its place and moved there when whole. See repaint for what is done with it, and Note [What is kept].
 """
@@ -18,8 +19,9 @@ Written beside its place and moved there when whole. See repaint for what is don
 # Encoded segments go into the next film packet by packet where nothing in them changes. Where something does, a frame
 # needs its old pixels to the bit, which the encoded film does not have: so painted/ holds them, and is by far the
 # largest part (see README). Statistics are not kept but recorded anew, from the same frames: a style that comes later
-# has none, and a pass of the network a shot is little. Optical flow is not kept: it says where labels go, and those are
-# here; nothing that paints reads it. Segments and frames are linked, not copied, where one project follows another.
+# has none, and a pass of the network a shot is little. Of optical flow what says where labels go is not kept, for those
+# are here; what calm goes by is: a third of its time, and a fifth of what painted/ takes. It may be missing: then it is
+# searched for again, and found the same. Segments and frames are linked, not copied, where one project follows another.
 
 from __future__ import annotations
 
@@ -40,17 +42,20 @@ from streamstyle.look import Look
 from streamstyle.media.closed import KeptSegment, Segment
 from streamstyle.media.disk import sync
 from streamstyle.media.fingerprint import fingerprint
+from streamstyle.media.flow_track import SUFFIX as FLOW_SUFFIX
 from streamstyle.media.journal import changes
 from streamstyle.media.label_track import LabelTrack
 from streamstyle.media.lossless import SUFFIX
 
 FORMAT, VERSION = "streamstyle project", 1
 META, LOOK, LABELS, FRAMES = "project.json", "look.toml", "labels.npz", "frames.npz"
-ENCODED, PAINTED, REFERENCES = "encoded", "painted", "references"
-KINDS = {ENCODED: ENCODED, PAINTED: PAINTED, REFERENCES: REFERENCES, LABELS: "labels", FRAMES: "frames"}
+ENCODED, PAINTED, REFERENCES, FLOW = "encoded", "painted", "references", "flow"
+KINDS = {ENCODED: ENCODED, PAINTED: PAINTED, REFERENCES: REFERENCES, FLOW: FLOW, LABELS: "labels", FRAMES: "frames"}
 """Parts of a project and what its bytes are reported under."""
-CHANGEABLE = ("feather", "strength", "keep_colors", "stroke_scale", "blend")
+CHANGEABLE = ("feather", "strength", "keep_colors", "stroke_scale", "blend", "calm")
 """Options of painting that may be another with a project: pixels that they change are painted again."""
+STATES = (7,)
+"""Forms of a job's state before today's whose projects are painted likewise: in 7, calm did not round motion."""
 ONLY_HOW = ("overwrite", "no_resume", "hwaccel")
 AGAIN = "make it again: run without --project, with --save-project"
 
@@ -127,7 +132,8 @@ class Project:
             raise InputError(f"{path}: damaged ({error}); {AGAIN}") from None
 
     def _read(self, said: dict[str, Any]) -> None:
-        missing = [name for name, size in said["files"].items() if _size(self.path / name) != size]
+        needed = {name: size for name, size in said["files"].items() if name.partition("/")[0] != FLOW}
+        missing = [name for name, size in needed.items() if _size(self.path / name) != size]
         if missing:
             raise ValueError(f"{missing[0]} is missing or cut short")
         self.film: dict[str, Any] = said["film"]
@@ -157,8 +163,12 @@ class Project:
                 raise ValueError(f"{LABELS} has {len(track)} frames of {len(self.frames)}")
 
     def file(self, kind: str, number: int) -> Path:
-        """Where a segment of ENCODED or PAINTED is, or a frame of REFERENCES."""
+        """Where a segment of ENCODED, PAINTED or FLOW is, or a frame of REFERENCES."""
         return self.path / file_name(kind, number, self.segment_suffix)
+
+    def bytes_of(self, kind: str, number: int) -> int:
+        """Of such a file; 0 where the project has none."""
+        return self.files.get(file_name(kind, number, self.segment_suffix), 0)
 
     @property
     def segment_suffix(self) -> str:
@@ -226,7 +236,8 @@ class Project:
         Raises:
             OptionError: another version, device or precision.
         """
-        if changed := changes(self.same, json.loads(json.dumps(same, default=str))):
+        held = self.same | ({"state": same["state"]} if self.same.get("state") in STATES else {})
+        if changed := changes(held, json.loads(json.dumps(same, default=str))):
             raise OptionError(f"{self.path}: was painted with another {', '.join(changed)}; {AGAIN}")
 
 
@@ -237,7 +248,8 @@ def what_must_stay(identity: dict[str, Any]) -> dict[str, Any]:
 
 def file_name(kind: str, number: int, suffix: str) -> str:
     """Of a part of a project, in it; suffix is that of encoded segments."""
-    return f"{kind}/{number:06d}{ {ENCODED: suffix, PAINTED: SUFFIX, REFERENCES: '.npz'}[kind] }"
+    suffixes = {ENCODED: suffix, PAINTED: SUFFIX, REFERENCES: ".npz", FLOW: FLOW_SUFFIX}
+    return f"{kind}/{number:06d}{suffixes[kind]}"
 
 
 def bytes_by_kind(files: dict[str, int]) -> dict[str, int]:

@@ -21,7 +21,7 @@ from contextlib import closing, nullcontext
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,9 +44,11 @@ from streamstyle.media.lossless import read_lossless
 from streamstyle.nets.painting import Affine
 from streamstyle.painting.boxes import NOWHERE, Box
 from streamstyle.painting.worn import Worn, changed_looks
+from streamstyle.projects.kept_flow import KeptFlow
 from streamstyle.projects.pieces import Piece, begin, end
 from streamstyle.projects.project import (
     ENCODED,
+    FLOW,
     LABELS,
     META,
     PAINTED,
@@ -55,6 +57,7 @@ from streamstyle.projects.project import (
     seconds_of,
     what_must_stay,
 )
+from streamstyle.projects.recorded import Recorded
 from streamstyle.projects.save_project import ProjectWriter, styled
 from streamstyle.projects.touched import Sketch, Touched, carries_paint
 from streamstyle.scene import Scene, part_numbers
@@ -118,6 +121,7 @@ def repaint(
     if save_project is not None:
         now = same | {"painted_with": prints}
         saver = ProjectWriter(save_project, job, look, options, now, lambda: styled(project.objects, look), project)
+        stylizer.painter.keeps_flow = True
     beside = [] if saver is None else [saver]
     with (
         work_folder(job, same, options.output, beside, say) as work,
@@ -159,7 +163,7 @@ def repaint(
         work.resumed_frames,
         objects=tuple(styled(project.objects, look)),
         calm=tuple(stylizer.calm_report()),
-        warnings=(*report.warnings, *warnings),
+        warnings=(*report.warnings, *warnings, *change.flow.warnings()),
         project=told,
     )
 
@@ -170,10 +174,12 @@ class Change:
     Attributes:
         touched: [F] bool, frames that may be painted again.
         touched_segments: for each segment whether it has one.
+        flow: what is known of the film's motion.
     """
 
     def __init__(self, project: Project, stylizer: Stylizer, info: VideoInfo, prints: dict[str, Any]) -> None:
         self._project, self._stylizer, self._info = project, stylizer, info
+        self.flow = KeptFlow(project)
         painting = stylizer.options.painting
         before = Sketch(project.look, project.options.painting, project.painted_with)
         after = Sketch(stylizer.look, painting, prints)
@@ -193,6 +199,8 @@ class Change:
             self._layer_of[label] = layers.get(name, 1)
         self._layers = len(stylizer.layer_names)
         self._whole = carries_paint(painting) or carries_paint(project.options.painting)
+        if painting.calm != project.options.painting.calm:
+            self.touched[:] = True
         if self._whole:
             self.touched = np.isin(frames.shots, frames.shots[self.touched])
         counts = [each.segment.frames for each in project.segments]
@@ -209,7 +217,8 @@ class Change:
 
     def _kept_bytes(self, number: int) -> int:
         """What is read of the project for a segment."""
-        return self._project.file(PAINTED if self.touched_segments[number] else ENCODED, number).stat().st_size
+        kinds = (PAINTED, FLOW) if self.touched_segments[number] else (ENCODED,)
+        return sum(self._project.bytes_of(kind, number) for kind in kinds)
 
     def report(self) -> dict[str, Any]:
         """How much was kept and how much painted; of a job that has not begun, how much may be."""
@@ -255,7 +264,8 @@ class Change:
         path = self._project.file(PAINTED, number)
         pixels = self._size[0] * self._size[1]
         per_batch = max(1, min(MOST_FRAMES, BATCH_PX[self._stylizer.device.type] // pixels))
-        with closing(read_lossless(path, self._project.size)) as kept:  # type: ignore[type-var]
+        kept_frames = closing(read_lossless(path, self._project.size))  # type: ignore[type-var]
+        with kept_frames as kept, self.flow.of(number) as flow:
             done = begin
             for group in rebatch(islice(film, end - begin), per_batch):
                 batch = FrameBatch.stack(group, done)
@@ -263,10 +273,11 @@ class Change:
                 same_times = batch.pts == tuple(self._project.frames.pts[done : done + len(batch)].tolist())
                 if len(painted) != len(batch) or not same_times:
                     raise InputError(f"{path}: is not of this stretch of {self._info.path}; run without --project")
+                flows = [flow(done - begin + k) for k in range(len(batch))]
                 done += len(batch)
                 if done == end:
                     batch = replace(batch, checkpoint=self._project.after(number))
-                yield Piece(batch, np.stack(painted))
+                yield Piece(batch, np.stack(painted), flows)
         if done != end:
             raise InputError(
                 f"{self._info.path}: ends after frame {done}, {self._project.path} goes on; is it cut short?"
@@ -320,7 +331,8 @@ class Change:
                 scene = Scene(
                     none, [int(self._episodes[done - len(piece) + i]) for i in at], np.stack(maps), parts=known
                 )
-                reading = self._stylizer.reading_of(batch, self._info.color, scene, wears, fading, tuple(boxes))
+                around = (self._info.color, scene, wears, fading, tuple(boxes), [piece.flows[i] for i in at])
+                reading = self._stylizer.reading_of(batch, *around)
                 yield replace(piece, at=tuple(at), boxes=tuple(boxes), reading=reading)
 
     def _counted(self, piece: Piece | KeptSegment) -> Piece | KeptSegment:
@@ -334,27 +346,6 @@ class Change:
 
     def _record(self, frame: int) -> Sequence[Affine]:
         return Recorded(lambda: self._stylizer.record_frame(self._project.reference(frame), self._info.color))
-
-
-class Recorded(Sequence[Affine]):
-    """Statistics that are recorded when they are first asked for: most shots of a film are not touched."""
-
-    def __init__(self, record: Callable[[], list[Affine]]) -> None:
-        self._record, self._done = record, list[Affine]()
-
-    def _all(self) -> list[Affine]:
-        self._done = self._done or self._record()
-        return self._done
-
-    def __len__(self) -> int:
-        return len(self._all())
-
-    @overload
-    def __getitem__(self, number: int) -> Affine: ...
-    @overload
-    def __getitem__(self, number: slice) -> Sequence[Affine]: ...
-    def __getitem__(self, number: int | slice) -> Affine | Sequence[Affine]:
-        return self._all()[number]
 
 
 def _begun_from(project: Project, target: Path) -> Any:

@@ -7,6 +7,7 @@ whole they are put together. So a job that goes on makes the project it would ha
                    labels.npz             a label track of the segment
                    references/000012.npz
                    painted.mkv
+                   flow.zip               where calm went by some; see painted_parts
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ from streamstyle.media.closed import KeptSegment
 from streamstyle.media.disk import link_or_copy, staging, sync, told
 from streamstyle.media.journal import Placed
 from streamstyle.media.label_track import LabelTrack, LabelTrackWriter
-from streamstyle.media.lossless import SUFFIX, LosslessWriter
 from streamstyle.media.segments import WorkFolder
 from streamstyle.media.states import read_state, write_state
 from streamstyle.nets.painting import Affine
 from streamstyle.projects.object_numbers import ObjectNumbers
+from streamstyle.projects.painted_parts import PaintedWriter, put_painted, take_painted
 from streamstyle.projects.project import (
     ENCODED,
     FORMAT,
@@ -77,11 +78,11 @@ class ProjectWriter:
         options: likewise.
         same: the job's identity.
         objects: gives the report of the objects, once all is painted.
-        known: the project this one follows: all but what is painted is taken from it.
+        known: the project this one follows: all but what is painted, and the motion of that, is taken from it.
 
     Attributes:
         saved: bytes of its parts, by kind, once it is staged.
-        written_bytes: of painted frames, in this run.
+        written_bytes: of painted frames and their motion, in this run.
 
     Raises:
         OptionError: a project of this Look would be of no use. OutputError: it could not or must not be there.
@@ -113,7 +114,7 @@ class ProjectWriter:
         self.written_bytes = 0
         self._statistics, self._reference = FrozenStatistics(), False
         self._track: LabelTrackWriter | None = None
-        self._store: LosslessWriter | None = None
+        self._store: PaintedWriter | None = None
         self._forget_frames()
 
     def check(self, placed: Placed) -> None:
@@ -220,7 +221,7 @@ class ProjectWriter:
                     assert self._known is not None
                     self._make_beside(self._number)
                     with told(self._target):
-                        link_or_copy(self._known.file(PAINTED, item.segment.number), self._painted(self._number))
+                        take_painted(self._known, item.segment.number, self._beside(self._number))
                     self._number += 1
                 else:
                     self._add(item)
@@ -229,12 +230,11 @@ class ProjectWriter:
     def _add(self, batch: FrameBatch) -> None:
         if self._store is None:
             self._make_beside(self._number)
-            self._store = LosslessWriter(self._painted(self._number), (self._job.width, self._job.height))
+            self._store = PaintedWriter(self._beside(self._number), (self._job.width, self._job.height))
         self._store.add(batch)
         if batch.checkpoint is not None:
-            self._store.finish()
+            self.written_bytes += self._store.finish()
             self._store = None
-            self.written_bytes += self._painted(self._number).stat().st_size
             self._number += 1
 
     def _beside(self, number: int) -> Path:
@@ -242,9 +242,6 @@ class ProjectWriter:
 
     def _make_beside(self, number: int) -> None:
         self._work.make_beside(number, "project")
-
-    def _painted(self, number: int) -> Path:
-        return self._beside(number) / f"painted{SUFFIX}"
 
     def _read_of(self, number: int) -> dict[str, Any]:
         """What was read of a segment."""
@@ -293,7 +290,7 @@ class ProjectWriter:
         for segment in self._work.segments:
             number = segment.number
             link_or_copy(self._work.file(number), self._folder / file_name(ENCODED, number, self._suffix))
-            link_or_copy(self._painted(number), self._folder / file_name(PAINTED, number, self._suffix))
+            put_painted(self._beside(number), self._folder, number)
         names, wore = self.numbers.names, self.numbers.wore
         if self._known is None:
             ends = self._join_read()

@@ -23,12 +23,15 @@ from streamstyle.errors import InputError, OptionError, OutputError, Streamstyle
 from streamstyle.job import Report
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.decode import decode
+from streamstyle.media.flow_track import FlowTrack
 from streamstyle.media.label_track import LabelTrackWriter
 from streamstyle.media.probe import probe
 from streamstyle.media.segments import WorkFolder
 from streamstyle.nets import int8
+from streamstyle.painting import calm_flow
+from streamstyle.painting.calm_flow import STEPS_PER_PX
 from streamstyle.pipeline import stylize
-from streamstyle.projects.project import META, Project
+from streamstyle.projects.project import FLOW, META, Project
 from streamstyle.projects.repaint import Change, repaint
 from streamstyle.projects.save_project import ProjectWriter
 from streamstyle.projects.touched import carries_paint
@@ -208,16 +211,159 @@ def test_where_paint_is_carried_on_whole_shots_are_painted(
     assert np.flatnonzero(Change(project, stylizer, info, {}).touched).tolist() == [*range(8, 14)]
 
 
-def test_calm_is_painted_again_shot_by_shot_as_a_whole_run_does(clip: Path, tmp_path: Path) -> None:
-    calm = replace(OPTIONS, painting=StyleOptions(calm=1, precision="float32"))
-    whole(clip, tmp_path / "first.mp4", LOOK, calm, save_project=tmp_path / "film.sstyle")
-    look = dressed(swan="ember")
-    report = repaint(clip, tmp_path / "again.mp4", Project(tmp_path / "film.sstyle"), look=look)
-    whole(clip, tmp_path / "whole.mp4", look, calm)
-    assert (tmp_path / "again.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
-    assert (tmp_path / "again.mp4").read_bytes() != (tmp_path / "first.mp4").read_bytes()
+# -- calm, and the motion it goes by ----------------------------------------------------------------------------------
+
+CALM = replace(OPTIONS, painting=StyleOptions(calm=1, precision="float32"))
+EMBER = dressed(swan="ember")
+
+
+@pytest.fixture(scope="module")
+def calmed(clip: Path) -> Path:
+    """A project of LOOK with calm; beside it its film, calm.mp4, and that of EMBER, ember.mp4."""
+    held = clip.with_name("calm.sstyle")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "SEGMENT_FRAMES", (SEGMENT, SEGMENT))
+        whole(clip, clip.with_name("calm.mp4"), LOOK, CALM, save_project=held)
+        whole(clip, clip.with_name("ember.mp4"), EMBER, CALM)
+    return held
+
+
+def count_searched(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A number for each frame whose motion calm searches for."""
+    counts: list[int] = []
+    real = calm_flow.motion_cpu
+
+    def counted(*arguments: Any) -> Any:
+        counts.append(1)
+        return real(*arguments)
+
+    monkeypatch.setattr(calm_flow, "motion_cpu", counted)
+    return counts
+
+
+def flow_of(project: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(project.glob(f"{FLOW}/*"))}
+
+
+def test_calm_is_painted_again_shot_by_shot_as_a_whole_run_does(
+    clip: Path, calmed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts, held = count_searched(monkeypatch), tmp_path / "again.sstyle"
+    report = repaint(clip, tmp_path / "again.mp4", Project(calmed), look=EMBER, save_project=held)
+    assert counts == []
+    assert (tmp_path / "again.mp4").read_bytes() == clip.with_name("ember.mp4").read_bytes()
+    assert (tmp_path / "again.mp4").read_bytes() != clip.with_name("calm.mp4").read_bytes()
     assert report.project is not None
     assert report.project["frames_painted"] == FRAMES  # of one shot
+    assert report.project["bytes"]["flow"] == sum(map(len, flow_of(calmed).values())) > 0
+    assert any("MB of them flow" in line for line in report.in_words())
+    assert len(flow_of(calmed)) == FRAMES // SEGMENT
+    assert flow_of(held) == flow_of(calmed)
+    assert report.warnings == ()
+
+
+def test_without_calm_no_motion_is_kept(saved: Path) -> None:
+    assert not (saved / FLOW).exists()
+
+
+def without_flow(project: Path, folder: Path) -> Path:
+    """The project as one of before motion was kept."""
+    held = _other(project, folder)
+    said = json.loads((held / META).read_text())
+    shutil.rmtree(held / FLOW)
+    said["files"] = {name: size for name, size in said["files"].items() if not name.startswith(FLOW)}
+    said["same"]["state"] = 7
+    (held / META).write_text(json.dumps(said))
+    return held
+
+
+def test_a_project_of_before_motion_was_kept_is_painted_again_and_has_it_then(
+    clip: Path, calmed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts, held = count_searched(monkeypatch), without_flow(calmed, tmp_path)
+    report = repaint(clip, tmp_path / "again.mp4", Project(held), look=EMBER, save_project=held)
+    assert len(counts) == FRAMES - 1
+    assert (tmp_path / "again.mp4").read_bytes() == clip.with_name("ember.mp4").read_bytes()
+    assert report.warnings == ()
+    assert flow_of(held) == flow_of(calmed)
+
+
+@pytest.mark.parametrize("damage", ["gone", "short", "other", "flipped", "two"])
+def test_motion_that_is_damaged_is_told_and_searched_for_again(
+    clip: Path, calmed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    held, counts = _other(calmed, tmp_path), count_searched(monkeypatch)
+    file = held / FLOW / "000002.zip"
+    content = file.read_bytes()
+    if damage == "gone":
+        file.unlink()
+    elif damage == "short":
+        file.write_bytes(content[:-100])
+    elif damage == "other":
+        file.write_bytes(b"text".ljust(len(content)))
+    else:
+        at = content.index(b"000003") + 40
+        file.write_bytes(content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :])
+    if damage == "two":
+        (held / FLOW / "000001.zip").unlink()
+    report = repaint(clip, tmp_path / "again.mp4", Project(held), look=EMBER, save_project=tmp_path / "next.sstyle")
+    assert (tmp_path / "again.mp4").read_bytes() == clip.with_name("ember.mp4").read_bytes()
+    (line,) = report.warnings
+    assert "\n" not in line
+    first = "000001.zip: cannot be read (" if damage == "two" else "000002.zip: "
+    assert first in line
+    assert line.endswith(f"{', and of 1 more segments' if damage == 'two' else ''}; flow is searched for anew there")
+    assert len(counts) == {"flipped": 1, "two": SEGMENT + 1}.get(damage, SEGMENT)
+    assert flow_of(tmp_path / "next.sstyle") == flow_of(calmed)
+
+
+def test_with_calm_where_there_was_none_motion_is_searched_for_and_kept(
+    clip: Path, calmed: Path, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, asked = tmp_path / "film.sstyle", Options(painting=StyleOptions(calm=1))
+    report = repaint(clip, tmp_path / "a.mp4", Project(saved), look=LOOK, options=asked, save_project=held)
+    assert (tmp_path / "a.mp4").read_bytes() == clip.with_name("calm.mp4").read_bytes()
+    assert report.project is not None
+    assert (report.project["frames_painted"], report.project["segments_copied"]) == (FRAMES, 0)
+    assert flow_of(held) == flow_of(calmed)
+    counts = count_searched(monkeypatch)
+    repaint(clip, tmp_path / "b.mp4", Project(held), look=EMBER, save_project=held)
+    assert (tmp_path / "b.mp4").read_bytes() == clip.with_name("ember.mp4").read_bytes()
+    assert counts == []
+
+
+def test_of_two_shots_the_one_that_is_touched_is_calmed_by_its_own_motion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cut is in the middle of a segment: a part of that is as it was, its motion too."""
+    film, held, cut = tmp_path / "in.mp4", tmp_path / "film.sstyle", SEGMENT + 3
+
+    def picture(i: int, size: tuple[int, int]) -> np.ndarray:
+        return draw_mottled(i, size) if i < cut else 255 - draw_mottled(i, size)
+
+    make_clip(film, frames=2 * SEGMENT, size=(160, 96), picture=picture)
+    info = probe(film)
+    with LabelTrackWriter(tmp_path / "labels.npz", info, NAMES) as writer:
+        for i, frame in enumerate(decode(info)):
+            labels = np.zeros((24, 40), np.uint8)
+            labels[4:12, 4:16] = 1 if i >= cut else 2
+            writer.add(labels, frame.pts)
+    whole(film, tmp_path / "first.mp4", LOOK, CALM, save_project=held)
+    whole(film, tmp_path / "whole.mp4", EMBER, CALM)
+    shots = Project(held).frames.shots
+    assert np.flatnonzero(np.diff(shots)).tolist() == [cut - 1]
+    counts, bare = count_searched(monkeypatch), without_flow(held, tmp_path)
+    for project, searched in ((held, 0), (bare, 2)):
+        report = repaint(film, tmp_path / f"{searched}.mp4", Project(project), look=EMBER, save_project=project)
+        assert (tmp_path / f"{searched}.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+        assert report.project is not None
+        assert (report.project["frames_painted"], report.project["segments_copied"]) == (SEGMENT - 3, 1)
+        assert len(counts) == searched
+    assert list(flow_of(held)) == ["000000.zip", "000001.zip"]
+    assert list(flow_of(bare)) == ["000001.zip"]
+    for project, before in ((held, True), (bare, False)):
+        with FlowTrack(project / FLOW / "000001.zip", (48, 80), STEPS_PER_PX) as known:
+            assert [known.frame(k) is not None for k in range(SEGMENT)] == [before] * 3 + [False] + [True] * 2
 
 
 # -- the command line -------------------------------------------------------------------------------------------------
@@ -228,7 +374,7 @@ def test_from_the_command_line(clip: Path, saved: Path, tmp_path: Path, capsys: 
     assert cli.main([*words, "--json"]) == 0
     told = json.loads(capsys.readouterr().out.splitlines()[-1])["project"]
     assert (told["frames_painted"], told["segments_copied"], told["segments_encoded"]) == (6, 2, 2)
-    assert set(told["bytes"]) == {"encoded", "painted", "references", "labels", "frames"}
+    assert set(told["bytes"]) == {"encoded", "painted", "references", "flow", "labels", "frames"}
     assert told["bytes_read"] > 0
     assert told["bytes_written"] > 0
     assert cli.main([*words, "--overwrite", "--object", "cat=wave"]) == 0
