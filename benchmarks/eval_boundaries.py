@@ -316,7 +316,7 @@ def scores_by_edgeval(tallies: list[Tally], thresholds: np.ndarray) -> dict[str,
 def referee() -> Referee:
     """edgeval where Python finds it, else SciPy."""
     if importlib.util.find_spec("edgeval_cu") is not None:
-        return Referee("edgeval", 3, 3, (), matched_by_edgeval, scores_by_edgeval)
+        return Referee("edgeval", 2, 3, (), matched_by_edgeval, scores_by_edgeval)
     return Referee("SciPy", 15, 1, ("HED fuse, thinned",), matched_by_scipy, scores)
 
 
