@@ -8,10 +8,17 @@ picture. Covering is the overlap of the people's segments with the regions of a 
 
 Two warnings. The HED weights were most likely trained on the very pictures used here, BSDS train and val: the table
 compares ways to use HED with each other and does not score HED. And pixels are matched nearest pairs first, which is
-quick and matches 2 to 8 % less than can be. The referee, SciPy's maximum matching (Hopcroft-Karp), matches all that can
-be, as the original's assignment problem does; it takes 2 to 90 s a picture, so it judges HED's fused edges alone.
-PyPI's edgeval, a port of the original, builds only where there is CUDA's compiler, and takes seconds for a
-matching, of which a way has 1,900: of twelve of HED's it matched .998 to 1 of what SciPy does.
+quick and matches 2 to 8 % less than can be, so a referee judges some pictures again. It is PyPI's edgeval, a port of
+the original with the original's solver of the assignment problem, where Python finds it: a second for each matching,
+of which a way has 75 a picture, so it judges every third threshold. To build it takes CUDA's compiler, but what is
+needed here runs as it is unpacked:
+
+    pip download --no-deps --no-binary :all: edgeval==0.1.1 && tar xf edgeval-0.1.1.tar.gz
+    PYTHONPATH=edgeval-0.1.1 python benchmarks/eval_boundaries.py
+
+Matching and scores are edgeval's own; thinning is not, for its own is of NumPy before 2.4. Without it the referee is
+SciPy's maximum matching (Hopcroft-Karp), which matches all that can be: 2 to 90 s a picture, so HED's fused edges
+alone.
 
 Needs the pictures: data/bsds beside the repository's parent's shared/, or STREAMSTYLE_DATA.
 
@@ -22,12 +29,16 @@ Source: Martin, Fowlkes and Malik 2004 (benchmark); Arbelaez et al. 2011 (ODS, O
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib.util
+import io
 import os
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import cv2
 import numpy as np
@@ -50,11 +61,6 @@ HED_MARGIN_PX = 16
 SIDES = get_args(EdgeSide)
 SOURCES = ("2", "3", "fuse")
 """Sides the hierarchy is built on."""
-REFEREED = ("HED fuse, thinned",)
-"""Ways whose pixels are matched by the referee, too: HED as it is published ..."""
-REFEREED_PICTURES = 15
-"""... in the first so many pictures."""
-
 Matching = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, int]]
 """From predicted and drawn pixels, [H, W] bool, to those predicted that have a partner, and how many."""
 
@@ -65,6 +71,31 @@ class Tally:
 
     rows: list[tuple[int, int, int, int]] = field(default_factory=list)
     coverings: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Referee:
+    """Who judges again.
+
+    Attributes:
+        name: as columns have it.
+        pictures: so many, the first.
+        every: of how many thresholds one, the middle one.
+        ways: that are judged; none: all.
+        match: as matched, but as well as can be.
+        score: of tallies at thresholds.
+    """
+
+    name: str
+    pictures: int
+    every: int
+    ways: tuple[str, ...]
+    match: Matching
+    score: Callable[[list[Tally], np.ndarray], dict[str, float]]
+
+    def part(self, of: Sequence[Any] | np.ndarray) -> Any:
+        """What belongs to its thresholds, of as much for all."""
+        return of[self.every // 2 :: self.every]
 
 
 @dataclass(frozen=True)
@@ -179,7 +210,17 @@ def matched(predicted: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, int]:
     return hits, int(hits.sum())
 
 
-def matched_by_referee(predicted: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, int]:
+def matched_by_edgeval(predicted: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, int]:
+    """As matched, but at the least distance in all, as the original benchmark does."""
+    from edgeval_cu.csa import correspond_pixels
+
+    if not predicted.any() or not drawn.any():
+        return np.zeros_like(predicted), 0
+    hits = correspond_pixels(predicted, drawn, SHARE_OF_DIAGONAL)[0] > 0
+    return hits, int(hits.sum())
+
+
+def matched_by_scipy(predicted: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, int]:
     """As matched, but as many as can be."""
     steps = steps_within(drawn.shape)
     edge = max(y for y, _ in steps)
@@ -230,13 +271,22 @@ def f_measure(rows: np.ndarray) -> np.ndarray:
     return 2 * precision * recall / np.maximum(precision + recall, 1e-9)
 
 
-def scores(tallies: list[Tally]) -> dict[str, float]:
-    """ODS and OIS of boundaries, and of coverings where there are any."""
+def average_precision(rows: np.ndarray) -> float:
+    """Area below precision over recall, of [thresholds, 4] counts; in hundredths, as in the original."""
+    predicted, hits, drawn, recalled = rows.T.astype(float)
+    recall, first = np.unique(recalled / np.maximum(drawn, 1), return_index=True)
+    precision = (hits / np.maximum(predicted, 1))[first]
+    return float(np.interp(np.linspace(0, 1, 101), recall, precision, left=0, right=0).sum() / 100)
+
+
+def scores(tallies: list[Tally], thresholds: np.ndarray | None = None) -> dict[str, float]:
+    """ODS, OIS and AP of boundaries, and ODS and OIS of coverings where there are any; of any thresholds."""
     counts = np.array([tally.rows for tally in tallies])  # [pictures, thresholds, 4]
     best = f_measure(counts).argmax(1)
     found = {
         "ODS": float(f_measure(counts.sum(0)).max()),
         "OIS": float(f_measure(counts[np.arange(len(counts)), best].sum(0))),
+        "AP": average_precision(counts.sum(0)),
     }
     if tallies[0].coverings:
         coverings = np.array([tally.coverings for tally in tallies])
@@ -244,10 +294,36 @@ def scores(tallies: list[Tally]) -> dict[str, float]:
     return found
 
 
+def scores_by_edgeval(tallies: list[Tally], thresholds: np.ndarray) -> dict[str, float]:
+    """As scores, by edgeval: ODS is the best F between two thresholds, too. It reads counts and writes scores."""
+    from edgeval_cu.metrics import edges_eval_dir
+
+    with tempfile.TemporaryDirectory() as temporary:
+        drawn, seen = Path(temporary, "drawn"), Path(temporary, "seen")
+        counts = Path(f"{seen}-eval-{len(thresholds)}")
+        for folder in (drawn, seen, counts):
+            folder.mkdir()
+        for number, tally in enumerate(tallies):
+            (drawn / f"{number}.mat").touch()  # a picture's name is asked for, and no more where it has been counted
+            rows = np.array(tally.rows)[:, [3, 2, 1, 0]]
+            np.savetxt(counts / f"{number}_ev1.txt", np.concatenate([thresholds[:, None], rows], 1), fmt="%10g")
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            edges_eval_dir(str(seen), str(drawn), thrs=len(thresholds))
+        found = np.loadtxt(counts / "eval_bdry.txt")
+    return {"ODS": float(found[3]), "OIS": float(found[6]), "AP": float(found[7])}
+
+
+def referee() -> Referee:
+    """edgeval where Python finds it, else SciPy."""
+    if importlib.util.find_spec("edgeval_cu") is not None:
+        return Referee("edgeval", 2, 3, (), matched_by_edgeval, scores_by_edgeval)
+    return Referee("SciPy", 15, 1, ("HED fuse, thinned",), matched_by_scipy, scores)
+
+
 def measure(
-    picture: Picture, nets: dict[str, HED], thresholds: np.ndarray, *, referee: bool
+    picture: Picture, nets: dict[str, HED], thresholds: np.ndarray, judge: Referee | None
 ) -> tuple[dict[str, Tally], dict[str, Tally]]:
-    """Every method on one picture; and the refereed ones again, if that is wanted."""
+    """Every method on one picture; and again by the judge those that it judges."""
     maps = {"Canny, sigma 2": canny_edges(picture.rgb, thresholds)}
     coverings = {}
     for side, net in nets.items():
@@ -262,8 +338,10 @@ def measure(
     tallies = {name: tallied(contours, picture, thresholds) for name, contours in maps.items()}
     for name, found in coverings.items():
         tallies[name].coverings = found
-    wanted = REFEREED if referee else ()
-    return tallies, {name: tallied(maps[name], picture, thresholds, matched_by_referee) for name in wanted}
+    if judge is None:
+        return tallies, {}
+    some = judge.part(thresholds)
+    return tallies, {name: tallied(maps[name], picture, some, judge.match) for name in judge.ways or maps}
 
 
 def main(say: Callable[[str], None] = print) -> int:
@@ -278,22 +356,26 @@ def main(say: Callable[[str], None] = print) -> int:
     say(str(machine()))
     thresholds = np.linspace(0, 1, arguments.thresholds + 2)[1:-1]
     nets = {side: HED.load(side, say=None) for side in SIDES}
+    judge = referee()
+    say(f"the referee is {judge.name}" + ("" if judge.name == "edgeval" else "; --help says how it may be edgeval"))
     each: list[tuple[dict[str, Tally], dict[str, Tally]]] = []
     for picture in pictures(arguments.images):
-        each.append(measure(picture, nets, thresholds, referee=len(each) < REFEREED_PICTURES))
+        each.append(measure(picture, nets, thresholds, judge if len(each) < judge.pictures else None))
         say(f"{len(each)} of {arguments.images}")
     count, rows = len(each), []
-    few = each[:REFEREED_PICTURES]
+    few = each[: judge.pictures]
     found = {name: scores([tallies[name] for tallies, _ in each]) for name in each[0][0]}
-    for name in REFEREED:
-        for which, by in enumerate(("", ", referee")):
-            value = scores([tallies[which][name] for tallies in few])["ODS"]
-            found[name][f"ODS, first {len(few)}{by}"] = value
+    for name in few[0][1]:
+        ours = scores([Tally(judge.part(tallies[name].rows)) for tallies, _ in few])
+        theirs = judge.score([tallies[name] for _, tallies in few], judge.part(thresholds))
+        for score in ("ODS", "OIS", "AP"):
+            found[name] |= {f"{score}, part": ours[score], f"{score}, part, {judge.name}": theirs[score]}
     for name, values in found.items():
         for score, value in values.items():
             say(f"{name:<28} {score:<24} {value:.4f}")
             rows.append(figure(f"{name}: {score}", value, ""))
     note = f"BSDS500 val, first {count} pictures, {len(thresholds)} thresholds; HED was probably trained on them"
+    note += f". The part that {judge.name} judged, too: {len(few)} pictures, {len(judge.part(thresholds))} thresholds"
     say(str(save("boundaries", {"figures": rows, "note": note})))
     return 0
 

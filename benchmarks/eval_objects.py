@@ -41,7 +41,7 @@ from streamstyle.media.decode import frame_at
 from streamstyle.media.masks import enlarge_labels, read_mask
 from streamstyle.media.probe import probe
 from streamstyle.media.stills import read_still
-from streamstyle.objects import appearance, appearance_tracks, evidence
+from streamstyle.objects import appearance, appearance_tracks, bodies, evidence
 from streamstyle.objects.appearance import AppearanceModel
 from streamstyle.objects.appearance_tracks import AppearanceTracks
 from streamstyle.objects.evidence import region_means
@@ -239,6 +239,7 @@ CHOICES: dict[str, tuple[dict[str, Any], dict[tuple[Any, str], Any]]] = {
     "the look at 4 px, not at 2": ({}, {(AppearanceModel, "score_map"): coarse_map}),
     "the background beside the object counts no more": ({}, {(appearance, "NEAR_WEIGHT"): 0.0}),
     "no regions": ({}, {(appearance_tracks, "SNAP"): 0.0}),
+    "regions that weak edges part are no body": ({}, {(bodies, "TIE"): 0.0}),
     "no guided filter: shares not drawn to the colours": (
         {},
         {(appearance_tracks, "drawn_to_colors"): lambda share, *_: share},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -23,18 +24,25 @@ def line(column: int, size: int = 200) -> np.ndarray:
     return picture
 
 
-@pytest.mark.parametrize("match", [boundaries.matched, boundaries.matched_by_referee])
+edgeval = pytest.mark.skipif(find_spec("edgeval_cu") is None, reason="edgeval is not on the path")
+
+
+@pytest.mark.parametrize(
+    "match",
+    [boundaries.matched, boundaries.matched_by_scipy, pytest.param(boundaries.matched_by_edgeval, marks=edgeval)],
+)
 @pytest.mark.parametrize(("apart", "share"), [(0, 1), (2, 1), (3, 0)])
 def test_pixels_match_within_reach(match, apart, share):
     hits, count = match(line(50), line(50 + apart))  # 0.0075 of the diagonal: 2.1 px
-    assert count == share * 200
+    chance = 4 if match is boundaries.matched_by_edgeval else 0  # draws by lot who may stay alone
+    assert share * (200 - chance) <= count <= share * 200
     assert hits.sum() == count
 
 
 def test_the_referee_matches_as_many_as_can_be_matched():
     rng = np.random.default_rng(0)
     predicted, drawn = (rng.random((150, 200)) < share for share in (0.01, 0.02))
-    hits, count = boundaries.matched_by_referee(predicted, drawn)
+    hits, count = boundaries.matched_by_scipy(predicted, drawn)
     places, others = np.argwhere(predicted), np.argwhere(drawn)
     near = np.linalg.norm(places[:, None] - others[None], axis=2) <= 0.0075 * 250
     rows, columns = linear_sum_assignment(near, maximize=True)
@@ -46,7 +54,7 @@ def test_the_referee_matches_as_many_as_can_be_matched():
 def test_the_referee_gives_up_the_nearest_where_two_can_have_a_partner():
     predicted, drawn = line(50) | line(52), line(51) | line(54)
     assert boundaries.matched(predicted, drawn)[1] == 200, "52 takes 51, and 50 is too far from 54"
-    assert boundaries.matched_by_referee(predicted, drawn)[1] == 400
+    assert boundaries.matched_by_scipy(predicted, drawn)[1] == 400
 
 
 def test_a_drawn_pixel_has_one_partner():
@@ -61,11 +69,39 @@ def test_a_perfect_map_scores_one_and_half_a_map_less():
     thresholds = np.array([0.25, 0.5, 0.75])
     strengths = line(50) * 0.9 + line(150) * 0.6 + line(100) * 0.3
     perfect = boundaries.scores([boundaries.tallied(strengths, picture, thresholds)])
-    assert perfect == {"ODS": pytest.approx(1), "OIS": pytest.approx(1)}  # at 0.5
+    assert (perfect["ODS"], perfect["OIS"]) == (pytest.approx(1), pytest.approx(1))  # at 0.5
+    # No recall is below .5; from there to recall 1 precision falls from 1 to 2/3, that of the first to reach 1.
+    assert perfect["AP"] == pytest.approx(0.425, abs=1e-6)
     rows = np.array(boundaries.tallied(strengths, picture, thresholds).rows)
     assert rows[0].tolist() == [600, 400, 400, 400]
     assert rows[2].tolist() == [200, 200, 400, 200]
     assert boundaries.f_measure(rows)[2] == pytest.approx(2 / 3)
+
+
+@edgeval
+def test_edgeval_scores_counts_as_we_do():
+    rng = np.random.default_rng(0)
+    thresholds = np.linspace(0, 1, 7)[1:-1]
+    tallies = []
+    for _ in range(3):
+        predicted = np.sort(rng.integers(1000, 9000, 5))[::-1]
+        hits, recalled = (predicted * rng.uniform(0.3, 0.9, 5)).astype(int), np.sort(rng.integers(100, 4000, 5))[::-1]
+        tallies.append(
+            boundaries.Tally(
+                [(int(p), int(h), 5000, int(r)) for p, h, r in zip(predicted, hits, recalled, strict=True)]
+            )
+        )
+    ours, theirs = boundaries.scores(tallies), boundaries.scores_by_edgeval(tallies, thresholds)
+    assert ours["ODS"] - 1e-6 <= theirs["ODS"] < ours["ODS"] + 0.02, "the best between two thresholds, too"
+    assert (ours["OIS"], ours["AP"]) == (pytest.approx(theirs["OIS"], abs=1e-5), pytest.approx(theirs["AP"], abs=1e-5))
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_referee_is_edgeval_where_that_is_there(monkeypatch, there):
+    monkeypatch.setattr(boundaries.importlib.util, "find_spec", lambda name: there or None)
+    judge = boundaries.referee()
+    assert judge.name == ("edgeval" if there else "SciPy")
+    assert judge.part(list(range(15))) == ([1, 4, 7, 10, 13] if there else list(range(15)))
 
 
 def test_covering_is_one_for_the_same_regions_and_the_largest_share_for_one():

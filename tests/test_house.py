@@ -121,7 +121,8 @@ NEVER_IN = {
 WITHIN: dict[str, dict[str, set[str]]] = {
     "objects": {
         "appearance": set(),
-        "evidence": set(),
+        "bodies": set(),
+        "evidence": {"bodies"},
         "area_filter": set(),
         "guided_filter": set(),
         "tracker": set(),

@@ -222,7 +222,7 @@ class AppearanceTracks(ObjectTracks):
             share = part / total
             if slot != FOUND and gate is not None:
                 share = share * gate
-            share = (1 - SNAP) * share + SNAP * region_means(share, ids, areas)
+            share = (1 - SNAP) * share + SNAP * region_means(share, ids, areas, found.tree if slot == FOUND else None)
             if slot != FOUND or gate is not None:
                 guided = guided or GuidedFilter(found.rgb.numpy(), GUIDED_PX * min(ids.shape) / 240)
                 elsewhere = share if slot == FOUND else 0

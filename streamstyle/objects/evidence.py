@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from streamstyle.objects.bodies import body_means
 from streamstyle.stages.dominant_motion import dominant_motion
 
 NEAR_PX = 20
@@ -130,18 +131,24 @@ def aimed_at(shape: tuple[int, int]) -> np.ndarray:
     return odds
 
 
-def region_means(values: np.ndarray, ids: np.ndarray, areas: np.ndarray) -> np.ndarray:
-    """Each pixel the mean over its region.
+def region_means(
+    values: np.ndarray, ids: np.ndarray, areas: np.ndarray, tree: tuple[Tensor, Tensor] | None = None
+) -> np.ndarray:
+    """Each pixel the mean over its region, or over all that weak edges part from it; see bodies.
 
     Args:
         values: [h, w] float.
         ids: [h, w] int32, below R.
         areas: [R] pixels of each region, as ``numpy.bincount`` of ids gives them.
+        tree: how regions join, as Segmentation has it; None: they do not.
 
     Returns:
         [h, w] float32.
     """
-    means = np.bincount(ids.ravel(), weights=values.ravel(), minlength=len(areas)) / np.maximum(1, areas)
+    sums = np.bincount(ids.ravel(), weights=values.ravel(), minlength=len(areas))
+    means = sums / np.maximum(1, areas)
+    if tree is not None:
+        means = body_means(sums, areas, tree[0].numpy(), tree[1].numpy())
     return means.astype(np.float32)[ids]
 
 

@@ -45,6 +45,7 @@ class Segmentation:
         finest_regions: one more than the largest of finest.
         features: [C, h', w'] of each of HED's BLOCKS, on the segmenter's device; none if it was not asked for them.
         left_out: regions that were more than MOST_REGIONS.
+        tree: how the finest join, as into and at of RegionHierarchy, [finest_regions] int32 each; None without one.
     """
 
     ids: Tensor
@@ -54,6 +55,7 @@ class Segmentation:
     finest_regions: int
     features: tuple[Tensor, ...] = ()
     left_out: int = 0
+    tree: tuple[Tensor, Tensor] | None = None
 
 
 class Segmenter:
@@ -100,7 +102,8 @@ class Segmenter:
 
         Returns:
             What the host needs: ids [N, h, w] int32, regions [N], left out [N], rgb [N, 3, h, w] uint8, finest
-            [N, h, w] int32, its regions [N]. And what stays: features [N, C, h', w'].
+            [N, h, w] int32, its regions [N], into and at [N, R] int32 (R is 0 without a hierarchy). And what stays:
+            features [N, C, h', w'].
         """
         edges, features = self._edges(rgb)
         tree = region_hierarchy(edges) if self._blocks or self.options.segmenter == "regions" else None
@@ -122,8 +125,10 @@ class Segmenter:
         if bound > MOST_REGIONS:
             ids, left_out = limit_regions(ids, region_areas(ids, bound), MOST_REGIONS)
             regions = regions.clamp_max(MOST_REGIONS)
-        finest, fine = (ids, regions) if tree is None else (tree.ids, tree.regions + 1)
-        return (ids, regions, left_out, pictures, finest, fine), features
+        if tree is None:
+            none = ids.new_zeros((len(ids), 0))
+            return (ids, regions, left_out, pictures, ids, regions, none, none), features
+        return (ids, regions, left_out, pictures, tree.ids, tree.regions + 1, tree.into, tree.at), features
 
     @property
     def takes(self) -> tuple[str, ...]:
@@ -207,12 +212,14 @@ def file_of(spec: str) -> Path | None:
 
 def segmentations(found: Sequence[Tensor], features: Sequence[Tensor] = ()) -> list[Segmentation]:
     """One a picture of what Segmenter.find gave, the first part brought to the host."""
-    ids, regions, left_out, rgb, finest, parts = found
+    ids, regions, left_out, rgb, finest, parts, into, at = found
     counts = zip(regions.tolist(), parts.tolist(), left_out.tolist(), strict=True)
-    return [
-        Segmentation(ids[i], count, rgb[i], finest[i], fine, tuple(block[i] for block in features), left)
-        for i, (count, fine, left) in enumerate(counts)
-    ]
+    some = []
+    for i, (count, fine, left) in enumerate(counts):
+        tree = (into[i, :fine], at[i, :fine]) if at.shape[1] else None
+        blocks = tuple(block[i] for block in features)
+        some.append(Segmentation(ids[i], count, rgb[i], finest[i], fine, blocks, left, tree))
+    return some
 
 
 def _most_regions(pixels: int) -> int:
