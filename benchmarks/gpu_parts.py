@@ -116,7 +116,9 @@ def part_graphs(folder: Path) -> Rows:
         yield figure(f"{name}, launched, whole batch", launched["whole"], "ms/frame")
         yield figure(f"{name}, of which the host launches", launched["host"], "ms/frame")
         replay, same = captured(call)
-        yield figure(f"{name}, as a graph gives the same", float(same), "")
+        yield figure(f"{name}, as a graph gives the same", float(same), "", goal=1)
+        if not same:  # what paints something else is not timed
+            continue
         replayed = apart(replay)
         yield figure(f"{name}, as a graph, whole batch", replayed["whole"], "ms/frame")
         yield figure(f"{name}, as a graph, of which the host launches", replayed["host"], "ms/frame")

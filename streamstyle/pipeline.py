@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamstyle.config import Options
+from streamstyle.config import Options, OutputOptions
 from streamstyle.errors import OptionError
 from streamstyle.flow import Ahead, rebatch
 from streamstyle.frames import Checkpoint, Frame, FrameBatch, VideoInfo, output_chroma, picture_crc
@@ -18,10 +18,12 @@ from streamstyle.gpu.transfer import empty_pinned
 from streamstyle.job import OnFrames, Plan, Report, River, identity, plan, work_folder
 from streamstyle.look import Look
 from streamstyle.media.audio import AudioSource
+from streamstyle.media.closed import KeptSegment
 from streamstyle.media.decode import decode
 from streamstyle.media.encode import encode
 from streamstyle.media.journal import prospect
 from streamstyle.media.layers import LayerFilms
+from streamstyle.media.segments import WorkFolder
 from streamstyle.naming import place_objects
 from streamstyle.painting.frame_painter import Painting, Reading
 from streamstyle.projects.save_project import ProjectWriter
@@ -99,7 +101,6 @@ def stylize(
         stylizer.number_objects(saver.numbers)
         stylizer.painter.keeps_flow = True
     beside = [part for part in (layers, saver) if part is not None]
-    info, size, per_batch, per_segment = job.info, (job.width, job.height), made.per_batch, made.per_segment
     window: dict[str, Any] = {"start_s": out.start, "duration_s": out.duration, "warn": warnings.append}
     with (
         given or nullcontext(),
@@ -108,30 +109,13 @@ def stylize(
         River(QUEUE_BATCHES if overlap else 0, stylizer.device, on_frames, work.frames, job.frames) as river,
     ):
         river.replayed = work.tail.frames
-        after, begin_at = work.tail.checkpoint or work.checkpoint, work.kept_frames
-        if after is not None:
-            stylizer.load_state_dict(after.state)
-        # The river. Threads that decode, read, paint (several) and, this one, encode; bounded queues between them.
-        film = decode(info, size=out.size, after=after, hwaccel=out.hwaccel, **window)
-        slow = stylizer.device.type == "cpu"
-        first = 1 if slow else per_batch  # a CPU's first frame need not wait for others
-        groups = rebatch(film, per_batch, begin=begin_at, edge=per_segment, first=first)
-        batches = stack(groups, begin_at, stylizer.device)
-        keeps = slow and not beside and not out.no_resume
-        every_s = (lambda: max(TAIL_S, work.tail.cost_s / TAIL_SHARE)) if keeps else None
-        readings = read(stylizer, river.thread("decode", batches), info, per_segment, saver, every_s)
-        begun = river.share(functools.partial(begin, stylizer, size), river.thread("read", readings))
-        painted = river.thread("paint", end(stylizer, size, begun), is_light=True)
-        painted = painted if layers is None else river.thread("layers", layers.through(painted))
-        if keeps:
-            painted = work.tail.keep(painted, len(work.segments), work.frames)
         written = encode(
-            painted if saver is None else saver.keep(painted),
+            painted_frames(made, out, work, river, saver, window),
             output,
-            info,
+            job.info,
             out,
-            size=size,
-            audio=AudioSource(info, **window),
+            size=(job.width, job.height),
+            audio=AudioSource(job.info, **window),
             work=work,
             encoder=job.encoder,
             warn=warnings.append,
@@ -149,6 +133,41 @@ def stylize(
         project=None if saver is None else {"bytes": saver.saved},
         warnings=tuple(warnings + [line for part in (stylizer, given, layers) if part for line in part.warnings()]),
     )
+
+
+def painted_frames(
+    made: Prepared,
+    out: OutputOptions,
+    work: WorkFolder,
+    river: River,
+    saver: ProjectWriter | None,
+    window: dict[str, Any],
+) -> Iterator[FrameBatch | KeptSegment]:
+    """The river. Threads that decode, read, paint (several) and, who takes these, encode; bounded queues between them.
+
+    Args:
+        work: goes on after the frames it keeps.
+        saver: keeps them for a project.
+        window: which part of the film, and who is told of its faults.
+    """
+    stylizer, layers, info, size = made.stylizer, made.layers, made.job.info, (made.job.width, made.job.height)
+    after, begin_at = work.tail.checkpoint or work.checkpoint, work.kept_frames
+    if after is not None:
+        stylizer.load_state_dict(after.state)
+    film = decode(info, size=out.size, after=after, hwaccel=out.hwaccel, **window)
+    slow = stylizer.device.type == "cpu"
+    first = 1 if slow else made.per_batch  # a CPU's first frame need not wait for others
+    groups = rebatch(film, made.per_batch, begin=begin_at, edge=made.per_segment, first=first)
+    batches = stack(groups, begin_at, stylizer.device)
+    keeps = slow and layers is None and saver is None and not out.no_resume
+    every_s = (lambda: max(TAIL_S, work.tail.cost_s / TAIL_SHARE)) if keeps else None
+    readings = read(stylizer, river.thread("decode", batches), info, made.per_segment, saver, every_s)
+    begun = river.share(functools.partial(begin, stylizer, size), river.thread("read", readings))
+    painted = river.thread("paint", end(stylizer, size, begun), is_light=True)
+    painted = painted if layers is None else river.thread("layers", layers.through(painted))
+    if keeps:
+        painted = work.tail.keep(painted, len(work.segments), work.frames)
+    return painted if saver is None else saver.keep(painted)
 
 
 @dataclass(frozen=True)
