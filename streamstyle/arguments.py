@@ -7,7 +7,7 @@ import inspect
 import io
 import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
@@ -31,6 +31,11 @@ def in_short(command: Callable[..., Any]) -> Callable[..., Any]:
     """A command's class with the first paragraph of its description, for a list of commands."""
     said = (inspect.getdoc(command) or "").partition("\n\n")[0]
     return type(command.__name__, (command,), {"__doc__": said, "__module__": command.__module__})  # type: ignore[arg-type]
+
+
+def options_in(words: Sequence[str]) -> frozenset[str]:
+    """Names of the options among a command's words, as fields have them: keep_colors for --keep-colors."""
+    return frozenset(word.partition("=")[0][2:].replace("-", "_") for word in words if word.startswith("--"))
 
 
 def seconds(text: str) -> float:

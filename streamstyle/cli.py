@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +16,7 @@ import tyro
 from typing_extensions import Doc
 
 from streamstyle._version import __version__
-from streamstyle.arguments import NUMBERS, SECONDS, default_hint, in_short, one_line_usage_errors
+from streamstyle.arguments import NUMBERS, SECONDS, default_hint, in_short, one_line_usage_errors, options_in
 from streamstyle.bench.options import BenchOptions
 from streamstyle.config import AnalysisOptions, Device, Fps, LookOptions, Options, Range, StyleChoices, StyleOptions
 from streamstyle.errors import OptionError, OutputError, StreamstyleError
@@ -54,6 +54,7 @@ class Run:
     dry_run: Annotated[
         bool, tyro.conf.FlagCreatePairsOff, Doc("Check the film, the Look and the named objects; write nothing.")
     ] = False
+    typed: tyro.conf.Suppress[frozenset[str]] = frozenset()
 
     def __call__(self) -> int:
         """Run the job and say how it went."""
@@ -61,7 +62,7 @@ class Run:
         with uncollected():
             from streamstyle.run_job import planned
 
-        look, paint = planned(self.look)
+        look, paint = planned(self.look, self.typed)
         share_one_heap()
         with Progress(self.quiet) as progress:
             report = paint(
@@ -335,13 +336,9 @@ def parse(arguments: list[str]) -> Callable[[], int]:
     if arguments and arguments[0] in COMMANDS:
         program, rest = f"{PROGRAM} {arguments[0]}", arguments[1:]
         with one_line_usage_errors(program):
-            return tyro.cli(
-                COMMANDS[arguments[0]],
-                prog=program,
-                args=rest,
-                config=(tyro.conf.HelptextFromCommentsOff,),
-                registry=NUMBERS,
-            )
+            command, config = COMMANDS[arguments[0]], (tyro.conf.HelptextFromCommentsOff,)
+            made = tyro.cli(command, prog=program, args=rest, config=config, registry=NUMBERS)
+        return replace(made, typed=options_in(rest)) if isinstance(made, Run) else made
     if arguments and not arguments[0].startswith("-"):
         near = difflib.get_close_matches(arguments[0], COMMANDS, n=1)
         hint = f"did you mean {near[0]}" if near else f"give one of {', '.join(COMMANDS)}"

@@ -48,7 +48,7 @@ from typing import Any
 from streamstyle.arguments import seconds
 from streamstyle.config import StyleChoices
 from streamstyle.errors import OptionError, OutputError
-from streamstyle.renaming import called_from, final_name, refuse_circles, refuse_parts, unknown_names
+from streamstyle.renaming import called_from, final_name, refuse_circles, refuse_parts, renamed_nobody, unknown_names
 from streamstyle.styles import NONE, canonical, moved, quotes_wanted
 
 OBJECT_FORM = re.compile(
@@ -185,6 +185,10 @@ class Look:
     def unknown_names(self, said: Iterable[str], path: str | Path, mend: str = "") -> list[str]:
         """Its names that none of the objects so called has; see renaming.unknown_names."""
         return unknown_names((thing.name for thing in self.objects), dict(self.called), said, path, mend)
+
+    def renamed_nobody(self) -> list[str]:
+        """A line for each of its renamings of an object that it does not name."""
+        return renamed_nobody(dict(self.called), (thing.name for thing in self.objects))
 
     @property
     def background_style(self) -> str:

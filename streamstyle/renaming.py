@@ -47,6 +47,16 @@ def unknown_names(
     ]
 
 
+def renamed_nobody(called: dict[str, str], names: Iterable[str]) -> list[str]:
+    """A line for each renaming of an object that is not; names: what those there are called in the end."""
+    there = sorted(set(names))
+    return [
+        f"object '{old}', renamed '{new}': nobody is called so; named were: {', '.join(there) or 'none'}"
+        for old, new in called.items()
+        if final_name(old, called) not in there
+    ]
+
+
 def refuse_circles(called: dict[str, str]) -> None:
     """OptionError where following the new names comes back to where it began."""
     for name in called:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from streamstyle.config import LookOptions
@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from streamstyle.job import Report
 
 
-def planned(choices: LookOptions) -> tuple[Look, Callable[..., Report]]:
+def planned(choices: LookOptions, typed: Collection[str] = ()) -> tuple[Look, Callable[..., Report]]:
     """The Look, and what paints with it: ``stylize`` or ``repaint``.
+
+    Args:
+        typed: names of the options that were given, be it at their defaults.
 
     Raises:
         OptionError: choices that do not go together. InputError: a project that cannot be used.
@@ -36,4 +39,4 @@ def planned(choices: LookOptions) -> tuple[Look, Callable[..., Report]]:
         from streamstyle.projects.repaint import repaint
     project = Project(choices.project)
     look = Look.from_options(choices, base=project.look)
-    return look, functools.partial(repaint, project=project, save_project=choices.save_project)
+    return look, functools.partial(repaint, project=project, save_project=choices.save_project, typed=typed)

@@ -317,6 +317,7 @@ class SceneReader:
                 for name in named
                 if name in due
             ]
+            lines += self.look.renamed_nobody()
         moving = sum(thing.name is None for thing in self.tracks.report())
         if moving and self._finds and self.look.foreground is None and self.look.style is None:
             lines.append(

@@ -6,7 +6,7 @@ import pytest
 
 from streamstyle.errors import OptionError
 from streamstyle.look import Look, ObjectStyle
-from streamstyle.renaming import unknown_names
+from streamstyle.renaming import renamed_nobody, unknown_names
 
 SAID = ("butterfly", "object 3", "swan")
 
@@ -59,3 +59,12 @@ def test_what_a_look_styles_by_a_word_is_no_object_s_name(word, how):
     name, called = (word, ()) if how == "named" else ("dog", (("dog", word),))
     with pytest.raises(OptionError, match=f"^object '{word}': the word has a meaning of its own; choose another name"):
         Look(background="wave", objects=(ObjectStyle(name, "starry", (1, 2)),), called=called)
+
+
+def test_a_renaming_of_nobody_is_told():
+    called = {"object 99": "x", "dog": "hound", "hound": "rex"}
+    assert renamed_nobody(called, ["rex", "cat"]) == [
+        "object 'object 99', renamed 'x': nobody is called so; named were: cat, rex"
+    ]
+    assert renamed_nobody({"a": "b"}, []) == ["object 'a', renamed 'b': nobody is called so; named were: none"]
+    assert renamed_nobody({}, []) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -458,3 +459,10 @@ def test_bytes_for_networks_of_ones_own_alone_are_warned_of(tmp_path: Path, monk
 def test_bytes_are_not_warned_of_where_they_are_used() -> None:
     options = Options(device="cpu", painting=StyleOptions(precision="int8"))
     assert Stylizer(Look(style="wave"), options).warnings() == []
+
+
+def test_a_renaming_of_nobody_is_told() -> None:
+    thing = ObjectStyle("it", "wave", (19, 36))
+    look = Look(background="starry", objects=(thing,), called=(("object 99", "x"), ("it", "that")))
+    assert "object 'object 99', renamed 'x': nobody is called so; named were: that" in Stylizer(look).warnings()
+    assert not any("nobody" in line for line in Stylizer(replace(look, called=(("it", "that"),))).warnings())

@@ -28,6 +28,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -50,6 +51,9 @@ from streamstyle.media.lossless import SUFFIX
 FORMAT, VERSION = "streamstyle project", 1
 META, LOOK, LABELS, FRAMES = "project.json", "look.toml", "labels.npz", "frames.npz"
 ENCODED, PAINTED, REFERENCES, FLOW = "encoded", "painted", "references", "flow"
+PARTS = (META, LOOK, LABELS, FRAMES, ENCODED, PAINTED, REFERENCES, FLOW)
+LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
+"""What file managers leave in folders that they show."""
 KINDS = {ENCODED: ENCODED, PAINTED: PAINTED, REFERENCES: REFERENCES, FLOW: FLOW, LABELS: "labels", FRAMES: "frames"}
 """Parts of a project and what its bytes are reported under."""
 CHANGEABLE = ("feather", "strength", "keep_colors", "stroke_scale", "blend", "calm")
@@ -193,15 +197,21 @@ class Project:
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"{path}: damaged ({error}); {AGAIN}") from None
 
-    def options_with(self, said: Options) -> Options:
-        """The project's options and, of those said that are no defaults, what may be another.
+    def options_with(self, said: Options, typed: Collection[str] = ()) -> Options:
+        """The project's options and, of those said that are no defaults or are typed, what may be another.
+
+        Args:
+            said: options; a default says nothing ...
+            typed: ... unless it is named here.
 
         Raises:
             OptionError: another would change pixels everywhere, or where objects are.
         """
         fresh, held = asdict(Options()), asdict(self.options)
         taken: dict[str, dict[str, Any]] = {"painting": {}, "output": {}}
-        for name in changes(fresh, asdict(said)):
+        meant = [f"{group}.{name}" for group, held_in in fresh.items() if isinstance(held_in, dict) for name in held_in]
+        meant = [name for name in meant if name.rpartition(".")[2] in typed]
+        for name in dict.fromkeys([*changes(fresh, asdict(said)), *meant]):
             group, _, option = name.rpartition(".")
             value, there = getattr(getattr(said, group) if group else said, option), held[group] if group else held
             if option == "device":
@@ -209,9 +219,10 @@ class Project:
             if option in (*CHANGEABLE, *ONLY_HOW):
                 taken[group][option] = value
             elif value != there[option]:
+                before = f"with {there[option]}" if there[option] is not None else "without it"
                 raise OptionError(
-                    f"{flag(option)} {value}: the project was painted with {there[option]}, and this would change all "
-                    f"of it; leave it out, or {AGAIN}"
+                    f"{flag(option)} {value}: the project was painted {before}, and this would change all of it; leave "
+                    f"it out, or {AGAIN}"
                 )
         taken["output"] |= {name: getattr(said.output, name) for name in ("overwrite", "no_resume")}  # of one run
         return replace(
@@ -262,12 +273,15 @@ def bytes_by_kind(files: dict[str, int]) -> dict[str, int]:
     return found
 
 
-def check_place(path: str | Path, *, overwrite: bool, going_on: Path | None = None) -> None:
+def check_place(path: str | Path, *, film: Path, overwrite: bool, going_on: Path | None = None) -> None:
     """Refuse before any work what could not be saved.
 
+    Args:
+        film: the painted film that is to be.
+
     Raises:
-        OutputError: something else is there, or the folder it is to be in is not; or a project that is neither the
-            one gone on from nor to be replaced.
+        OutputError: something else is there, or in the project that is there, or the film is to be; or the folder it is
+            to be in is not; or a project that is neither the one gone on from nor to be replaced.
     """
     path = Path(path)
     parent = Path(os.path.abspath(path)).parent
@@ -279,6 +293,31 @@ def check_place(path: str | Path, *, overwrite: bool, going_on: Path | None = No
         raise OutputError(f"--save-project {path}: is there and no project; give another name")
     if (path / META).is_file() and not overwrite and not (going_on and os.path.samefile(going_on, path)):
         raise OutputError(f"--save-project {path}: exists; add --overwrite, or give another name")
+    if Path(os.path.realpath(path)) in Path(os.path.realpath(film)).parents:
+        raise OutputError(
+            f"{film}: is to be in the folder of --save-project, which is replaced as a whole; choose another place"
+        )
+    for stranger in _strangers(path):
+        raise OutputError(
+            f"--save-project {path}: holds {stranger}, which is no part of a project; move it elsewhere first"
+        )
+
+
+def _strangers(path: Path) -> Iterator[Path]:
+    """What lies in a project's folder and is not of it, and would be lost with it."""
+    try:
+        own = set(json.loads((path / META).read_text("utf-8"))["files"])
+    except (OSError, ValueError, LookupError, TypeError):
+        own = set()  # a damaged one: what has the names of a project's parts is taken for them
+    for entry in sorted(path.rglob("*")):
+        within = entry.relative_to(path)
+        known = within.as_posix() in own if own else within.parts[0] in PARTS
+        if (
+            not (entry.is_dir() and not entry.is_symlink())
+            and not known
+            and within.as_posix() not in (META, LOOK, *LITTER)
+        ):
+            yield within
 
 
 def put_in_place(new: Path, path: Path) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from itertools import islice
@@ -78,6 +78,7 @@ def repaint(
     *,
     look: Look,
     options: Options | None = None,
+    typed: Collection[str] = (),
     save_project: str | Path | None = None,
     on_frames: OnFrames | None = None,
     say: Callable[[str], None] | None = None,
@@ -92,6 +93,7 @@ def repaint(
         project: what an earlier run saved.
         look: the Look from now on; its objects are the project's, by name.
         options: how paint is put on may be another; all else is the project's.
+        typed: names of options that are meant also where they are defaults, which else say nothing.
         save_project: where to save what a later change needs; may be the project's own folder.
 
     Raises:
@@ -101,7 +103,7 @@ def repaint(
     began, options = time.perf_counter(), options or Options()
     if options.output.layers is not None:
         raise OptionError("--layers: does not go with --project, which paints only what changed; leave one of them out")
-    options = project.options_with(options)
+    options = project.options_with(options, typed)
     job = plan(input, output, options.output)
     project.check_film(job.info)
     bare = replace(look, objects=tuple({o.name: _placeless(o) for o in look.objects}.values()))

@@ -120,7 +120,8 @@ class ProjectWriter:
     def check(self, placed: Placed) -> None:
         """Refuse what could not be saved, or would replace unasked what this job did not place: OutputError."""
         overwrite = self._options.output.overwrite or placed.has(self._target / META)
-        check_place(self._said, overwrite=overwrite, going_on=None if self._known is None else self._known.path)
+        known = None if self._known is None else self._known.path
+        check_place(self._said, film=self._job.target, overwrite=overwrite, going_on=known)
 
     def _forget_frames(self) -> None:
         """What is noted of a segment's frames begins anew."""

@@ -456,7 +456,7 @@ def test_another_film_or_machine_is_refused(clip: Path, saved: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (Options(output=OutputOptions(size=100)), "--size 100: the project was painted with None"),
+        (Options(output=OutputOptions(size=100)), "--size 100: the project was painted without it, and"),
         (Options(output=OutputOptions(codec="hevc")), "--codec hevc"),
         (Options(output=OutputOptions(crf=30)), "--crf 30"),
         (Options(painting=StyleOptions(precision="bfloat16")), "--precision bfloat16"),
@@ -491,6 +491,52 @@ def test_where_a_project_may_be_saved(clip: Path, saved: Path, tmp_path: Path) -
         repaint(clip, tmp_path / "out.mp4", Project(saved), look=LOOK, save_project=_other(saved, tmp_path))
     words = ["run", str(clip), str(tmp_path / "out.mp4"), "--project", str(saved)]
     assert cli.main([*words, "--tracks", str(clip.with_name("labels.npz"))]) == 2
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_what_lies_in_a_project_is_not_lost_with_it(clip: Path, saved: Path, tmp_path: Path, readable: bool) -> None:
+    held = _other(saved, tmp_path)
+    project = Project(held)
+    (held / ".DS_Store").touch()
+    for name in ("notes.txt", "inner.sstyle/look.toml", *(["painted/mine.mkv"] if readable else [])):
+        (held / name).parent.mkdir(exist_ok=True)
+        (held / name).write_text("mine")
+        if not readable:
+            (held / META).write_text("{")
+        over = replace(OPTIONS, output=replace(OPTIONS.output, overwrite=True))
+        with pytest.raises(OutputError, match=f"holds {name}, which is no part of a project; move it elsewhere first"):
+            whole(clip, tmp_path / "out.mp4", LOOK, over, save_project=held)
+        if readable:
+            with pytest.raises(OutputError, match=f"holds {name}, which"):
+                repaint(clip, tmp_path / "out.mp4", project, look=LOOK, save_project=held)
+        (held / name).unlink()
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_no_film_is_painted_into_a_project_that_is_replaced(clip: Path, saved: Path, tmp_path: Path) -> None:
+    held = _other(saved, tmp_path)
+    with pytest.raises(OutputError, match=r"out.mp4: is to be in the folder of --save-project, .*choose another place"):
+        repaint(clip, held / "out.mp4", Project(held), look=LOOK, save_project=held)
+    assert repaint(clip, held / "out.mp4", Project(held), look=LOOK).frames_out == FRAMES
+
+
+@pytest.mark.parametrize(
+    ("said", "default"), [("--strength=.5", "--strength=1"), ("--blend=luminosity", "--blend=normal")]
+)
+def test_an_option_typed_at_its_default_is_meant(
+    clip: Path, saved: Path, tmp_path: Path, said: str, default: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def again(project: Path, out: str, *words: str) -> dict[str, Any]:
+        command = ["run", clip, tmp_path / out, "--project", project, "--save-project", tmp_path / f"{out}.sstyle"]
+        assert cli.main([*map(str, command), *words, "--json"]) == 0
+        return dict(json.loads(capsys.readouterr().out)["project"])
+
+    assert again(saved, "other.mp4", said)["frames_painted"] == FRAMES
+    assert again(tmp_path / "other.mp4.sstyle", "same.mp4")["frames_painted"] == 0
+    assert again(tmp_path / "other.mp4.sstyle", "back.mp4", default)["frames_painted"] == FRAMES
+    assert (tmp_path / "back.mp4").read_bytes() == clip.with_name("first.mp4").read_bytes()
+    assert cli.main(["run", str(clip), str(tmp_path / "a.mp4"), "--project", str(saved), "--preset", "medium"]) == 2
+    assert "--preset medium: the project was painted with ultrafast" in capsys.readouterr().err
 
 
 def _other(saved: Path, folder: Path) -> Path:
