@@ -10,7 +10,7 @@
         references/000012.npz  frames from which statistics were recorded, as they were read
         encoded/000000.mp4     closed segments of the painted film, as they are in it
         painted/000000.mkv     the same frames, bit for bit
-        flow/000000.zip        the motion that calm went by in them, if there is calm: a flow track
+        flow/000000.zip        the motion that calm went by in them, where there was calm: a flow track
 
 Written beside its place and moved there when whole. See repaint for what is done with it, and Note [What is kept].
 """
@@ -54,8 +54,10 @@ KINDS = {ENCODED: ENCODED, PAINTED: PAINTED, REFERENCES: REFERENCES, FLOW: FLOW,
 """Parts of a project and what its bytes are reported under."""
 CHANGEABLE = ("feather", "strength", "keep_colors", "stroke_scale", "blend", "calm")
 """Options of painting that may be another with a project: pixels that they change are painted again."""
-STATES = (7,)
-"""Forms of a job's state before today's whose projects are painted likewise: in 7, calm did not round motion."""
+STATES = (7, 8)
+"""Forms of a job's state before today's whose projects are painted likewise: those of UNROUNDED without calm."""
+UNROUNDED = (7,)
+"""In which calm went by motion that was not rounded: frames that are kept would not match those painted again."""
 ONLY_HOW = ("overwrite", "no_resume", "hwaccel")
 AGAIN = "make it again: run without --project, with --save-project"
 
@@ -234,9 +236,12 @@ class Project:
             same: what the job's pictures depend on, as of what_must_stay.
 
         Raises:
-            OptionError: another version, device or precision.
+            OptionError: another version, device or precision, or an earlier version's calm.
         """
-        held = self.same | ({"state": same["state"]} if self.same.get("state") in STATES else {})
+        state = self.same.get("state")
+        if state in UNROUNDED and self.options.painting.calm > 0:
+            raise OptionError(f"{self.path}: was painted by an earlier version, with another calm; {AGAIN}")
+        held = self.same | ({"state": same["state"]} if state in STATES else {})
         if changed := changes(held, json.loads(json.dumps(same, default=str))):
             raise OptionError(f"{self.path}: was painted with another {', '.join(changed)}; {AGAIN}")
 
