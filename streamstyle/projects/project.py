@@ -20,8 +20,9 @@ Written beside its place and moved there when whole. See repaint for what is don
 # needs its old pixels to the bit, which the encoded film does not have: so painted/ holds them, and is by far the
 # largest part (see README). Statistics are not kept but recorded anew, from the same frames: a style that comes later
 # has none, and a pass of the network a shot is little. Of optical flow what says where labels go is not kept, for those
-# are here; what calm goes by is: a third of its time, and a fifth of what painted/ takes. It may be missing: then it is
-# searched for again, and found the same. Segments and frames are linked, not copied, where one project follows another.
+# are here; what calm goes by is: a third of the time of a step of calm, for a fifth of what painted/ takes. It may be
+# missing: then it is searched for again, and found the same. Segments and frames are linked, not copied, where one
+# project follows another.
 
 from __future__ import annotations
 
