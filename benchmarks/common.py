@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from streamstyle.frames import Frame, FrameBatch
+
 RESULTS = Path(__file__).parent / "results"
+
+ANALYSIS = ["--edge-side", "3"]
+"""Arguments of what the pipeline's benchmarks have found and followed."""
 
 HEAD_START_CYCLES = 4_000_000
 """About 2 ms: some hundred launches of Python."""
@@ -196,3 +202,43 @@ def save(name: str, figures: dict[str, Any]) -> Path:
     content = {"benchmark": name, "date": datetime.date.today().isoformat(), "machine": machine(), **figures}
     path.write_text(json.dumps(content, indent=2) + "\n")
     return path
+
+
+def make_clip(path: Path, frames: int, size: int = 360, shots: int = 1) -> Path:
+    """The demo clip from 2.5 s on, played to and fro until it has enough frames, at a short side, with sound.
+
+    Args:
+        shots: equal parts, with a cut between each two: the second as a negative, upside down, the third mirrored in
+            colours that are exchanged; without any cut for 1.
+    """
+    from streamstyle.config import OutputOptions
+    from streamstyle.frames import FrameBatch
+    from streamstyle.media.audio import AudioSource
+    from streamstyle.media.decode import decode
+    from streamstyle.media.encode import encode
+    from streamstyle.media.planes import scaled_size
+    from streamstyle.media.probe import probe
+    from streamstyle.nets import weights
+
+    info = probe(weights.fetch("bigbuckbunny"))
+    film = list(decode(info, start_s=2.5, size=size))
+    order = [*range(len(film)), *range(len(film) - 2, 0, -1)]
+    step = film[1].pts - film[0].pts
+
+    def batches() -> Iterator[FrameBatch]:
+        for i in range(frames):
+            shown = _turned(film[order[i % len(order)]], i * shots // frames)
+            yield FrameBatch.stack([replace(shown, pts=i * step)], i)
+
+    info = replace(info, start_pts=0)
+    encode(batches(), path, info, OutputOptions(crf=18), size=scaled_size(info, size), audio=AudioSource(info))
+    return path
+
+
+def _turned(frame: Frame, shot: int) -> Frame:
+    """A frame as the shot of that number has it."""
+    if shot == 1:
+        return replace(frame, y=255 - frame.y[::-1], u=255 - frame.u[::-1], v=255 - frame.v[::-1])
+    if shot == 2:
+        return replace(frame, y=frame.y[:, ::-1], u=frame.v[:, ::-1], v=frame.u[:, ::-1])
+    return frame

@@ -126,7 +126,7 @@ class FrameBatch:
     where y, u and v are views of it: each frame's planes one after another, as an encoder takes them without a copy.
     faults are the reader's up to the last frame. alphas are there where the film is cut into layers: by a layer's
     number [N, H, W] uint8, none for one that is in no frame. flows are there where a project keeps what calm went by:
-    of each frame [h, w, 2] int16, see painting.calm_flow, or None.
+    N long, of each frame [h, w, 2] int16, see painting.calm_flow, or None; else empty.
     """
 
     y: np.ndarray

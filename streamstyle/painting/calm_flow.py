@@ -32,9 +32,16 @@ class Lumas(NamedTuple):
 
 
 def flow_steps(search: cv2.DISOpticalFlow, now: Lumas, last: Lumas) -> Tensor:
-    """Where in the last frame each pixel of the halved luma was, [h, w, 2] int16 steps; search: for a CPU.
+    """Where in the last frame each pixel of the halved luma was.
 
-    Cost: at 320x180 a third of calm's time on a CPU; on CUDA no synchronisation.
+    Args:
+        search: OpenCV's, for a CPU.
+        now, last: the two frames' lumas, of one size, on one device.
+
+    Returns:
+        [h, w, 2] int16 steps, x before y, of the halved luma's size and on its device.
+
+    Cost: at 320x180 a third of the time of a step of calm on a CPU; on CUDA no synchronisation.
     """
     if now.halved.device.type == "cpu" and min(now.halved.shape) >= SMALLEST_PX:
         return in_steps(motion_cpu(search, now.halved, last.halved))
@@ -43,10 +50,10 @@ def flow_steps(search: cv2.DISOpticalFlow, now: Lumas, last: Lumas) -> Tensor:
 
 
 def in_steps(flow: Tensor) -> Tensor:
-    """A motion [h, w, 2] px in whole steps, int16, the nearest."""
+    """A motion [h, w, 2] float32 px in whole steps, [h, w, 2] int16, the nearest."""
     return (flow * STEPS_PER_PX).round_().clamp_(FARTHEST.min, FARTHEST.max).to(torch.int16)
 
 
 def in_px(steps: Tensor) -> Tensor:
-    """Steps as pixels, float32, without rounding."""
+    """Steps [h, w, 2] int16 as pixels, [h, w, 2] float32, without rounding."""
     return steps.float().div_(STEPS_PER_PX)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 import numpy as np
 
@@ -16,43 +15,101 @@ from streamstyle.stages.resize import small_size
 
 
 class KeptFlow:
-    """Reads it. What is damaged is not known, which costs no more than a search: it is found again, to the bit.
+    """Reads it, segment after segment. What is damaged is not known; where calm wants it, it is found again.
 
     Args:
         project: perhaps one without.
+
+    Attributes:
+        bytes_read: of the files that were opened.
+        whole: segments whose file may go into another project as it is, of those that were checked.
     """
 
     def __init__(self, project: Project) -> None:
         self._project = project
         self._size = halved_size(small_size(project.size[::-1], LINES))
         self._damaged = dict[int, str]()
+        self._searched = self._lost = False
+        self._number, self._track = -1, cast(FlowTrack | None, None)
+        self.bytes_read, self.whole = 0, set[int]()
+
+    def frame(self, number: int, k: int, *, calmed: bool) -> np.ndarray | None:
+        """The motion of frame k of a segment: [h, w, 2] int16, see painting.calm_flow; None where it is not known.
+
+        Args:
+            calmed: by calm that is searched for which is damaged; else it is lost to the project that follows.
+        """
+        track = self._open(number)
+        if track is None and number not in self._damaged:
+            return None
+        try:
+            if track is not None:
+                return track.frame(k)
+        except InputError as error:
+            self._damaged.setdefault(number, str(error))
+        self._note(calmed=calmed)
+        return None
+
+    def check(self, number: int) -> None:
+        """Read a segment's file, which is to go into another project as it is."""
+        track = self._open(number)
+        try:
+            if track is not None:
+                track.check()
+        except InputError as error:
+            self._damaged.setdefault(number, str(error))
+        if number in self._damaged:
+            self._note(calmed=False)
+        elif track is not None:
+            self.whole.add(number)
+
+    def close(self) -> None:
+        """Close the file that is open."""
+        if self._track is not None:
+            self._track.__exit__()
+        self._number, self._track = -1, None
 
     def warnings(self) -> list[str]:
         """A line where something was damaged."""
         if not self._damaged:
             return []
         also = f", and of {len(self._damaged) - 1} more segments" if len(self._damaged) > 1 else ""
-        return [f"{next(iter(self._damaged.values()))}{also}; flow is searched for anew there"]
+        said = "flow is searched for anew there" if self._searched else ""
+        if self._lost:
+            said += " where frames are calmed again, else" if said else "flow is"
+            said += " left out of the project that is saved"
+        return [f"{next(iter(self._damaged.values()))}{also}; {said}"]
 
-    @contextlib.contextmanager
-    def of(self, number: int) -> Iterator[Callable[[int], np.ndarray | None]]:
-        """Within, a segment's motion by the frame's number in it: [h, w, 2] int16, see painting.calm_flow, or None."""
-        path = self._project.file(FLOW, number)
-        if not self._project.bytes_of(FLOW, number):
-            yield lambda frame: None
-            return
-        with contextlib.ExitStack() as closing:
-            track: FlowTrack | None = None
-            try:
-                track = closing.enter_context(FlowTrack(path, self._size, STEPS_PER_PX))
-            except InputError as error:
-                self._damaged.setdefault(number, str(error))
+    def state_dict(self) -> dict[str, Any]:
+        """What of the segments so far is told at the end; see load_state_dict."""
+        damaged = [[number, line] for number, line in self._damaged.items()]
+        return {"damaged": damaged, "searched": self._searched, "lost": self._lost, "bytes_read": self.bytes_read}
 
-            def frame(k: int) -> np.ndarray | None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on as the one whose state_dict this is."""
+        self._damaged = dict(state["damaged"])
+        self._searched, self._lost, self.bytes_read = state["searched"], state["lost"], state["bytes_read"]
+
+    def _note(self, *, calmed: bool) -> None:
+        self._searched |= calmed
+        self._lost |= not calmed
+
+    def _open(self, number: int) -> FlowTrack | None:
+        """A segment's file, that of another one closed; None where there is none, or it is damaged."""
+        if number != self._number:
+            self.close()
+            self._number, project = number, self._project
+            if wanted := project.bytes_of(FLOW, number):
+                path, first_pts = project.file(FLOW, number), project.segments[number].segment.first_pts
                 try:
-                    return None if track is None else track.frame(k)
+                    self._track = FlowTrack(path, self._size, STEPS_PER_PX, project.film, first_pts)
+                    there = path.stat().st_size
+                    if there != wanted:
+                        raise InputError(f"{path}: has {there} bytes, {wanted} when the project was saved")
+                    self.bytes_read += wanted
                 except InputError as error:
                     self._damaged.setdefault(number, str(error))
-                    return None
-
-            yield frame
+                    if self._track is not None:
+                        self._track.__exit__()
+                    self._track = None
+        return self._track

@@ -23,14 +23,14 @@ class Piece:
     Attributes:
         batch: as decoded; its checkpoint where a segment ends.
         painted: [N, bytes] uint8, packed.
-        flows: what the project keeps of their motion; as of FrameBatch.
+        flows: what is known of their motion and wanted, N long where it was read; as of FrameBatch.
         at: which of them are touched; boxes: where.
         reading: of those.
     """
 
     batch: FrameBatch
     painted: np.ndarray
-    flows: Sequence[np.ndarray | None]
+    flows: Sequence[np.ndarray | None] = ()
     at: tuple[int, ...] = ()
     boxes: tuple[Box, ...] = ()
     reading: Reading | None = None

@@ -10,7 +10,7 @@
         references/000012.npz  frames from which statistics were recorded, as they were read
         encoded/000000.mp4     closed segments of the painted film, as they are in it
         painted/000000.mkv     the same frames, bit for bit
-        flow/000000.zip        the motion that calm went by in them, if there is calm: a flow track
+        flow/000000.zip        the motion that calm went by in them, where there was calm: a flow track
 
 Written beside its place and moved there when whole. See repaint for what is done with it, and Note [What is kept].
 """
@@ -20,8 +20,9 @@ Written beside its place and moved there when whole. See repaint for what is don
 # needs its old pixels to the bit, which the encoded film does not have: so painted/ holds them, and is by far the
 # largest part (see README). Statistics are not kept but recorded anew, from the same frames: a style that comes later
 # has none, and a pass of the network a shot is little. Of optical flow what says where labels go is not kept, for those
-# are here; what calm goes by is: a third of its time, and a fifth of what painted/ takes. It may be missing: then it is
-# searched for again, and found the same. Segments and frames are linked, not copied, where one project follows another.
+# are here; what calm goes by is: a third of the time of a step of calm, for a fifth of what painted/ takes. It may be
+# missing: then it is searched for again, and found the same. Segments and frames are linked, not copied, where one
+# project follows another.
 
 from __future__ import annotations
 
@@ -58,8 +59,10 @@ KINDS = {ENCODED: ENCODED, PAINTED: PAINTED, REFERENCES: REFERENCES, FLOW: FLOW,
 """Parts of a project and what its bytes are reported under."""
 CHANGEABLE = ("feather", "strength", "keep_colors", "stroke_scale", "blend", "calm")
 """Options of painting that may be another with a project: pixels that they change are painted again."""
-STATES = (7,)
-"""Forms of a job's state before today's whose projects are painted likewise: in 7, calm did not round motion."""
+STATES = (7, 8)
+"""Forms of a job's state before today's whose projects are painted likewise: those of UNROUNDED without calm."""
+UNROUNDED = (7,)
+"""In which calm went by motion that was not rounded: frames that are kept would not match those painted again."""
 ONLY_HOW = ("overwrite", "no_resume", "hwaccel")
 AGAIN = "make it again: run without --project, with --save-project"
 
@@ -245,9 +248,12 @@ class Project:
             same: what the job's pictures depend on, as of what_must_stay.
 
         Raises:
-            OptionError: another version, device or precision.
+            OptionError: another version, device or precision, or an earlier version's calm.
         """
-        held = self.same | ({"state": same["state"]} if self.same.get("state") in STATES else {})
+        state = self.same.get("state")
+        if state in UNROUNDED and self.options.painting.calm > 0:
+            raise OptionError(f"{self.path}: was painted by an earlier version, with another calm; {AGAIN}")
+        held = self.same | ({"state": same["state"]} if state in STATES else {})
         if changed := changes(held, json.loads(json.dumps(same, default=str))):
             raise OptionError(f"{self.path}: was painted with another {', '.join(changed)}; {AGAIN}")
 

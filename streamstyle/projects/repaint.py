@@ -13,6 +13,7 @@ the next one.
 
 from __future__ import annotations
 
+import bisect
 import functools
 import os
 import time
@@ -48,7 +49,6 @@ from streamstyle.projects.kept_flow import KeptFlow
 from streamstyle.projects.pieces import Piece, begin, end
 from streamstyle.projects.project import (
     ENCODED,
-    FLOW,
     LABELS,
     META,
     PAINTED,
@@ -134,14 +134,14 @@ def repaint(
     ):
         if work.checkpoint is not None:
             stylizer.painter.load_state_dict(work.checkpoint.state["painting"])
-            change.go_on(len(work.segments), work.checkpoint.state["painted"])
+            change.go_on(len(work.segments), work.checkpoint.state)
         pieces = river.thread("decode", change.pieces())
         readings = river.thread("read", change.readings(pieces))
         begun = river.share(functools.partial(begin, stylizer), readings)
         painted = river.thread("paint", end(stylizer, begun), is_light=True)
         window: dict[str, Any] = {"start_s": options.output.start, "duration_s": options.output.duration}
         written = encode(
-            painted if saver is None else saver.keep(painted),
+            painted if saver is None else saver.keep(painted, change.flow.whole.__contains__),
             output,
             job.info,
             options.output,
@@ -152,9 +152,10 @@ def repaint(
             warn=warnings.append,
             on_frames=river.count,
         )
-    new_bytes = sum(s.size_bytes for s in work.segments if change.touched_segments[s.number])
+    new = [segment for segment in work.segments if change.touched_segments[segment.number]]
+    kept_bytes = sum(s.size_bytes for s in new) + saver.bytes_of(*(s.number for s in new)) if saver else 0
     told = change.report() | {
-        "bytes_written": written.size_bytes + (new_bytes + saver.written_bytes if saver else 0),
+        "bytes_written": written.size_bytes + kept_bytes,
         "seconds": round(time.perf_counter() - began, 3),
         "bytes": saver.saved if saver else bytes_by_kind(project.files),
     }
@@ -210,17 +211,19 @@ class Change:
         self.touched_segments = [
             bool(self.touched[a:b].any()) for a, b in zip(self._begins, self._begins[1:], strict=False)
         ]
-        self._painted_frames = self._painted_px = self._bytes_read = self._first = 0
+        self._painted_frames = self._painted_px = self._first = 0
+        self._reached = 0
 
-    def go_on(self, segments: int, painted: list[int]) -> None:
-        """Leave out the first segments, which are done: so many frames and pixels were painted for them."""
-        self._first, (self._painted_frames, self._painted_px) = segments, painted
-        self._bytes_read = sum(self._kept_bytes(number) for number in range(segments))
+    def go_on(self, segments: int, state: dict[str, Any]) -> None:
+        """Leave out the first segments, which are done; state is what was noted by their end, see _counted."""
+        self._first = self._reached = segments
+        self._painted_frames, self._painted_px = state["painted"]
+        self.flow.load_state_dict(state["flow"])
 
-    def _kept_bytes(self, number: int) -> int:
-        """What is read of the project for a segment."""
-        kinds = (PAINTED, FLOW) if self.touched_segments[number] else (ENCODED,)
-        return sum(self._project.bytes_of(kind, number) for kind in kinds)
+    def _bytes_read(self) -> int:
+        """What was read of the project for the segments reached."""
+        kinds = (PAINTED if touched else ENCODED for touched in self.touched_segments[: self._reached])
+        return self.flow.bytes_read + sum(self._project.bytes_of(kind, number) for number, kind in enumerate(kinds))
 
     def report(self) -> dict[str, Any]:
         """How much was kept and how much painted; of a job that has not begun, how much may be."""
@@ -233,7 +236,7 @@ class Change:
             "pixels_painted": round(self._painted_px / max(1, frames * height * width), 6),
             "segments_copied": len(self.touched_segments) - encoded,
             "segments_encoded": encoded,
-            "bytes_read": self._bytes_read,
+            "bytes_read": self._bytes_read(),
         }
 
     def pieces(self) -> Iterator[Piece | KeptSegment]:
@@ -241,7 +244,7 @@ class Change:
         project, film, at = self._project, None, -1
         try:
             for number in range(self._first, len(self.touched_segments)):
-                self._bytes_read += self._kept_bytes(number)
+                self._reached = number + 1
                 if not self.touched_segments[number]:
                     yield project.kept(number)
                     continue
@@ -267,7 +270,7 @@ class Change:
         pixels = self._size[0] * self._size[1]
         per_batch = max(1, min(MOST_FRAMES, BATCH_PX[self._stylizer.device.type] // pixels))
         kept_frames = closing(read_lossless(path, self._project.size))  # type: ignore[type-var]
-        with kept_frames as kept, self.flow.of(number) as flow:
+        with kept_frames as kept:
             done = begin
             for group in rebatch(islice(film, end - begin), per_batch):
                 batch = FrameBatch.stack(group, done)
@@ -275,11 +278,10 @@ class Change:
                 same_times = batch.pts == tuple(self._project.frames.pts[done : done + len(batch)].tolist())
                 if len(painted) != len(batch) or not same_times:
                     raise InputError(f"{path}: is not of this stretch of {self._info.path}; run without --project")
-                flows = [flow(done - begin + k) for k in range(len(batch))]
                 done += len(batch)
                 if done == end:
                     batch = replace(batch, checkpoint=self._project.after(number))
-                yield Piece(batch, np.stack(painted), flows)
+                yield Piece(batch, np.stack(painted))
         if done != end:
             raise InputError(
                 f"{self._info.path}: ends after frame {done}, {self._project.path} goes on; is it cut short?"
@@ -300,7 +302,8 @@ class Change:
 
         for i in range(done):
             _, before = step(i)
-        with closing(pieces), LabelTrack(self._project.path / LABELS) as track:  # type: ignore[type-var]
+        label_track = LabelTrack(self._project.path / LABELS)
+        with closing(pieces), closing(self.flow), label_track as track:  # type: ignore[type-var]
             for piece in pieces:
                 at, boxes, maps, parts, wears, fading = [], [], [], [], [], []
                 for i in range(done, done + len(piece)):
@@ -323,7 +326,7 @@ class Change:
                 done += len(piece)
                 self._painted_frames += len(at)
                 self._painted_px += sum(box.area_px for box in boxes)
-                piece = self._counted(piece)
+                piece = self._counted(self._with_flow(piece, done - len(piece), at))
                 if isinstance(piece, KeptSegment) or not at:
                     yield piece
                     continue
@@ -337,9 +340,27 @@ class Change:
                 reading = self._stylizer.reading_of(batch, *around)
                 yield replace(piece, at=tuple(at), boxes=tuple(boxes), reading=reading)
 
+    def _with_flow(self, piece: Piece | KeptSegment, first: int, at: list[int]) -> Piece | KeptSegment:
+        """The piece, with what is known of its frames' motion: of those calm goes by, of all where a project is saved.
+
+        Args:
+            first: the piece's first frame in the film; at: those of the piece's frames that are painted.
+        """
+        saves = self._stylizer.painter.keeps_flow
+        calmed = at if self._stylizer.options.painting.calm > 0 else []
+        if isinstance(piece, KeptSegment):
+            if saves:
+                self.flow.check(piece.segment.number)
+            return piece
+        number = bisect.bisect_right(self._begins, first) - 1
+        flows: list[np.ndarray | None] = [None] * len(piece)
+        for k in range(len(piece)) if saves else calmed:
+            flows[k] = self.flow.frame(number, first - self._begins[number] + k, calmed=k in calmed)
+        return replace(piece, flows=flows)
+
     def _counted(self, piece: Piece | KeptSegment) -> Piece | KeptSegment:
-        """The piece; what was painted by its end in its checkpoint, where it has one."""
-        state = {"painted": [self._painted_frames, self._painted_px]}
+        """The piece; in its checkpoint, where it has one, what is to be told at the end of all up to it."""
+        state = {"painted": [self._painted_frames, self._painted_px], "flow": self.flow.state_dict()}
         if isinstance(piece, KeptSegment):
             return replace(piece, checkpoint=replace(piece.checkpoint, state=state))
         if piece.batch.checkpoint is None:

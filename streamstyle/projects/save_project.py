@@ -44,6 +44,7 @@ from streamstyle.projects.object_numbers import ObjectNumbers
 from streamstyle.projects.painted_parts import PaintedWriter, put_painted, take_painted
 from streamstyle.projects.project import (
     ENCODED,
+    FLOW,
     FORMAT,
     FRAMES,
     LABELS,
@@ -81,8 +82,7 @@ class ProjectWriter:
         known: the project this one follows: all but what is painted, and the motion of that, is taken from it.
 
     Attributes:
-        saved: bytes of its parts, by kind, once it is staged.
-        written_bytes: of painted frames and their motion, in this run.
+        files: bytes of its files by name, once it is staged.
 
     Raises:
         OptionError: a project of this Look would be of no use. OutputError: it could not or must not be there.
@@ -110,8 +110,7 @@ class ProjectWriter:
         self._moved = False
         self._suffix, self._same, self._objects = job.encoder.segment_suffix, same, objects
         self.numbers = ObjectNumbers()
-        self.saved: dict[str, int] = {}
-        self.written_bytes = 0
+        self.files: dict[str, int] = {}
         self._statistics, self._reference = FrozenStatistics(), False
         self._track: LabelTrackWriter | None = None
         self._store: PaintedWriter | None = None
@@ -145,7 +144,7 @@ class ProjectWriter:
         self._work = work
         if work.placed is not None:
             self._moved = True  # what was replaced may still be there
-            self.saved = bytes_by_kind(json.loads((self._target / META).read_text("utf-8"))["files"])
+            self.files = json.loads((self._target / META).read_text("utf-8"))["files"]
         self._number = self._reading = len(work.segments)
         self.numbers.load_state_dict({"objects": []})
         self._statistics = FrozenStatistics()
@@ -155,6 +154,16 @@ class ProjectWriter:
                 raise ValueError("what was read of a segment is not of it")
             self._statistics.load_state_dict(states[-1]["statistics"], torch.device("cpu"))
             self.numbers.load_state_dict(states[-1]["numbers"])
+
+    @property
+    def saved(self) -> dict[str, int]:
+        """Bytes of its parts, by kind, once it is staged."""
+        return bytes_by_kind(self.files)
+
+    def bytes_of(self, *numbers: int) -> int:
+        """Of segments' painted frames and motion, once it is staged."""
+        names = (file_name(kind, number, self._suffix) for number in numbers for kind in (PAINTED, FLOW))
+        return sum(self.files.get(name, 0) for name in names)
 
     # -- segment by segment ---------------------------------------------------------------------------------------
 
@@ -214,15 +223,22 @@ class ProjectWriter:
             "ends": np.array(self._ends, np.int64),
         }
 
-    def keep(self, painted: Iterator[FrameBatch | KeptSegment]) -> Iterator[FrameBatch | KeptSegment]:
-        """The same, on their way to the encoder; what is new is stored bit for bit."""
+    def keep(
+        self, painted: Iterator[FrameBatch | KeptSegment], has_flow: Callable[[int], bool] = lambda number: False
+    ) -> Iterator[FrameBatch | KeptSegment]:
+        """The same, on their way to the encoder; what is new is stored bit for bit.
+
+        Args:
+            has_flow: whether the project this one follows has motion of a segment that is to be taken from it.
+        """
         with contextlib.closing(painted):  # type: ignore[type-var]
             for item in painted:
                 if isinstance(item, KeptSegment):
                     assert self._known is not None
                     self._make_beside(self._number)
+                    number, folder = item.segment.number, self._beside(self._number)
                     with told(self._target):
-                        take_painted(self._known, item.segment.number, self._beside(self._number))
+                        take_painted(self._known, number, folder, flow=has_flow(number))
                     self._number += 1
                 else:
                     self._add(item)
@@ -231,10 +247,11 @@ class ProjectWriter:
     def _add(self, batch: FrameBatch) -> None:
         if self._store is None:
             self._make_beside(self._number)
-            self._store = PaintedWriter(self._beside(self._number), (self._job.width, self._job.height))
+            size = self._job.width, self._job.height
+            self._store = PaintedWriter(self._beside(self._number), size, self._same["input"])
         self._store.add(batch)
         if batch.checkpoint is not None:
-            self.written_bytes += self._store.finish()
+            self._store.finish()
             self._store = None
             self._number += 1
 
@@ -327,7 +344,7 @@ class ProjectWriter:
         }
         self._write_look()
         (self._folder / META).write_text(json.dumps(said, indent=1, default=str), "utf-8")
-        self.saved = bytes_by_kind(files)
+        self.files = files
 
     def _join_read(self) -> list[tuple[int, dict[str, Any]]]:
         """Put together what was read; where a reader may go on after each segment."""
