@@ -124,13 +124,11 @@ def repaint(
         now = same | {"painted_with": prints}
         saver = ProjectWriter(save_project, job, look, options, now, lambda: styled(project.objects, look), project)
         stylizer.painter.keeps_flow = True
-    beside = [] if saver is None else [saver]
+    beside, depth = [] if saver is None else [saver], QUEUE_BATCHES if overlap else 0
     with (
         work_folder(job, same, options.output, beside, say) as work,
         saver or nullcontext(),
-        River(
-            QUEUE_BATCHES if overlap else 0, stylizer.device, on_frames, work.resumed_frames, len(project.frames)
-        ) as river,
+        River(depth, stylizer.device, on_frames, work.resumed_frames, len(project.frames)) as river,
     ):
         if work.checkpoint is not None:
             stylizer.painter.load_state_dict(work.checkpoint.state["painting"])
