@@ -20,7 +20,7 @@ from streamstyle.stylizer import Stylizer
 
 pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("networks")]
 FRAMES = 12
-DISC = ObjectStyle("background", "starry", (56, 60))  # called as the layer of all else is
+DISC = ObjectStyle("Background", "starry", (56, 60))  # called as the layer of all else is, to some file systems
 LOOK = Look(background="wave", objects=(DISC,))
 
 
@@ -47,7 +47,7 @@ def decoded(path: Path) -> list[np.ndarray]:
 def test_the_layers_are_the_film_cut_along_its_objects(disc: Path, tmp_path: Path) -> None:
     report = stylize(disc, tmp_path / "out.mp4", look=LOOK, options=options(tmp_path / "layers"))
     told = [(layer.name, Path(layer.file).name, layer.frames) for layer in report.layers]
-    assert told[0::2] == [("background", "background", FRAMES), ("background", "background-2", FRAMES)]
+    assert told[0::2] == [("background", "background", FRAMES), ("Background", "Background-2", FRAMES)]
     assert told[1][:2] == ("foreground", "foreground")
     assert "layers" in report.queues
     ground, rest, thing = (pictures(Path(layer.file)) for layer in report.layers)
