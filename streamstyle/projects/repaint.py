@@ -267,8 +267,7 @@ class Change:
         path = self._project.file(PAINTED, number)
         pixels = self._size[0] * self._size[1]
         per_batch = max(1, min(MOST_FRAMES, BATCH_PX[self._stylizer.device.type] // pixels))
-        kept_frames = closing(read_lossless(path, self._project.size))  # type: ignore[type-var]
-        with kept_frames as kept:
+        with closing(read_lossless(path, self._project.size)) as kept:  # type: ignore[type-var]
             done = begin
             for group in rebatch(islice(film, end - begin), per_batch):
                 batch = FrameBatch.stack(group, done)
@@ -300,8 +299,8 @@ class Change:
 
         for i in range(done):
             _, before = step(i)
-        label_track = LabelTrack(self._project.path / LABELS)
-        with closing(pieces), closing(self.flow), label_track as track:  # type: ignore[type-var]
+        path = self._project.path / LABELS
+        with closing(pieces), closing(self.flow), LabelTrack(path) as track:  # type: ignore[type-var]
             for piece in pieces:
                 at, boxes, maps, parts, wears, fading = [], [], [], [], [], []
                 for i in range(done, done + len(piece)):
@@ -334,8 +333,8 @@ class Change:
                 scene = Scene(
                     none, [int(self._episodes[done - len(piece) + i]) for i in at], np.stack(maps), parts=known
                 )
-                around = (self._info.color, scene, wears, fading, tuple(boxes), [piece.flows[i] for i in at])
-                reading = self._stylizer.reading_of(batch, *around)
+                flows = [piece.flows[i] for i in at]
+                reading = self._stylizer.reading_of(batch, self._info.color, scene, wears, fading, tuple(boxes), flows)
                 yield replace(piece, at=tuple(at), boxes=tuple(boxes), reading=reading)
 
     def _with_flow(self, piece: Piece | KeptSegment, first: int, at: list[int]) -> Piece | KeptSegment:
