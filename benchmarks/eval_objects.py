@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from common import figure, machine, save
 from kept_regions import kept_regions, patched
+from kept_rows import KeptRows, code_print
 from object_measures import changes, decay, dominant_label, matched_label, per_100_frames, recall
 from torch import Tensor
 
@@ -184,6 +185,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, help="only so many of each, at least 6; the result is not saved")
     parser.add_argument("--masks", type=Path, help="keep the palette PNGs in this new folder")
     parser.add_argument("--choices", nargs="*", metavar="CHOICE", help="with parts left out; saved only with all")
+    parser.add_argument("--go-on", type=Path, metavar="FILE", help="--choices keeps its rows here, and goes on")
     parser.add_argument("--every", nargs="+", default=EVERY, type=int, help="--analyse-every; saved only as it is")
     parser.add_argument("--analysis-size", default=240, type=int, help="as of streamstyle run; saved only with 240")
     said = parser.parse_args()
@@ -197,7 +199,7 @@ def main() -> None:
         names = said.choices or list(CHOICES)
         if set(names) - set(CHOICES):
             parser.error(f"choices are {', '.join(map(repr, CHOICES))}")
-        compare_choices(names, said.sequences or there, said.frames, each[0], save_it=not said.sequences)
+        compare_choices(names, said.sequences or there, said.frames, each[0], said.go_on, save_it=not said.sequences)
         return
     with tempfile.TemporaryDirectory() as temporary:
         rows, *others = evaluate_all(said.sequences or there, said.frames, said.masks or Path(temporary, "masks"), each)
@@ -258,12 +260,19 @@ them, for no sequence has a cut."""
 
 
 def compare_choices(
-    names: Sequence[str], sequences: Sequence[str], count: int | None, options: AnalysisOptions, *, save_it: bool
+    names: Sequence[str],
+    sequences: Sequence[str],
+    count: int | None,
+    options: AnalysisOptions,
+    go_on: Path | None,
+    *,
+    save_it: bool,
 ) -> None:
     """J mean of every choice from the first frame's regions, and with zero clicks J mean and identity switches; at the
     analysis size, which is quicker and some .02 higher. With zero clicks all that is found counts as the object, so
     every region does where the tracker is overlap."""
-    rows = [scores_of_choices(names, sequence, count, options) for sequence in sequences]
+    kept = KeptRows(go_on, f"{code_print()} {list(names)} {count} {options}")
+    rows = [kept.row(sequence, scores_of_choices, names, sequence, count, options) for sequence in sequences]
     figures = []
     for name in names:
         for measure in rows[0][name]:

@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import eval_objects  # noqa: E402
 import kept_regions  # noqa: E402
+import kept_rows  # noqa: E402
 from object_measures import changes, decay, dominant_label, matched_label, per_100_frames, recall  # noqa: E402
 from schema import problems  # noqa: E402
 
@@ -84,6 +85,31 @@ def test_the_mean_of_the_overlap():
     truth = [TRUTH, TRUTH, TRUTH, TRUTH, none, none]
     assert eval_objects.jaccard(masks, truth) == pytest.approx((1 + 2 / 3 + 0 + 0) / 4)
     assert eval_objects.jaccard([none, two | beside, none], [none, TRUTH, none]) == pytest.approx(2 / 4)
+
+
+def test_a_table_that_was_cut_goes_on(tmp_path):
+    """Rows there are not found again; those of other code or options are refused, and stay."""
+
+    def cut(name: str) -> dict[str, float]:
+        found.append(name)
+        if name == "libby":
+            raise KeyboardInterrupt
+        return {"J mean": 0.5}
+
+    found: list[str] = []
+    file = tmp_path / "rows.json"
+    rows = kept_rows.KeptRows(file, "these")
+    assert rows.row("dog", cut, "dog") == {"J mean": 0.5}
+    with pytest.raises(KeyboardInterrupt):
+        rows.row("libby", cut, "libby")
+    again = kept_rows.KeptRows(file, "these")
+    assert again.row("dog", cut, "dog") == {"J mean": 0.5}
+    assert again.row("libby", lambda: {"J mean": 0.25}) == {"J mean": 0.25}
+    assert found == ["dog", "libby"]
+    before = file.read_bytes()
+    with pytest.raises(SystemExit, match="other code or options: remove it"):
+        kept_rows.KeptRows(file, "others")
+    assert file.read_bytes() == before
 
 
 def card(i: int) -> np.ndarray:
