@@ -44,8 +44,8 @@ from streamstyle.media.probe import probe
 from streamstyle.media.stills import read_still
 from streamstyle.objects import appearance, appearance_tracks, bodies, evidence
 from streamstyle.objects.appearance import AppearanceModel
-from streamstyle.objects.appearance_tracks import AppearanceTracks
 from streamstyle.objects.evidence import region_means
+from streamstyle.objects.foresight import Foresight
 from streamstyle.objects.reentry import Reentry
 from streamstyle.preview import segment_frame
 from streamstyle.tracks.export import LabelledFrame, export
@@ -247,7 +247,7 @@ CHOICES: dict[str, tuple[dict[str, Any], dict[tuple[Any, str], Any]]] = {
         {(appearance_tracks, "drawn_to_colors"): lambda share, *_: share},
     ),
     "what stands still of what moves counts no more": ({}, {(evidence, "STILL_TIMES"): 1.0}),
-    "no foresight: nothing looked at ahead": ({}, {(AppearanceTracks, "foresees"): lambda *_: False}),
+    "no foresight: nothing looked at ahead": ({}, {(Foresight, "look"): lambda *_: None}),
     "no re-entry: who comes back is another": ({}, {(Reentry, "step"): lambda *_: None}),
     "no motion where what is lost is looked for": ({}, {(appearance_tracks, "LOST_MOTION_WEIGHT"): 0.0}),
     "no memory of the first frame": ({}, {(appearance, "ANCHOR"): 0.0}),

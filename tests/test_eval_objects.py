@@ -209,11 +209,19 @@ def test_the_committed_table_has_every_choice_and_no_other():
     assert list(names) == list(eval_objects.CHOICES)
 
 
+def subclasses(of: object) -> list[type]:
+    """All that inherit from a class; none of what is a module."""
+    direct = of.__subclasses__() if isinstance(of, type) else []
+    return [each for sub in direct for each in (sub, *subclasses(sub))]
+
+
 @pytest.mark.parametrize("name", eval_objects.CHOICES)
 def test_what_a_choice_changes_is_there_and_comes_back(name):
     said, constants = eval_objects.CHOICES[name]
     AnalysisOptions(**said)
     before = {(module, key): getattr(module, key) for module, key in constants}
+    for module, key in constants:
+        assert not any(key in vars(sub) for sub in subclasses(module)), "what a subclass overrides would stay"
     with kept_regions.patched(constants):
         assert all(getattr(module, key) is value for (module, key), value in constants.items())
     assert all(getattr(module, key) is value for (module, key), value in before.items())
