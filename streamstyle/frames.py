@@ -108,6 +108,7 @@ class Checkpoint:
         state: what the painter carries from frame to frame, nested plain values and NumPy arrays.
         faults: what the reader had met by then, for the warnings of whoever goes on.
         closes: a segment of the film ends there.
+        beside: where none does, what is written beside the film had noted of the segment so far; likewise plain.
     """
 
     pts: int
@@ -115,6 +116,7 @@ class Checkpoint:
     state: dict[str, Any]
     faults: Faults = Faults()
     closes: bool = True
+    beside: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -159,12 +159,15 @@ def painted_frames(
     first = 1 if slow else made.per_batch  # a CPU's first frame need not wait for others
     groups = rebatch(film, made.per_batch, begin=begin_at, edge=made.per_segment, first=first)
     batches = stack(groups, begin_at, stylizer.device)
-    keeps = slow and layers is None and saver is None and not out.no_resume
+    keeps = slow and not out.no_resume
     every_s = (lambda: max(TAIL_S, work.tail.cost_s / TAIL_SHARE)) if keeps else None
     readings = read(stylizer, river.thread("decode", batches), info, made.per_segment, saver, every_s)
     begun = river.share(functools.partial(begin, stylizer, size), river.thread("read", readings))
     painted = river.thread("paint", end(stylizer, size, begun), is_light=True)
-    painted = painted if layers is None else river.thread("layers", layers.through(painted))
+    if keeps:
+        painted = work.tail.replayed(painted, work.frames)
+    if layers is not None:
+        painted = river.thread("layers", layers.through(painted, with_alphas=keeps))
     if keeps:
         painted = work.tail.keep(painted, len(work.segments), work.frames)
     return painted if saver is None else saver.keep(painted)
@@ -252,7 +255,7 @@ def read(
                 crc = picture_crc(batch.y[-1], batch.u[-1], batch.v[-1])
                 checkpoint = Checkpoint(batch.pts[-1], crc, stylizer.reading_state(), batch.faults, closes)
             if saver is not None:
-                saver.read(batch, reading.scene, checkpoint)
+                checkpoint = saver.read(batch, reading.scene, checkpoint)
             yield reading, checkpoint
             del batch, reading
 

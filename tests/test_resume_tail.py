@@ -229,7 +229,7 @@ def test_the_first_painted_frame_is_no_replayed_one(clip: Path, tmp_path: Path) 
     assert done == FRAMES
 
 
-@pytest.mark.parametrize("how", ["no-resume", "layers", "quick"])
+@pytest.mark.parametrize("how", ["no-resume", "quick"])
 def test_who_does_not_need_it_has_none(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     def none(*_: Any) -> None:
         raise AssertionError("kept")
@@ -237,8 +237,7 @@ def test_who_does_not_need_it_has_none(clip: Path, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(Tail, "_count" if how == "quick" else "_append", none)
     if how == "quick":
         monkeypatch.setattr(pipeline, "TAIL_S", 1000.0)
-    layers = tmp_path / "layers" if how == "layers" else None
-    output = replace(FAST.output, no_resume=how == "no-resume", layers=layers)
+    output = replace(FAST.output, no_resume=how == "no-resume")
     paint(clip, tmp_path / "out.mp4", replace(FAST, output=output))
 
 

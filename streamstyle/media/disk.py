@@ -44,6 +44,14 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def size_of(path: Path) -> int:
+    """Bytes of a file; -1 where there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
 def extent(folder: Path) -> list[int]:
     """How many files are in a folder, or in folders in it, and their bytes."""
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]

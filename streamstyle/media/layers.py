@@ -252,10 +252,13 @@ class LayerFilms:
 
     # -- frame by frame -----------------------------------------------------------------------------------------
 
-    def through(self, batches: Iterable[FrameBatch]) -> Generator[FrameBatch, None, None]:
-        """Write the layers of batches, and give the batches on; a segment ends with each that has a checkpoint.
+    def through(self, batches: Iterable[FrameBatch], *, with_alphas: bool = False) -> Generator[FrameBatch, None, None]:
+        """Write the layers of batches, and give the batches on; a segment ends where a checkpoint closes it.
 
         Closes the batches, and the layers' files, at the end.
+
+        Args:
+            with_alphas: they are wanted further on.
 
         Cost: the encoders'. One frame of the film and one of each layer are in memory; the layers of a frame are
         written beside each other.
@@ -266,9 +269,9 @@ class LayerFilms:
                 for batch in upstream:
                     with told(self._said):
                         self._write(batch, pool)
-                        if batch.checkpoint is not None:
+                        if batch.checkpoint is not None and batch.checkpoint.closes:
                             self._close(pool)
-                    yield replace(batch, alphas={})
+                    yield batch if with_alphas else replace(batch, alphas={})
                     del batch
                 with told(self._said):
                     self._close(pool)

@@ -31,7 +31,7 @@ from filelock import FileLock, Timeout
 from streamstyle.errors import OutputError
 from streamstyle.frames import Checkpoint, Faults
 from streamstyle.media.closed import KeptSegment, Segment
-from streamstyle.media.disk import extent, link_or_copy, remove, sync, told
+from streamstyle.media.disk import extent, link_or_copy, remove, size_of, sync, told
 from streamstyle.media.journal import JOURNAL, Placed, changes, parts_folder, plain, print_of, read_journal
 from streamstyle.media.states import read_state, write_state
 from streamstyle.media.tail import FRAMES, Tail
@@ -315,23 +315,23 @@ class WorkFolder:
             self._say(f"{self.path}: starting afresh, for {', '.join(changed)} changed since{gone}")
             return
         found = [Segment(**line["segment"]) for line in lines[1:] if "segment" in line]
+        complete = any("complete" in line for line in lines)
         self.segments, checkpoint = found, None
         whole = all(self._is_whole(Segment(**line["segment"]), line) for line in lines[1:] if "segment" in line)
         try:
             checkpoint = self._read_checkpoint(lines, found[-1]) if found else None
-            if whole and found and self.placed is None:
-                for part in self._parts:
-                    part.begin(self)
+            if not complete:
+                self.tail.go_on(len(found))
+            if whole and self.kept_frames and self.placed is None:
+                self._begin_parts()
         except _DAMAGED:
             whole = False
         if not whole and self.placed is None:
             self.segments = []
+            self.tail.forget()
             self._say(f"{self.path}: starting afresh, for a part of it is missing or damaged")
             return
-        self.complete = any("complete" in line for line in lines)
-        self.checkpoint = checkpoint
-        if not self.complete and not self._parts:  # what goes beside a film is not told from painted frames
-            self.tail.go_on(len(found))
+        self.complete, self.checkpoint = complete, checkpoint
         self.resumed_frames = self.kept_frames
         if self.placed is not None:
             self._take_placed()
@@ -339,6 +339,17 @@ class WorkFolder:
         self._tidy(lines, found)
         if self.kept_frames:
             self._say(f"{self.path}: going on after frame {self.kept_frames}")
+
+    def _begin_parts(self) -> None:
+        """Let what is beside the film go on; where that fails, from the last segment, without the tail."""
+        try:
+            for part in self._parts:
+                part.begin(self)
+        except _DAMAGED:
+            if not self.tail.frames or not self.segments:
+                raise
+            self.tail.forget()
+            self._begin_parts()
 
     def _take_placed(self) -> None:
         """All is in place, and perhaps a part of this folder removed: then less can be told of what was done."""
@@ -350,7 +361,7 @@ class WorkFolder:
 
     def _is_whole(self, segment: Segment, line: dict[str, Any]) -> bool:
         beside, number = line.get("beside", [0, 0]), segment.number
-        return _size(self.file(number)) == segment.size_bytes and extent(self._beside(number)) == beside
+        return size_of(self.file(number)) == segment.size_bytes and extent(self._beside(number)) == beside
 
     def _read_checkpoint(self, lines: list[dict[str, Any]], last: Segment) -> Checkpoint:
         (said,) = (line["checkpoint"] for line in lines if line.get("segment", {}).get("number") == last.number)
@@ -385,10 +396,3 @@ class WorkFolder:
             journal.write(json.dumps(line) + "\n")
             journal.flush()
             os.fsync(journal.fileno())
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return -1

@@ -3,14 +3,15 @@
 ::
 
     film.mp4.parts/
-        tail.yuv             frames as painted, one after another, since the last closed segment
+        tail.frames          frames as painted, one after another, since the last closed segment; after each what goes
+                             with it, deflated: alphas of layers, the motion that a project keeps
         tail.safetensors     how many of them count, and the painter's state after these
 
-A job that goes on encodes them again, from the segment's beginning, and paints what comes after: the encoder is given
-the very same frames, and makes the very same segment. The second file is replaced as a whole once the frames it tells
-of are on the disk, every few seconds; what the first has beyond them counts for nothing. Frames are 38 MB at 360 lines,
-149 at 1080 (48 of them), the state some kB, with calm as much again; both go when the segment is closed. Where they
-cannot be written the job goes on without.
+A job that goes on encodes them again, from the segment's beginning, and paints what comes after: the encoder, and what
+is written beside the film, are given the very same frames, and make the very same segment. The second file is replaced
+as a whole once the frames it tells of are on the disk, every few seconds; what the first has beyond them counts for
+nothing. Frames are 38 MB at 360 lines, 149 at 1080 (48 of them), the state some kB, with calm as much again; both go
+when the segment is closed. Where they cannot be written the job goes on without.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ import contextlib
 import dataclasses
 import errno
 import itertools
+import math
 import time
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -32,8 +35,20 @@ from streamstyle.frames import Checkpoint, Faults, FrameBatch
 from streamstyle.media.disk import sync, told
 from streamstyle.media.states import read_state, write_state
 
-FRAMES, STATE = "tail.yuv", "tail.safetensors"
+FRAMES, STATE = "tail.frames", "tail.safetensors"
 _REPLAYED_FRAMES = 4
+_FLOW = "flow"
+_DEFLATE_LEVEL = 1  # alphas are flat but for their borders
+
+
+@dataclass(frozen=True)
+class _More:
+    """What goes with a frame: a layer's alpha, by its number, or motion; how it lies in the file."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    size: int
 
 
 class Tail:
@@ -52,6 +67,7 @@ class Tail:
     def __init__(self, folder: Path, target: Path) -> None:
         self._frames, self._state, self._target = folder / FRAMES, folder / STATE, target
         self._pts: list[int] = []
+        self._more: list[list[_More]] = []
         self._crc = 0
         self.cost_s = 0.0
         self._shapes: list[list[int]] = []
@@ -65,63 +81,79 @@ class Tail:
             if kept["segments"] != segments:
                 return
             shapes = [list(shape) for shape in kept["shapes"]]
-            size = sum(int(np.prod(shape)) for shape in shapes)
-            if _crc_of(self._frames, size * len(kept["pts"])) != kept["crc"]:
+            more = [[_More(name, tuple(shape), *rest) for name, shape, *rest in frame] for frame in kept["more"]]
+            if len(more) != len(kept["pts"]) or _crc_of(self._frames, _size(shapes, more)) != kept["crc"]:
                 return
+            at = kept["at"]
             checkpoint = Checkpoint(
-                kept["at"]["pts"], kept["at"]["crc"], kept["state"], Faults.of(kept["at"]["faults"])
+                at["pts"], at["crc"], kept["state"], Faults.of(at["faults"]), closes=False, beside=kept["beside"]
             )
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             return  # missing, cut short or changed: the job goes on from its last segment
-        self._pts, self._crc, self._shapes = list(kept["pts"]), kept["crc"], shapes
+        self._pts, self._more, self._crc, self._shapes = list(kept["pts"]), more, kept["crc"], shapes
         self.frames, self.checkpoint = len(self._pts), checkpoint
 
+    def replayed(self, painted: Iterable[FrameBatch], index: int) -> Iterator[FrameBatch]:
+        """Batches of the frames that count, and then painted ones.
+
+        Args:
+            painted: batches, the first of which follows the frames that count; closed at the end.
+            index: number of the first frame that is in no closed segment.
+        """
+        with closing(iter(painted)) as upstream:  # type: ignore[type-var]
+            begun = list(itertools.islice(upstream, 1 if self.frames else 0))  # they paint while these are encoded
+            with told(self._target):
+                yield from self._batches(index)
+            while begun:
+                yield begun.pop()
+            yield from upstream
+
     def _batches(self, index: int) -> Iterator[FrameBatch]:
-        """The frames that count, for the encoder; index: number of the first."""
+        """The frames that count; index: number of the first."""
         if not self.frames:
             return
-        sizes = [int(np.prod(shape)) for shape in self._shapes]
         with open(self._frames, "rb") as file:
             for first in range(0, self.frames, _REPLAYED_FRAMES):
-                pts = tuple(self._pts[first : first + _REPLAYED_FRAMES])
-                read = np.fromfile(file, np.uint8, len(pts) * sum(sizes))
-                if read.size < len(pts) * sum(sizes):
-                    raise OSError(errno.EIO, "was cut short while the job ran", str(self._frames))
-                read = read.reshape(len(pts), -1)
-                planes = np.split(read, np.cumsum(sizes)[:-1], axis=1)
-                y, u, v = (
-                    np.ascontiguousarray(plane).reshape(len(pts), *shape)
-                    for plane, shape in zip(planes, self._shapes, strict=True)
-                )
-                yield FrameBatch(y, u, v, pts, index + first)
+                part = slice(first, min(first + _REPLAYED_FRAMES, self.frames))
+                pts, count = tuple(self._pts[part]), part.stop - first
+                y, u, v = (np.empty((count, *shape), np.uint8) for shape in self._shapes)
+                alphas: dict[int, np.ndarray] = {}
+                flows: list[np.ndarray | None] = [None] * count
+                for i, more in enumerate(self._more[part]):
+                    for plane in (y, u, v):
+                        plane[i] = _read(file, plane[i].nbytes).reshape(plane[i].shape)
+                    for each in more:
+                        raw = zlib.decompress(_read(file, each.size).data)
+                        array = np.frombuffer(raw, each.dtype).reshape(each.shape)
+                        if each.name == _FLOW:
+                            flows[i] = array
+                        else:
+                            alphas.setdefault(int(each.name), np.zeros_like(y))[i] = array
+                yield FrameBatch(y, u, v, pts, index + first, alphas=alphas, flows=flows)
 
     def keep(self, painted: Iterable[FrameBatch], segments: int, index: int) -> Iterator[FrameBatch]:
-        """Batches on their way to the encoder: those of the frames that count, and painted ones, kept on the way.
+        """Batches on their way to the encoder: painted ones are kept, those of the frames that count are already.
 
         Where a batch has a checkpoint, all up to its end counts from then on; one that closes its segment is encoded by
         the time the next batch is asked for, and what is kept of it goes.
 
         Args:
-            painted: batches, the first of which follows the frames that count; closed at the end.
+            painted: as replayed gives them, and layers have passed them on; closed at the end.
             segments: closed so far.
             index: number of the first frame that is in none of them.
         """
-        keeps = True
+        keeps, first = True, index + self.frames
         with closing(iter(painted)) as upstream:  # type: ignore[type-var]
-            begun = list(itertools.islice(upstream, 1 if self.frames else 0))  # they paint while these are encoded
-            with told(self._target):
-                yield from self._batches(index)
-            for batch in itertools.chain(begun, upstream):
-                begun.clear()
+            for batch in upstream:
                 at = batch.checkpoint
-                if keeps:
+                if keeps and batch.index >= first:
                     try:
                         self._append(batch)
                         if at is not None and not at.closes:
                             self._count(at, segments)
                     except OSError:
                         keeps = False  # until the next segment; what counts already does so still
-                yield batch
+                yield replace(batch, alphas={}) if batch.alphas else batch
                 if at is not None and at.closes:
                     segments, keeps = segments + 1, True
                     self.forget()
@@ -131,15 +163,24 @@ class Tail:
         if not self._pts:
             self._shapes, self._crc = [list(plane.shape[1:]) for plane in planes], 0
             self._frames.unlink(missing_ok=True)
-        size = sum(int(np.prod(shape)) for shape in self._shapes)
+        added = list[list[_More]]()
         with open(self._frames, "ab") as file:
-            file.truncate(size * len(self._pts))  # what an earlier run wrote and did not count
+            file.truncate(_size(self._shapes, self._more))  # what an earlier run wrote and did not count
+
+            def write(data: Any) -> None:
+                self._crc = zlib.crc32(data, self._crc)
+                file.write(data)
+
             for i in range(len(batch)):
                 for plane in planes:
-                    data = np.ascontiguousarray(plane[i]).data
-                    self._crc = zlib.crc32(data, self._crc)
-                    file.write(data)
+                    write(np.ascontiguousarray(plane[i]).data)
+                added.append([])
+                for name, array in _more_of(batch, i):
+                    data = zlib.compress(np.ascontiguousarray(array).data, _DEFLATE_LEVEL)
+                    added[-1].append(_More(name, array.shape, array.dtype.str, len(data)))
+                    write(data)
         self._pts += batch.pts
+        self._more += added
 
     def _count(self, checkpoint: Checkpoint, segments: int) -> None:
         began = time.monotonic()
@@ -149,9 +190,11 @@ class Tail:
             "segments": segments,
             "shapes": self._shapes,
             "pts": self._pts,
+            "more": [[dataclasses.astuple(each) for each in frame] for frame in self._more],
             "crc": self._crc,
             "at": {"pts": checkpoint.pts, "crc": checkpoint.crc, "faults": faults},
             "state": checkpoint.state,
+            "beside": checkpoint.beside,
         }
         fresh = self._state.with_suffix(".new")
         try:
@@ -171,7 +214,29 @@ class Tail:
         with contextlib.suppress(OSError):
             self._state.unlink(missing_ok=True)
             self._frames.unlink(missing_ok=True)
-        self._pts, self.frames, self.checkpoint = [], 0, None
+        self._pts, self._more, self.frames, self.checkpoint = [], [], 0, None
+
+
+def _more_of(batch: FrameBatch, i: int) -> Iterator[tuple[str, np.ndarray]]:
+    """What goes with a frame of a batch, by name."""
+    for layer, alpha in batch.alphas.items():
+        if alpha[i].any():
+            yield str(layer), alpha[i]
+    if batch.flows and (flow := batch.flows[i]) is not None:
+        yield _FLOW, flow
+
+
+def _size(shapes: list[list[int]], more: list[list[_More]]) -> int:
+    """Bytes of so many frames, and of what goes with them."""
+    return len(more) * sum(map(math.prod, shapes)) + sum(each.size for frame in more for each in frame)
+
+
+def _read(file: BinaryIO, size: int) -> np.ndarray:
+    """The next bytes of a file, [size] uint8."""
+    read = np.fromfile(file, np.uint8, size)
+    if read.size < size:
+        raise OSError(errno.EIO, "was cut short while the job ran", str(file.name))
+    return read
 
 
 def _crc_of(path: Path, size: int) -> int:

@@ -12,7 +12,6 @@ whole they are put together. So a job that goes on makes the project it would ha
 
 from __future__ import annotations
 
-import array
 import contextlib
 import json
 import os
@@ -30,7 +29,7 @@ from streamstyle._version import __version__
 from streamstyle.config import Options
 from streamstyle.errors import OptionError
 from streamstyle.frames import Checkpoint, FrameBatch
-from streamstyle.frozen_statistics import FrozenStatistics, light_of
+from streamstyle.frozen_statistics import FrozenStatistics
 from streamstyle.job import Plan
 from streamstyle.look import Look
 from streamstyle.media.closed import KeptSegment
@@ -38,7 +37,6 @@ from streamstyle.media.disk import link_or_copy, staging, sync, told
 from streamstyle.media.journal import Placed
 from streamstyle.media.label_track import LabelTrack, LabelTrackWriter
 from streamstyle.media.segments import WorkFolder
-from streamstyle.media.states import read_state, write_state
 from streamstyle.nets.painting import Affine
 from streamstyle.projects.object_numbers import ObjectNumbers
 from streamstyle.projects.painted_parts import PaintedWriter, put_painted, take_painted
@@ -62,9 +60,8 @@ from streamstyle.projects.project import (
     take_back,
     what_must_stay,
 )
+from streamstyle.projects.read_parts import Noted, ReadWriter, read_of
 from streamstyle.scene import ObjectStyleReport, Scene
-
-READ = "read.safetensors"
 
 
 class ProjectWriter:
@@ -112,20 +109,15 @@ class ProjectWriter:
         self.numbers = ObjectNumbers()
         self.files: dict[str, int] = {}
         self._statistics, self._reference = FrozenStatistics(), False
-        self._track: LabelTrackWriter | None = None
+        self._open: ReadWriter | None = None
+        self._noted: Noted | None = None
         self._store: PaintedWriter | None = None
-        self._forget_frames()
 
     def check(self, placed: Placed) -> None:
         """Refuse what could not be saved, or would replace unasked what this job did not place: OutputError."""
         overwrite = self._options.output.overwrite or placed.has(self._target / META)
         known = None if self._known is None else self._known.path
         check_place(self._said, film=self._job.target, overwrite=overwrite, going_on=known)
-
-    def _forget_frames(self) -> None:
-        """What is noted of a segment's frames begins anew."""
-        self._pts, self._shots, self._light = array.array("q"), array.array("q"), array.array("d")
-        self._labels, self._ends = array.array("H"), array.array("q")
 
     def __enter__(self) -> ProjectWriter:
         return self
@@ -135,13 +127,12 @@ class ProjectWriter:
     ) -> None:
         if self._store is not None:
             self._store.abandon()
-        if self._track is not None:
-            with contextlib.suppress(OSError):
-                self._track.__exit__(GeneratorExit, GeneratorExit(), None)
+        if self._open is not None:
+            self._open.abandon()
 
     def begin(self, work: WorkFolder) -> None:
-        """Go on from the segments a work folder has."""
-        self._work = work
+        """Go on from the segments a work folder has, and what was noted of the one that is open."""
+        self._work, self._noted = work, None
         if work.placed is not None:
             self._moved = True  # what was replaced may still be there
             self.files = json.loads((self._target / META).read_text("utf-8"))["files"]
@@ -149,11 +140,21 @@ class ProjectWriter:
         self.numbers.load_state_dict({"objects": []})
         self._statistics = FrozenStatistics()
         if self._number and self._known is None:
-            states = [self._read_of(number) for number in range(self._number)]
+            states = [read_of(self._beside(number)) for number in range(self._number)]
             if any(len(state["pts"]) != segment.frames for state, segment in zip(states, work.segments, strict=True)):
                 raise ValueError("what was read of a segment is not of it")
-            self._statistics.load_state_dict(states[-1]["statistics"], torch.device("cpu"))
-            self.numbers.load_state_dict(states[-1]["numbers"])
+            self._load(states[-1])
+        if work.tail.checkpoint is not None:
+            beside = work.tail.checkpoint.beside or {}
+            self._noted = Noted.of(beside["read"])
+            self._load(beside)
+
+    def _load(self, state: dict[str, Any]) -> None:
+        self._statistics.load_state_dict(state["statistics"], torch.device("cpu"))
+        self.numbers.load_state_dict(state["numbers"])
+
+    def _state(self) -> dict[str, Any]:
+        return {"numbers": self.numbers.state_dict(), "statistics": self._statistics.state_dict()}
 
     @property
     def saved(self) -> dict[str, int]:
@@ -167,61 +168,42 @@ class ProjectWriter:
 
     # -- segment by segment ---------------------------------------------------------------------------------------
 
-    def read(self, batch: FrameBatch, scene: Scene | None, checkpoint: Checkpoint | None) -> None:
-        """Keep what was seen in a batch, and the frames that statistics are recorded from; a checkpoint ends a segment.
+    def read(self, batch: FrameBatch, scene: Scene | None, checkpoint: Checkpoint | None) -> Checkpoint | None:
+        """Keep what was seen in a batch, and the frames that statistics are recorded from.
+
+        Returns:
+            The checkpoint, with what this one needs to go on within the segment, unless it closes that.
 
         Raises:
             OutputError: the disk is full, or not ours to write on.
         """
         if scene is None or scene.labels is None:
             raise OptionError("--save-project: nothing is painted by this Look; give something a style")
-        folder = self._beside(self._reading)
-        if self._track is None:
+        if self._open is None:
             self._make_beside(self._reading)
-            track = LabelTrackWriter(folder / LABELS, self._job.info, {}, film=self._same["input"])
-            self._track = track.__enter__()
+            self._open = ReadWriter(self._beside(self._reading), self._job.info, self._same["input"], self._target)
+            if self._noted is not None:
+                self._open.take(self._noted)
+                self._noted = None
         for i, (luma, shot, labels) in enumerate(zip(scene.lumas, scene.shots, scene.labels, strict=True)):
-            self._track.add(labels, batch.pts[i])
-            self._labels.extend(np.unique(labels).tolist())
-            self._ends.append(len(self._labels))
-            self._pts.append(batch.pts[i])
-            self._shots.append(shot)
-            self._light.extend(light_of(luma))
+            self._open.add(batch.pts[i], shot, luma, labels)
             self._statistics.step(luma, shot, self._note)
             if self._reference:
                 self._reference = False
-                path = folder / file_name(REFERENCES, batch.index + i, self._suffix)
-                with told(self._target):
-                    path.parent.mkdir(exist_ok=True)
-                    np.savez_compressed(path, **{p: getattr(batch, p)[i : i + 1] for p in "yuv"})
-        if checkpoint is not None:
-            track, self._track = self._track, None
-            track.__exit__(None, None, None)
-            state = {
-                **self._frames(),
-                "crc": checkpoint.crc,
-                "faults": asdict(checkpoint.faults),
-                "numbers": self.numbers.state_dict(),
-                "statistics": self._statistics.state_dict(),
-            }
-            with told(self._target):
-                write_state(folder / READ, state)
-            self._forget_frames()
-            self._reading += 1
+                self._open.refer(batch, i)
+        if checkpoint is None:
+            return None
+        if not checkpoint.closes:
+            return replace(checkpoint, beside={"read": self._open.noted(), **self._state()})
+        done, self._open = self._open, None
+        done.finish(checkpoint, self._state())
+        self._reading += 1
+        return checkpoint
 
     def _note(self) -> list[Affine]:
         """Statistics would be recorded from this frame."""
         self._reference = True
         return []
-
-    def _frames(self) -> dict[str, np.ndarray]:
-        return {
-            "pts": np.array(self._pts, np.int64),
-            "shots": np.array(self._shots, np.int64),
-            "light": np.array(self._light, np.float64).reshape(-1, 2),
-            "labels": np.array(self._labels, np.uint16),
-            "ends": np.array(self._ends, np.int64),
-        }
 
     def keep(
         self, painted: Iterator[FrameBatch | KeptSegment], has_flow: Callable[[int], bool] = lambda number: False
@@ -250,7 +232,7 @@ class ProjectWriter:
             size = self._job.width, self._job.height
             self._store = PaintedWriter(self._beside(self._number), size, self._same["input"])
         self._store.add(batch)
-        if batch.checkpoint is not None:
+        if batch.checkpoint is not None and batch.checkpoint.closes:
             self._store.finish()
             self._store = None
             self._number += 1
@@ -260,10 +242,6 @@ class ProjectWriter:
 
     def _make_beside(self, number: int) -> None:
         self._work.make_beside(number, "project")
-
-    def _read_of(self, number: int) -> dict[str, Any]:
-        """What was read of a segment."""
-        return read_state(self._beside(number) / READ)
 
     # -- all of it ------------------------------------------------------------------------------------------------
 
@@ -352,7 +330,7 @@ class ProjectWriter:
         info, names = self._job.info, self.numbers.names
         with LabelTrackWriter(self._folder / LABELS, info, names, film=self._same["input"]) as whole:
             for number in range(len(self._work.segments)):
-                folder, state = self._beside(number), self._read_of(number)
+                folder, state = self._beside(number), read_of(self._beside(number))
                 ends.append((state["crc"], state["faults"]))
                 frames.append({name: state[name] for name in ("pts", "shots", "light", "labels")})
                 frames[-1]["ends"] = state["ends"] + before

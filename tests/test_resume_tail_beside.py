@@ -1,0 +1,178 @@
+"""A job with layers and a project that is stopped within a segment goes on from the frames it had painted."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import test_resume_beside as beside
+from faults import Killed, breaks
+from test_resume_beside import FAST, FRAMES, contents, same
+
+from streamstyle import pipeline
+from streamstyle.config import StyleOptions
+from streamstyle.job import Report
+from streamstyle.media.journal import parts_folder
+from streamstyle.media.states import read_state, write_state
+from streamstyle.media.tail import STATE, Tail
+from streamstyle.projects import read_parts
+from streamstyle.stylizer import Stylizer
+
+pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("networks")]
+SEGMENT = 11
+"""Of 20 frames; the cut, at the fifteenth, is in the second."""
+CALM = replace(FAST, painting=StyleOptions(precision="float32", calm=1))
+POINTS = 5
+clip = beside.clip
+paint = beside.paint
+Whole = Callable[[str, bool], tuple[dict[str, bytes], Report]]
+
+
+def every_batch(patch: pytest.MonkeyPatch) -> None:
+    for name, value in (("SEGMENT_FRAMES", (SEGMENT, SEGMENT)), ("MOST_FRAMES", 3)):
+        patch.setattr(pipeline, name, value)
+    patch.setattr(pipeline, "TAIL_S", 0.0)
+    patch.setattr(pipeline, "TAIL_SHARE", float("inf"))
+
+
+@pytest.fixture(autouse=True)
+def every_batch_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    every_batch(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def whole(clip: Path, cached: None, networks: None) -> Whole:
+    """What a job that nothing happens to makes, by the layers' format, with calm or without."""
+    made: dict[tuple[str, bool], tuple[dict[str, bytes], Report]] = {}
+
+    def of(kind: str, calm: bool) -> tuple[dict[str, bytes], Report]:
+        if (kind, calm) not in made:
+            folder = clip.with_name(f"{kind}-{calm}")
+            report = paint(clip, folder, kind, options=CALM if calm else FAST)
+            made[kind, calm] = contents(folder), report
+        return made[kind, calm]
+
+    return of
+
+
+def stop(clip: Path, folder: Path, kind: str, calls: int, options: Any = FAST) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        breaks(patch, Stylizer, "end_painting", calls, Killed())
+        with pytest.raises(Killed):
+            paint(clip, folder, kind, options=options)
+
+
+# Batches are of 1, 1, 2, 3, 3 and 1 frames, then, in the second segment, of 3, 3 and 3.
+@pytest.mark.parametrize(
+    ("kind", "calls", "kept", "calm"),
+    [
+        ("png", 3, 4, False),
+        ("prores", 4, 7, False),
+        ("vp9", 5, 10, True),
+        ("png", 7, 14, True),
+        ("prores", 8, 17, True),
+        ("vp9", 8, 17, False),
+    ],
+)
+def test_it_goes_on_from_the_last_batch_that_was_painted(
+    clip: Path, whole: Whole, tmp_path: Path, kind: str, calls: int, kept: int, calm: bool
+) -> None:
+    folder, options = tmp_path / "film", CALM if calm else FAST
+    stop(clip, folder, kind, calls, options)
+    read: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        real = Stylizer.read_batch
+
+        def counted(stylizer: Stylizer, batch: Any, *more: Any) -> Any:
+            read.extend(range(batch.index, batch.index + len(batch)))
+            return real(stylizer, batch, *more)
+
+        patch.setattr(Stylizer, "read_batch", counted)
+        report = paint(clip, folder, kind, options=options)
+    assert report.resumed_frames == kept
+    assert read == list(range(kept, FRAMES)), "what counts is neither read nor painted again"
+    assert same(folder, report, whole(kind, calm))
+
+
+def test_stopped_within_one_segment_again_and_again(clip: Path, whole: Whole, tmp_path: Path) -> None:
+    folder, kept = tmp_path / "film", []
+    for calls in (2, 2, 2):
+        stop(clip, folder, "png", calls, CALM)
+        tail = Tail(parts_folder(folder / "out.mp4"), folder / "out.mp4")
+        tail.go_on(0)
+        kept.append(tail.frames)
+    assert 0 < kept[0] < kept[1] < kept[2] < SEGMENT
+    assert same(folder, paint(clip, folder, "png", options=CALM), whole("png", True))
+
+
+@pytest.mark.parametrize("what", ["maps", "pts", "no note"])
+@pytest.mark.parametrize(("calls", "left"), [(4, 0), (8, SEGMENT)])
+def test_a_damaged_note_costs_what_is_not_in_a_segment(
+    clip: Path, whole: Whole, tmp_path: Path, what: str, calls: int, left: int
+) -> None:
+    folder = tmp_path / "film"
+    stop(clip, folder, "png", calls)
+    path = parts_folder(folder / "out.mp4") / STATE
+    state = read_state(path)
+    if what == "no note":
+        state["beside"] = None
+    elif what == "pts":
+        state["beside"]["read"]["pts"] = np.zeros(1, np.int64)
+    else:
+        state["beside"]["read"]["maps"][-3] ^= 1
+    write_state(path, state)
+    said: list[str] = []
+    report = paint(clip, folder, "png", say=said.append)
+    assert report.resumed_frames == left
+    assert len(said) == 1
+    assert ("going on after frame 11" if left else "starting afresh, for a part of it is missing") in said[0]
+    assert same(folder, report, whole("png", False))
+
+
+def test_references_of_a_shot_are_taken_on(clip: Path, whole: Whole, tmp_path: Path) -> None:
+    """The frame that a shot's statistics are recorded from is before the one the job goes on with."""
+    folder = tmp_path / "film"
+    stop(clip, folder, "png", 8)  # the cut's frame is kept, three more are
+    taken: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        real = read_parts.ReadWriter.take
+
+        def noted(writer: read_parts.ReadWriter, kept: read_parts.Noted) -> None:
+            taken.extend(kept.references)
+            real(writer, kept)
+
+        patch.setattr(read_parts.ReadWriter, "take", noted)
+        report = paint(clip, folder, "png")
+    assert taken == ["000014.npz"]
+    assert same(folder, report, whole("png", False))
+
+
+def child(source: str, folder: str, kind: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        every_batch(patch)
+        paint(Path(source), Path(folder), kind, options=CALM)
+
+
+def test_killed_within_segments_it_goes_on_to_the_same_files(clip: Path, whole: Whole, tmp_path: Path) -> None:
+    context, chance, resumed = multiprocessing.get_context("forkserver"), random.Random(5), 0
+    for point in range(POINTS):
+        folder, kind = tmp_path / str(point), ("png", "prores")[point % 2]
+        target = folder / "out.mp4"
+        process = context.Process(target=child, args=(str(clip), str(folder), kind))
+        process.start()
+        while process.is_alive() and not (parts_folder(target) / STATE).exists() and not target.exists():
+            time.sleep(0.002)
+        time.sleep(chance.uniform(0, 0.6))
+        process.kill()
+        process.join()
+        report = paint(clip, folder, kind, options=CALM)
+        resumed += report.resumed_frames % SEGMENT > 0
+        assert same(folder, report, whole(kind, True))
+    assert resumed
