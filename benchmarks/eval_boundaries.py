@@ -313,13 +313,12 @@ def scores_by_edgeval(tallies: list[Tally], thresholds: np.ndarray) -> dict[str,
     return {"ODS": float(found[3]), "OIS": float(found[6]), "AP": float(found[7])}
 
 
-def referee() -> Referee:
-    """edgeval where Python finds it, else SciPy."""
+def referee(judged: int | None = None) -> Referee:
+    """edgeval where Python finds it, else SciPy; of so many pictures, where it is said."""
     if importlib.util.find_spec("edgeval_cu") is not None:
-        return Referee("edgeval", 2, 3, (), matched_by_edgeval, scores_by_edgeval)
-    return Referee(
-        "SciPy", 15, 1, ("HED fuse, thinned",), matched_by_scipy, lambda tallies, thresholds: scores(tallies)
-    )
+        return Referee("edgeval", judged or 2, 3, (), matched_by_edgeval, scores_by_edgeval)
+    fused = ("HED fuse, thinned",)
+    return Referee("SciPy", judged or 15, 1, fused, matched_by_scipy, lambda tallies, thresholds: scores(tallies))
 
 
 def measure(
@@ -351,6 +350,7 @@ def main(say: Callable[[str], None] = print) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=25, help="the first so many of val's 100 (default: 25)")
     parser.add_argument("--thresholds", type=int, default=15, help="between 0 and 1 (default: 15; the original: 99)")
+    parser.add_argument("--judged", type=int, help="of them the referee judges so many, too (edgeval: 2, SciPy: 15)")
     arguments = parser.parse_args()
     if not DATA.is_dir():
         print(f"{DATA}: no such folder; put BSDS500 there or set STREAMSTYLE_DATA", file=sys.stderr)
@@ -358,7 +358,7 @@ def main(say: Callable[[str], None] = print) -> int:
     say(str(machine()))
     thresholds = np.linspace(0, 1, arguments.thresholds + 2)[1:-1]
     nets = {side: HED.load(side, say=None) for side in SIDES}
-    judge = referee()
+    judge = referee(arguments.judged)
     say(f"the referee is {judge.name}" + ("" if judge.name == "edgeval" else "; --help says how it may be edgeval"))
     each: list[tuple[dict[str, Tally], dict[str, Tally]]] = []
     for picture in pictures(arguments.images):
