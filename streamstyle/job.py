@@ -125,7 +125,10 @@ class Report:
     def in_words(self) -> list[str]:
         """What was written, a line for people each."""
         size, sound = f"{self.width}x{self.height}", f"sound {self.audio}"
-        film = f"{self.output}: {self.frames_out} frames, {size}, {self.duration_s:.2f} s, {sound}, {self.fps:.1f} fps"
+        now, speed = self.frames_out - self.resumed_frames, f"{self.fps:.1f} fps"
+        if self.resumed_frames:
+            speed = f"{now} of them in this run, {speed}" if now else "all of them kept from before"
+        film = f"{self.output}: {self.frames_out} frames, {size}, {self.duration_s:.2f} s, {sound}, {speed}"
         told = self.project or {}
         if "frames_painted" in told:
             film += (

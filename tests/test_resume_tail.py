@@ -98,6 +98,7 @@ def test_it_goes_on_from_the_last_batch_that_was_painted(
     report = paint(clip, target, options, say=said.append, on_frames=lambda frames, _: done.append(frames))
     assert said == [f"{parts_folder(target)}: going on after frame {report.resumed_frames}"]
     assert report.resumed_frames == kept
+    assert f", {FRAMES - kept} of them in this run, {report.fps:.1f} fps" in report.in_words()[0]
     assert sum(done) == FRAMES
     assert_same_film(target, report, whole[calm])
 

@@ -747,6 +747,7 @@ def test_killed_once_the_project_is_replaced_it_goes_on(
     killed(owner, name, after, again)
     report = again()
     assert report.resumed_frames == FRAMES
+    assert "all of them kept from before" in report.in_words()[0]
     assert contents(tmp_path / "film") == contents(tmp_path / "whole")
 
 
