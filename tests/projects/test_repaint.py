@@ -530,6 +530,9 @@ def test_what_is_no_project_is_refused(clip: Path, saved: Path, tmp_path: Path) 
     held = tmp_path / "film.sstyle"
     shutil.copytree(saved, held)
     said = json.loads((held / META).read_text())
+    for cut in (0, 1, 100):
+        (held / META).write_text(json.dumps(said)[:cut])
+        refused(held, "damaged .project.json cannot be read.; make it again")
     (held / META).write_text(json.dumps({**said, "version": 99}))
     refused(held, "of version 99.*make it again")
     (held / META).write_text(json.dumps({**said, "segments": []}))
