@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bench_crash import bench_crash
 from bench_projects import bench_projects
 from common import ANALYSIS, RESULTS, figure, machine, make_clip, run_json, save, spread, time_call
 
@@ -283,6 +284,12 @@ def bench_start(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def bench_killed(folder: Path) -> list[dict[str, Any]]:
+    """What a kill costs, in three styles."""
+    clip = make_clip(folder / "killed.mp4", 120)
+    return bench_crash(clip, three_styles(clip), 120, RUNS)
+
+
 PARTS = {
     "peer": bench_peer,
     "picture": bench_picture,
@@ -293,6 +300,7 @@ PARTS = {
     "length": bench_length,
     "start": bench_start,
     "projects": lambda folder: bench_projects(folder, RUNS),
+    "crash": bench_killed,
 }
 
 

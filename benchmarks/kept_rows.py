@@ -15,22 +15,26 @@ class KeptRows:
     """Rows in a file, so that an hour's table that was cut goes on: never with rows of other code or options."""
 
     def __init__(self, path: Path | None, made_by: str) -> None:
-        self._path, self._rows = path, {"made by": made_by}
+        self._path, self._made_by, self._rows = path, made_by, dict[str, Any]()
         if path is not None and path.exists():
-            self._rows = json.loads(path.read_text())
-            if self._rows["made by"] != made_by:
+            kept = json.loads(path.read_text())
+            if kept["made by"] != made_by:
                 raise SystemExit(f"{path} has rows of other code or options: remove it, or name another file")
+            self._rows = kept["rows"]
 
     def row(self, name: str, find: Callable[..., Any], *said: Any) -> Any:
         """The row kept, or found and kept."""
         if name not in self._rows:
             self._rows[name] = find(*said)
             if self._path is not None:
-                self._path.write_text(json.dumps(self._rows))
+                fresh = self._path.with_suffix(".new")
+                fresh.write_text(json.dumps({"made by": self._made_by, "rows": self._rows}))
+                fresh.replace(self._path)
         return self._rows[name]
 
 
 def code_print() -> str:
-    """A digest of the package's sources and of this program's."""
-    sources = sorted((ROOT / "streamstyle").rglob("*.py")) + sorted((ROOT / "benchmarks").glob("*.py"))
+    """A digest of the sources of the package, its kernels and the benchmarks."""
+    sources = [path for part in ("streamstyle", "kernels", "benchmarks") for path in sorted((ROOT / part).rglob("*"))]
+    sources = [path for path in sources if path.suffix in (".py", ".cu", ".cuh")]
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]

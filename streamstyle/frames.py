@@ -108,7 +108,7 @@ class Checkpoint:
         state: what the painter carries from frame to frame, nested plain values and NumPy arrays.
         faults: what the reader had met by then, for the warnings of whoever goes on.
         closes: a segment of the film ends there.
-        beside: where none does, what is written beside the film had noted of the segment so far; likewise plain.
+        noted: where none does, what a project had noted of the segment so far; likewise plain.
     """
 
     pts: int
@@ -116,7 +116,7 @@ class Checkpoint:
     state: dict[str, Any]
     faults: Faults = Faults()
     closes: bool = True
-    beside: dict[str, Any] | None = None
+    noted: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class FrameBatch:
     """N consecutive frames: y [N, H, W], u and v [N, Hc, Wc], uint8; pts one per frame, in ticks.
 
     index is the number of the first frame, counted from 0 at the start of the job. checkpoint is there where the job
-    may be taken up again after this batch, and where a segment of the film ends with it. packed [N, bytes] is there
+    may be taken up again after this batch; some end a segment of the film. packed [N, bytes] is there
     where y, u and v are views of it: each frame's planes one after another, as an encoder takes them without a copy.
     faults are the reader's up to the last frame. alphas are there where the film is cut into layers: by a layer's
     number [N, H, W] uint8, none for one that is in no frame. flows are there where a project keeps what calm went by:

@@ -44,7 +44,8 @@ SEGMENT_FRAMES = (48, 480)
 TAIL_S = 5.0
 """How often painted frames count on a CPU before their segment is closed; see ``media.tail``."""
 TAIL_SHARE = 0.05
-"""Of a job's time that this may take; where it takes long, as with calm on a large film, it is done more seldom."""
+"""Of a job's time that having them count may take; where that is long, as with calm on a large film, it is done more
+seldom. To write each frame takes 0.3 ms at 360 lines and 2 at 1080, and 0.8 and 8 for each layer's alpha."""
 
 
 def stylize(
@@ -160,6 +161,8 @@ def painted_frames(
     groups = rebatch(film, made.per_batch, begin=begin_at, edge=made.per_segment, first=first)
     batches = stack(groups, begin_at, stylizer.device)
     keeps = slow and not out.no_resume
+    if saver is not None:
+        saver.notes = keeps
     every_s = (lambda: max(TAIL_S, work.tail.cost_s / TAIL_SHARE)) if keeps else None
     readings = read(stylizer, river.thread("decode", batches), info, made.per_segment, saver, every_s)
     begun = river.share(functools.partial(begin, stylizer, size), river.thread("read", readings))

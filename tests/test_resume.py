@@ -57,16 +57,16 @@ INSERT = range(29, 31)
 
 
 def paint(source: Path, target: Path, look: Look = LOOK, options: Options = FAST, **how: Any) -> Report:
-    """A job in short segments."""
-    pipeline.SEGMENT_FRAMES = (SEGMENT, SEGMENT)
+    """A job in short segments; what counts within one is told by no clock."""
+    pipeline.SEGMENT_FRAMES, pipeline.TAIL_S = (SEGMENT, SEGMENT), float("inf")
     return stylize(source, target, look=look, options=options, **how)
 
 
 @pytest.fixture(autouse=True)
 def segments() -> Iterator[None]:
-    before = pipeline.SEGMENT_FRAMES
+    before = pipeline.SEGMENT_FRAMES, pipeline.TAIL_S
     yield
-    pipeline.SEGMENT_FRAMES = before
+    pipeline.SEGMENT_FRAMES, pipeline.TAIL_S = before
 
 
 @pytest.fixture(scope="module")
@@ -542,7 +542,10 @@ def test_an_error_of_the_decoder_or_the_encoder_is_told_and_the_job_goes_on(
     assert_same_film(tmp_path / "out.mp4", report, whole)
 
 
-STOPPED = "import sys; from streamstyle import cli, pipeline; pipeline.SEGMENT_FRAMES = (6, 6); sys.exit(cli.main())"
+STOPPED = (
+    "import sys; from streamstyle import cli, pipeline; pipeline.SEGMENT_FRAMES = (6, 6); "
+    "pipeline.TAIL_S = float('inf'); sys.exit(cli.main())"
+)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")

@@ -184,16 +184,34 @@ def test_a_disk_without_room_for_it_stops_no_job(
     assert_same_film(tmp_path / "out.mp4", report, whole[False])
 
 
-def test_what_counted_before_the_disk_was_full_counts_still(
+def test_what_counted_before_it_could_not_be_written_counts_still(
     clip: Path, whole: dict[bool, tuple[Path, Report]], tmp_path: Path
 ) -> None:
     target = tmp_path / "out.mp4"
     with pytest.MonkeyPatch.context() as patch:
-        breaks(patch, Tail, "_append", 4, FULL)  # 1, 1, 2 and 3 frames were kept
+        breaks(patch, Tail, "_append", 4, OSError(errno.EIO, "Input/output error"))  # 1, 1, 2 and 3 frames were kept
         stop(clip, target, 6)
     assert not (parts_folder(target) / "tail.new").exists()
     report = paint(clip, target)
     assert report.resumed_frames == 7
+    assert_same_film(target, report, whole[False])
+
+
+def test_a_full_disk_has_the_room_for_the_film(
+    clip: Path, whole: dict[bool, tuple[Path, Report]], tmp_path: Path
+) -> None:
+    target, left = tmp_path / "out.mp4", list[bool]()
+    with pytest.MonkeyPatch.context() as patch:
+        breaks(patch, Tail, "_append", 4, FULL)
+        real = Stylizer.end_painting
+
+        def seen(stylizer: Stylizer, *batch: Any, **how: Any) -> Any:
+            left.append((parts_folder(target) / TAIL_FRAMES).exists())
+            return real(stylizer, *batch, **how)
+
+        patch.setattr(Stylizer, "end_painting", seen)
+        report = paint(clip, target, overlap=False)
+    assert left[:6] == [False, True, True, True, True, False]
     assert_same_film(target, report, whole[False])
 
 

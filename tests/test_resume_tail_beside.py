@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import random
 import time
@@ -10,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import test_resume_beside as beside
 from faults import Killed, breaks
@@ -23,6 +23,7 @@ from streamstyle.media.journal import parts_folder
 from streamstyle.media.states import read_state, write_state
 from streamstyle.media.tail import STATE, Tail
 from streamstyle.projects import read_parts
+from streamstyle.projects.save_project import ProjectWriter
 from streamstyle.stylizer import Stylizer
 
 pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("networks")]
@@ -112,7 +113,7 @@ def test_stopped_within_one_segment_again_and_again(clip: Path, whole: Whole, tm
     assert same(folder, paint(clip, folder, "png", options=CALM), whole("png", True))
 
 
-@pytest.mark.parametrize("what", ["maps", "pts", "no note"])
+@pytest.mark.parametrize("what", ["a byte", "no maps", "no note"])
 @pytest.mark.parametrize(("calls", "left"), [(4, 0), (8, SEGMENT)])
 def test_a_damaged_note_costs_what_is_not_in_a_segment(
     clip: Path, whole: Whole, tmp_path: Path, what: str, calls: int, left: int
@@ -120,19 +121,23 @@ def test_a_damaged_note_costs_what_is_not_in_a_segment(
     folder = tmp_path / "film"
     stop(clip, folder, "png", calls)
     path = parts_folder(folder / "out.mp4") / STATE
-    state = read_state(path)
-    if what == "no note":
-        state["beside"] = None
-    elif what == "pts":
-        state["beside"]["read"]["pts"] = np.zeros(1, np.int64)
+    if what == "a byte":
+        data = bytearray(path.read_bytes())
+        data[-3] ^= 1
+        path.write_bytes(data)
     else:
-        state["beside"]["read"]["maps"][-3] ^= 1
-    write_state(path, state)
+        state = read_state(path)
+        if what == "no note":
+            state["noted"] = None
+        else:
+            del state["noted"]["read"]["maps"]
+        write_state(path, state)
     said: list[str] = []
     report = paint(clip, folder, "png", say=said.append)
     assert report.resumed_frames == left
-    assert len(said) == 1
-    assert ("going on after frame 11" if left else "starting afresh, for a part of it is missing") in said[0]
+    afresh = [] if what == "a byte" else ["starting afresh, for a part of it is missing"]
+    for line, words in zip(said, ["going on after frame 11"] if left else afresh, strict=True):
+        assert words in line
     assert same(folder, report, whole("png", False))
 
 
@@ -142,16 +147,51 @@ def test_references_of_a_shot_are_taken_on(clip: Path, whole: Whole, tmp_path: P
     stop(clip, folder, "png", 8)  # the cut's frame is kept, three more are
     taken: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        real = read_parts.ReadWriter.take
+        real = read_parts.ReadPartsWriter.take
 
-        def noted(writer: read_parts.ReadWriter, kept: read_parts.Noted) -> None:
+        def noted(writer: read_parts.ReadPartsWriter, kept: read_parts.Noted) -> None:
             taken.extend(kept.references)
             real(writer, kept)
 
-        patch.setattr(read_parts.ReadWriter, "take", noted)
+        patch.setattr(read_parts.ReadPartsWriter, "take", noted)
         report = paint(clip, folder, "png")
     assert taken == ["000014.npz"]
     assert same(folder, report, whole("png", False))
+
+
+@pytest.mark.parametrize("place", ["_append", "_count"])
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
+def test_where_it_cannot_be_written_the_job_goes_on_without(
+    clip: Path, whole: Whole, tmp_path: Path, place: str, error: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        breaks(patch, Tail, place, 2, OSError(error, "refused"))
+        report = paint(clip, tmp_path / "film", "png")
+    assert same(tmp_path / "film", report, whole("png", False))
+
+
+def test_no_resume_keeps_none(clip: Path, whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: Any) -> None:
+        raise AssertionError("kept")
+
+    monkeypatch.setattr(Tail, "_append", none)
+    monkeypatch.setattr(read_parts.ReadPartsWriter, "noted", none)
+    options = replace(FAST, output=replace(FAST.output, no_resume=True))
+    paint(clip, tmp_path / "film", "png", options=options)
+    films = {name: data for name, data in whole("png", False)[0].items() if not name.endswith(".json")}
+    assert films.items() <= contents(tmp_path / "film").items()
+
+
+def test_stopped_while_frames_are_encoded_again_it_loses_none(clip: Path, whole: Whole, tmp_path: Path) -> None:
+    folder = tmp_path / "film"
+    stop(clip, folder, "prores", 5)
+    with pytest.MonkeyPatch.context() as patch:
+        breaks(patch, ProjectWriter, "_add", 2, Killed())  # four frames a time
+        with pytest.raises(Killed):
+            paint(clip, folder, "prores")
+    report = paint(clip, folder, "prores")
+    assert report.resumed_frames == 10
+    assert same(folder, report, whole("prores", False))
 
 
 def child(source: str, folder: str, kind: str) -> None:

@@ -14,9 +14,9 @@ import av
 
 from streamstyle.errors import OutputError
 
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
-HOPELESS = _DISK_FULL | _NOT_ALLOWED
+HOPELESS = DISK_FULL | _NOT_ALLOWED
 """Error numbers that another container would not mend."""
 
 
@@ -73,7 +73,7 @@ def told(path: str | Path) -> Iterator[None]:
         yield
     except (av.FFmpegError, OSError) as error:
         reason = error.strerror or str(error)
-        if error.errno in _DISK_FULL:
+        if error.errno in DISK_FULL:
             raise OutputError(f"{path}: the disk is full ({reason}); free some space or write elsewhere") from error
         if error.errno in _NOT_ALLOWED:
             raise OutputError(f"{path}: not allowed to write there ({reason}); choose another folder") from error

@@ -68,7 +68,7 @@ class LabelTrackWriter:
             undo.callback(os.unlink, name)
             os.chmod(name, 0o644)
             self._part = Path(name)
-            self._zip = zipfile.ZipFile(os.fdopen(file, "w+b"), "w", zipfile.ZIP_DEFLATED)
+            self._zip = zipfile.ZipFile(os.fdopen(file, "wb"), "w", zipfile.ZIP_DEFLATED)
             undo.pop_all()
         return self
 
@@ -84,12 +84,6 @@ class LabelTrackWriter:
         with told(self._target):
             self._write(_frame_name(len(self._pts)), _npy(labels.astype(kind)))
         self._pts.append(pts)
-
-    def so_far(self) -> Iterator[np.ndarray]:
-        """The labels of each frame that was added, read back from the disk."""
-        with told(self._target):
-            for i in range(len(self._pts)):
-                yield np.load(io.BytesIO(self._zip.read(_frame_name(i))))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

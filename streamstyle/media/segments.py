@@ -53,7 +53,7 @@ class Beside(Protocol):
         """Refuse, with an OutputError, to replace unasked what is there; not what this very job placed."""
 
     def begin(self, work: WorkFolder) -> None:
-        """Go on from the segments that are there; perhaps none.
+        """Go on from the segments that are there, perhaps none, and the tail; may be called again, without that.
 
         Reads what was noted of every segment, so that damage is an error now, whatever error, and not at the end.
         """
@@ -79,8 +79,8 @@ class WorkFolder:
     """The folder of one job; a context manager that holds its lock.
 
     Entered, it first has all places checked: a job that is refused leaves what an earlier one left. Left without an
-    error, the folder goes. Left by an error it stays if a segment is closed in it and the job may be resumed, and the
-    error gets a note that says so; else it goes too.
+    error, the folder goes. Left by an error it stays if frames are kept in it and the job may be resumed, and the error
+    gets a note that says so; else it goes too.
 
     Args:
         target: the film that is to be.
@@ -309,15 +309,17 @@ class WorkFolder:
 
     def _go_on(self, lines: list[dict[str, Any]]) -> None:
         """Take over the segments of an earlier run of the same job."""
+        closed = [line for line in lines if "segment" in line]
         if changed := changes(lines[0].get("job", {}), self._job) if lines else ["the journal"]:
-            lost = sum(line["segment"]["frames"] for line in lines if "segment" in line)
+            self.tail.go_on(len(closed))
+            lost = sum(line["segment"]["frames"] for line in closed) + self.tail.frames
+            self.tail.forget()
             gone = f"; {lost} frames that were kept are gone" if lost else ""
             self._say(f"{self.path}: starting afresh, for {', '.join(changed)} changed since{gone}")
             return
-        found = [Segment(**line["segment"]) for line in lines[1:] if "segment" in line]
-        complete = any("complete" in line for line in lines)
-        self.segments, checkpoint = found, None
-        whole = all(self._is_whole(Segment(**line["segment"]), line) for line in lines[1:] if "segment" in line)
+        found, checkpoint = [Segment(**line["segment"]) for line in closed], None
+        self.segments, complete = found, any("complete" in line for line in lines)
+        whole = all(map(self._is_whole, found, closed))
         try:
             checkpoint = self._read_checkpoint(lines, found[-1]) if found else None
             if not complete:

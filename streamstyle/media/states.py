@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +17,36 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
 
     arrays: dict[str, np.ndarray] = {}
     text = json.dumps(_plain(state, arrays))
-    path.write_bytes(save(arrays, metadata={"state": text}))  # unlike its save_file, an OSError where the disk is full
+    said = f"{_crc(text, arrays.values())} {text}"  # one value: of several safetensors draws the order by lot
+    path.write_bytes(save(arrays, metadata={"state": said}))  # unlike its save_file, an OSError where the disk is full
 
 
 def read_state(path: Path) -> dict[str, Any]:
     """The state written by write_state; tuples come back as lists.
 
     Raises:
-        OSError, ValueError: no such file, or damaged.
+        OSError, ValueError, LookupError, TypeError: no such file, or damaged.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "np") as file:
-            return _whole(json.loads(file.metadata()["state"]), file)
+            said, arrays = file.metadata()["state"], {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path}: {error}") from None
+    crc, _, text = said.partition(" ")
+    if crc != str(_crc(text, (arrays[str(i)] for i in range(len(arrays))))):
+        raise ValueError(f"{path}: is damaged")
+    return _whole(json.loads(text), arrays)
+
+
+def _crc(text: str, arrays: Iterable[np.ndarray]) -> int:
+    """CRC-32 of all that is written; of arrays their bytes, for the text has no more than their names."""
+    crc = zlib.crc32(text.encode())
+    for array in arrays:
+        crc = zlib.crc32(f"{array.dtype.str}{array.shape}".encode(), crc)
+        crc = zlib.crc32(np.ascontiguousarray(array).data, crc)
+    return crc
 
 
 # Functions within a function that call themselves would be cycles, which keep all arrays of a state until Python next
@@ -47,12 +63,12 @@ def _plain(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     return value
 
 
-def _whole(value: Any, file: Any) -> Any:
-    """The value with the arrays of a file in place of their names."""
+def _whole(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """The value with the arrays in place of their names."""
     if isinstance(value, list):
-        return [_whole(part, file) for part in value]
+        return [_whole(part, arrays) for part in value]
     if not isinstance(value, dict):
         return value
     if value.keys() == {"array"}:
-        return file.get_tensor(value["array"])
-    return {key: _whole(part, file) for key, part in value.items()}
+        return arrays[value["array"]]
+    return {key: _whole(part, arrays) for key, part in value.items()}

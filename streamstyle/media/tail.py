@@ -10,8 +10,9 @@
 A job that goes on encodes them again, from the segment's beginning, and paints what comes after: the encoder, and what
 is written beside the film, are given the very same frames, and make the very same segment. The second file is replaced
 as a whole once the frames it tells of are on the disk, every few seconds; what the first has beyond them counts for
-nothing. Frames are 38 MB at 360 lines, 149 at 1080 (48 of them), the state some kB, with calm as much again; both go
-when the segment is closed. Where they cannot be written the job goes on without.
+nothing. The 48 frames and more of a segment are 38 MB at 360 lines and 149 at 1080, what goes with them is a tenth of
+that, the state some kB, for a project some MB; all go when the segment is closed. They take no more than half of the
+room that is left on the disk, and where they cannot be written they are given up, and the job goes on without.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import dataclasses
 import errno
 import itertools
 import math
+import os
+import shutil
 import time
 import zlib
 from collections.abc import Iterable, Iterator
@@ -31,8 +34,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from streamstyle.errors import OutputError
 from streamstyle.frames import Checkpoint, Faults, FrameBatch
-from streamstyle.media.disk import sync, told
+from streamstyle.media.disk import DISK_FULL, sync
 from streamstyle.media.states import read_state, write_state
 
 FRAMES, STATE = "tail.frames", "tail.safetensors"
@@ -56,12 +60,12 @@ class Tail:
 
     Args:
         folder: the job's work folder.
-        target: the film that is to be; errors of the disk are told of it.
+        target: the film that is to be, of which is told what is wrong.
 
     Attributes:
         frames: how many frames count.
-        checkpoint: the state after the last of them; None where there are none.
-        cost_s: what it took to have frames count the last time.
+        checkpoint: the state after the last of those that go_on took over; None where there are none.
+        cost_s: what it took to have frames count the last time; infinite while none are kept.
     """
 
     def __init__(self, folder: Path, target: Path) -> None:
@@ -86,7 +90,7 @@ class Tail:
                 return
             at = kept["at"]
             checkpoint = Checkpoint(
-                at["pts"], at["crc"], kept["state"], Faults.of(at["faults"]), closes=False, beside=kept["beside"]
+                at["pts"], at["crc"], kept["state"], Faults.of(at["faults"]), closes=False, noted=kept["noted"]
             )
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             return  # missing, cut short or changed: the job goes on from its last segment
@@ -99,11 +103,17 @@ class Tail:
         Args:
             painted: batches, the first of which follows the frames that count; closed at the end.
             index: number of the first frame that is in no closed segment.
+
+        Raises:
+            OutputError: what was kept is there no more.
         """
         with closing(iter(painted)) as upstream:  # type: ignore[type-var]
             begun = list(itertools.islice(upstream, 1 if self.frames else 0))  # they paint while these are encoded
-            with told(self._target):
+            try:
                 yield from self._batches(index)
+            except OSError as error:
+                said = f"{self._target}: frames painted before cannot be read again ({error.strerror or error})"
+                raise OutputError(f"{said}; run the same command again, it goes on without them") from error
             while begun:
                 yield begun.pop()
             yield from upstream
@@ -134,35 +144,45 @@ class Tail:
     def keep(self, painted: Iterable[FrameBatch], segments: int, index: int) -> Iterator[FrameBatch]:
         """Batches on their way to the encoder: painted ones are kept, those of the frames that count are already.
 
-        Where a batch has a checkpoint, all up to its end counts from then on; one that closes its segment is encoded by
-        the time the next batch is asked for, and what is kept of it goes.
+        Where a batch has a checkpoint, all up to its end counts from then on. By the time the batch after one that
+        closes a segment is asked for, whoever counts segments has called forget.
 
         Args:
             painted: as replayed gives them, and layers have passed them on; closed at the end.
             segments: closed so far.
             index: number of the first frame that is in none of them.
         """
-        keeps, first = True, index + self.frames
+        first = index + self.frames
         with closing(iter(painted)) as upstream:  # type: ignore[type-var]
             for batch in upstream:
                 at = batch.checkpoint
-                if keeps and batch.index >= first:
+                if batch.index >= first and math.isfinite(self.cost_s):
                     try:
                         self._append(batch)
                         if at is not None and not at.closes:
                             self._count(at, segments)
-                    except OSError:
-                        keeps = False  # until the next segment; what counts already does so still
+                    except OSError as error:
+                        self._give_up(room=error.errno in DISK_FULL)
                 yield replace(batch, alphas={}) if batch.alphas else batch
                 if at is not None and at.closes:
-                    segments, keeps = segments + 1, True
-                    self.forget()
+                    segments, self.cost_s = segments + 1, 0.0
+
+    def _give_up(self, *, room: bool) -> None:
+        """Keep no more of this segment; what counts does so still, unless the film itself needs the room."""
+        self.cost_s = math.inf
+        if room:
+            self.forget()
+            return
+        with contextlib.suppress(OSError):
+            os.truncate(self._frames, _size(self._shapes, self._more[: self.frames]))
 
     def _append(self, batch: FrameBatch) -> None:
         planes = (batch.y, batch.u, batch.v)
         if not self._pts:
             self._shapes, self._crc = [list(plane.shape[1:]) for plane in planes], 0
             self._frames.unlink(missing_ok=True)
+        if shutil.disk_usage(self._frames.parent).free < _size(self._shapes, [*self._more, *([[]] * len(batch))]):
+            raise OSError(errno.ENOSPC, "is left to the film", str(self._frames))
         added = list[list[_More]]()
         with open(self._frames, "ab") as file:
             file.truncate(_size(self._shapes, self._more))  # what an earlier run wrote and did not count
@@ -194,7 +214,7 @@ class Tail:
             "crc": self._crc,
             "at": {"pts": checkpoint.pts, "crc": checkpoint.crc, "faults": faults},
             "state": checkpoint.state,
-            "beside": checkpoint.beside,
+            "noted": checkpoint.noted,
         }
         fresh = self._state.with_suffix(".new")
         try:
@@ -205,7 +225,7 @@ class Tail:
             with contextlib.suppress(OSError):
                 fresh.unlink(missing_ok=True)
             raise
-        self.frames, self.checkpoint = len(self._pts), checkpoint
+        self.frames = len(self._pts)
         sync(self._state.parent)
         self.cost_s = time.monotonic() - began
 

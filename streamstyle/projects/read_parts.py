@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import contextlib
 import zlib
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,16 @@ from streamstyle.media.states import read_state, write_state
 from streamstyle.projects.project import LABELS, REFERENCES, file_name
 
 READ = "read.safetensors"
+FRAME_PARTS = ("pts", "shots", "light", "labels", "ends")
+"""What is kept of frames beside their maps."""
 
 
 @dataclass(frozen=True)
 class Noted:
-    """What ReadWriter.noted told: labels [N, h, w], and of each frame what is kept of it; bytes of references."""
+    """What ReadPartsWriter.noted told: of each frame its deflated map and what else is kept; bytes of references."""
 
-    labels: np.ndarray
+    maps: list[bytes]
+    shape: tuple[int, ...]
     frames: dict[str, np.ndarray]
     references: dict[str, bytes]
 
@@ -34,33 +38,38 @@ class Noted:
         """As it comes back from a file.
 
         Raises:
-            ValueError, LookupError, TypeError: damaged.
+            LookupError, TypeError, AttributeError: it is no such thing.
         """
-        dtype, shape = said["maps_are"]
-        try:
-            labels = np.frombuffer(zlib.decompress(said["maps"].tobytes()), dtype).reshape(shape)
-        except zlib.error as error:
-            raise ValueError(str(error)) from None
-        frames = {name: said[name] for name in ("pts", "shots", "light", "labels", "ends")}
-        if {len(labels)} != {len(frames[name]) for name in ("pts", "shots", "light", "ends")}:
-            raise ValueError("not of the same frames")
-        return cls(labels, frames, {name: data.tobytes() for name, data in said["references"].items()})
+        ends = np.cumsum(said["map_sizes"])
+        maps = [part.tobytes() for part in np.split(said["maps"], ends[:-1])]
+        frames = {name: said[name] for name in FRAME_PARTS}
+        return cls(
+            maps, tuple(said["map_shape"]), frames, {k: data.tobytes() for k, data in said["references"].items()}
+        )
+
+    def labels(self) -> Iterator[np.ndarray]:
+        """Frame by frame, [h, w] uint16."""
+        return (np.frombuffer(zlib.decompress(data), np.uint16).reshape(self.shape) for data in self.maps)
 
 
-class ReadWriter:
+class ReadPartsWriter:
     """Write one segment's.
 
     Args:
         folder: where, and there already.
         info: the film; film: its fingerprint.
         target: the project that is to be; errors of the disk are told of it.
+        notes: whether noted is going to be asked for.
 
     Raises:
         OutputError: the disk is full, or not ours to write on.
     """
 
-    def __init__(self, folder: Path, info: VideoInfo, film: dict[str, Any], target: Path) -> None:
+    def __init__(
+        self, folder: Path, info: VideoInfo, film: dict[str, Any], target: Path, *, notes: bool = False
+    ) -> None:
         self._folder, self._target = folder, target
+        self._maps: list[bytes] | None = [] if notes else None
         self._track = LabelTrackWriter(folder / LABELS, info, {}, film=film).__enter__()
         self._pts, self._shots, self._light = array.array("q"), array.array("q"), array.array("d")
         self._labels, self._ends = array.array("H"), array.array("q")
@@ -72,7 +81,7 @@ class ReadWriter:
         Raises:
             OutputError: the disk is full, or not ours to write on.
         """
-        self._track.add(labels, pts)
+        self._add_map(labels, pts)
         self._labels.extend(np.unique(labels).tolist())
         self._ends.append(len(self._labels))
         self._pts.append(pts)
@@ -91,16 +100,20 @@ class ReadWriter:
             np.savez_compressed(path, **{p: getattr(batch, p)[i : i + 1] for p in "yuv"})
         self._references.append(path)
 
-    def noted(self) -> dict[str, Any]:
-        """All that was written, as plain values and arrays; see take.
+    def _add_map(self, labels: np.ndarray, pts: int) -> None:
+        self._track.add(labels, pts)
+        if self._maps is not None:
+            self._shape = labels.shape
+            self._maps.append(zlib.compress(np.ascontiguousarray(labels, np.uint16).data, 1))
 
-        Cost: a millisecond or two for each frame so far, which is read back.
-        """
-        labels = np.stack([*self._track.so_far()])  # uint16 where one of them is
+    def noted(self) -> dict[str, Any]:
+        """All that was written, as plain values and arrays; see take."""
+        assert self._maps is not None
         return {
             **self._frames(),
-            "maps": np.frombuffer(zlib.compress(labels.data, 1), np.uint8),
-            "maps_are": (labels.dtype.str, labels.shape),
+            "maps": np.frombuffer(b"".join(self._maps), np.uint8),
+            "map_sizes": np.array([len(data) for data in self._maps], np.int64),
+            "map_shape": self._shape,
             "references": {path.name: np.fromfile(path, np.uint8) for path in self._references},
         }
 
@@ -110,10 +123,10 @@ class ReadWriter:
         Raises:
             OutputError: the disk is full, or not ours to write on.
         """
-        for labels, pts in zip(noted.labels, noted.frames["pts"].tolist(), strict=True):
-            self._track.add(labels, pts)
+        for labels, pts in zip(noted.labels(), noted.frames["pts"].tolist(), strict=True):
+            self._add_map(labels, pts)
         mine: tuple[array.array[Any], ...] = (self._pts, self._shots, self._light, self._labels, self._ends)
-        for here, name in zip(mine, ("pts", "shots", "light", "labels", "ends"), strict=True):
+        for here, name in zip(mine, FRAME_PARTS, strict=True):
             here.extend(noted.frames[name].ravel().tolist())
         for name, data in noted.references.items():
             path = self._folder / REFERENCES / name

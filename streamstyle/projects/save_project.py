@@ -60,7 +60,7 @@ from streamstyle.projects.project import (
     take_back,
     what_must_stay,
 )
-from streamstyle.projects.read_parts import Noted, ReadWriter, read_of
+from streamstyle.projects.read_parts import Noted, ReadPartsWriter, read_of
 from streamstyle.scene import ObjectStyleReport, Scene
 
 
@@ -80,6 +80,7 @@ class ProjectWriter:
 
     Attributes:
         files: bytes of its files by name, once it is staged.
+        notes: whether checkpoints within a segment are to hold what it needs to go on there.
 
     Raises:
         OptionError: a project of this Look would be of no use. OutputError: it could not or must not be there.
@@ -106,10 +107,10 @@ class ProjectWriter:
         self._folder = staging(self._target.parent, job.target, ".project.part")
         self._moved = False
         self._suffix, self._same, self._objects = job.encoder.segment_suffix, same, objects
-        self.numbers = ObjectNumbers()
+        self.numbers, self.notes = ObjectNumbers(), False
         self.files: dict[str, int] = {}
         self._statistics, self._reference = FrozenStatistics(), False
-        self._open: ReadWriter | None = None
+        self._open: ReadPartsWriter | None = None
         self._noted: Noted | None = None
         self._store: PaintedWriter | None = None
 
@@ -145,9 +146,9 @@ class ProjectWriter:
                 raise ValueError("what was read of a segment is not of it")
             self._load(states[-1])
         if work.tail.checkpoint is not None:
-            beside = work.tail.checkpoint.beside or {}
-            self._noted = Noted.of(beside["read"])
-            self._load(beside)
+            noted = work.tail.checkpoint.noted or {}
+            self._noted = Noted.of(noted["read"])
+            self._load(noted)
 
     def _load(self, state: dict[str, Any]) -> None:
         self._statistics.load_state_dict(state["statistics"], torch.device("cpu"))
@@ -181,26 +182,28 @@ class ProjectWriter:
             raise OptionError("--save-project: nothing is painted by this Look; give something a style")
         if self._open is None:
             self._make_beside(self._reading)
-            self._open = ReadWriter(self._beside(self._reading), self._job.info, self._same["input"], self._target)
+            self._open = ReadPartsWriter(
+                self._beside(self._reading), self._job.info, self._same["input"], self._target, notes=self.notes
+            )
             if self._noted is not None:
                 self._open.take(self._noted)
                 self._noted = None
         for i, (luma, shot, labels) in enumerate(zip(scene.lumas, scene.shots, scene.labels, strict=True)):
             self._open.add(batch.pts[i], shot, luma, labels)
-            self._statistics.step(luma, shot, self._note)
+            self._statistics.step(luma, shot, self._refer_next)
             if self._reference:
                 self._reference = False
                 self._open.refer(batch, i)
         if checkpoint is None:
             return None
         if not checkpoint.closes:
-            return replace(checkpoint, beside={"read": self._open.noted(), **self._state()})
+            return replace(checkpoint, noted={"read": self._open.noted(), **self._state()})
         done, self._open = self._open, None
         done.finish(checkpoint, self._state())
         self._reading += 1
         return checkpoint
 
-    def _note(self) -> list[Affine]:
+    def _refer_next(self) -> list[Affine]:
         """Statistics would be recorded from this frame."""
         self._reference = True
         return []

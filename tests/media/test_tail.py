@@ -1,12 +1,19 @@
 """What is kept of a segment that is not closed comes back as it was."""
 
+import builtins
+import errno
+import math
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from streamstyle.errors import OutputError
 from streamstyle.frames import Checkpoint, Faults, FrameBatch
 from streamstyle.media.tail import FRAMES, STATE, Tail
 
@@ -82,10 +89,84 @@ def test_what_was_written_and_did_not_count_is_written_over(tmp_path: Path) -> N
 def test_it_goes_with_its_segment(tmp_path: Path) -> None:
     given = batches((4, 4), (2, 2))
     closing = FrameBatch(given[2].y, given[2].u, given[2].v, given[2].pts, 3, checkpoint=Checkpoint(1, 2, {}))
-    for batch in Tail(tmp_path, tmp_path / "out.mp4").keep(iter_of([*given[:2], closing]), 0, 0):
+    tail = Tail(tmp_path, tmp_path / "out.mp4")
+    for batch in tail.keep(iter_of([*given[:2], closing]), 0, 0):
         assert (tmp_path / FRAMES).exists()
         assert (tmp_path / STATE).exists() == (batch is not given[0])
+    tail.forget()
     assert list(tmp_path.iterdir()) == []
+
+
+def counting(count: int) -> list[FrameBatch]:
+    """Batches of a frame of 96 bytes each, a checkpoint with each."""
+    y, u, v = (np.zeros((1, *shape), np.uint8) for shape in ((8, 8), (4, 4), (4, 4)))
+    return [FrameBatch(y, u, v, (i,), i, checkpoint=replace(AT, pts=i)) for i in range(count)]
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_what_could_not_be_written_takes_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
+    """A write that ends after some bytes: the frames that count are left, or none where the film needs the room."""
+    tail, real = Tail(tmp_path, tmp_path / "out.mp4"), builtins.open
+    kept = tail.keep(iter_of(counting(6)), 2, 0)
+    for _ in range(3):
+        next(kept)
+
+    def half(path: Any, *how: Any) -> Any:
+        if Path(path).name == FRAMES and how == ("ab",):
+            with real(path, *how) as file:
+                file.write(bytes(40))
+            raise OSError(error, "refused")
+        return real(path, *how)
+
+    monkeypatch.setattr(builtins, "open", half)
+    next(kept)
+    monkeypatch.undo()
+    assert math.isinf(tail.cost_s)
+    left = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
+    assert left.get(FRAMES) == (3 * 96 if error == errno.EIO else None)
+    assert set(left) == ({FRAMES, STATE} if error == errno.EIO else set())
+    before = dict(left)
+    assert len(list(kept)) == 2
+    assert {path.name: path.stat().st_size for path in tmp_path.iterdir()} == before, "not tried in this segment again"
+    again = Tail(tmp_path, tmp_path / "out.mp4")
+    again.go_on(2)
+    assert again.frames == (3 if error == errno.EIO else 0)
+
+
+def test_it_takes_no_more_than_half_of_the_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    room, most = 1000, []
+
+    def usage(folder: Path) -> Any:
+        taken = (folder / FRAMES).stat().st_size if (folder / FRAMES).exists() else 0
+        most.append(taken)
+        return SimpleNamespace(free=room - taken)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    tail = Tail(tmp_path, tmp_path / "out.mp4")
+    assert len(list(tail.keep(iter_of(counting(12)), 2, 0))) == 12
+    assert 300 < max(most) <= room / 2
+    assert list(tmp_path.iterdir()) == [], "given up, for the film"
+
+
+def test_any_byte_of_the_state_that_changed_is_noticed(tmp_path: Path) -> None:
+    list(Tail(tmp_path, tmp_path / "out.mp4").keep(iter_of(with_more()[:2]), 2, 0))
+    whole = (tmp_path / STATE).read_bytes()
+    for at in range(len(whole)):
+        data = bytearray(whole)
+        data[at] ^= 1
+        (tmp_path / STATE).write_bytes(data)
+        tail = Tail(tmp_path, tmp_path / "out.mp4")
+        tail.go_on(2)
+        assert tail.frames == 0, (at, whole[at - 20 : at + 20])
+
+
+def test_what_was_kept_and_is_gone_while_the_job_runs_is_told(tmp_path: Path) -> None:
+    list(Tail(tmp_path, tmp_path / "out.mp4").keep(iter_of(batches((4, 4), (2, 2))), 2, 0))
+    tail = Tail(tmp_path, tmp_path / "out.mp4")
+    tail.go_on(2)
+    (tmp_path / FRAMES).write_bytes(b"short")
+    with pytest.raises(OutputError, match=r"cannot be read again .*; run the same command again"):
+        list(tail.replayed(iter_of([]), 0))
 
 
 def with_more() -> list[FrameBatch]:
