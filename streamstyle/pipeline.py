@@ -92,15 +92,15 @@ def stylize(
     said, out = Look(style=look) if isinstance(look, str) else look, options.output
     made = prepare(input, output, said, options, mask, tracks, save_project)
     job, stylizer, given, layers, same = made.job, made.stylizer, made.given, made.layers, made.same
-    if dry_run:
-        told = [*stylizer.warnings(), *(given.warnings() if given else ())]
-        return made.report.dry(began, told, prospect(job.target, same), say)
-
     saver = None
     if save_project is not None:
         saver = ProjectWriter(save_project, job, said, options, same, stylizer.report)
         stylizer.number_objects(saver.numbers)
         stylizer.painter.keeps_flow = True
+    if dry_run:
+        told = [*stylizer.warnings(), *(given.warnings() if given else ())]
+        return made.report.dry(began, told, prospect(job.target, same), say)
+
     beside = [part for part in (layers, saver) if part is not None]
     window: dict[str, Any] = {"start_s": out.start, "duration_s": out.duration, "warn": warnings.append}
     with (

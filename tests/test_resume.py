@@ -395,7 +395,7 @@ def test_a_dry_run_tells_what_a_run_would_make_of_what_is_kept(
         f"start afresh, for --style, --background, --foreground, --object changed since, and lose the {frames} frames "
         "that are kept"
         if changed
-        else f"go on after frame {frames}, or a later one"
+        else f"go on after frame {frames}"
     )
     assert said == [f"{parts_folder(target)}: a run would {how}"]
     assert sorted((path.name, path.stat().st_mtime_ns) for path in parts_folder(target).iterdir()) == before

@@ -21,9 +21,10 @@ from streamstyle.config import AnalysisOptions, Options, OutputOptions, StyleOpt
 from streamstyle.errors import InputError
 from streamstyle.job import Report, River
 from streamstyle.look import Look, ObjectStyle
-from streamstyle.media import encode
+from streamstyle.media import encode, segments
 from streamstyle.media import tail as tail_module
 from streamstyle.media.journal import parts_folder
+from streamstyle.media.states import write_state
 from streamstyle.media.tail import FRAMES as TAIL_FRAMES
 from streamstyle.media.tail import STATE as TAIL_STATE
 from streamstyle.media.tail import Tail
@@ -95,6 +96,8 @@ def test_it_goes_on_from_the_last_batch_that_was_painted(
     stop(clip, target, calls, options)
     said: list[str] = []
     done: list[int] = []
+    paint(clip, target, options, say=said.append, dry_run=True)
+    assert said.pop() == f"{parts_folder(target)}: a run would go on after frame {kept}"
     report = paint(clip, target, options, say=said.append, on_frames=lambda frames, _: done.append(frames))
     assert said == [f"{parts_folder(target)}: going on after frame {report.resumed_frames}"]
     assert report.resumed_frames == kept
@@ -253,6 +256,7 @@ def test_who_does_not_need_it_has_none(clip: Path, tmp_path: Path, monkeypatch: 
     def none(*_: Any) -> None:
         raise AssertionError("kept")
 
+    monkeypatch.setattr(segments, "write_state", none if how == "no-resume" else write_state)
     monkeypatch.setattr(Tail, "_count" if how == "quick" else "_append", none)
     if how == "quick":
         monkeypatch.setattr(pipeline, "TAIL_S", 1000.0)

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from streamstyle.media.tail import Tail
+
 JOURNAL = "journal.jsonl"
 _LONGEST_NAME_BYTES = 255
 
@@ -95,11 +97,14 @@ def prospect(target: Path, job: dict[str, Any]) -> str | None:
     lines = read_journal(folder / JOURNAL)
     if not lines:
         return None
-    frames = sum(line["segment"]["frames"] for line in lines if "segment" in line)
+    closed = [line["segment"]["frames"] for line in lines if "segment" in line]
+    tail = Tail(folder, target)
+    tail.go_on(len(closed))
+    frames = sum(closed) + tail.frames
     if changed := changes(lines[0].get("job", {}), plain(job)):
         lost = f"the {frames} frames that are kept" if frames else "what is kept"
         return f"{folder}: a run would start afresh, for {', '.join(changed)} changed since, and lose {lost}"
-    return f"{folder}: a run would go on after frame {frames}, or a later one"
+    return f"{folder}: a run would go on after frame {frames}"
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:

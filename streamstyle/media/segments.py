@@ -195,7 +195,7 @@ class WorkFolder:
             for path in (beside, *beside.rglob("*")):
                 sync(path)
             line["beside"] = extent(beside)
-        if checkpoint is not None:
+        if checkpoint is not None and self._resume:
             write_state(self._state(segment.number), checkpoint.state)
             sync(self._state(segment.number))
             faults = dataclasses.asdict(checkpoint.faults)
@@ -333,14 +333,14 @@ class WorkFolder:
             self.tail.forget()
             self._say(f"{self.path}: starting afresh, for a part of it is missing or damaged")
             return
-        self.complete, self.checkpoint = complete, checkpoint
-        self.resumed_frames = self.kept_frames
+        self.complete, self.checkpoint, self.resumed_frames = complete, checkpoint, self.kept_frames
         if self.placed is not None:
             self._take_placed()
             return
         self._tidy(lines, found)
-        if self.kept_frames:
-            self._say(f"{self.path}: going on after frame {self.kept_frames}")
+        lost = "; what was painted since is damaged" if self.tail.damaged else ""
+        if self.kept_frames or lost:
+            self._say(f"{self.path}: going on after frame {self.kept_frames}{lost}")
 
     def _begin_parts(self) -> None:
         """Let what is beside the film go on; where that fails, from the last segment, without the tail."""

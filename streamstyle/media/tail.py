@@ -11,8 +11,8 @@ A job that goes on encodes them again, from the segment's beginning, and paints 
 is written beside the film, are given the very same frames, and make the very same segment. The second file is replaced
 as a whole once the frames it tells of are on the disk, every few seconds; what the first has beyond them counts for
 nothing. The 48 frames and more of a segment are 38 MB at 360 lines and 149 at 1080, what goes with them is a tenth of
-that, the state some kB, for a project some MB; all go when the segment is closed. They take no more than half of the
-room that is left on the disk, and where they cannot be written they are given up, and the job goes on without.
+that, the state some kB, with calm or a project up to 15 MB; all go when the segment is closed. Frames are given up, and
+the job goes on without, where they cannot be written or there would be less room left on the disk than they take.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ class Tail:
 
     Attributes:
         frames: how many frames count.
+        damaged: whether there was something that go_on could not take over.
         checkpoint: the state after the last of those that go_on took over; None where there are none.
         cost_s: what it took to have frames count the last time; infinite while none are kept.
     """
@@ -75,7 +76,7 @@ class Tail:
         self._crc = 0
         self.cost_s = 0.0
         self._shapes: list[list[int]] = []
-        self.frames = 0
+        self.frames, self.damaged = 0, False
         self.checkpoint: Checkpoint | None = None
 
     def go_on(self, segments: int) -> None:
@@ -87,13 +88,15 @@ class Tail:
             shapes = [list(shape) for shape in kept["shapes"]]
             more = [[_More(name, tuple(shape), *rest) for name, shape, *rest in frame] for frame in kept["more"]]
             if len(more) != len(kept["pts"]) or _crc_of(self._frames, _size(shapes, more)) != kept["crc"]:
-                return
+                raise ValueError(f"{self._frames}: is damaged")
             at = kept["at"]
             checkpoint = Checkpoint(
                 at["pts"], at["crc"], kept["state"], Faults.of(at["faults"]), closes=False, noted=kept["noted"]
             )
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            return  # missing, cut short or changed: the job goes on from its last segment
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            # Cut short or changed, or there is none: the job goes on from its last segment.
+            self.damaged = not isinstance(error, FileNotFoundError) or self._state.exists()
+            return
         self._pts, self._more, self._crc, self._shapes = list(kept["pts"]), more, kept["crc"], shapes
         self.frames, self.checkpoint = len(self._pts), checkpoint
 

@@ -116,14 +116,14 @@ def repaint(
     change = Change(project, stylizer, job.info, prints)
     report = Report.begun(input, output, job, stylizer)
     report = replace(report, warnings=tuple(_unknown(project, look)), project=change.report())
-    if dry_run:
-        return report.dry(began, report.warnings, prospect(job.target, same), say)
     warnings: list[str] = []
     saver = None
     if save_project is not None:
         now = same | {"painted_with": prints}
         saver = ProjectWriter(save_project, job, look, options, now, lambda: styled(project.objects, look), project)
         stylizer.painter.keeps_flow = True
+    if dry_run:
+        return report.dry(began, report.warnings, prospect(job.target, same), say)
     beside, depth = [] if saver is None else [saver], QUEUE_BATCHES if overlap else 0
     with (
         work_folder(job, same, options.output, beside, say) as work,

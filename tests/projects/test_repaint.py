@@ -577,8 +577,10 @@ def test_layers_do_not_go_with_a_project(clip: Path, saved: Path, tmp_path: Path
 
 def test_where_a_project_may_be_saved(clip: Path, saved: Path, tmp_path: Path) -> None:
     def refused(words: str, path: Path, look: Look = LOOK) -> None:
-        with pytest.raises(StreamstyleError, match=words):
-            whole(clip, tmp_path / "out.mp4", look, save_project=path)
+        for dry_run in (True, False):
+            if not (dry_run and words == "nothing is painted"):  # which is seen while it is read
+                with pytest.raises(StreamstyleError, match=words):
+                    whole(clip, tmp_path / "out.mp4", look, save_project=path, dry_run=dry_run)
 
     refused("exists; add --overwrite", saved)
     refused("is there and no project", clip)
