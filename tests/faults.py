@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from streamstyle.media.journal import parts_folder
+from streamstyle.media.tail import STATE
 
 
 class Killed(BaseException):
@@ -36,3 +41,16 @@ def stalls(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, then: Callabl
         return real(*arguments, **named)
 
     monkeypatch.setattr(owner, name, stalled)
+
+
+def killed_within_a_segment(
+    context: ForkServerContext, child: Callable[..., None], words: tuple[str, ...], target: Path, after_s: float
+) -> None:
+    """Run a job in a process of its own, and kill it so long after its first frames within a segment count."""
+    process = context.Process(target=child, args=words)
+    process.start()
+    while process.is_alive() and not (parts_folder(target) / STATE).exists() and not target.exists():
+        time.sleep(0.002)
+    time.sleep(after_s)
+    process.kill()
+    process.join()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import random
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import av
 import numpy as np
 import pytest
 from clips import make_clip, video_times
-from faults import Killed, breaks
+from faults import Killed, breaks, killed_within_a_segment
 
 from streamstyle import pipeline
 from streamstyle.config import AnalysisOptions, Options, OutputOptions, StyleOptions
@@ -278,13 +277,7 @@ def test_killed_within_segments_it_goes_on_to_the_same_film(
         folder = tmp_path / str(point)
         folder.mkdir()
         target = folder / "out.mp4"
-        process = context.Process(target=child, args=(str(clip), str(target)))
-        process.start()
-        while process.is_alive() and not (parts_folder(target) / TAIL_STATE).exists() and not target.exists():
-            time.sleep(0.002)
-        time.sleep(chance.uniform(0, 0.6))
-        process.kill()
-        process.join()
+        killed_within_a_segment(context, child, (str(clip), str(target)), target, chance.uniform(0, 0.6))
         report = paint(clip, target)
         resumed += report.resumed_frames % SEGMENT > 0
         assert_same_film(target, report, whole[False])

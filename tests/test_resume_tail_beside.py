@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import random
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 import test_resume_beside as beside
-from faults import Killed, breaks
+from faults import Killed, breaks, killed_within_a_segment
 from test_resume_beside import FAST, FRAMES, contents, same
 
 from streamstyle import pipeline
@@ -208,14 +207,8 @@ def test_killed_within_segments_it_goes_on_to_the_same_files(clip: Path, whole: 
     context, chance, resumed = multiprocessing.get_context("forkserver"), random.Random(5), 0
     for point in range(POINTS):
         folder, kind = tmp_path / str(point), ("png", "prores")[point % 2]
-        target = folder / "out.mp4"
-        process = context.Process(target=child, args=(str(clip), str(folder), kind))
-        process.start()
-        while process.is_alive() and not (parts_folder(target) / STATE).exists() and not target.exists():
-            time.sleep(0.002)
-        time.sleep(chance.uniform(0, 0.6))
-        process.kill()
-        process.join()
+        words = (str(clip), str(folder), kind)
+        killed_within_a_segment(context, child, words, folder / "out.mp4", chance.uniform(0, 0.6))
         report = paint(clip, folder, kind, options=CALM)
         resumed += report.resumed_frames % SEGMENT > 0
         assert same(folder, report, whole(kind, True))

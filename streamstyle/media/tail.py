@@ -184,11 +184,12 @@ class Tail:
         if not self._pts:
             self._shapes, self._crc = [list(plane.shape[1:]) for plane in planes], 0
             self._frames.unlink(missing_ok=True)
-        if shutil.disk_usage(self._frames.parent).free < _size(self._shapes, [*self._more, *([[]] * len(batch))]):
+        size, more_bytes = _size(self._shapes, self._more), sum(plane.nbytes for plane in planes)
+        if shutil.disk_usage(self._frames.parent).free < size + more_bytes:
             raise OSError(errno.ENOSPC, "is left to the film", str(self._frames))
         added = list[list[_More]]()
         with open(self._frames, "ab") as file:
-            file.truncate(_size(self._shapes, self._more))  # what an earlier run wrote and did not count
+            file.truncate(size)  # what an earlier run wrote and did not count
 
             def write(data: Any) -> None:
                 self._crc = zlib.crc32(data, self._crc)
@@ -233,7 +234,7 @@ class Tail:
         self.cost_s = time.monotonic() - began
 
     def forget(self) -> None:
-        """Nothing counts any more, for its segment is closed."""
+        """Nothing counts any more, for its segment is closed, or the film needs the room."""
         with contextlib.suppress(OSError):
             self._state.unlink(missing_ok=True)
             self._frames.unlink(missing_ok=True)
