@@ -118,6 +118,12 @@ class Checkpoint:
     closes: bool = True
     noted: dict[str, Any] | None = None
 
+    @classmethod
+    def after(cls, batch: FrameBatch, state: dict[str, Any], *, closes: bool) -> Checkpoint:
+        """Of the last frame of a batch as decoded."""
+        crc = picture_crc(batch.y[-1], batch.u[-1], batch.v[-1])
+        return cls(batch.pts[-1], crc, state, batch.faults, closes)
+
 
 @dataclass(frozen=True)
 class FrameBatch:

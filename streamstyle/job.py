@@ -42,7 +42,7 @@ OnFrames = Callable[[int, int | None], None]
 
 LARGEST_SIDE_PX = 16384
 MOST_WORKERS = 4
-STATE_FORM = 10
+STATE_FORM = 11
 """Of what checkpoints hold, and how it goes on: one more whenever that changes, so that a work folder of before starts
 afresh; ``projects.project.STATES`` says whether a project of before may be used."""
 CUDA_WORKERS = 2

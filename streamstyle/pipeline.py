@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from streamstyle.config import Options, OutputOptions
 from streamstyle.errors import OptionError
 from streamstyle.flow import Ahead, rebatch
-from streamstyle.frames import Checkpoint, Frame, FrameBatch, VideoInfo, output_chroma, picture_crc
+from streamstyle.frames import Checkpoint, Frame, FrameBatch, VideoInfo, output_chroma
 from streamstyle.gpu.transfer import empty_pinned
 from streamstyle.job import OnFrames, Plan, Report, River, identity, plan, work_folder
 from streamstyle.look import Look
@@ -24,6 +24,7 @@ from streamstyle.media.encode import encode
 from streamstyle.media.journal import prospect
 from streamstyle.media.layers import LayerFilms
 from streamstyle.media.segments import WorkFolder
+from streamstyle.media.tail import Tail
 from streamstyle.naming import place_objects
 from streamstyle.painting.frame_painter import Painting, Reading
 from streamstyle.projects.save_project import ProjectWriter
@@ -41,11 +42,6 @@ SEGMENT_PX = {"cpu": 24 << 20, "cuda": 1 << 30}
 """Pixels of a closed segment: some seconds of work. Shorter ones lose less in a crash, but a keyframe each makes the
 film larger (2 % at 96 frames, 5 % at 48, 11 % at 24)."""
 SEGMENT_FRAMES = (48, 480)
-TAIL_S = 5.0
-"""How often painted frames count on a CPU before their segment is closed; see ``media.tail``."""
-TAIL_SHARE = 0.05
-"""Of a job's time that having them count may take; where that is long, as with calm on a large film, it is done more
-seldom. To write each frame takes 0.3 ms at 360 lines and 2 at 1080, and 0.8 and 8 for each layer's alpha."""
 
 
 def stylize(
@@ -163,8 +159,8 @@ def painted_frames(
     keeps = slow and not out.no_resume
     if saver is not None:
         saver.notes = keeps
-    every_s = (lambda: max(TAIL_S, work.tail.cost_s / TAIL_SHARE)) if keeps else None
-    readings = read(stylizer, river.thread("decode", batches), info, made.per_segment, saver, every_s)
+    tail = work.tail if keeps else None
+    readings = read(stylizer, river.thread("decode", batches), info, made.per_segment, saver, tail)
     begun = river.share(functools.partial(begin, stylizer, size), river.thread("read", readings))
     painted = river.thread("paint", end(stylizer, size, begun), is_light=True)
     if keeps:
@@ -239,24 +235,21 @@ def read(
     info: VideoInfo,
     per_segment: int,
     saver: ProjectWriter | None = None,
-    every_s: Callable[[], float] | None = None,
+    tail: Tail | None = None,
 ) -> Iterator[tuple[Reading, Checkpoint | None]]:
-    """Batches as they are read, with a checkpoint after each that ends a segment, after the last, and every so often.
+    """Batches as they are read, with a checkpoint after each that ends a segment, after the last, and where one is due.
 
     Times given to the stylizer are seconds after the film's first frame. Where a shot begins it looks ahead, at frames
     of the batches that come next; these are held until their turn.
     """
-    noted_s = time.monotonic()
     with closing(Ahead(batches)) as upstream:
         for batch in upstream:
             times_s = [float((pts - info.start_pts) * info.time_base) for pts in batch.pts]
             ahead = functools.partial(unstacked, upstream)
             reading, checkpoint = stylizer.read_batch(batch, info.color, times_s, ahead), None
             closes = upstream.is_over or (batch.index + len(batch)) % per_segment == 0
-            if closes or (every_s is not None and time.monotonic() - noted_s >= every_s()):
-                noted_s = time.monotonic()
-                crc = picture_crc(batch.y[-1], batch.u[-1], batch.v[-1])
-                checkpoint = Checkpoint(batch.pts[-1], crc, stylizer.reading_state(), batch.faults, closes)
+            if tail.is_due(closes) if tail is not None else closes:
+                checkpoint = Checkpoint.after(batch, stylizer.reading_state(), closes=closes)
             if saver is not None:
                 checkpoint = saver.read(batch, reading.scene, checkpoint)
             yield reading, checkpoint

@@ -30,6 +30,7 @@ from streamstyle.errors import InputError, OutputError, StreamstyleError
 from streamstyle.job import Report
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media import segments as segments_module
+from streamstyle.media import tail
 from streamstyle.media.journal import JOURNAL, parts_folder
 from streamstyle.media.segments import LOCK, WorkFolder
 from streamstyle.pipeline import stylize
@@ -58,15 +59,15 @@ INSERT = range(29, 31)
 
 def paint(source: Path, target: Path, look: Look = LOOK, options: Options = FAST, **how: Any) -> Report:
     """A job in short segments; what counts within one is told by no clock."""
-    pipeline.SEGMENT_FRAMES, pipeline.TAIL_S = (SEGMENT, SEGMENT), float("inf")
+    pipeline.SEGMENT_FRAMES, tail.TAIL_S = (SEGMENT, SEGMENT), float("inf")
     return stylize(source, target, look=look, options=options, **how)
 
 
 @pytest.fixture(autouse=True)
 def segments() -> Iterator[None]:
-    before = pipeline.SEGMENT_FRAMES, pipeline.TAIL_S
+    before = pipeline.SEGMENT_FRAMES, tail.TAIL_S
     yield
-    pipeline.SEGMENT_FRAMES, pipeline.TAIL_S = before
+    pipeline.SEGMENT_FRAMES, tail.TAIL_S = before
 
 
 @pytest.fixture(scope="module")
@@ -544,7 +545,8 @@ def test_an_error_of_the_decoder_or_the_encoder_is_told_and_the_job_goes_on(
 
 STOPPED = (
     "import sys; from streamstyle import cli, pipeline; pipeline.SEGMENT_FRAMES = (6, 6); "
-    "pipeline.TAIL_S = float('inf'); sys.exit(cli.main())"
+    "from streamstyle.media import tail; "
+    "tail.TAIL_S = float('inf'); sys.exit(cli.main())"
 )
 
 

@@ -21,7 +21,7 @@ from streamstyle.config import AnalysisOptions, Options, OutputOptions, StyleOpt
 from streamstyle.errors import OutputError
 from streamstyle.job import Report
 from streamstyle.look import Look, ObjectStyle
-from streamstyle.media import label_track
+from streamstyle.media import label_track, tail
 from streamstyle.media.journal import JOURNAL, parts_folder
 from streamstyle.pipeline import stylize
 from streamstyle.projects.project import FLOW, LABELS
@@ -44,7 +44,7 @@ FAST = Options(
 @pytest.fixture(autouse=True)
 def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "SEGMENT_FRAMES", (SEGMENT, SEGMENT))
-    monkeypatch.setattr(pipeline, "TAIL_S", float("inf"))  # what counts within a segment is told by no clock
+    monkeypatch.setattr(tail, "TAIL_S", float("inf"))  # what counts within a segment is told by no clock
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +169,7 @@ def test_stopped_again_and_again_with_calm(
 
 def child(clip: str, folder: str, kind: str) -> None:
     """A job in a process of its own; with PNG files, one with calm."""
-    pipeline.SEGMENT_FRAMES, pipeline.TAIL_S = (SEGMENT, SEGMENT), float("inf")
+    pipeline.SEGMENT_FRAMES, tail.TAIL_S = (SEGMENT, SEGMENT), float("inf")
     painting = replace(FAST.painting, calm=0.7 if kind == "png" else 0.0)
     paint(Path(clip), Path(folder), kind, options=replace(FAST, painting=painting))
 

@@ -18,6 +18,7 @@ from test_resume_beside import FAST, FRAMES, contents, same
 from streamstyle import pipeline
 from streamstyle.config import StyleOptions
 from streamstyle.job import Report
+from streamstyle.media import tail
 from streamstyle.media.journal import parts_folder
 from streamstyle.media.states import read_state, write_state
 from streamstyle.media.tail import STATE, Tail
@@ -38,8 +39,8 @@ Whole = Callable[[str, bool], tuple[dict[str, bytes], Report]]
 def every_batch(patch: pytest.MonkeyPatch) -> None:
     for name, value in (("SEGMENT_FRAMES", (SEGMENT, SEGMENT)), ("MOST_FRAMES", 3)):
         patch.setattr(pipeline, name, value)
-    patch.setattr(pipeline, "TAIL_S", 0.0)
-    patch.setattr(pipeline, "TAIL_SHARE", float("inf"))
+    patch.setattr(tail, "TAIL_S", 0.0)
+    patch.setattr(tail, "TAIL_SHARE", float("inf"))
 
 
 @pytest.fixture(autouse=True)

@@ -31,6 +31,7 @@ class KeptFlow:
         self._damaged = dict[int, str]()
         self._searched = self._lost = False
         self._number, self._track = -1, cast(FlowTrack | None, None)
+        self._counted = -1
         self.bytes_read, self.whole = 0, set[int]()
 
     def frame(self, number: int, k: int, *, calmed: bool) -> np.ndarray | None:
@@ -83,12 +84,14 @@ class KeptFlow:
     def state_dict(self) -> dict[str, Any]:
         """What of the segments so far is told at the end; see load_state_dict."""
         damaged = [[number, line] for number, line in self._damaged.items()]
-        return {"damaged": damaged, "searched": self._searched, "lost": self._lost, "bytes_read": self.bytes_read}
+        said = {"damaged": damaged, "searched": self._searched, "lost": self._lost}
+        return said | {"bytes_read": self.bytes_read, "counted": self._counted}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on as the one whose state_dict this is."""
         self._damaged = dict(state["damaged"])
-        self._searched, self._lost, self.bytes_read = state["searched"], state["lost"], state["bytes_read"]
+        self._searched, self._lost = state["searched"], state["lost"]
+        self.bytes_read, self._counted = state["bytes_read"], state["counted"]
 
     def _note(self, *, calmed: bool) -> None:
         self._searched |= calmed
@@ -106,7 +109,8 @@ class KeptFlow:
                     there = path.stat().st_size
                     if there != wanted:
                         raise InputError(f"{path}: has {there} bytes, {wanted} when the project was saved")
-                    self.bytes_read += wanted
+                    if number > self._counted:  # not of one opened again after a job went on within it
+                        self._counted, self.bytes_read = number, self.bytes_read + wanted
                 except InputError as error:
                     self._damaged.setdefault(number, str(error))
                     if self._track is not None:

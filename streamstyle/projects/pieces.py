@@ -21,7 +21,7 @@ class Piece:
     """Some frames of the film: as decoded, as they were painted, and what of them is to be painted again.
 
     Attributes:
-        batch: as decoded; its checkpoint where a segment ends.
+        batch: as decoded; its checkpoint where the job may go on after it.
         painted: [N, bytes] uint8, packed.
         flows: what is known of their motion and wanted, N long where it was read; as of FrameBatch.
         at: which of them are touched; boxes: where.
@@ -69,7 +69,8 @@ def end(
             y, u, v = planes
             last = piece.batch.checkpoint
             checkpoint = None if last is None else _with_painting(stylizer, last)
-            yield replace(piece.batch, y=y, u=u, v=v, packed=piece.painted, checkpoint=checkpoint, flows=flows)
+            wanted = flows if stylizer.painter.keeps_flow else ()
+            yield replace(piece.batch, y=y, u=u, v=v, packed=piece.painted, checkpoint=checkpoint, flows=wanted)
 
 
 def _with_painting(stylizer: Stylizer, checkpoint: Checkpoint) -> Checkpoint:

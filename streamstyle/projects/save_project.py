@@ -145,7 +145,7 @@ class ProjectWriter:
             if any(len(state["pts"]) != segment.frames for state, segment in zip(states, work.segments, strict=True)):
                 raise ValueError("what was read of a segment is not of it")
             self._load(states[-1])
-        if work.tail.checkpoint is not None:
+        if work.tail.checkpoint is not None and self._known is None:
             noted = work.tail.checkpoint.noted or {}
             self._noted = Noted.of(noted["read"])
             self._load(noted)

@@ -31,8 +31,9 @@ from streamstyle.nets import int8
 from streamstyle.painting import calm_flow
 from streamstyle.painting.calm_flow import STEPS_PER_PX
 from streamstyle.pipeline import stylize
+from streamstyle.projects.change import Change
 from streamstyle.projects.project import FLOW, META, Project
-from streamstyle.projects.repaint import Change, repaint
+from streamstyle.projects.repaint import repaint
 from streamstyle.projects.save_project import ProjectWriter
 from streamstyle.projects.touched import carries_paint
 from streamstyle.stages import stylize_int8
@@ -203,7 +204,7 @@ def test_where_paint_is_carried_on_whole_shots_are_painted(
     clip: Path, saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert not carries_paint(StyleOptions())
-    monkeypatch.setattr("streamstyle.projects.repaint.carries_paint", lambda painting: True)
+    monkeypatch.setattr("streamstyle.projects.change.carries_paint", lambda painting: True)
     look, project, info = dressed(swan="none"), Project(saved), probe(clip)
     stylizer = Stylizer(look, given=GivenTracks(saved / "labels.npz", info, look))
     assert Change(project, stylizer, info, {}).touched.all()
