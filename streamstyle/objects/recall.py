@@ -25,13 +25,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from streamstyle.objects.appearance import color_parts, halved
-from streamstyle.objects.reentry import cosines, scattered
+from streamstyle.objects.reentry import likeness
 
-WITHOUT_COLORS = 384
-"""A likeness is the mean of that by all of a description and that by HED's channels alone, the first so many: light
-changes from shot to shot, and what differs in one of the two is rarely alike in the other."""
-RIDGE = 0.1
-"""Share of the scatter's mean variance that is added to every direction; of .01, .03, .1 and .3 it matters little."""
+CHANNELS = 384
+"""HED's, of both blocks: the first numbers of a description."""
 SAME_LIKENESS = 0.57
 """A piece is an object from this likeness on. On eight DAVIS sequences, cut to a mirrored, enlarged, lighter or darker
 view of the same, 12 of the 18 cuts behind which the object is found as a piece at all have a piece of it above this
@@ -121,7 +118,7 @@ class Recall:
         means = torch.from_numpy(np.stack([sure for sure in weights if sure is not None])).to(x) @ x
         names = list(self._looks)
         looks = [look for name in names for _, look in self._looks[name].values()]
-        each = _alike(means, torch.stack(looks), x)
+        each = likeness(means, torch.stack(looks), x, CHANNELS)
         ends = np.cumsum([len(self._looks[name]) for name in names])
         alike = np.stack([part.max(1) for part in np.split(each, ends[:-1], axis=1)])  # [names, pieces]
         found = {}
@@ -142,14 +139,6 @@ class Recall:
         self._looks = {}
         for name, shot, seen, look in state["looks"]:
             self._looks.setdefault(name, {})[shot] = (seen, torch.from_numpy(look).to(self._device))
-
-
-def _alike(these: Tensor, those: Tensor, x: Tensor) -> np.ndarray:
-    """How alike looks [N, D] and looks [M, D] are beside descriptions [P, D] of a frame, [N, M] float64."""
-    mean, scatter = scattered(x)
-    parts = (slice(None), slice(WITHOUT_COLORS))
-    each = [cosines(these[:, p], those[:, p], mean[p], scatter[p, p], ridge=RIDGE) for p in parts]
-    return np.mean(each, axis=0)
 
 
 def described(features: Sequence[Tensor], rgb: Tensor, rows: np.ndarray | None = None) -> Tensor:

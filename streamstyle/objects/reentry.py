@@ -22,14 +22,16 @@ from streamstyle.objects.tracker import Tracker
 
 MOST_GONE = 8
 """Objects remembered of a shot after they were lost; who was lost first is forgotten first."""
-SAME_LIKENESS = 0.6
-"""One born is one gone from this likeness on. On eight DAVIS sequences 66 % of pairs of frames of one object, 4 to 98
-frames apart, are above it (those below are cars and a dog that turn), .3 % of pairs of objects of two sequences, and
-never an object and the ground."""
+SAME_LIKENESS = 0.5
+"""One born is one gone from this likeness on. In the six films of benchmarks/eval_shots.py that turn away four objects,
+cut out by their true masks, reach it within ten frames of coming back (a car and a cart that turned meanwhile do not);
+of 60 others pasted in their places none is above .35, of 72 pieces of ground there none above .46."""
 MARGIN = 0.15
 """It must be so much more alike than any other that is gone or there: of two alike, neither is."""
 MOST_TIMES = 5.0
 """It is at most so many times larger or smaller: what comes in at the border shows a part of itself first."""
+KNOWN_LOOKS = 3
+"""Analysed frames in which an object must have been seen to be remembered: a fleck, perhaps of it, would be a rival."""
 YOUNG_LOOKS = 8
 """Analysed frames from its birth on in which an object may turn out to be one gone: a sliver of it tells little."""
 YOUNG_RATE, LOOK_RATE = 0.5, 0.1
@@ -38,9 +40,11 @@ LEARN_EVERY = 4
 """Of an object that is not young one in so many analysed frames is learned: its look changes slowly."""
 WHOLE_SHARE = 0.5
 """An object with less than this share of its usual area is going or hidden, and not learned."""
-RIDGE = 0.01
-"""Share of the scatter's mean variance that is added to every direction. Of .001, .01, .1 and 1, and of likenesses by
-distance, this tells objects from others best, with .001."""
+COLORS = 10
+"""The last numbers of a description: its colours, and the 1. A likeness is the mean of that by all of a description and
+that by the rest of it, HED's: light changes, and what differs in one of the two is rarely alike in the other."""
+RIDGE = 0.1
+"""Share of the scatter's mean variance that is added to every direction; of .01, .03, .1 and .3 it matters little."""
 
 
 class Reentry:
@@ -87,7 +91,7 @@ class Reentry:
         there = {track.track_id for track in tracker.tracks.values()}
         for track_id in [known for known in self._living if known not in there]:
             look, ended = self._living.pop(track_id), tracker.ended_track(track_id)
-            if ended is not None and not ended.name:
+            if ended is not None and not ended.name and ended.seen >= KNOWN_LOOKS:
                 self._gone[track_id] = look
         while len(self._gone) > MOST_GONE:
             del self._gone[next(iter(self._gone))]
@@ -117,7 +121,7 @@ class Reentry:
         ids, gone = [tracker.tracks[slot].track_id for slot in young], list(self._gone)
         there = [look for track_id, look in self._living.items() if track_id not in ids]
         looks = torch.stack([self._living[track_id] for track_id in ids])
-        alike = likeness(looks, torch.stack([*self._gone.values(), *there]), x)
+        alike = likeness(looks, torch.stack([*self._gone.values(), *there]), x, len(x[0]) - COLORS)
         for row, slot in enumerate(young):
             may_be = [k for k in range(len(gone)) if self._may_be(tracker, slot, areas[slot], gone[k])]
             if not may_be:
@@ -149,31 +153,29 @@ class Reentry:
         return {track_id: torch.from_numpy(look).to(self._device) for track_id, look in looks}
 
 
-def likeness(these: Tensor, those: Tensor, x: Tensor) -> np.ndarray:
+def likeness(these: Tensor, those: Tensor, x: Tensor, channels: int) -> np.ndarray:
     """How alike looks are, beside how a frame scatters: the cosine of the angle they make seen from the frame's mean.
 
     Args:
         these: [N, D] looks; those: [M, D].
         x: [P, D], descriptions of the frame.
+        channels: how many of D, the first ones, are HED's; see COLORS.
 
     Returns:
         [N, M] float64, -1 .. 1.
 
-    Cost: one D x D factorization on the host; synchronises.
+    Cost: two factorizations, D x D at most, on the host; synchronises.
     """
-    return cosines(these, those, *scattered(x), ridge=RIDGE)
-
-
-def scattered(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean [D] and the scatter [D, D] of descriptions [P, D], float64 on the host; synchronises."""
     center = x.mean(0)
     apart = x - center  # before it is squared: so rounding stays far below the ridge, however flat the picture
-    return center.cpu().double(), (apart.T @ apart / len(x)).cpu().double()  # synchronises
+    mean, scatter = center.cpu().double(), (apart.T @ apart / len(x)).cpu().double()  # synchronises
+    parts = (slice(None), slice(channels))
+    return np.mean([_cosines(these[:, p], those[:, p], mean[p], scatter[p, p]) for p in parts], axis=0)
 
 
-def cosines(these: Tensor, those: Tensor, mean: Tensor, scatter: Tensor, *, ridge: float) -> np.ndarray:
-    """likeness beside a frame's mean and scatter, to which a share of its mean variance is added; [N, M] float64."""
-    scatter = scatter + (ridge * float(scatter.diagonal().mean()) + 1e-12) * torch.eye(len(mean), dtype=torch.float64)
+def _cosines(these: Tensor, those: Tensor, mean: Tensor, scatter: Tensor) -> np.ndarray:
+    """likeness by all of looks [N, D] and [M, D], beside a frame's mean [D] and scatter [D, D]."""
+    scatter = scatter + (RIDGE * float(scatter.diagonal().mean()) + 1e-12) * torch.eye(len(mean), dtype=torch.float64)
     root = torch.linalg.cholesky(scatter)
     one, other = (
         torch.linalg.solve_triangular(root, (looks.cpu().double() - mean).T, upper=False) for looks in (these, those)

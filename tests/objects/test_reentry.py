@@ -12,7 +12,7 @@ import torch
 from streamstyle.config import AnalysisOptions
 from streamstyle.media.states import read_state, write_state
 from streamstyle.objects.appearance_tracks import AppearanceTracks
-from streamstyle.objects.reentry import MOST_GONE, Reentry, likeness
+from streamstyle.objects.reentry import COLORS, MOST_GONE, Reentry, likeness
 from streamstyle.objects.segmenter import Segmenter
 from streamstyle.objects.tracker import Tracker
 from tests.mottled_film import BLUE, GREY, RED, Film, Thing, rising, run, tracks_of
@@ -20,6 +20,8 @@ from tests.mottled_film import BLUE, GREY, RED, Film, Thing, rising, run, tracks
 FRAMES = 36
 GRID = (12, 16)
 VIOLET = (150, 60, 160)
+CHANNELS = 12
+"""Of descriptions that are made up, and colours beside them."""
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +148,7 @@ class Stage:
 
     def show(self, *things: tuple[int, int]) -> list[int]:
         """A frame with some things, each (its look, its first column of two); the ids of who is there."""
-        x = self._rng.normal(0, 0.1, (*GRID, 12))
+        x = self._rng.normal(0, 0.1, (*GRID, CHANNELS + COLORS))
         regions = np.zeros(GRID, np.int64)
         for k, (look, column) in enumerate(things, 1):
             x[:, column : column + 2, look] += 2
@@ -157,7 +159,7 @@ class Stage:
         pairs = np.bincount((regions * count + before).ravel(), minlength=(len(things) + 1) * count)
         table = self.tracker.update(pairs.reshape(-1, count), self._frame, sure=False)
         self._slots = table[:, 0][regions].astype(np.int64)
-        self.reentry.step(self.tracker, self._slots.astype(np.int32), torch.from_numpy(x).float().reshape(-1, 12), GRID)
+        self.reentry.step(self.tracker, self._slots.astype(np.int32), torch.from_numpy(x).float().flatten(0, 1), GRID)
         self.tracker.observe(np.bincount(self._slots.ravel(), minlength=self.tracker.slots), self._frame)
         self._frame += 1
         return [self.tracker.tracks[int(self._slots[0, column])].track_id for _, column in things]
@@ -212,6 +214,18 @@ def test_what_flickered_and_never_was_an_object_is_not_remembered():
     assert stage.reentry.state_dict() == {"living": [], "gone": []}
 
 
+def test_what_was_seen_a_moment_is_no_rival():
+    stage = Stage()
+    lasting(stage, (1, 2), frames=6)
+    stage.tracker.tracks[1].confirmed = True
+    stage.show((1, 2), (1, 8))
+    stage.tracker.tracks[2].confirmed = True  # as in the first frames of a shot
+    stage.show((1, 2))
+    lasting(stage, frames=2)
+    assert [track.track_id for track in stage.tracker.ended] == [2, 1]
+    assert lasting(stage, (1, 5)) == [1]
+
+
 def test_what_is_remembered_is_bounded():
     stage = Stage()
     for look in range(MOST_GONE + 2):
@@ -239,14 +253,23 @@ def test_likeness_is_by_what_sets_a_look_apart_from_the_frame():
     x = rng.normal(0, [5, 1, 1, 0], (500, 4))
     x[:, -1] = 1
     looks = torch.tensor([[9.0, 3, 0, 1], [-9.0, 3, 0, 1], [9.0, -3, 0, 1]])
-    alike = likeness(looks, looks, torch.from_numpy(x).float())
+    alike = likeness(looks, looks, torch.from_numpy(x).float(), 4)
     np.testing.assert_allclose(alike, alike.T, atol=1e-12)
     np.testing.assert_allclose(np.diag(alike), 1, atol=1e-12)
     # The first direction scatters most, so that it says least, though looks differ most in it.
-    assert alike[0, 1] > 0.4 > -0.4 > alike[0, 2]
+    assert alike[0, 1] > 0.3 > -0.3 > alike[0, 2]
+
+
+def test_likeness_is_by_the_channels_and_by_all():
+    """Two looks of the same channels and opposite colours."""
+    x = torch.from_numpy(np.random.default_rng(0).normal(0, 1, (500, 8))).float()
+    looks = torch.tensor([[4.0, 0, 0, 0, 4, 0, 0, 0], [4.0, 0, 0, 0, -4, 0, 0, 0]])
+    by_all, by_half = (likeness(looks, looks, x, channels)[0, 1] for channels in (8, 4))
+    assert abs(by_all) < 0.1
+    assert by_half == pytest.approx((1 + by_all) / 2, abs=0.05)
 
 
 def test_in_a_flat_picture_nothing_fails():
     x = torch.full((6420, 106), 0.7)
-    assert np.isfinite(likeness(x[:2], x[:3], x)).all()
-    assert np.isfinite(likeness(x[:2] + 1, x[:3] - 1, x)).all()
+    assert np.isfinite(likeness(x[:2], x[:3], x, 96)).all()
+    assert np.isfinite(likeness(x[:2] + 1, x[:3] - 1, x, 96)).all()
