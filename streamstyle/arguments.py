@@ -19,7 +19,8 @@ NUMBERS = ConstructorRegistry()
 """Reads int, float, and either of them or None or a word; tyro's own readers speak of Python."""
 
 _NUMBER_NAMES: dict[type, str] = {int: "whole number", float: "number"}
-_ASIDES = ("For full", "Perhaps", "Similar", "Argument helptext", "Available")
+_MEANT = ("Perhaps you meant", "Arguments similar")
+_ASIDES = ("For full", "Similar", "Argument helptext", "Available", *_MEANT)
 
 
 def default_hint(label: str) -> str:
@@ -108,6 +109,7 @@ def one_line_usage_errors(program: str) -> Iterator[None]:
             raise
         box = [line.strip(" │\n") for line in told.getvalue().splitlines()]
         rules = [i for i, line in enumerate(box) if line and set(line) == {"-"}]  # a terminal without Unicode
+        asides = box
         if rules:
             box = box[rules[0] + 1 : rules[1] if len(rules) > 1 else None]
         words = [line for line in box if line and line[0] not in "╭╰├─"]
@@ -115,4 +117,14 @@ def one_line_usage_errors(program: str) -> Iterator[None]:
         for pattern, reworded in _REWORDED:
             if seen := re.fullmatch(pattern, said):
                 said = reworded(seen)
-        raise OptionError(f"{said or 'not understood'}; see `{program} --help`") from None
+        raise OptionError(f"{said or 'not understood'}{_meant(asides)}; see `{program} --help`") from None
+
+
+def _meant(box: Sequence[str]) -> str:
+    """The options that tyro takes wrong ones for, if it does: its box names the likeliest first, for each."""
+    found = list[str]()
+    for i, line in enumerate(box):
+        near = [later.split()[0] for later in box[i + 1 :] if later.startswith("--")]
+        if line.startswith(_MEANT) and near:
+            found.append(near[0])
+    return f"; did you mean {', '.join(sorted(found))}" if found else ""

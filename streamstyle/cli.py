@@ -62,7 +62,7 @@ class Run:
         with uncollected():
             from streamstyle.run_job import planned
 
-        look, paint = planned(self.look, self.typed)
+        look, paint = planned(self.look, self.options.output, self.typed)
         share_one_heap()
         with Progress(self.quiet) as progress:
             report = paint(

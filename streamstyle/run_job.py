@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
-from streamstyle.config import LookOptions
+from streamstyle.config import LookOptions, OutputOptions
 from streamstyle.errors import OptionError
 from streamstyle.look import Look
 from streamstyle.process import uncollected
@@ -15,15 +15,21 @@ if TYPE_CHECKING:
     from streamstyle.job import Report
 
 
-def planned(choices: LookOptions, typed: Collection[str] = ()) -> tuple[Look, Callable[..., Report]]:
+def planned(
+    choices: LookOptions, output: OutputOptions, typed: Collection[str] = ()
+) -> tuple[Look, Callable[..., Report]]:
     """The Look, and what paints with it: ``stylize`` or ``repaint``.
 
     Args:
+        choices: of the Look, and of what it is put on.
+        output: how it is written.
         typed: names of the options that were given, be it at their defaults.
 
     Raises:
         OptionError: choices that do not go together. InputError: a project that cannot be used.
     """
+    if "layer_format" in typed and output.layers is None:
+        raise OptionError("--layer-format: there are no layers; give --layers DIR, too, or leave it out")
     if choices.project is None:
         look = Look.from_options(choices)
         with uncollected():
