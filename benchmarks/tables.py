@@ -124,27 +124,47 @@ def measures_of(result: dict[str, Any], prefix: str) -> dict[str, dict[str, Any]
     return {row["name"].removeprefix(prefix): row for row in result["figures"] if row["name"].startswith(prefix)}
 
 
-EARNS = 0.005
-"""Difference of J below which a part of the tracker earns nothing."""
+EARNS = {"of 1": 0.005, "per 100 frames": 0.1}
+"""Difference below which a part of the tracker earns nothing, by the measure's unit."""
 
 
 def choices_table(result: dict[str, Any]) -> str:
-    """What each part of the tracker is worth: its measures, and how much lower J is without it."""
+    """What each part of the tracker is worth: its measures, and what they are more than with it. A choice called
+    "way; part" is beside that way, the others are beside the first."""
     part = f", the first {result['frames']} frames of each" if result.get("frames") else ""
     lines = [f"Measured by `benchmarks/eval_objects.py --choices` on {machine_name(result)}{part}:", ""]
+    return "\n".join(lines + choices_lines(result["figures"]))
+
+
+def choices_lines(figures: list[dict[str, Any]]) -> list[str]:
+    """The table of figures called "choice: measure"."""
     table: dict[str, dict[str, float]] = {}
-    for row in result["figures"]:
+    units: dict[str, str] = {}
+    for row in figures:
         name, _, measure = row["name"].rpartition(": ")
-        table.setdefault(name, {})[measure] = row["value"]
-    whole = next(iter(table.values()))
-    judged = [measure for measure in whole if "J" in measure]
-    lines += [f"| choice | {' | '.join(whole)} | beside all of it |", "|---" * (len(whole) + 2) + "|"]
+        table.setdefault(name, {})[measure], units[measure] = row["value"], row["unit"]
+    first = next(iter(table))
+    lines = [f"| choice | {' | '.join(units)} | beside {first} |", "|---" * (len(units) + 2) + "|"]
     for name, found in table.items():
-        apart = {measure: found[measure] - whole[measure] for measure in judged}
-        same = all(abs(value) < EARNS for value in apart.values())
-        said = ", ".join(f"{measure.removesuffix(' mean')} {value:+.3f}" for measure, value in apart.items())
-        verdict = "" if found is whole else "the same" if same else said
+        way, _, rest = name.partition("; ")
+        base = table[way if rest else first]
+        apart = {measure: found[measure] - base[measure] for measure in units}
+        told = {measure: value for measure, value in apart.items() if abs(value) >= EARNS[units[measure]]}
+        said = ", ".join(f"{measure.removesuffix(' mean')} {value:+.3f}" for measure, value in told.items())
+        verdict = "" if name == first else (said or "the same") + (f" (beside {way})" if rest else "")
         lines.append(f"| {name} | {' | '.join(f'{value:.3f}' for value in found.values())} | {verdict} |")
+    return lines
+
+
+def shots_table(result: dict[str, Any]) -> str:
+    """What a follower's memory is worth in films that cut, and in which the object leaves the picture."""
+    lines = [f"Measured by `benchmarks/eval_shots.py` on {machine_name(result)}."]
+    kinds: dict[str, list[dict[str, Any]]] = {}
+    for row in result["figures"]:
+        kind, _, name = row["name"].partition("; ")
+        kinds.setdefault(kind, []).append({**row, "name": name})
+    for kind, figures in kinds.items():
+        lines += ["", f"{kind[0].upper()}{kind[1:]}:", "", *choices_lines(figures)]
     return "\n".join(lines)
 
 
@@ -175,6 +195,7 @@ def generated() -> dict[str, dict[str, str]]:
             "figures": figures_table(result),
             "objects": objects_table(objects),
             "choices": choices_table(choices),
+            "shots": shots_table(result_of("object_shots")),
         },
         "benchmarks/README.md": {
             "stages": stages_table(),

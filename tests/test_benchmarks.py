@@ -54,12 +54,13 @@ def figures(**values: float) -> list[dict]:
 
 
 def test_a_part_that_earns_nothing_is_told_from_one_that_does():
-    values = {"all of it": 0.7, "no look": 0.5, "no luck: none": 0.703}
+    values = {"all of it": 0.7, "no look": 0.5, "no luck: none": 0.703, "other way": 0.3, "other way; no look": 0.4}
     rows = {f"{choice}: {measure}": value for choice, value in values.items() for measure in ("J mean", "switches")}
     table = choices_table({**MACHINE, "frames": 30, "figures": figures(**rows)})
     assert "| choice | J mean | switches | beside all of it |" in table
     assert "| all of it | 0.700 | 0.700 |  |" in table
-    assert "| no look | 0.500 | 0.500 | J -0.200 |" in table
+    assert "| no look | 0.500 | 0.500 | J -0.200, switches -0.200 |" in table
+    assert "| other way; no look | 0.400 | 0.400 | J +0.100, switches +0.100 (beside other way) |" in table
     assert "| no luck: none | 0.703 | 0.703 | the same |" in table
 
 

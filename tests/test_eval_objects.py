@@ -18,6 +18,7 @@ import eval_objects  # noqa: E402
 import kept_regions  # noqa: E402
 import kept_rows  # noqa: E402
 from object_measures import changes, decay, dominant_label, matched_label, per_100_frames, recall  # noqa: E402
+from patches import check_patches  # noqa: E402
 from schema import problems  # noqa: E402
 
 from streamstyle import preview  # noqa: E402
@@ -209,22 +210,11 @@ def test_the_committed_table_has_every_choice_and_no_other():
     assert list(names) == list(eval_objects.CHOICES)
 
 
-def subclasses(of: object) -> list[type]:
-    """All that inherit from a class; none of what is a module."""
-    direct = of.__subclasses__() if isinstance(of, type) else []
-    return [each for sub in direct for each in (sub, *subclasses(sub))]
-
-
 @pytest.mark.parametrize("name", eval_objects.CHOICES)
 def test_what_a_choice_changes_is_there_and_comes_back(name):
     said, constants = eval_objects.CHOICES[name]
     AnalysisOptions(**said)
-    before = {(module, key): getattr(module, key) for module, key in constants}
-    for module, key in constants:
-        assert not any(key in vars(sub) for sub in subclasses(module)), "what a subclass overrides would stay"
-    with kept_regions.patched(constants):
-        assert all(getattr(module, key) is value for (module, key), value in constants.items())
-    assert all(getattr(module, key) is value for (module, key), value in before.items())
+    check_patches(constants)
 
 
 def test_choices_are_told_by_both_modes(davis, tmp_path, monkeypatch, capsys):

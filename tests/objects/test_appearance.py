@@ -13,7 +13,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from eval_objects import coarse_map
+from object_choices import coarse_map
 
 from streamstyle.media.states import read_state, write_state
 from streamstyle.objects import appearance
