@@ -114,10 +114,17 @@ def one_line_usage_errors(program: str) -> Iterator[None]:
             box = box[rules[0] + 1 : rules[1] if len(rules) > 1 else None]
         words = [line for line in box if line and line[0] not in "╭╰├─"]
         said = " ".join(itertools.takewhile(lambda line: not line.startswith(_ASIDES), words)).rstrip(".")
+        said = re.sub(r"^Unrecognized options: (.*)", lambda seen: _unrecognized(seen[1]), said)
         for pattern, reworded in _REWORDED:
             if seen := re.fullmatch(pattern, said):
                 said = reworded(seen)
         raise OptionError(f"{said or 'not understood'}{_meant(asides)}; see `{program} --help`") from None
+
+
+def _unrecognized(words: str) -> str:
+    """What tyro found no place for, without the values of options that there are not."""
+    options = [word for word in words.split(", ") if word.startswith("-")]
+    return f"Unrecognized options: {', '.join(options) or words}"
 
 
 def _meant(box: Sequence[str]) -> str:

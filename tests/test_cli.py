@@ -167,7 +167,7 @@ def test_nothing_said_is_answered_with_three_examples(capsys: pytest.CaptureFixt
         (("--object", "a@1,2=wave", "--object", "a@3,4=ember"), "object 'a' has two styles, wave and ember"),
         (("--style", "wave", "--save-look", "look.mp4"), "a Look is TOML; give it the ending .toml"),
         (("--look", "missing.toml"), "Look 'missing.toml': no such file"),
-        (("--style", "wave", "--clam", "1"), "Unrecognized options: --clam, 1; did you mean --calm; see `streamstyle"),
+        (("--style", "wave", "--clam", "1"), "Unrecognized options: --clam; did you mean --calm; see `streamstyle"),
         (("--bakground", "wave"), "did you mean --background; see"),
         (("--style", "wave", "--xyzzy"), "Unrecognized options: --xyzzy; see `streamstyle run --help`"),
         (("--style", "wave", "--layer-format", "png"), "--layer-format: there are no layers; give --layers DIR, too"),

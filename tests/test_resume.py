@@ -59,15 +59,15 @@ INSERT = range(29, 31)
 
 def paint(source: Path, target: Path, look: Look = LOOK, options: Options = FAST, **how: Any) -> Report:
     """A job in short segments; what counts within one is told by no clock."""
-    pipeline.SEGMENT_FRAMES, tail.TAIL_S = (SEGMENT, SEGMENT), float("inf")
+    pipeline.SEGMENT_FRAMES, tail.TAIL_BATCHES = (SEGMENT, SEGMENT), float("inf")
     return stylize(source, target, look=look, options=options, **how)
 
 
 @pytest.fixture(autouse=True)
 def segments() -> Iterator[None]:
-    before = pipeline.SEGMENT_FRAMES, tail.TAIL_S
+    before = pipeline.SEGMENT_FRAMES, tail.TAIL_BATCHES
     yield
-    pipeline.SEGMENT_FRAMES, tail.TAIL_S = before
+    pipeline.SEGMENT_FRAMES, tail.TAIL_BATCHES = before
 
 
 @pytest.fixture(scope="module")
@@ -546,7 +546,7 @@ def test_an_error_of_the_decoder_or_the_encoder_is_told_and_the_job_goes_on(
 STOPPED = (
     "import sys; from streamstyle import cli, pipeline; pipeline.SEGMENT_FRAMES = (6, 6); "
     "from streamstyle.media import tail; "
-    "tail.TAIL_S = float('inf'); sys.exit(cli.main())"
+    "tail.TAIL_BATCHES = float('inf'); sys.exit(cli.main())"
 )
 
 

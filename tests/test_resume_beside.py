@@ -44,7 +44,7 @@ FAST = Options(
 @pytest.fixture(autouse=True)
 def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "SEGMENT_FRAMES", (SEGMENT, SEGMENT))
-    monkeypatch.setattr(tail, "TAIL_S", float("inf"))  # what counts within a segment is told by no clock
+    monkeypatch.setattr(tail, "TAIL_BATCHES", float("inf"))  # what counts within a segment is told by no clock
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +169,7 @@ def test_stopped_again_and_again_with_calm(
 
 def child(clip: str, folder: str, kind: str) -> None:
     """A job in a process of its own; with PNG files, one with calm."""
-    pipeline.SEGMENT_FRAMES, tail.TAIL_S = (SEGMENT, SEGMENT), float("inf")
+    pipeline.SEGMENT_FRAMES, tail.TAIL_BATCHES = (SEGMENT, SEGMENT), float("inf")
     painting = replace(FAST.painting, calm=0.7 if kind == "png" else 0.0)
     paint(Path(clip), Path(folder), kind, options=replace(FAST, painting=painting))
 

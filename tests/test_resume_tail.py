@@ -42,7 +42,7 @@ POINTS = 8
 def every_batch_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "SEGMENT_FRAMES", (SEGMENT, SEGMENT))
     monkeypatch.setattr(pipeline, "MOST_FRAMES", 3)
-    monkeypatch.setattr(tail_module, "TAIL_S", 0.0)
+    monkeypatch.setattr(tail_module, "TAIL_BATCHES", 1)
     monkeypatch.setattr(tail_module, "TAIL_SHARE", float("inf"))
 
 
@@ -258,14 +258,14 @@ def test_who_does_not_need_it_has_none(clip: Path, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(segments, "write_state", none if how == "no-resume" else write_state)
     monkeypatch.setattr(Tail, "_count" if how == "quick" else "_append", none)
     if how == "quick":
-        monkeypatch.setattr(tail_module, "TAIL_S", 1000.0)
+        monkeypatch.setattr(tail_module, "TAIL_BATCHES", float("inf"))
     output = replace(FAST.output, no_resume=how == "no-resume")
     paint(clip, tmp_path / "out.mp4", replace(FAST, output=output))
 
 
 def child(source: str, target: str) -> None:
     pipeline.SEGMENT_FRAMES, pipeline.MOST_FRAMES = (SEGMENT, SEGMENT), 3
-    tail_module.TAIL_S, tail_module.TAIL_SHARE = 0.0, float("inf")
+    tail_module.TAIL_BATCHES, tail_module.TAIL_SHARE = 1, float("inf")
     paint(Path(source), Path(target))
 
 

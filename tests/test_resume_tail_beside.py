@@ -39,7 +39,7 @@ Whole = Callable[[str, bool], tuple[dict[str, bytes], Report]]
 def every_batch(patch: pytest.MonkeyPatch) -> None:
     for name, value in (("SEGMENT_FRAMES", (SEGMENT, SEGMENT)), ("MOST_FRAMES", 3)):
         patch.setattr(pipeline, name, value)
-    patch.setattr(tail, "TAIL_S", 0.0)
+    patch.setattr(tail, "TAIL_BATCHES", 1)
     patch.setattr(tail, "TAIL_SHARE", float("inf"))
 
 

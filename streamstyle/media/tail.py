@@ -9,7 +9,7 @@
 
 A job that goes on encodes them again, from the segment's beginning, and paints what comes after: the encoder, and what
 is written beside the film, are given the very same frames, and make the very same segment. The second file is replaced
-as a whole once the frames it tells of are on the disk, every two seconds; what the first has beyond them counts for
+as a whole once the frames it tells of are on the disk, batch after batch; what the first has beyond them counts for
 nothing. The 48 frames and more of a segment are 38 MB at 360 lines and 149 at 1080, what goes with them is a tenth of
 that, the state some kB, with calm or a project up to 15 MB; all go when the segment is closed. Frames are given up, and
 the job goes on without, where they cannot be written or there would be less room left on the disk than they take.
@@ -41,8 +41,9 @@ from streamstyle.media.disk import DISK_FULL, sync
 from streamstyle.media.states import read_state, write_state
 
 FRAMES, STATE = "tail.frames", "tail.safetensors"
-TAIL_S = 2.0
-"""How often painted frames are to count before their segment is closed."""
+TAIL_BATCHES = 2
+"""After how many batches the frames painted since are to count. By batches and not by the clock: who reads runs ahead
+of who paints, the farthest at the beginning."""
 TAIL_SHARE = 0.05
 """Of a job's time that having them count may take; where that is long, as with calm on a large film, it is done more
 seldom. To write each frame takes 0.3 ms at 360 lines and 2 at 1080, and 0.8 and 8 for each layer's alpha."""
@@ -82,7 +83,7 @@ class Tail:
         self._pts: list[int] = []
         self._more: list[list[_More]] = []
         self._crc = 0
-        self.cost_s, self._noted_s = 0.0, time.monotonic()
+        self.cost_s, self._noted_s, self._unnoted = 0.0, time.monotonic(), 0
         self._shapes: list[list[int]] = []
         self.frames, self.damaged = 0, False
         self.checkpoint: Checkpoint | None = None
@@ -93,10 +94,11 @@ class Tail:
         Args:
             closes: there is one anyway, for a segment ends.
         """
-        now_s = time.monotonic()
-        due = closes or now_s - self._noted_s >= max(TAIL_S, self.cost_s / TAIL_SHARE)
+        now_s, self._unnoted = time.monotonic(), self._unnoted + 1
+        paid = now_s - self._noted_s >= self.cost_s / TAIL_SHARE
+        due = closes or (paid and self._unnoted >= TAIL_BATCHES)
         if due:
-            self._noted_s = now_s
+            self._noted_s, self._unnoted = now_s, 0
         return due
 
     def go_on(self, segments: int) -> None:

@@ -223,7 +223,7 @@ class ObjectTracks(ABC):
         """Every confirmed or named track so far, in the order of its birth."""
         tracks = [track for track in self.tracker.all_tracks if track.seen and (track.confirmed or track.name)]
         return [
-            ObjectReport(t.track_id, t.name, t.first_frame, t.last_frame, round(t.mean_area_px * self._scale_px, 1))
+            ObjectReport(t.track_id, t.name, t.shown_frame, t.last_frame, round(t.mean_area_px * self._scale_px, 1))
             for t in sorted(tracks, key=lambda track: track.track_id)
         ]
 

@@ -46,6 +46,7 @@ class Track:
     name: str | None = None
     last_frame: int = 0
     confirmed: bool = True
+    confirmed_frame: int = 0
     seen: int = 0
     area_px: int = 0
     area_sum_px: int = 0
@@ -54,6 +55,11 @@ class Track:
     measured_px: int = 0
     moved: float = 0.0
     """The largest share of it that was seen moving by itself at a time, where the caller notes it."""
+
+    @property
+    def shown_frame(self) -> int:
+        """The first frame in which it was an object."""
+        return max(self.first_frame, self.confirmed_frame)
 
     @property
     def usual_area_px(self) -> float:
@@ -251,7 +257,8 @@ class Tracker:
             track.area_sum_px += track.area_px
             track.measured += 1
             track.measured_px += track.area_px
-            track.confirmed |= track.seen >= CONFIRM_AFTER
+            if not track.confirmed and track.seen >= CONFIRM_AFTER:
+                track.confirmed, track.confirmed_frame = True, frame
 
     def present(self, slots: np.ndarray, frame: int) -> None:
         """Note that the slots in a map [h, w] int32 were on screen in a frame that was not analysed."""

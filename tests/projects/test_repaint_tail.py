@@ -35,7 +35,7 @@ MOST_POINTS = 10
 def every_batch(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(pipeline, "SEGMENT_FRAMES", (SEGMENT, SEGMENT))
     patch.setattr(change, "MOST_FRAMES", BATCH)
-    patch.setattr(tail, "TAIL_S", 0.0)
+    patch.setattr(tail, "TAIL_BATCHES", 1)
     patch.setattr(tail, "TAIL_SHARE", float("inf"))
 
 
