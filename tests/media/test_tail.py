@@ -15,7 +15,8 @@ import pytest
 
 from streamstyle.errors import OutputError
 from streamstyle.frames import Checkpoint, Faults, FrameBatch
-from streamstyle.media.tail import FRAMES, STATE, Tail
+from streamstyle.media import tail as module
+from streamstyle.media.tail import FRAMES, STATE, TAIL_BATCHES, TAIL_SHARE, Tail
 
 AT = Checkpoint(
     7, 11, {"numbers": np.arange(5), "plain": [1, {"a": None}]}, Faults(3, 1, 0, ((4, 5, 6),)), closes=False
@@ -224,3 +225,23 @@ def test_closing_it_closes_what_paints(tmp_path: Path) -> None:
     next(kept)
     kept.close()
     assert closed == [True]
+
+
+def test_a_checkpoint_is_due_after_some_batches_and_not_before_its_cost_is_paid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now_s[0])
+    tail = Tail(tmp_path, tmp_path / "out.mp4")
+    assert [tail.is_due(False) for _ in range(2 * TAIL_BATCHES)] == 2 * [*[False] * (TAIL_BATCHES - 1), True]
+    tail.is_due(False)
+    assert tail.is_due(True)
+    assert not tail.is_due(False), "counted anew where a segment ends"
+    tail.cost_s = 0.25
+    now_s[0] += 0.9 * tail.cost_s / TAIL_SHARE
+    assert not any(tail.is_due(False) for _ in range(3 * TAIL_BATCHES))
+    now_s[0] += 0.2 * tail.cost_s / TAIL_SHARE
+    assert tail.is_due(False)
+    tail.cost_s, now_s[0] = math.inf, 1e9
+    assert not any(tail.is_due(False) for _ in range(3 * TAIL_BATCHES)), "given up"
+    assert tail.is_due(True)

@@ -255,6 +255,8 @@ def test_a_part_that_leaves_the_background_has_to_stay_before_it_counts():
         step(tracker, overlap_of([[700, 0, 0], [0, 100, 0], [0, 0, 200]]), frame)
         seen.append(tracker.tracks[2].confirmed)
     assert seen == [count + 1 >= CONFIRM_AFTER for count in range(4)]
+    assert (tracker.tracks[2].first_frame, tracker.tracks[2].shown_frame) == (1, CONFIRM_AFTER)
+    assert tracker.tracks[1].shown_frame == 0, "an object at once"
 
 
 def test_a_part_that_never_counted_is_not_reported():
