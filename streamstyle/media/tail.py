@@ -95,7 +95,8 @@ class Tail:
             closes: there is one anyway, for a segment ends.
         """
         now_s, self._unnoted = time.monotonic(), self._unnoted + 1
-        paid = now_s - self._noted_s >= self.cost_s / TAIL_SHARE
+        # Given up now, frames may be kept again by the time this batch is painted: in the next segment.
+        paid = math.isinf(self.cost_s) or now_s - self._noted_s >= self.cost_s / TAIL_SHARE
         due = closes or (paid and self._unnoted >= TAIL_BATCHES)
         if due:
             self._noted_s, self._unnoted = now_s, 0
