@@ -87,7 +87,13 @@ def _number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     )
 
 
+def _without_values(words: str) -> str:
+    """Words that tyro found no place for, without the values of options among them."""
+    return ", ".join(word for word in words.split(", ") if word.startswith("-")) or words
+
+
 _REWORDED: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
+    (r"Unrecognized options: (.*)", lambda seen: f"Unrecognized options: {_without_values(seen[1])}"),
     (r"Missing from (.+?): (\S+) .*", lambda seen: f"{seen[2]} is missing"),
     (r"Error parsing (\S+): (.*)", lambda seen: f"{seen[1]} {seen[2]}"),
     (
@@ -114,17 +120,10 @@ def one_line_usage_errors(program: str) -> Iterator[None]:
             box = box[rules[0] + 1 : rules[1] if len(rules) > 1 else None]
         words = [line for line in box if line and line[0] not in "╭╰├─"]
         said = " ".join(itertools.takewhile(lambda line: not line.startswith(_ASIDES), words)).rstrip(".")
-        said = re.sub(r"^Unrecognized options: (.*)", lambda seen: _unrecognized(seen[1]), said)
         for pattern, reworded in _REWORDED:
             if seen := re.fullmatch(pattern, said):
                 said = reworded(seen)
         raise OptionError(f"{said or 'not understood'}{_meant(asides)}; see `{program} --help`") from None
-
-
-def _unrecognized(words: str) -> str:
-    """What tyro found no place for, without the values of options that there are not."""
-    options = [word for word in words.split(", ") if word.startswith("-")]
-    return f"Unrecognized options: {', '.join(options) or words}"
 
 
 def _meant(box: Sequence[str]) -> str:

@@ -124,7 +124,8 @@ class Change:
                 within = max(0, self._done - self._begins[number])
                 if film is None or at != number:
                     _close(film)
-                    film = self._film_after(self._after if within else project.after(number - 1) if number else None)
+                    before = project.after(number - 1) if number else None
+                    film = self._film_after(self._after if within else before)
                 yield from self._segment(number, film, within)
                 at = number + 1
         finally:

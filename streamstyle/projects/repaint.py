@@ -109,8 +109,7 @@ def repaint(
         River(depth, stylizer.device, on_frames, work.frames, len(project.frames)) as river,
     ):
         river.replayed = work.tail.frames
-        keeps = stylizer.device.type == "cpu" and not options.output.no_resume
-        painted = painted_again(stylizer, change, work, river, keeps=keeps)
+        painted = painted_again(stylizer, change, work, river)
         window: dict[str, Any] = {"start_s": options.output.start, "duration_s": options.output.duration}
         written = encode(
             painted if saver is None else saver.keep(painted, change.flow.whole.__contains__),
@@ -144,14 +143,14 @@ def repaint(
 
 
 def painted_again(
-    stylizer: Stylizer, change: Change, work: WorkFolder, river: River, *, keeps: bool
+    stylizer: Stylizer, change: Change, work: WorkFolder, river: River
 ) -> Iterator[FrameBatch | KeptSegment]:
     """The river of a film that is painted again, on threads as those of ``pipeline.painted_frames``.
 
     Args:
         work: goes on after the frames it keeps.
-        keeps: painted frames are to count before their segment is closed.
     """
+    keeps = stylizer.device.type == "cpu" and not stylizer.options.output.no_resume
     after = work.tail.checkpoint or work.checkpoint
     if after is not None:
         stylizer.painter.load_state_dict(after.state["painting"])
