@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import inspect
 import io
 import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from types import NoneType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
+import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from streamstyle.errors import OptionError
 
+T = TypeVar("T")
 NUMBERS = ConstructorRegistry()
 """Reads int, float, and either of them or None or a word; tyro's own readers speak of Python."""
 
 _NUMBER_NAMES: dict[type, str] = {int: "whole number", float: "number"}
-_MEANT = ("Perhaps you meant", "Arguments similar")
-_ASIDES = ("For full", "Similar", "Argument helptext", "Available", *_MEANT)
+_ASIDES = ("For full", "Similar", "Argument helptext", "Available", "Perhaps you meant", "Arguments similar")
 
 
 def default_hint(label: str) -> str:
@@ -35,8 +37,10 @@ def in_short(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def options_in(words: Sequence[str]) -> frozenset[str]:
-    """Names of the options among a command's words, as fields have them: keep_colors for --keep-colors."""
-    return frozenset(word.partition("=")[0][2:].replace("-", "_") for word in words if word.startswith("--"))
+    """Names of the options among a command's words, as fields have them: keep_colors for --keep-colors, and for
+    --no-keep-colors, too."""
+    typed = [word.partition("=")[0][2:].replace("-", "_") for word in words if word.startswith("--")]
+    return frozenset([*typed, *(name.removeprefix("no_") for name in typed)])
 
 
 def seconds(text: str) -> float:
@@ -87,13 +91,9 @@ def _number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     )
 
 
-def _without_values(words: str) -> str:
-    """Words that tyro found no place for, without the values of options among them."""
-    return ", ".join(word for word in words.split(", ") if word.startswith("-")) or words
-
-
 _REWORDED: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
-    (r"Unrecognized options: (.*)", lambda seen: f"Unrecognized options: {_without_values(seen[1])}"),
+    (r"Unrecognized options: (.*)", lambda seen: f"{seen[1]}: no place for so many words"),
+    (r"Missing value for argument '(\S+)'.*", lambda seen: f"{seen[1]} needs a value"),
     (r"Missing from (.+?): (\S+) .*", lambda seen: f"{seen[2]} is missing"),
     (r"Error parsing (\S+): (.*)", lambda seen: f"{seen[1]} {seen[2]}"),
     (
@@ -104,8 +104,16 @@ _REWORDED: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
 
 
 @contextlib.contextmanager
-def one_line_usage_errors(program: str) -> Iterator[None]:
-    """Turn tyro's box about a wrong command line into one line with the mend."""
+def one_line_usage_errors(
+    program: str, words: Sequence[str] = (), options: Callable[[], Sequence[str]] = tuple
+) -> Iterator[None]:
+    """Turn tyro's box about a wrong command line into one line with the mend.
+
+    Args:
+        program: what to ask for help.
+        words: of the command line.
+        options: gives those that there are, such as ``--crf``; asked only where something is wrong.
+    """
     told = io.StringIO()
     try:
         with contextlib.redirect_stderr(told):
@@ -113,24 +121,43 @@ def one_line_usage_errors(program: str) -> Iterator[None]:
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        box = [line.strip(" │\n") for line in told.getvalue().splitlines()]
-        rules = [i for i, line in enumerate(box) if line and set(line) == {"-"}]  # a terminal without Unicode
-        asides = box
-        if rules:
-            box = box[rules[0] + 1 : rules[1] if len(rules) > 1 else None]
-        words = [line for line in box if line and line[0] not in "╭╰├─"]
-        said = " ".join(itertools.takewhile(lambda line: not line.startswith(_ASIDES), words)).rstrip(".")
-        for pattern, reworded in _REWORDED:
-            if seen := re.fullmatch(pattern, said):
-                said = reworded(seen)
-        raise OptionError(f"{said or 'not understood'}{_meant(asides)}; see `{program} --help`") from None
+        said = _unknown(words, options()) or _reworded(told.getvalue())
+        raise OptionError(f"{said or 'not understood'}; see `{program} --help`") from None
 
 
-def _meant(box: Sequence[str]) -> str:
-    """The options that tyro takes wrong ones for, if it does: its box names the likeliest first, for each."""
-    found = list[str]()
-    for i, line in enumerate(box):
-        near = [later.split()[0] for later in box[i + 1 :] if later.startswith("--")]
-        if line.startswith(_MEANT) and near:
-            found.append(near[0])
-    return f"; did you mean {', '.join(sorted(found))}" if found else ""
+def parsed(command: Callable[..., T], program: str, words: Sequence[str]) -> T:
+    """What a command's words make; OptionError, in one line, where they make nothing."""
+    how: dict[str, Any] = {"prog": program, "config": (tyro.conf.HelptextFromCommentsOff,), "registry": NUMBERS}
+
+    def options() -> list[str]:
+        told = io.StringIO()
+        with contextlib.redirect_stdout(told), contextlib.suppress(SystemExit):
+            tyro.cli(command, args=["--help"], **how)
+        return sorted(set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", told.getvalue())))
+
+    with one_line_usage_errors(program, words, options):
+        return tyro.cli(command, args=words, **how)
+
+
+def _unknown(words: Sequence[str], options: Sequence[str]) -> str:
+    """What is said of options that there are not, with what each may have been meant for; empty where all are."""
+    known = {option.replace("-", "_") for option in options}
+    typed = [word.partition("=")[0] for word in words if word.startswith("--") and word != "--"]
+    strange = [word for word in dict.fromkeys(typed) if known and word.replace("-", "_") not in known]
+    near = [found for word in strange for found in difflib.get_close_matches(word, options, n=1)]
+    hint = f"; did you mean {', '.join(dict.fromkeys(near))}" if near else ""
+    return f"Unrecognized options: {', '.join(strange)}{hint}" if strange else ""
+
+
+def _reworded(told: str) -> str:
+    """What tyro's box says, in a line."""
+    box = [line.strip(" │\n") for line in told.splitlines()]
+    rules = [i for i, line in enumerate(box) if line and set(line) == {"-"}]  # a terminal without Unicode
+    if rules:
+        box = box[rules[0] + 1 : rules[1] if len(rules) > 1 else None]
+    words = [line for line in box if line and line[0] not in "╭╰├─"]
+    said = " ".join(itertools.takewhile(lambda line: not line.startswith(_ASIDES), words)).rstrip(".")
+    for pattern, reworded in _REWORDED:
+        if seen := re.fullmatch(pattern, said):
+            said = reworded(seen)
+    return said

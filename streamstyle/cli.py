@@ -16,7 +16,7 @@ import tyro
 from typing_extensions import Doc
 
 from streamstyle._version import __version__
-from streamstyle.arguments import NUMBERS, SECONDS, default_hint, in_short, one_line_usage_errors, options_in
+from streamstyle.arguments import NUMBERS, SECONDS, default_hint, in_short, one_line_usage_errors, options_in, parsed
 from streamstyle.bench.options import BenchOptions
 from streamstyle.config import AnalysisOptions, Device, Fps, LookOptions, Options, Range, StyleChoices, StyleOptions
 from streamstyle.errors import OptionError, OutputError, StreamstyleError
@@ -62,7 +62,7 @@ class Run:
         with uncollected():
             from streamstyle.run_job import planned
 
-        look, paint = planned(self.look, self.options.output, self.typed)
+        look, paint = planned(self.input, self.output, self.look, self.options.output, self.typed)
         share_one_heap()
         with Progress(self.quiet) as progress:
             report = paint(
@@ -130,8 +130,10 @@ class Preview:
     def __call__(self) -> int:
         """Write the picture; list the objects."""
         from streamstyle.look import Look
+        from streamstyle.plan import check_picture
 
         look = None if self.look == StyleChoices() else Look.from_options(self.look)
+        check_picture(self.input, self.output, self.overwrite, self.fps)
         with uncollected():
             from streamstyle.preview import preview
 
@@ -334,10 +336,8 @@ def parse(arguments: list[str]) -> Callable[[], int]:
     """The command meant by the arguments."""
     arguments = joined_removals(arguments)
     if arguments and arguments[0] in COMMANDS:
-        program, rest = f"{PROGRAM} {arguments[0]}", arguments[1:]
-        with one_line_usage_errors(program):
-            command, config = COMMANDS[arguments[0]], (tyro.conf.HelptextFromCommentsOff,)
-            made = tyro.cli(command, prog=program, args=rest, config=config, registry=NUMBERS)
+        rest = arguments[1:]
+        made = parsed(COMMANDS[arguments[0]], f"{PROGRAM} {arguments[0]}", rest)
         return replace(made, typed=options_in(rest)) if isinstance(made, Run) else made
     if arguments and not arguments[0].startswith("-"):
         near = difflib.get_close_matches(arguments[0], COMMANDS, n=1)

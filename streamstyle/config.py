@@ -199,7 +199,7 @@ class StyleOptions(Checked):
     feather: Annotated[float, Range(0, 200, "px"), Doc("Width of the soft border between two styles.")] = 6.0
     strength: Annotated[float, Range(0, 1), Doc("How far styles are worn: 0 is the picture, 1 all painted.")] = 1.0
     keep_colors: Annotated[
-        bool, tyro.conf.FlagCreatePairsOff, Doc("Paint light and dark alone; the picture keeps its colours.")
+        bool, Doc("Paint light and dark alone; the picture keeps its colours. --no-keep-colors takes that back.")
     ] = False
     stroke_scale: Annotated[
         float,

@@ -1,4 +1,4 @@
-"""What surrounds the river of one job: the plan made before it, what its threads waited for, the report after it."""
+"""What surrounds the river of one job: its identity, its work folder, its threads, its report."""
 
 from __future__ import annotations
 
@@ -8,27 +8,19 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamstyle._version import __version__
 from streamstyle.config import Options, OutputOptions
-from streamstyle.errors import OutputError
 from streamstyle.flow import Gauge, parallel, prefetch
-from streamstyle.frames import VideoInfo
-from streamstyle.media.codecs import VideoEncoder, choose_encoder, versions
-from streamstyle.media.decode import refuse_beyond
-from streamstyle.media.encode import check_output, format_of
+from streamstyle.media.codecs import versions
 from streamstyle.media.fingerprint import fingerprint
-from streamstyle.media.hwaccel import check_hwaccel
 from streamstyle.media.join import EncodeResult
-from streamstyle.media.journal import Placed
 from streamstyle.media.layers import LayerReport
-from streamstyle.media.planes import scaled_size
-from streamstyle.media.probe import probe
 from streamstyle.media.segments import Beside, Say, WorkFolder
 from streamstyle.objects.segmenter import edges_in, file_of
+from streamstyle.plan import Plan
 from streamstyle.process import cores
 from streamstyle.scene import ObjectStyleReport
 from streamstyle.stylizer import Stylizer
@@ -40,7 +32,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 OnFrames = Callable[[int, int | None], None]
 
-LARGEST_SIDE_PX = 16384
 MOST_WORKERS = 4
 STATE_FORM = 11
 """Of what checkpoints hold, and how it goes on: one more whenever that changes, so that a work folder of before starts
@@ -142,48 +133,8 @@ class Report:
         return [film, *(f"{layer.file}: {layer.name}, in {layer.frames} frames" for layer in self.layers)]
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a job will read and write, checked before any work is done.
-
-    Attributes:
-        info: the film.
-        width, height: of the film to be written.
-        target: the file to be written, links followed.
-        encoder: known to work at that size.
-        frames: how many are expected; None where the file does not tell.
-    """
-
-    info: VideoInfo
-    width: int
-    height: int
-    target: Path
-    encoder: VideoEncoder
-    frames: int | None
-
-
-def plan(input: str | Path, output: str | Path, out: OutputOptions) -> Plan:
-    """Look at the film and at where it is to go.
-
-    Raises:
-        InputError, OutputError, OptionError: what is wrong, and the mend.
-    """
-    info = probe(input, fps=out.fps)  # first: "exists, add --overwrite" would mislead where the input is the trouble
-    target = Path(os.path.realpath(output))
-    # What a job that was killed had placed is no reason to refuse; whether it is of this job, WorkFolder sees.
-    check_output(input, output, out.overwrite or Placed.beside(target).has(target))
-    if out.start > 0:
-        refuse_beyond(info, out.start)
-    check_hwaccel(out.hwaccel)
-    width, height = painted_size(info, output, out)
-    encoder = choose_encoder(
-        out, output, size=(width, height), format_name=format_of(Path(output)), fps=info.fps or Fraction(25)
-    )
-    return Plan(info, width, height, target, encoder, frames_expected(info, out))
-
-
 def work_folder(
-    job: Plan, same: dict[str, Any], out: OutputOptions, beside: Sequence[Beside], say: Say | None
+    job: Plan, same: dict[str, Any], out: OutputOptions, beside: Sequence[Beside] = (), say: Say | None = None
 ) -> WorkFolder:
     """Where a film, and what goes beside it, is made: to be entered; same is the job's identity."""
     return WorkFolder(
@@ -195,26 +146,6 @@ def work_folder(
         beside=beside,
         say=say,
     )
-
-
-def painted_size(info: VideoInfo, output: str | Path, out: OutputOptions) -> tuple[int, int]:
-    """Width and height of the film to be written; OutputError where the encoder could not hold them."""
-    width, height = scaled_size(info, out.size)
-    if max(width, height) > LARGEST_SIDE_PX:
-        raise OutputError(
-            f"{output}: {width}x{height} is more than a film holds ({LARGEST_SIDE_PX} a side); give a smaller --size"
-        )
-    return width, height
-
-
-def frames_expected(info: VideoInfo, out: OutputOptions) -> int | None:
-    """How many frames a job will have, for progress; None where the file does not tell."""
-    if info.frames is None:
-        return None
-    if not out.start and out.duration is None:
-        return info.frames
-    left_s = max(0.0, (info.duration_s or info.frames / float(info.fps)) - out.start)
-    return round(min(left_s, out.duration if out.duration is not None else left_s) * float(info.fps))
 
 
 def identity(

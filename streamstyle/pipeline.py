@@ -15,18 +15,18 @@ from streamstyle.errors import OptionError
 from streamstyle.flow import Ahead, rebatch
 from streamstyle.frames import Checkpoint, Frame, FrameBatch, VideoInfo, output_chroma
 from streamstyle.gpu.transfer import empty_pinned
-from streamstyle.job import OnFrames, Plan, Report, River, identity, plan, work_folder
+from streamstyle.job import OnFrames, Report, River, identity, work_folder
 from streamstyle.look import Look
 from streamstyle.media.audio import AudioSource
 from streamstyle.media.closed import KeptSegment
 from streamstyle.media.decode import decode
 from streamstyle.media.encode import encode
-from streamstyle.media.journal import prospect
 from streamstyle.media.layers import LayerFilms
 from streamstyle.media.segments import WorkFolder
 from streamstyle.media.tail import Tail
 from streamstyle.naming import place_objects
 from streamstyle.painting.frame_painter import Painting, Reading
+from streamstyle.plan import Plan, plan
 from streamstyle.projects.save_project import ProjectWriter
 from streamstyle.stylizer import Stylizer
 from streamstyle.tracks.given_tracks import GivenTracks
@@ -95,7 +95,7 @@ def stylize(
         stylizer.painter.keeps_flow = True
     if dry_run:
         told = [*stylizer.warnings(), *(given.warnings() if given else ())]
-        return made.report.dry(began, told, prospect(job.target, same), say)
+        return made.report.dry(began, told, work_folder(job, same, out).prospect(), say)
 
     beside = [part for part in (layers, saver) if part is not None]
     window: dict[str, Any] = {"start_s": out.start, "duration_s": out.duration, "warn": warnings.append}

@@ -15,19 +15,18 @@ import numpy as np
 import torch
 
 from streamstyle.config import AnalysisOptions, Device, Options
-from streamstyle.errors import OptionError
 from streamstyle.flow import Ahead
 from streamstyle.frames import Frame, FrameBatch, VideoInfo, output_chroma
 from streamstyle.gpu.transfer import choose_device, upload
 from streamstyle.look import Look
 from streamstyle.media.decode import decode, frame_at
-from streamstyle.media.probe import probe
 from streamstyle.naming import place_objects
 from streamstyle.objects.foresight import Foresight
 from streamstyle.objects.segmenter import Segmentation, Segmenter
 from streamstyle.objects.tracker import BACKGROUND
+from streamstyle.plan import check_picture
 from streamstyle.scene import follow, seen_alone, small_planes
-from streamstyle.sheets import refuse_existing, refuse_same_file, write_png
+from streamstyle.sheets import write_png
 from streamstyle.stages.color import yuv_to_rgb
 from streamstyle.stages.region_stats import region_stats
 from streamstyle.stylizer import Stylizer
@@ -73,11 +72,7 @@ def preview(
         InputError: no such film, or no such time. OptionError: output is not a .png, or fps is given for a film.
         OutputError: it exists.
     """
-    if Path(output).suffix.lower() != ".png":
-        raise OptionError(f"{output}: a preview is a picture; give it the ending .png")
-    refuse_same_file(input, output)
-    refuse_existing(output, overwrite)
-    info = probe(input, fps=fps)
+    info = check_picture(input, output, overwrite, fps)
     frame = frame_at(info, at_s)
     options = options or Options()
     analysis, where = options.analysis, choose_device(options.device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamstyle.config import LookOptions, OutputOptions
@@ -16,22 +17,25 @@ if TYPE_CHECKING:
 
 
 def planned(
-    choices: LookOptions, output: OutputOptions, typed: Collection[str] = ()
+    input: Path, target: Path, choices: LookOptions, output: OutputOptions, typed: Collection[str] = ()
 ) -> tuple[Look, Callable[..., Report]]:
     """The Look, and what paints with it: ``stylize`` or ``repaint``.
 
     Args:
+        input, target: the film, and the one to be written.
         choices: of the Look, and of what it is put on.
         output: how it is written.
         typed: names of the options that were given, be it at their defaults.
 
     Raises:
-        OptionError: choices that do not go together. InputError: a project that cannot be used.
+        OptionError: choices that do not go together. InputError: no film, or a project that cannot be used.
+        OutputError: as of ``check_film``.
     """
     if "layer_format" in typed and output.layers is None:
         raise OptionError("--layer-format: there are no layers; give --layers DIR, too, or leave it out")
     if choices.project is None:
         look = Look.from_options(choices)
+        _check_film(input, target, output)
         with uncollected():
             from streamstyle.pipeline import stylize
         return look, functools.partial(
@@ -40,9 +44,17 @@ def planned(
     for name in ("mask", "tracks"):
         if getattr(choices, name) is not None:
             raise OptionError(f"--{name}: does not go with --project, which says where objects are; leave it out")
+    _check_film(input, target, output)
     with uncollected():
         from streamstyle.projects.project import Project
         from streamstyle.projects.repaint import repaint
     project = Project(choices.project)
     look = Look.from_options(choices, base=project.look)
     return look, functools.partial(repaint, project=project, save_project=choices.save_project, typed=typed)
+
+
+def _check_film(input: Path, target: Path, output: OutputOptions) -> None:
+    """As ``plan.check_film``; that needs PyAV, which a refusal of words can do without."""
+    from streamstyle.plan import check_film
+
+    check_film(input, target, output)

@@ -65,10 +65,12 @@ class Tracks:
     def __call__(self) -> int:
         """Write the tracks; name the objects."""
         from streamstyle.look import Look
+        from streamstyle.plan import check_tracks
         from streamstyle.styles import NONE
 
         output = OutputOptions(fps=self.fps, overwrite=self.overwrite)
         look = Look.from_options(LookOptions(object=self.object, look=self.look), unstyled=NONE)
+        check_tracks(self.input, self.out, self.overwrite, self.fps)
         with uncollected():
             from streamstyle.tracks.film_objects import tracks
 

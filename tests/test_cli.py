@@ -168,7 +168,12 @@ def test_nothing_said_is_answered_with_three_examples(capsys: pytest.CaptureFixt
         (("--style", "wave", "--save-look", "look.mp4"), "a Look is TOML; give it the ending .toml"),
         (("--look", "missing.toml"), "Look 'missing.toml': no such file"),
         (("--style", "wave", "--clam", "1"), "Unrecognized options: --clam; did you mean --calm; see `streamstyle"),
+        (("--style", "wave", "--clam=1"), "Unrecognized options: --clam; did you mean --calm; see `streamstyle"),
         (("--bakground", "wave"), "did you mean --background; see"),
+        (("--clam", "1", "--bakground", "wave"), "--clam, --bakground; did you mean --calm, --background; see"),
+        (("--ovrwrite", "--keep_colors", "--style"), "Unrecognized options: --ovrwrite; did you mean --overwrite; see"),
+        (("--style", "wave", "--crf"), "--crf needs a value; see `streamstyle run --help`"),
+        (("more.mp4", "--style", "wave"), "more.mp4: no place for so many words; see `streamstyle run --help`"),
         (("--style", "wave", "--xyzzy"), "Unrecognized options: --xyzzy; see `streamstyle run --help`"),
         (("--style", "wave", "--layer-format", "png"), "--layer-format: there are no layers; give --layers DIR, too"),
     ],
@@ -178,6 +183,11 @@ def test_wrong_words_are_refused_in_one_line(
 ) -> None:
     assert said in refusal(capsys, "run", clip, tmp_path / "out.mp4", *words)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_misspelt_is_told_before_what_is_missing_for_it(capsys: pytest.CaptureFixture[str], clip: Path) -> None:
+    said = "Unrecognized options: --ot; did you mean --out; see `streamstyle tracks --help`"
+    assert said in refusal(capsys, "tracks", clip, "--ot", "masks.npz")
 
 
 @pytest.mark.parametrize(

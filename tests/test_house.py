@@ -33,6 +33,7 @@ PUBLIC_NAMES = {
 # A room is a module or a package right under streamstyle/. What stands left may be imported, never the reverse:
 #   errors -> frames, arguments, config, styles, look -> flow | media | gpu | nets -> stages
 #          -> plugins, shots -> objects, frozen_statistics -> scene -> painting -> stylizer -> naming, job
+#   media -> plan -> job, tracks, preview, run_job, cli
 #          -> pipeline | preview, sheets, doctor -> bench, demo -> cli, web
 #   media, naming -> tracks -> preview, projects, pipeline
 #   job -> projects -> pipeline -> run_job -> cli
@@ -65,24 +66,26 @@ MAY_IMPORT: dict[str, set[str]] = {
     "painting": _FOLLOWING | {"media", "scene"},
     "stylizer": _FOLLOWING | {"painting", "plugins", "scene"},
     "naming": _PATH,
-    "job": _PATH,
-    "tracks": _PATH | {"naming"},
-    "preview": _PATH | {"tracks", "naming", "sheets"},
+    "plan": _WORDS | {"media"},
+    "job": _PATH | {"plan"},
+    "tracks": _PATH | {"naming", "plan"},
+    "preview": _PATH | {"plan", "tracks", "naming", "sheets"},
     "sheets": _PATH | {"painting"},
     "doctor": _PATH,
-    "projects": _PATH | {"painting", "tracks", "job"},
-    "pipeline": _PATH | {"painting", "job", "naming", "tracks", "projects"},
-    "run_job": _WORDS | {"process", "job", "pipeline", "projects"},
-    "bench": _PATH | {"naming", "job", "pipeline", "preview", "sheets", "doctor"},
+    "projects": _PATH | {"painting", "tracks", "plan", "job"},
+    "pipeline": _PATH | {"painting", "plan", "job", "naming", "tracks", "projects"},
+    "run_job": _WORDS | {"process", "plan", "job", "pipeline", "projects"},
+    "bench": _PATH | {"naming", "plan", "job", "pipeline", "preview", "sheets", "doctor"},
     "demo": _PATH | {"pipeline", "preview", "sheets"},
     "train": _WORDS | {"gpu", "nets"},
     "web": _PATH | {"pipeline", "preview", "sheets", "doctor"},
     "progress": set(),
-    "tracks_command": _PATH | {"tracks", "progress", "process"},
+    "tracks_command": _PATH | {"plan", "tracks", "progress", "process"},
     "cli": _PATH
     | {
         "progress",
         "process",
+        "plan",
         "tracks_command",
         "run_job",
         "pipeline",
@@ -114,6 +117,7 @@ NEVER_IN = {
     "errors.py": {"torch", "numpy"},
     "config.py": {"torch", "numpy"},
     "flow.py": {"torch", "numpy"},
+    "plan.py": {"torch"},
 }
 
 

@@ -146,7 +146,7 @@ def test_refusals(clip: Path, tmp_path: Path) -> None:
         preview(clip, tmp_path / "o.png", at_s=9)
     with pytest.raises(InputError, match="no such file"):
         preview(tmp_path / "missing.mp4", tmp_path / "o.png")
-    with pytest.raises(OutputError, match="cannot be written: No such file or directory"):
+    with pytest.raises(OutputError, match="does not exist; make it first"):
         preview(clip, tmp_path / "no" / "o.png")
     assert not list(tmp_path.iterdir())
 

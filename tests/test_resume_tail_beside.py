@@ -138,6 +138,7 @@ def test_a_damaged_note_costs_what_is_not_in_a_segment(
     words = f"going on after frame {left}"
     if what == "a byte":
         words += "; what was painted since is damaged"
+        words = words if left else "starting afresh, for what was painted so far is damaged"
     elif not left:
         words = "starting afresh, for a part of it is missing"
     assert len(said) == 1

@@ -23,11 +23,11 @@ from streamstyle.bench.scene import make_film, wide
 from streamstyle.config import Options, OutputOptions
 from streamstyle.doctor import cpu_name
 from streamstyle.gpu.transfer import choose_device
-from streamstyle.job import painted_size
 from streamstyle.look import Look
 from streamstyle.media.codecs import choose_encoder
 from streamstyle.media.encode import encode, format_of
 from streamstyle.media.probe import probe
+from streamstyle.plan import painted_size
 from streamstyle.process import cores
 from streamstyle.scene import LOOK_EVERY
 from streamstyle.styles import NONE

@@ -16,8 +16,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from streamstyle.media.tail import Tail
-
 JOURNAL = "journal.jsonl"
 _LONGEST_NAME_BYTES = 255
 
@@ -89,22 +87,6 @@ def _in_words(name: str) -> str:
     if name in _FILES or group == "look" or group.startswith("options"):
         return f"--{option.replace('_', '-')}"
     return f"{option}'s version" if group == "version" else name
-
-
-def prospect(target: Path, job: dict[str, Any]) -> str | None:
-    """What a run of a job would make of what an earlier one left beside a film, in a line; None where nothing is."""
-    folder = parts_folder(target)
-    lines = read_journal(folder / JOURNAL)
-    if not lines:
-        return None
-    closed = [line["segment"]["frames"] for line in lines if "segment" in line]
-    tail = Tail(folder, target)
-    tail.go_on(len(closed))
-    frames = sum(closed) + tail.frames
-    if changed := changes(lines[0].get("job", {}), plain(job)):
-        lost = f"the {frames} frames that are kept" if frames else "what is kept"
-        return f"{folder}: a run would start afresh, for {', '.join(changed)} changed since, and lose {lost}"
-    return f"{folder}: a run would go on after frame {frames}"
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:

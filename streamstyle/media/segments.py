@@ -29,18 +29,17 @@ from typing import Any, Protocol
 from filelock import FileLock, Timeout
 
 from streamstyle.errors import OutputError
-from streamstyle.frames import Checkpoint, Faults
+from streamstyle.frames import Checkpoint
 from streamstyle.media.closed import KeptSegment, Segment
-from streamstyle.media.disk import extent, link_or_copy, remove, size_of, sync, told
-from streamstyle.media.journal import JOURNAL, Placed, changes, parts_folder, plain, print_of, read_journal
-from streamstyle.media.states import read_state, write_state
+from streamstyle.media.disk import extent, link_or_copy, remove, sync, told
+from streamstyle.media.earlier import DAMAGED, PART_DAMAGED, Earlier, beside_folder, segment_file, state_file
+from streamstyle.media.journal import JOURNAL, Placed, parts_folder, plain, print_of
+from streamstyle.media.states import write_state
 from streamstyle.media.tail import FRAMES, Tail
 from streamstyle.media.tail import STATE as TAIL
 
 Say = Callable[[str], None]
 LOCK = "lock"
-_DAMAGED = (OSError, ValueError, LookupError, TypeError, AttributeError)
-"""What reading a file that is missing, cut short or changed ends in."""
 
 
 class Beside(Protocol):
@@ -116,8 +115,8 @@ class WorkFolder:
         self.complete = False
         self.placed: dict[str, Any] | None = None
         self.resumed_frames = 0
-        self.tail = Tail(self.path, target)
         self._target, self._resume, self._say = target, resume, say or (lambda line: None)
+        self.tail = Tail(self.path, target, self._say)
         self._overwrite, self._parts = overwrite, beside
         self._job = plain(job)
         self._lock = FileLock(str(self.path / LOCK))
@@ -134,7 +133,7 @@ class WorkFolder:
 
     def file(self, number: int) -> Path:
         """Where a segment's pictures are."""
-        return self.path / f"{number:06d}{self.suffix}"
+        return segment_file(self.path, number, self.suffix)
 
     def beside(self, number: int, name: str) -> Path:
         """The folder for what goes with a segment."""
@@ -146,18 +145,21 @@ class WorkFolder:
             self.beside(number, name).mkdir(parents=True, exist_ok=True)
         return self.beside(number, name)
 
+    def prospect(self) -> str | None:
+        """What to enter it would make of an earlier run's work, in a line; None where there is none. Only reads."""
+        told = self._earlier().prospect()
+        return None if told is None else f"{self.path}: {told}"
+
     def __enter__(self) -> WorkFolder:
         self._take()
-        lines = read_journal(self.path / JOURNAL)
-        keep = any("segment" in line for line in lines) or (self.path / TAIL).exists()
+        earlier = self._earlier()
+        keep = earlier.frames > 0
         try:
-            is_same = self._resume and lines != [] and not changes(lines[0].get("job", {}), self._job)
-            placed = Placed(lines if is_same else ())
+            placed = Placed(earlier.lines if earlier.same else ())
             self.placed = placed.note
             if self.placed is None:
                 self._check(placed)
-            if self._resume and (self.path / JOURNAL).exists():
-                self._go_on(lines)
+            self._go_on(earlier)
             if not self.segments and not self.tail.frames:
                 keep = False
                 with told(self._target):
@@ -274,6 +276,9 @@ class WorkFolder:
         names = {entry.name for entry in self.path.iterdir()}
         return not names or JOURNAL in names or names <= {LOCK}
 
+    def _earlier(self) -> Earlier:
+        return Earlier.read(self.path, self._target, self.suffix, self._job, resume=self._resume)
+
     def _begin(self, placed: Placed) -> None:
         self._clear()
         self._append({"job": self._job})
@@ -307,47 +312,36 @@ class WorkFolder:
                     (self.path / LOCK).unlink(missing_ok=True)
                 self.path.rmdir()
 
-    def _go_on(self, lines: list[dict[str, Any]]) -> None:
+    def _go_on(self, earlier: Earlier) -> None:
         """Take over the segments of an earlier run of the same job."""
-        closed = [line for line in lines if "segment" in line]
-        if changed := changes(lines[0].get("job", {}), self._job) if lines else ["the journal"]:
-            self.tail.go_on(len(closed))
-            lost = sum(line["segment"]["frames"] for line in closed) + self.tail.frames
-            self.tail.forget()
-            gone = f"; {lost} frames that were kept are gone" if lost else ""
-            self._say(f"{self.path}: starting afresh, for {', '.join(changed)} changed since{gone}")
+        hindrance = earlier.hindrance
+        if earlier.same and (hindrance is None or self.placed is not None):
+            self.segments, self.checkpoint, self.tail = earlier.segments, earlier.checkpoint, earlier.tail
+            self.tail.say = self._say
+            try:
+                if self.kept_frames and self.placed is None:
+                    self._begin_parts()
+            except DAMAGED:
+                self.segments, self.checkpoint, hindrance = [], None, PART_DAMAGED
+        if hindrance is not None and self.placed is None:
+            earlier.tail.forget()
+            gone = f"; {earlier.frames} frames that were kept are gone" if earlier.frames else ""
+            if gone or self._resume:
+                self._say(f"{self.path}: starting afresh, for {hindrance}{gone}")
             return
-        found, checkpoint = [Segment(**line["segment"]) for line in closed], None
-        self.segments, complete = found, any("complete" in line for line in lines)
-        whole = all(map(self._is_whole, found, closed))
-        try:
-            checkpoint = self._read_checkpoint(lines, found[-1]) if found else None
-            if not complete:
-                self.tail.go_on(len(found))
-            if whole and self.kept_frames and self.placed is None:
-                self._begin_parts()
-        except _DAMAGED:
-            whole = False
-        if not whole and self.placed is None:
-            self.segments = []
-            self.tail.forget()
-            self._say(f"{self.path}: starting afresh, for a part of it is missing or damaged")
-            return
-        self.complete, self.checkpoint, self.resumed_frames = complete, checkpoint, self.kept_frames
+        self.complete, self.resumed_frames = earlier.complete, self.kept_frames
         if self.placed is not None:
             self._take_placed()
-            return
-        self._tidy(lines, found)
-        lost = "; what was painted since is damaged" if self.tail.damaged else ""
-        if self.kept_frames or lost:
-            self._say(f"{self.path}: going on after frame {self.kept_frames}{lost}")
+        elif self.kept_frames:
+            self._tidy(earlier.lines, self.segments)
+            self._say(f"{self.path}: going on after frame {self.kept_frames}{earlier.lost}")
 
     def _begin_parts(self) -> None:
         """Let what is beside the film go on; where that fails, from the last segment, without the tail."""
         try:
             for part in self._parts:
                 part.begin(self)
-        except _DAMAGED:
+        except DAMAGED:
             if not self.tail.frames or not self.segments:
                 raise
             self.tail.forget()
@@ -356,19 +350,10 @@ class WorkFolder:
     def _take_placed(self) -> None:
         """All is in place, and perhaps a part of this folder removed: then less can be told of what was done."""
         for part in self._parts:
-            with contextlib.suppress(*_DAMAGED):
+            with contextlib.suppress(*DAMAGED):
                 part.begin(self)
             part.clear()
         self._say(f"{self._target}: is whole; what an earlier run left beside it is removed")
-
-    def _is_whole(self, segment: Segment, line: dict[str, Any]) -> bool:
-        beside, number = line.get("beside", [0, 0]), segment.number
-        return size_of(self.file(number)) == segment.size_bytes and extent(self._beside(number)) == beside
-
-    def _read_checkpoint(self, lines: list[dict[str, Any]], last: Segment) -> Checkpoint:
-        (said,) = (line["checkpoint"] for line in lines if line.get("segment", {}).get("number") == last.number)
-        state, faults = read_state(self._state(last.number)), Faults.of(said["faults"])
-        return Checkpoint(said["pts"], said["crc"], state, faults)
 
     def _tidy(self, lines: list[dict[str, Any]], found: list[Segment]) -> None:
         """Remove what counts for nothing: a half-written segment or state, a torn last line."""
@@ -388,10 +373,10 @@ class WorkFolder:
             sync(self.path)
 
     def _beside(self, number: int) -> Path:
-        return self.path / f"{number:06d}"
+        return beside_folder(self.path, number)
 
     def _state(self, number: int) -> Path:
-        return self.path / f"{number:06d}.safetensors"
+        return state_file(self.path, number)
 
     def _append(self, line: dict[str, Any]) -> None:
         with open(self.path / JOURNAL, "a") as journal:

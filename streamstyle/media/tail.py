@@ -26,7 +26,7 @@ import os
 import shutil
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -70,16 +70,18 @@ class Tail:
     Args:
         folder: the job's work folder.
         target: the film that is to be, of which is told what is wrong.
+        say: told in one line, the first time that frames are given up.
 
     Attributes:
         frames: how many frames count.
+        say: as given.
         damaged: whether there was something that go_on could not take over.
         checkpoint: the state after the last of those that go_on took over; None where there are none.
         cost_s: what it took to have frames count the last time; infinite while none are kept.
     """
 
-    def __init__(self, folder: Path, target: Path) -> None:
-        self._frames, self._state, self._target = folder / FRAMES, folder / STATE, target
+    def __init__(self, folder: Path, target: Path, say: Callable[[str], None] | None = None) -> None:
+        self._frames, self._state, self._target, self.say = folder / FRAMES, folder / STATE, target, say
         self._pts: list[int] = []
         self._more: list[list[_More]] = []
         self._crc = 0
@@ -192,15 +194,21 @@ class Tail:
                         if at is not None and not at.closes:
                             self._count(at, segments)
                     except OSError as error:
-                        self._give_up(room=error.errno in DISK_FULL)
+                        self._give_up(error)
                 yield replace(batch, alphas={}) if batch.alphas else batch
                 if at is not None and at.closes:
                     segments, self.cost_s = segments + 1, 0.0
 
-    def _give_up(self, *, room: bool) -> None:
+    def _give_up(self, error: OSError) -> None:
         """Keep no more of this segment; what counts does so still, unless the film itself needs the room."""
-        self.cost_s = math.inf
-        if room:
+        self.cost_s, full = math.inf, error.errno in DISK_FULL
+        if self.say is not None:
+            why = "the disk is nearly full" if full else error.strerror or str(error)
+            self.say(
+                f"{self._target}: painted frames cannot be kept ({why}); a crash costs up to a segment until they can"
+            )
+            self.say = None
+        if full:
             self.forget()
             return
         with contextlib.suppress(OSError):

@@ -25,14 +25,15 @@ from typing import Any
 from streamstyle.config import Options
 from streamstyle.errors import OptionError
 from streamstyle.frames import FrameBatch
-from streamstyle.job import OnFrames, Report, River, identity, plan, work_folder
+from streamstyle.job import OnFrames, Report, River, identity, work_folder
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.audio import AudioSource
 from streamstyle.media.closed import KeptSegment
 from streamstyle.media.encode import encode
 from streamstyle.media.fingerprint import fingerprint
-from streamstyle.media.journal import Placed, prospect
+from streamstyle.media.journal import Placed
 from streamstyle.media.segments import WorkFolder
+from streamstyle.plan import plan
 from streamstyle.projects.change import Change
 from streamstyle.projects.pieces import begin, end
 from streamstyle.projects.project import (
@@ -101,7 +102,7 @@ def repaint(
         saver = ProjectWriter(save_project, job, look, options, now, lambda: styled(project.objects, look), project)
         stylizer.painter.keeps_flow = True
     if dry_run:
-        return report.dry(began, report.warnings, prospect(job.target, same), say)
+        return report.dry(began, report.warnings, work_folder(job, same, options.output).prospect(), say)
     beside, depth = [] if saver is None else [saver], QUEUE_BATCHES if overlap else 0
     with (
         work_folder(job, same, options.output, beside, say) as work,

@@ -30,7 +30,6 @@ from streamstyle.config import Options
 from streamstyle.errors import OptionError
 from streamstyle.frames import Checkpoint, FrameBatch
 from streamstyle.frozen_statistics import FrozenStatistics
-from streamstyle.job import Plan
 from streamstyle.look import Look
 from streamstyle.media.closed import KeptSegment
 from streamstyle.media.disk import link_or_copy, staging, sync, told
@@ -38,6 +37,7 @@ from streamstyle.media.journal import Placed
 from streamstyle.media.label_track import LabelTrack, LabelTrackWriter
 from streamstyle.media.segments import WorkFolder
 from streamstyle.nets.painting import Affine
+from streamstyle.plan import Plan
 from streamstyle.projects.object_numbers import ObjectNumbers
 from streamstyle.projects.painted_parts import PaintedWriter, put_painted, take_painted
 from streamstyle.projects.project import (

@@ -5,15 +5,12 @@ The ending says which: ``masks/%05d.png``, ``tracks.mp4``, ``labels.npz``.
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -22,16 +19,14 @@ from streamstyle.errors import InputError, OutputError
 from streamstyle.frames import Frame, FrameBatch, VideoInfo
 from streamstyle.media.audio import AudioSource
 from streamstyle.media.disk import told
-from streamstyle.media.encode import check_output, check_place, encode
-from streamstyle.media.label_track import SUFFIX, LabelTrackWriter
+from streamstyle.media.encode import encode
+from streamstyle.media.label_track import LabelTrackWriter
 from streamstyle.media.masks import MOST_OBJECTS, PALETTE, enlarge_labels
 from streamstyle.media.stills import encode_indexed_png
+from streamstyle.plan import NUMBER, kind_of, masks_there
 from streamstyle.tracks.drawing import ObjectPainter
 
-Kind = Literal["masks", "film", "labels"]
 Names = Mapping[int, str]
-NUMBER = re.compile(r"%0?\d*d")
-FILMS = (".mp4", ".m4v", ".mov", ".mkv")
 
 
 @dataclass(frozen=True)
@@ -48,41 +43,6 @@ class Exported:
 
     frames: int
     audio: str = "none"
-
-
-def kind_of(out: str | Path) -> Kind:
-    """What is to be written, by the ending; OutputError for one that says nothing."""
-    out = Path(out)
-    suffix = out.suffix.lower()
-    if suffix == ".png" and len(NUMBER.findall(out.name)) == 1 and out.name.count("%") == 1:
-        return "masks"
-    if suffix in FILMS:
-        return "film"
-    if suffix == SUFFIX:
-        return "labels"
-    raise OutputError(f"{out}: not a kind of tracks; give masks/%05d.png, a film ({', '.join(FILMS)}) or labels.npz")
-
-
-def check_target(input: str | Path, out: str | Path, overwrite: bool) -> None:
-    """Refuse an output that could not or must not be written, before any work is done.
-
-    Raises:
-        OutputError: as for a film; for masks also where the folder holds some already, or is the input.
-    """
-    kind, out = kind_of(out), Path(out)
-    if kind == "film":
-        check_output(input, out, overwrite)
-    elif kind == "labels":
-        check_place(input, out, overwrite)
-    elif not out.parent.exists():
-        check_place(input, out.parent, overwrite)  # a folder like a file: its own folder must be there
-    else:
-        check_place(input, out, overwrite)
-        if os.path.isdir(input) and os.path.samefile(input, out.parent):
-            raise OutputError(f"{out}: {out.parent} is the input itself; give another folder")
-        there = len(_masks_there(out))
-        if there and not overwrite:
-            raise OutputError(f"{out}: {there} masks are there already; add --overwrite, or give another folder")
 
 
 def export(
@@ -158,7 +118,7 @@ def _write_masks(
                 (part / _numbered(out.name, count)).write_bytes(encode_indexed_png(labels, PALETTE))
             count += 1
         with told(out):
-            for old in _masks_there(out):
+            for old in masks_there(out):
                 old.unlink()
             for new in part.iterdir():
                 new.replace(folder / new.name)
@@ -202,10 +162,3 @@ def _write_labels(
 
 def _numbered(pattern: str, number: int) -> str:
     return NUMBER.sub(lambda match: match.group() % number, pattern)
-
-
-def _masks_there(out: Path) -> list[Path]:
-    """Files that a pattern like ``masks/%05d.png`` could have made."""
-    before, after = NUMBER.split(out.name)
-    form = re.compile(re.escape(before) + r"\d+" + re.escape(after))
-    return [path for path in out.parent.iterdir() if form.fullmatch(path.name)]

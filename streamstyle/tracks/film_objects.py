@@ -19,17 +19,17 @@ from streamstyle.gpu.transfer import Planes, choose_device
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.decode import decode, frame_at
 from streamstyle.media.masks import MOST_OBJECTS, Mask, object_name, read_mask
-from streamstyle.media.probe import probe
 from streamstyle.naming import check_mask_places
 from streamstyle.objects.foresight import Foresight
 from streamstyle.objects.object_tracks import ObjectTracks
 from streamstyle.objects.segmenter import Segmentation, Segmenter, left_out_warnings
 from streamstyle.objects.tracker import Tracker, lost_warnings
+from streamstyle.plan import check_tracks, kind_of
 from streamstyle.scene import follow, seen_alone, small_planes
 from streamstyle.shots import ShotDetector
 from streamstyle.stages.color import yuv_to_rgb
 from streamstyle.styles import NONE
-from streamstyle.tracks.export import LabelledFrame, check_target, export, kind_of
+from streamstyle.tracks.export import LabelledFrame, export
 
 MOST_LABELS = 65535
 """In a label track, of 16 bits a pixel."""
@@ -85,8 +85,7 @@ def tracks(
         StreamstyleError: one line that says what, where, and the mend.
     """
     began, output, warnings = time.perf_counter(), output or OutputOptions(), list[str]()
-    info = probe(input, fps=output.fps)
-    check_target(input, out, output.overwrite)
+    info = check_tracks(input, out, output.overwrite, output.fps)
     drawn = None if mask is None else read_mask(mask, (info.height, info.width))
     most = MOST_OBJECTS if kind_of(out) == "masks" else MOST_LABELS
     found = FilmObjects(info, look or NOBODY, drawn, analysis or AnalysisOptions(), choose_device(device), most=most)

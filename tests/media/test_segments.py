@@ -163,7 +163,8 @@ def test_a_segment_without_all_that_goes_with_it_is_not_gone_on_from(tmp_path: P
     with WorkFolder(target, {}, say=said.append) as folder:
         assert folder.frames == 0
         assert not layer.exists()
-    assert said == [f"{parts_folder(target)}: starting afresh, for a part of it is missing or damaged"]
+    afresh = f"{parts_folder(target)}: starting afresh, for a part of it is missing or damaged"
+    assert said == [f"{afresh}; 8 frames that were kept are gone"]
 
 
 def test_a_finished_job_says_so(tmp_path: Path) -> None:

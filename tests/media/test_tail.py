@@ -107,7 +107,8 @@ def counting(count: int) -> list[FrameBatch]:
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
 def test_what_could_not_be_written_takes_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
     """A write that ends after some bytes: the frames that count are left, or none where the film needs the room."""
-    tail, real = Tail(tmp_path, tmp_path / "out.mp4"), builtins.open
+    said, real = list[str](), builtins.open
+    tail = Tail(tmp_path, tmp_path / "out.mp4", said.append)
     kept = tail.keep(iter_of(counting(6)), 2, 0)
     for _ in range(3):
         next(kept)
@@ -123,6 +124,10 @@ def test_what_could_not_be_written_takes_no_room(tmp_path: Path, monkeypatch: py
     next(kept)
     monkeypatch.undo()
     assert math.isinf(tail.cost_s)
+    why = "refused" if error == errno.EIO else "the disk is nearly full"
+    assert said == [
+        f"{tmp_path / 'out.mp4'}: painted frames cannot be kept ({why}); a crash costs up to a segment until they can"
+    ]
     left = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
     assert left.get(FRAMES) == (3 * 96 if error == errno.EIO else None)
     assert set(left) == ({FRAMES, STATE} if error == errno.EIO else set())
@@ -143,9 +148,11 @@ def test_it_takes_no_more_than_half_of_the_room(tmp_path: Path, monkeypatch: pyt
         return SimpleNamespace(free=room - taken)
 
     monkeypatch.setattr(shutil, "disk_usage", usage)
-    tail = Tail(tmp_path, tmp_path / "out.mp4")
+    said = list[str]()
+    tail = Tail(tmp_path, tmp_path / "out.mp4", said.append)
     assert len(list(tail.keep(iter_of(counting(12)), 2, 0))) == 12
     assert 300 < max(most) <= room / 2
+    assert len(said) == 1, "once a job"
     assert list(tmp_path.iterdir()) == [], "given up, for the film"
 
 

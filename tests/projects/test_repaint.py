@@ -623,7 +623,12 @@ def test_no_film_is_painted_into_a_project_that_is_replaced(clip: Path, saved: P
 
 
 @pytest.mark.parametrize(
-    ("said", "default"), [("--strength=.5", "--strength=1"), ("--blend=luminosity", "--blend=normal")]
+    ("said", "default"),
+    [
+        ("--strength=.5", "--strength=1"),
+        ("--blend=luminosity", "--blend=normal"),
+        ("--keep-colors", "--no-keep-colors"),
+    ],
 )
 def test_an_option_typed_at_its_default_is_meant(
     clip: Path, saved: Path, tmp_path: Path, said: str, default: str, capsys: pytest.CaptureFixture[str]

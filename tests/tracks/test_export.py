@@ -11,7 +11,8 @@ from streamstyle.media.label_track import LabelTrack
 from streamstyle.media.masks import PALETTE
 from streamstyle.media.probe import probe
 from streamstyle.media.stills import read_still
-from streamstyle.tracks.export import LabelledFrame, check_target, export, kind_of
+from streamstyle.plan import check_tracks
+from streamstyle.tracks.export import LabelledFrame, export
 
 Image = pytest.importorskip("PIL.Image")
 NAMES = {1: "disc", 2: "object 2"}
@@ -33,30 +34,9 @@ def others(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()} - {"in.mp4"}
 
 
-@pytest.mark.parametrize(
-    ("out", "kind"),
-    [
-        ("masks/%05d.png", "masks"),
-        ("m-%d.PNG", "masks"),
-        ("a.mp4", "film"),
-        ("a.MOV", "film"),
-        ("a.mkv", "film"),
-        ("a.npz", "labels"),
-    ],
-)
-def test_the_ending_says_what(out, kind):
-    assert kind_of(out) == kind
-
-
-@pytest.mark.parametrize("out", ["a.png", "%d-%d.png", "%s.png", "100%_%d.png", "a.gif", "a", "%05d.jpg", "%d/a.png"])
-def test_an_ending_that_says_nothing_is_refused(out):
-    with pytest.raises(OutputError, match=r"not a kind of tracks; give masks/%05d.png"):
-        kind_of(out)
-
-
 def test_masks_as_davis_has_them(tmp_path, clip):
     out = tmp_path / "masks" / "%05d.png"
-    check_target(clip, out, False)
+    check_tracks(clip, out, False)
     assert export(labelled(clip), out, probe(clip), NAMES).frames == 6
     assert sorted(others(tmp_path / "masks")) == [f"{i:05d}.png" for i in range(6)]
     for i in range(6):
@@ -76,8 +56,8 @@ def test_masks_replace_those_of_a_longer_film_and_only_those(tmp_path, clip):
     for name in ("00009.png", "notes.txt", "a00001.png"):
         (out.parent / name).write_text("old")
     with pytest.raises(OutputError, match="1 masks are there already; add --overwrite"):
-        check_target(clip, out, False)
-    check_target(clip, out, True)
+        check_tracks(clip, out, False)
+    check_tracks(clip, out, True)
     export(labelled(clip), out, probe(clip), NAMES)
     assert others(out.parent) == {f"{i:05d}.png" for i in range(6)} | {"notes.txt", "a00001.png"}
 
@@ -130,24 +110,6 @@ def test_more_objects_than_a_mask_holds_are_refused(tmp_path, clip):
     with pytest.raises(OutputError, match="a mask holds 254 objects, frame 0 has number 255"):
         export(labelled(clip, 255), tmp_path / "masks" / "%d.png", probe(clip), NAMES)
     assert others(tmp_path) == set()
-
-
-@pytest.mark.parametrize("out", ["out.mp4", "labels.npz"])
-def test_what_is_there_is_kept_unless_asked(tmp_path, clip, out):
-    (tmp_path / out).write_text("mine")
-    with pytest.raises(OutputError, match="exists; add --overwrite"):
-        check_target(clip, tmp_path / out, False)
-    check_target(clip, tmp_path / out, True)
-
-
-def test_places_that_cannot_be_are_refused_first(tmp_path, clip):
-    for out in ("gone/labels.npz", "gone/out.mp4", "gone/masks/%05d.png"):
-        with pytest.raises(OutputError, match="does not exist; make it first"):
-            check_target(clip, tmp_path / out, False)
-    with pytest.raises(OutputError, match="is the input itself; give another"):
-        check_target(tmp_path, tmp_path / "%05d.png", True)
-    with pytest.raises(OutputError, match="is the input itself"):
-        check_target(clip, clip, True)
 
 
 def test_frames_are_counted(tmp_path, clip):
