@@ -227,47 +227,62 @@ def benched(resolutions: str, *, styles: int, frames: int | None = None) -> dict
     return run_json("bench", "--resolutions", resolutions, "--styles", str(styles), *length)
 
 
-STALLED = """
+WATCHED = """
 import json, sys, time
 from pathlib import Path
 from streamstyle import config, look, pipeline, process
 process.share_one_heap()
-every, stall_s = int(sys.argv[3]), float(sys.argv[4])
+clip, out = map(Path, sys.argv[1:3])
+every, stall_s, kept = int(sys.argv[3]), float(sys.argv[4]), sys.argv[5]
 seen, done = [], 0
-def stalled(frames, expected):
+def watched(frames, expected):
     global done
     done += frames
     if done // every > (done - frames) // every:
         time.sleep(stall_s)
-        seen.append((done, int(Path("/proc/self/statm").read_text().split()[1]) * 4096))
-options = config.Options(output=config.OutputOptions(overwrite=True, preset="ultrafast"))
-report = pipeline.stylize(sys.argv[1], sys.argv[2], look=look.Look(background="wave", foreground="ember"),
-                          options=options, on_frames=stalled)
+        seen.append((done, int(Path("/proc/self/statm").read_text().split()[1]) * 4096, time.perf_counter()))
+beside = kept == "layers and a project"
+output = config.OutputOptions(overwrite=True, preset="ultrafast", layers=out.with_name("layers") if beside else None)
+worn = look.Look(style="starry") if kept == "one style" else look.Look(background="wave", foreground="ember")
+report = pipeline.stylize(clip, out, look=worn, options=config.Options(output=output), on_frames=watched,
+                          save_project=out.with_name("film.sstyle") if beside else None)
 print(json.dumps({"seen": seen, "fill": report.queues["paint"]}))
 """
-"""A film whose encoder stands still for a while now and then: every queue before it fills, and then memory is read."""
+"""A film that is watched every so many frames: memory, and the time. Its encoder may stand still for a while first, so
+that every queue before it fills."""
+
+
+def watch(clip: Path, out: Path, every: int, stall_s: float, kept: str) -> dict[str, Any]:
+    """What WATCHED saw."""
+    command = [sys.executable, "-c", WATCHED, str(clip), str(out), str(every), str(stall_s), kept]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+
+
+def slope(seen: list[tuple[int, int, float]], first: int) -> float:
+    """Bytes a frame, from a frame on."""
+    frames, used, _ = zip(*(row for row in seen if row[0] >= first), strict=True)
+    return float(np.polyfit(frames, used, 1)[0])
 
 
 def bench_length(folder: Path) -> list[dict[str, Any]]:
-    """Resident memory over 10 000 frames with an encoder that stalls, and speed at ten times the length."""
-    clip = make_clip(folder / "small.mp4", 10_000, size=64)
-    command = [sys.executable, "-c", STALLED, str(clip), str(folder / "out.mp4"), "250", "1.0"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    said = json.loads(done.stdout.splitlines()[-1])
-    seen = [(frames, used) for frames, used in said["seen"] if frames >= 2000]
-    slope = float(np.polyfit([frames for frames, _ in seen], [used for _, used in seen], 1)[0])
+    """Resident memory over 10 000 frames with an encoder that stalls, and over 4 000 with all that is kept beside a
+    film; speed within ten times the length."""
+    said = watch(make_clip(folder / "small.mp4", 10_000, size=64), folder / "out.mp4", 250, 1.0, "two styles")
     name = "memory slope, 2 000 to 10 000 frames, read when every queue is full"
-    rows = [figure(name, slope, "B/frame", goal=100, at_least=False)]
+    rows = [figure(name, slope(said["seen"], 2000), "B/frame", goal=100, at_least=False)]
     rows.append(figure("queue before the encoder that stalls, mean fill", said["fill"], ""))
-    fps = {}
-    for frames, runs in ((480, RUNS), (4800, 1)):
-        clip = make_clip(folder / f"length{frames}.mp4", frames, size=180)
-        job = ["run", str(clip), str(folder / "out.mp4"), "--overwrite", "--style", "starry"]
-        reports = [run_json(*job) for _ in range(runs)]
-        steady = [(r["frames_out"] - 16) / (r["seconds"] - r["first_frame_s"]) for r in reports]
-        fps[frames] = spread(steady)["median"]
-        rows.append(figure(f"one style, 320x180, {frames} frames, after the first batch", fps[frames], "fps"))
-    return [*rows, figure("fps at 4800 frames / at 480", fps[4800] / fps[480], "x", goal=0.97)]
+    clip = make_clip(folder / "beside.mp4", 4000, size=64)
+    beside = watch(clip, folder / "out.mp4", 250, 0.5, "layers and a project")["seen"]
+    name = "memory slope, 1 000 to 4 000 frames, with layers and a project"
+    rows.append(figure(name, slope(beside, 1000), "B/frame"))
+    # Of one run: what begins and ends it takes the same however long it is.
+    seen = watch(make_clip(folder / "long.mp4", 4800, size=180), folder / "out.mp4", 48, 0.0, "one style")["seen"]
+    (first, _, began), (early, _, then), (last, _, ended) = seen[0], seen[9], seen[-1]
+    short, long = (early - first) / (then - began), (last - first) / (ended - began)
+    rows.append(figure("one style, 320x180, frames 48 to 480", short, "fps"))
+    rows.append(figure("one style, 320x180, frames 48 to 4800", long, "fps"))
+    apart = 100 * abs(long / short - 1)
+    return [*rows, figure("fps at 10 times the length, apart", apart, "%", goal=3, at_least=False)]
 
 
 def bench_start(folder: Path) -> list[dict[str, Any]]:
