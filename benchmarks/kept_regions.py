@@ -17,7 +17,7 @@ from torch import Tensor
 
 from streamstyle import preview
 from streamstyle.config import AnalysisOptions
-from streamstyle.objects import appearance_tracks
+from streamstyle.objects import appearance, appearance_tracks
 from streamstyle.objects.evidence import own_motion
 from streamstyle.objects.segmenter import Segmentation, Segmenter
 from streamstyle.stages.optical_flow import OpticalFlow
@@ -81,11 +81,11 @@ class KeptMotion:
 @contextlib.contextmanager
 def kept_regions() -> Iterator[None]:
     """For a while, regions are kept, for each way to find them, and motions; they are forgotten at the end."""
-    made: dict[tuple[AnalysisOptions, bool], KeptSegmenter] = {}
+    made: dict[tuple[Any, ...], KeptSegmenter] = {}
 
     def segmenter(options: AnalysisOptions, device: torch.device, *, features: bool = False) -> KeptSegmenter:
         features = features or options.segmenter == "regions"  # who asks for none finds the same regions
-        key = replace(options, analyse_every="auto", tracker="appearance"), features
+        key = replace(options, analyse_every="auto", tracker="appearance"), features, appearance.LOOK_LAYERS
         if key not in made:
             made[key] = KeptSegmenter(Segmenter(options, device, features=features))
         return made[key]

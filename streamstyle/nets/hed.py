@@ -15,7 +15,7 @@ plain bilinear interpolation instead of a transposed convolution and a crop.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import cast, get_args
 
 import torch
@@ -35,7 +35,7 @@ class HED(nn.Module):
 
     Args:
         side: "1" (fine) to "5" (coarse), or "fuse".
-        blocks: build at least so many, for their features.
+        blocks: build at least so many, for features of their layers.
     """
 
     def __init__(self, side: EdgeSide = "2", blocks: int = 0) -> None:
@@ -73,7 +73,7 @@ class HED(nn.Module):
             side: "1" (fine) to "5" (coarse), or "fuse".
             device: where to put it.
             dtype: of its convolutions; float32, bfloat16 or float16.
-            blocks: build at least so many, for their features.
+            blocks: build at least so many, for features of their layers.
             say: given one line before a download; None is silent.
 
         Raises:
@@ -101,15 +101,16 @@ class HED(nn.Module):
         """
         return self.edges_and_features(rgb, ())[0]
 
-    def edges_and_features(self, rgb: Tensor, blocks: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
-        """Edge strength as forward gives it, and what some blocks saw on the way to it.
+    def edges_and_features(self, rgb: Tensor, layers: Sequence[tuple[int, int]]) -> tuple[Tensor, list[Tensor]]:
+        """Edge strength as forward gives it, and what some layers saw on the way to it.
 
         Args:
             rgb: as of forward.
-            blocks: numbers of blocks, rising, of those the side output needs.
+            layers: (block, place in it), both from 1 and rising, of blocks that are built.
 
         Returns:
-            The edges, and [N, C, ceil(h / 2**(b - 1)), ceil(w / 2**(b - 1))] of each block b, in the network's dtype.
+            The edges, and [N, C, ceil(h / 2**(b - 1)), ceil(w / 2**(b - 1))] of each layer of a block b, after its
+            ReLU, in the network's dtype.
 
         Raises:
             ShapeError: rgb is not [N, 3, h, w] floating point; the message shows what it is.
@@ -120,30 +121,28 @@ class HED(nn.Module):
         x = self._centred(rgb)
         logits, features = [], []
         for number in range(1, self.depth + 1):
-            x = self._block(number, x)
-            if number not in blocks and number not in self._sides:
-                continue
-            seen = self._floats(number, x)
-            if number in blocks:
-                features.append(seen)
+            before = x
+            for place, x in enumerate(self._block(number, before), start=1):
+                if (number, place) in layers:
+                    features.append(self._floats(number, place, x))
             if number in self._sides:
-                logit = self.get_submodule(f"side{number}")(seen).float()
+                logit = self.get_submodule(f"side{number}")(self._floats(number, place, x)).float()
                 logits.append(F.interpolate(logit, size=size, mode="bilinear", align_corners=False))
         if self.side == "fuse":
             bias = cast(Tensor, self.fuse.bias)
             logits = [F.conv2d(torch.cat(logits, dim=1), self.fuse.weight.float(), bias.float())]
         return torch.sigmoid(logits[0][:, 0]), features
 
-    def _block(self, number: int, x: Tensor) -> Tensor:
-        """What a block makes of what the one before it gave."""
+    def _block(self, number: int, x: Tensor) -> Iterator[Tensor]:
+        """What each layer of a block makes of what the block before it gave."""
         if number > 1:
             x = F.max_pool2d(x, 2, stride=2, ceil_mode=True)
         for convolution in cast(nn.ModuleList, self.get_submodule(f"block{number}")):
             x = F.relu_(convolution(x))
-        return x
+            yield x
 
-    def _floats(self, number: int, x: Tensor) -> Tensor:
-        """What _block gave, in the network's own dtype."""
+    def _floats(self, number: int, place: int, x: Tensor) -> Tensor:
+        """What a layer gave, in the network's own dtype."""
         return x
 
     def _centred(self, rgb: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ Source: Xie and Tu 2015; Jacob et al. 2018.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
 import numpy as np
@@ -87,22 +87,22 @@ class Int8HED(HED):
             made.add_module(f"block{number}", None)  # its floats are not needed any more
         return made.eval().requires_grad_(False)
 
-    def edges_and_features(self, rgb: Tensor, blocks: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
+    def edges_and_features(self, rgb: Tensor, layers: Sequence[tuple[int, int]]) -> tuple[Tensor, list[Tensor]]:
         """As HED's, each picture by itself; the features' dtype is of()'s."""
         if len(rgb) == 1:  # copied no more than need be
-            edges, features = self._edges_and_features(rgb, blocks)
+            edges, features = self._edges_and_features(rgb, layers)
             return edges, [seen.to(self._dtype) for seen in features]
-        found = [self._edges_and_features(picture, blocks) for picture in rgb.split(1)]  # one, if there are none
+        found = [self._edges_and_features(picture, layers) for picture in rgb.split(1)]  # one, if there are none
         features = [torch.cat(maps).to(self._dtype) for maps in zip(*(seen for _, seen in found), strict=True)]
         return torch.cat([edges for edges, _ in found]), features
 
-    def _edges_and_features(self, rgb: Tensor, blocks: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
+    def _edges_and_features(self, rgb: Tensor, layers: Sequence[tuple[int, int]]) -> tuple[Tensor, list[Tensor]]:
         try:
-            return super().edges_and_features(rgb, blocks)
+            return super().edges_and_features(rgb, layers)
         except _TooManyClipped:
-            return self.floats.edges_and_features(rgb, blocks)
+            return self.floats.edges_and_features(rgb, layers)
 
-    def _block(self, number: int, x: Tensor) -> Tensor:
+    def _block(self, number: int, x: Tensor) -> Iterator[Tensor]:
         if number > 1:
             if x.is_floating_point():
                 x = (x * (255 / LARGEST[number - 2][-1])).add_(0.5).clamp_(max=255).to(torch.uint8)
@@ -112,10 +112,10 @@ class Int8HED(HED):
             x = convolution(x)
             if not x.is_floating_point():
                 _check_clipped(x)
-        return x
+            yield x
 
-    def _floats(self, number: int, x: Tensor) -> Tensor:
-        return x if x.is_floating_point() else x.float().mul_(LARGEST[number - 1][-1] / 255)
+    def _floats(self, number: int, place: int, x: Tensor) -> Tensor:
+        return x if x.is_floating_point() else x.float().mul_(LARGEST[number - 1][place - 1] / 255)
 
 
 class _TooManyClipped(Exception):

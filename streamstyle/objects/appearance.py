@@ -2,13 +2,13 @@
 
 ::
 
-    HED's blocks 2 and 3 ─► unit length ─► projected ─────┐
+    HED's LOOK_LAYERS ────► unit length ─► projected ─────┐
     colour, its square, its neighbourhood's ──────────────┴─► x, [P, D], a description of each 4 x 4 block of pixels
 
     learn     per class (0 the background, 1 .. K objects) the mean of x and x x^T, weighed by how sure its pixels are
     score     z = x (sum of the classes' x x^T + ridge)^-1 (the classes' mean x)        [P, K + 1], about 1 where it is
 
-A score is a sum over x, so the part of it that block 2 and colour give is asked at block 2's own stride, in score_map.
+A score is a sum over x, so the part of it that layer 2_2 and colour give is asked at its own stride, in score_map.
 Each class counts the same however small it is, and ridge regression has a closed form, so one solve of a D x D system
 serves all objects. ANCHOR of what a class remembers is the frame it was named in, which cannot drift; the rest forgets.
 In that frame the background beside an object counts for more.
@@ -27,13 +27,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-BLOCKS = (2, 3)
-"""HED's blocks whose features are looked at. With the fourth J is .008 higher on eight DAVIS sequences, and HED takes
-half as long again."""
+LOOK_LAYERS = ((2, 2), (3, 2))
+"""HED's layers whose features are looked at, by block and place in it. The last of block 3, which the edges are read
+from, tells what a thing looks like less well: with it J is .007 lower on eight DAVIS sequences, .012 where every 4th
+frame is looked at. With one of the fourth block J is .008 higher, and HED takes half as long again."""
 STRIDE = 4
 """Pixels of the small picture, each way, that share a description."""
 DIMENSIONS = (32, 64)
-"""What is kept of each block's 128 and 256 channels: the first principal directions of the shot's first frame. On eight
+"""What is kept of each layer's 128 and 256 channels: the first principal directions of the shot's first frame. On eight
 DAVIS sequences twice as many gain nothing, half as many lose .03 of J."""
 RIDGE = 1.5e-4
 """For each class."""
@@ -100,16 +101,16 @@ class AppearanceModel:
         """Descriptions of a frame; the first since reset decides the principal directions.
 
         Args:
-            features: [C, h', w'] of each block, any floating dtype and best channels-last; the second is at STRIDE.
+            features: [C, h', w'] of each layer, any floating dtype and best channels-last; the second is at STRIDE.
             rgb: [3, h, w] uint8, the picture they were found in.
 
         Returns:
             x [P, D] float32, row-major over the grid; and the grid's (height, width).
 
-        Cost: 2 small matrix products a block; a few ms at 427x240 on one core.
+        Cost: 2 small matrix products a layer; a few ms at 427x240 on one core.
         """
         size = (features[1].shape[1], features[1].shape[2])
-        # [P, C], so that a block's channels lie together: norms and products are several times as fast as across rows.
+        # [P, C], so that a layer's channels lie together: norms and products are several times as fast as across rows.
         blocks = [block.permute(1, 2, 0).float().flatten(0, 1) for block in (halved(features[0]), features[1])]
         lengths = [torch.linalg.vector_norm(block, dim=1, keepdim=True).clamp_min_(1e-12) for block in blocks]
         if not self._bases:
@@ -130,14 +131,14 @@ class AppearanceModel:
             features, rgb: what it was given.
 
         Returns:
-            [K + 1, h', w'] float32 over the first block's places, 2 pixels each way; a class that has learned nothing
+            [K + 1, h', w'] float32 over the first layer's places, 2 pixels each way; a class that has learned nothing
             is nowhere.
 
-        Cost: one D x D solve, and a pass over the first block, 5 ms at 427x240 on one core.
+        Cost: one D x D solve, and a pass over the first layer, 5 ms at 427x240 on one core.
         """
         known, weights = self._solved()
         first, size = len(self._bases[0]), (features[0].shape[1], features[0].shape[2])
-        # Of x: the first block | the second | colour, colour squared | colour around, 1.
+        # Of x: the first layer | the second | colour, colour squared | colour around, 1.
         of_first, of_second, of_color, of_rest = weights.split([first, len(weights) - first - 10, 6, 4])
         coarse = x[:, first:-10] @ of_second + x[:, -4:] @ of_rest
         z = F.interpolate(coarse.T.unflatten(1, grid)[None], size=size, mode="bilinear")[0].flatten(1)

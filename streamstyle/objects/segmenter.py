@@ -18,7 +18,7 @@ from streamstyle.gpu.transfer import choose_dtype
 from streamstyle.nets import int8
 from streamstyle.nets.hed import HED
 from streamstyle.nets.hed_int8 import Int8HED
-from streamstyle.objects.appearance import BLOCKS
+from streamstyle.objects import appearance
 from streamstyle.plugins import BUILT_IN, POINT_AT_IT, Prompt, in_raster_order, load_segmenter
 from streamstyle.stages.connected_components import label_regions
 from streamstyle.stages.otsu_threshold import otsu_threshold
@@ -43,7 +43,7 @@ class Segmentation:
         rgb: the picture they were found in, [3, h, w] uint8.
         finest: [h, w] int32, the smallest parts there are: objects' borders lie on theirs.
         finest_regions: one more than the largest of finest.
-        features: [C, h', w'] of each of HED's BLOCKS, on the segmenter's device; none if it was not asked for them.
+        features: [C, h', w'] of each of HED's LOOK_LAYERS, on its device; none if it was not asked for them.
         left_out: regions that were more than MOST_REGIONS.
         tree: how the finest join, as into and at of RegionHierarchy, [finest_regions] int32 each; None without one.
     """
@@ -73,15 +73,15 @@ class Segmenter:
 
     def __init__(self, options: AnalysisOptions, device: torch.device, *, features: bool = False) -> None:
         self.options, self.device = options, device
-        self._blocks = BLOCKS if features else ()
+        self._layers = appearance.LOOK_LAYERS if features else ()
         side = options.edge_side
         if side == "auto":
             side = "2" if options.segmenter == "components" else "3"
         own = options.segmenter in BUILT_IN
         self._others = None if own else load_segmenter(options.segmenter, device.type)
         self._hed: HED | None = None
-        if own or self._blocks:
-            deepest = max(self._blocks, default=0)
+        if own or self._layers:
+            deepest = max((block for block, _ in self._layers), default=0)
             dtype = choose_dtype("auto", device)
             if edges_in(device) == "int8":
                 self._hed = Int8HED.of(HED.load(side, device, blocks=deepest), dtype)
@@ -106,7 +106,7 @@ class Segmenter:
             features [N, C, h', w'].
         """
         edges, features = self._edges(rgb)
-        tree = region_hierarchy(edges) if self._blocks or self.options.segmenter == "regions" else None
+        tree = region_hierarchy(edges) if self._layers or self.options.segmenter == "regions" else None
         pixels = rgb.shape[2] * rgb.shape[3]
         smallest = max(1.0, self.options.min_area / 100 * pixels)
         pictures = (rgb * 255 + 0.5).to(torch.uint8)
@@ -148,7 +148,7 @@ class Segmenter:
 
     def _edges(self, rgb: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """HED's edges [N, h, w] uint8 of pictures that go on beyond their border: its zero padding would put an edge
-        all round. And the blocks' features, without that border. Where HED is not needed, no edge and no features.
+        all round. And the layers' features, without that border. Where HED is not needed, no edge and no features.
         """
         if self._hed is None:
             return rgb.new_zeros((len(rgb), *rgb.shape[2:]), dtype=torch.uint8), ()
@@ -156,18 +156,18 @@ class Segmenter:
         grown = F.pad(rgb, (MARGIN_PX,) * 4, mode=mode)
         # A CPU gains nothing from more at once, and pays in memory.
         at_once = 1 if rgb.device.type == "cpu" else max(1, len(grown))
-        seen = [self._hed.edges_and_features(pictures, self._blocks) for pictures in grown.split(at_once)]
+        seen = [self._hed.edges_and_features(pictures, self._layers) for pictures in grown.split(at_once)]
         strength = torch.cat([edges for edges, _ in seen]) if seen else rgb.new_zeros((0, *grown.shape[2:]))
         features = []
-        for number, block in enumerate(self._blocks):
+        for number, (block, _) in enumerate(self._layers):
             stride = 1 << (block - 1)
             margin, size = MARGIN_PX // stride, (-(-rgb.shape[2] // stride), -(-rgb.shape[3] // stride))
             first = seen[0][1][number]
             shape = (len(rgb), first.shape[1], *size)
             # As the appearance model reads them, and copied once: a picture's are 35 MB.
             maps = torch.empty(shape, dtype=first.dtype, device=first.device, memory_format=torch.channels_last)
-            for place, (_, blocks) in zip(maps.split(at_once), seen, strict=True):
-                place.copy_(blocks[number][:, :, margin : margin + size[0], margin : margin + size[1]])
+            for place, (_, found) in zip(maps.split(at_once), seen, strict=True):
+                place.copy_(found[number][:, :, margin : margin + size[0], margin : margin + size[1]])
             features.append(maps)
         strength = strength[:, MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX]
         return (strength * 255 + 0.5).to(torch.uint8), tuple(features)
@@ -217,8 +217,8 @@ def segmentations(found: Sequence[Tensor], features: Sequence[Tensor] = ()) -> l
     some = []
     for i, (count, fine, left) in enumerate(counts):
         tree = (into[i, :fine], at[i, :fine]) if at.shape[1] else None
-        blocks = tuple(block[i] for block in features)
-        some.append(Segmentation(ids[i], count, rgb[i], finest[i], fine, blocks, left, tree))
+        seen = tuple(layer[i] for layer in features)
+        some.append(Segmentation(ids[i], count, rgb[i], finest[i], fine, seen, left, tree))
     return some
 
 

@@ -133,6 +133,20 @@ def test_load_is_ready_for_inference(asset):
         assert value.ndim != 4 or value.is_contiguous(memory_format=torch.channels_last), key
 
 
+def test_features_are_what_the_layers_give(untrained):
+    net, rgb, layers = built("3", untrained), torch.rand(2, 3, 21, 18), [(1, 2), (2, 1), (2, 2), (3, 2)]
+    edges, features = net.edges_and_features(rgb, layers)
+    assert torch.equal(edges, net(rgb))
+    x, given = net._centred(rgb), {}
+    for number, block in enumerate((net.block1, net.block2, net.block3), start=1):
+        x = F.max_pool2d(x, 2, ceil_mode=True) if number > 1 else x
+        for place, convolution in enumerate(block, start=1):
+            given[number, place] = x = F.relu(convolution(x))
+    assert [tuple(seen.shape[2:]) for seen in features] == [(21, 18), (11, 9), (11, 9), (6, 5)]
+    for layer, seen in zip(layers, features, strict=True):
+        torch.testing.assert_close(seen, given[layer])
+
+
 def test_only_the_blocks_of_the_chosen_side_are_built():
     assert {key.split(".")[0] for key in HED("2").state_dict()} == {"block1", "block2", "side2"}
     assert {key.split(".")[0] for key in HED("fuse").state_dict()} == {

@@ -10,6 +10,7 @@ from streamstyle.nets import hed_int8, int8
 from streamstyle.nets.hed import HED
 from streamstyle.nets.hed_int8 import Int8HED
 
+LAYERS = [(2, 2), (3, 2)]
 needs_operators = pytest.mark.skipif(not int8.available(), reason="no x86, or no torch with oneDNN's operators")
 
 
@@ -20,6 +21,11 @@ def untrained(side, blocks=0):
         spread = (2 / values[0].numel()) ** 0.5 if key.endswith("weight") else 1.0
         values.copy_(torch.randn(values.shape, generator=generator) * spread / (300 if key.startswith("side") else 1))
     return net.eval().requires_grad_(False)
+
+
+def layers_of(net):
+    """All that are built, by block and place."""
+    return [(b, k) for b in range(1, net.depth + 1) for k in range(1, 1 + len(getattr(net, f"block{b}")))]
 
 
 def eight_bits(net, dtype=torch.float32):
@@ -37,9 +43,9 @@ def test_edges_and_features_are_near_float32(asset, side):
     rgb = F.interpolate(torch.rand(1, 3, 12, 15), (90, 123), mode="bicubic").clamp(0, 1) * 0.3 + 0.35
     rgb[:, :, 30:70, 40:90] *= 0.3
     net = HED.load(side, blocks=3)
-    blocks = range(1, net.depth + 1)
-    edges, features = net.edges_and_features(rgb, blocks)
-    found, seen = eight_bits(net).edges_and_features(rgb, blocks)
+    edges, features = net.edges_and_features(rgb, layers_of(net))
+    found, seen = eight_bits(net).edges_and_features(rgb, layers_of(net))
+    assert len(seen) == len(features) == len(layers_of(net))
     assert found.dtype == torch.float32
     assert found.shape == edges.shape
     apart = (found - edges).abs()
@@ -57,8 +63,8 @@ def test_edges_and_features_are_near_float32(asset, side):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_shapes_and_dtypes_are_those_of_hed(size, dtype):
     net = untrained("2", blocks=3)
-    edges, features = net.edges_and_features(torch.rand(2, 3, *size), (2, 3))
-    found, seen = eight_bits(net, dtype).edges_and_features(torch.rand(2, 3, *size), (2, 3))
+    edges, features = net.edges_and_features(torch.rand(2, 3, *size), LAYERS)
+    found, seen = eight_bits(net, dtype).edges_and_features(torch.rand(2, 3, *size), LAYERS)
     assert found.shape == edges.shape
     assert found.dtype == torch.float32
     assert [each.shape for each in seen] == [each.shape for each in features]
@@ -74,8 +80,8 @@ def test_edges_are_the_same_when_more_blocks_are_built(side):
         values = {**untrained(side).state_dict(), **net.state_dict()}
         each.load_state_dict({key: values[key] for key in each.state_dict()})
     assert torch.equal(eight_bits(few)(rgb), eight_bits(more)(rgb))
-    _, features = eight_bits(more).edges_and_features(rgb, (1, 2, 3))
-    for mine, theirs in zip(features, more.edges_and_features(rgb, (1, 2, 3))[1], strict=True):
+    _, features = eight_bits(more).edges_and_features(rgb, layers_of(more))
+    for mine, theirs in zip(features, more.edges_and_features(rgb, layers_of(more))[1], strict=True):
         assert (mine - theirs).norm() < 0.06 * theirs.norm()
 
 
@@ -91,11 +97,11 @@ def test_batch_threads_and_a_run_before_do_not_matter():
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        expected, features = net.edges_and_features(rgb, (2, 3))
+        expected, features = net.edges_and_features(rgb, LAYERS)
         torch.set_num_threads(3)
         net(torch.rand(1, 3, 20, 90))
         for i in range(3):
-            edges, seen = net.edges_and_features(rgb[i : i + 1], (2, 3))
+            edges, seen = net.edges_and_features(rgb[i : i + 1], LAYERS)
             torch.testing.assert_close(edges[0], expected[i], atol=1e-6, rtol=0)  # enlarged in floats
             assert all(torch.equal(a[0], b[i]) for a, b in zip(seen, features, strict=True))
     finally:
@@ -121,8 +127,8 @@ def test_a_picture_of_pure_colours_is_looked_at_in_floats(asset):
     calm = F.interpolate(torch.rand(1, 3, 8, 9), (80, 90), mode="bicubic").clamp(0, 1) * 0.3 + 0.35
     pure = (torch.rand(1, 3, 8, 9) > 0.5).float().repeat_interleave(10, 2).repeat_interleave(10, 3)
     made = Int8HED.of(net, torch.bfloat16)
-    edges, features = made.edges_and_features(torch.cat([calm, pure]), (2,))
-    expected, seen = copy.deepcopy(net).bfloat16().edges_and_features(pure, (2,))
+    edges, features = made.edges_and_features(torch.cat([calm, pure]), LAYERS[:1])
+    expected, seen = copy.deepcopy(net).bfloat16().edges_and_features(pure, LAYERS[:1])
     assert torch.equal(edges[1:], expected)
     assert torch.equal(features[0][1:], seen[0])
     assert torch.equal(edges[:1], eight_bits(net)(calm))

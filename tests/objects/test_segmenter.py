@@ -11,7 +11,7 @@ from streamstyle.nets import int8
 from streamstyle.nets.hed import HED
 from streamstyle.nets.hed_int8 import Int8HED
 from streamstyle.objects import segmenter
-from streamstyle.objects.appearance import BLOCKS
+from streamstyle.objects.appearance import LOOK_LAYERS
 from streamstyle.objects.segmenter import MARGIN_PX, Segmenter, edges_in, file_of
 from streamstyle.projects.project import what_must_stay
 from tests import oracles
@@ -36,8 +36,8 @@ class Seeing:
     def __init__(self, edges):
         self.edges = edges
 
-    def edges_and_features(self, rgb, blocks):
-        return self.edges(rgb), [rgb.new_zeros(len(rgb), 1, *rgb.shape[2:]) for _ in blocks]
+    def edges_and_features(self, rgb, layers):
+        return self.edges(rgb), [rgb.new_zeros(len(rgb), 1, *rgb.shape[2:]) for _ in layers]
 
 
 def segmenter_of(monkeypatch, edges: np.ndarray, **options) -> Segmenter:
@@ -192,7 +192,7 @@ def test_hed_is_there_for_its_features_beside_anothers_regions(monkeypatch):
     load_as_it_is(monkeypatch, constant_edges(edges))
     (found,) = asked(monkeypatch, iter([box]), features=True)(torch.zeros(1, 3, *edges.shape))
     assert torch.equal(found.ids, torch.from_numpy(box // 3))
-    assert len(found.features) == len(BLOCKS)
+    assert len(found.features) == len(LOOK_LAYERS)
     assert found.finest_regions > 2
 
 
@@ -253,7 +253,7 @@ def test_hed_runs_in_integers_where_it_can(monkeypatch, can):
     assert loads == [torch.float32 if can else torch.bfloat16]
     if can:
         (found,) = seeker(torch.rand(1, 3, 20, 30) * 0.1 + 0.4)
-        assert [block.dtype for block in found.features] == [torch.bfloat16] * len(BLOCKS)
+        assert [block.dtype for block in found.features] == [torch.bfloat16] * len(LOOK_LAYERS)
 
 
 @pytest.mark.weights
