@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from bench_crash import bench_crash
 from bench_projects import bench_projects
-from common import ANALYSIS, RESULTS, figure, machine, make_clip, run_json, save, spread, time_call
+from common import ANALYSIS, RESULTS, figure, machine, make_clip, run_json, save, slope, spread, time_call
 
 PEER = ["styletransfer-lite==0.1.0", "opencv-python-headless", "onnxruntime"]
 RUNS = 3
@@ -232,57 +232,75 @@ import json, sys, time
 from pathlib import Path
 from streamstyle import config, look, pipeline, process
 process.share_one_heap()
-clip, out = map(Path, sys.argv[1:3])
-every, stall_s, kept = int(sys.argv[3]), float(sys.argv[4]), sys.argv[5]
-seen, done = [], 0
+said = json.loads(sys.argv[1])
+clip, out, seen, done = Path(said["clip"]), Path(said["out"]), [], 0
 def watched(frames, expected):
     global done
     done += frames
-    if done // every > (done - frames) // every:
-        time.sleep(stall_s)
+    if done // said["every"] > (done - frames) // said["every"]:
+        time.sleep(said["stall_s"])
         seen.append((done, int(Path("/proc/self/statm").read_text().split()[1]) * 4096, time.perf_counter()))
-beside = kept == "layers and a project"
-output = config.OutputOptions(overwrite=True, preset="ultrafast", layers=out.with_name("layers") if beside else None)
-worn = look.Look(style="starry") if kept == "one style" else look.Look(background="wave", foreground="ember")
-report = pipeline.stylize(clip, out, look=worn, options=config.Options(output=output), on_frames=watched,
-                          save_project=out.with_name("film.sstyle") if beside else None)
+layers = None if said["layers"] is None else Path(said["layers"])
+output = config.OutputOptions(overwrite=True, preset=said["preset"], layers=layers)
+report = pipeline.stylize(clip, out, look=look.Look(**said["look"]), options=config.Options(output=output),
+                          on_frames=watched, save_project=said["project"])
 print(json.dumps({"seen": seen, "fill": report.queues["paint"]}))
 """
 """A film that is watched every so many frames: memory, and the time. Its encoder may stand still for a while first, so
 that every queue before it fills."""
+TWO_STYLES = {"background": "wave", "foreground": "ember"}
+TENTH = 480
 
 
-def watch(clip: Path, out: Path, every: int, stall_s: float, kept: str) -> dict[str, Any]:
-    """What WATCHED saw."""
-    command = [sys.executable, "-c", WATCHED, str(clip), str(out), str(every), str(stall_s), kept]
+def watch(
+    clip: Path,
+    out: Path,
+    look: dict[str, str],
+    *,
+    every: int,
+    stall_s: float = 0.0,
+    preset: str = "veryfast",
+    beside: Path | None = None,
+) -> dict[str, Any]:
+    """What WATCHED saw: [frames, bytes, seconds] each time, and how full the encoder's queue was.
+
+    beside: a folder for layers and a project; None writes none.
+    """
+    said: dict[str, Any] = {"clip": clip, "out": out, "look": look, "every": every, "stall_s": stall_s}
+    said |= {"preset": preset, "project": beside and beside / "film.sstyle", "layers": beside and beside / "layers"}
+    command = [sys.executable, "-c", WATCHED, json.dumps(said, default=str)]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
 
 
-def slope(seen: list[tuple[int, int, float]], first: int) -> float:
+def memory_slope(seen: list[tuple[int, int, float]], first: int) -> float:
     """Bytes a frame, from a frame on."""
     frames, used, _ = zip(*(row for row in seen if row[0] >= first), strict=True)
-    return float(np.polyfit(frames, used, 1)[0])
+    return slope(frames, used)
 
 
 def bench_length(folder: Path) -> list[dict[str, Any]]:
     """Resident memory over 10 000 frames with an encoder that stalls, and over 4 000 with all that is kept beside a
-    film; speed within ten times the length."""
-    said = watch(make_clip(folder / "small.mp4", 10_000, size=64), folder / "out.mp4", 250, 1.0, "two styles")
+    film; the speed of a film's last tenth beside that of its first."""
+    clip, out = make_clip(folder / "small.mp4", 10_000, size=64), folder / "out.mp4"
+    said = watch(clip, out, TWO_STYLES, every=250, stall_s=1.0, preset="ultrafast")
     name = "memory slope, 2 000 to 10 000 frames, read when every queue is full"
-    rows = [figure(name, slope(said["seen"], 2000), "B/frame", goal=100, at_least=False)]
+    rows = [figure(name, memory_slope(said["seen"], 2000), "B/frame", goal=100, at_least=False)]
     rows.append(figure("queue before the encoder that stalls, mean fill", said["fill"], ""))
     clip = make_clip(folder / "beside.mp4", 4000, size=64)
-    beside = watch(clip, folder / "out.mp4", 250, 0.5, "layers and a project")["seen"]
+    seen = watch(clip, out, TWO_STYLES, every=250, stall_s=0.5, preset="ultrafast", beside=folder)["seen"]
     name = "memory slope, 1 000 to 4 000 frames, with layers and a project"
-    rows.append(figure(name, slope(beside, 1000), "B/frame"))
-    # Of one run: what begins and ends it takes the same however long it is.
-    seen = watch(make_clip(folder / "long.mp4", 4800, size=180), folder / "out.mp4", 48, 0.0, "one style")["seen"]
-    (first, _, began), (early, _, then), (last, _, ended) = seen[0], seen[9], seen[-1]
-    short, long = (early - first) / (then - began), (last - first) / (ended - began)
-    rows.append(figure("one style, 320x180, frames 48 to 480", short, "fps"))
-    rows.append(figure("one style, 320x180, frames 48 to 4800", long, "fps"))
-    apart = 100 * abs(long / short - 1)
-    return [*rows, figure("fps at 10 times the length, apart", apart, "%", goal=3, at_least=False)]
+    rows.append(figure(name, memory_slope(seen, 1000), "B/frame", goal=100, at_least=False))
+    clip, first, last = make_clip(folder / "long.mp4", 10 * TENTH, size=180), list[float](), list[float]()
+    for _ in range(RUNS):  # tenths of one run: what begins and ends a run takes the same however long it is
+        marks = watch(clip, out, {"style": "starry"}, every=48)["seen"]
+        for rates, tenth in ((first, 0), (last, 9 * TENTH)):
+            within = [row for row in marks if tenth < row[0] <= tenth + TENTH]
+            rates.append((within[-1][0] - within[0][0]) / (within[-1][2] - within[0][2]))
+    for name, rates in (("first", first), ("last", last)):
+        median = spread(rates)["median"]
+        rows.append(figure(f"one style, 320x180, {name} {TENTH} of {10 * TENTH} frames", median, "fps"))
+    apart = spread([b / a for a, b in zip(first, last, strict=True)])["median"]
+    return [*rows, figure("fps of a film's last tenth / of its first", apart, "x", goal=0.97)]
 
 
 def bench_start(folder: Path) -> list[dict[str, Any]]:

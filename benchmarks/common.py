@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,6 +99,13 @@ def figure(name: str, value: float, unit: str, *, goal: float | None = None, at_
     if goal is not None:
         row |= {"goal": goal, "at_least": at_least, "met": bool(value >= goal if at_least else value <= goal)}
     return row
+
+
+def slope(frames: Sequence[int], values: Sequence[int]) -> float:
+    """Of a line fitted to values over frames."""
+    import numpy as np
+
+    return float(np.polyfit(frames, values, 1)[0])
 
 
 def time_on(device: torch.device, function: Callable[[], Any], runs: int = 20, warm_up: int = 3) -> dict[str, float]:

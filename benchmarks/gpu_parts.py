@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common import Rows, figure, time_on, weights_or_random
+from common import Rows, figure, slope, time_on, weights_or_random
 
 if TYPE_CHECKING:
     from streamstyle.bench.jobs import Film
@@ -280,13 +280,6 @@ def part_slope(folder: Path) -> Rows:
         per_frame = slope([row[0] for row in settled], [row[column] for row in settled])
         yield figure(f"memory slope, {name}, encoder stalled", per_frame, "B/frame", goal=100, at_least=False)
     yield figure("peak device memory", torch.cuda.max_memory_allocated() / 2**20, "MiB")
-
-
-def slope(frames: list[int], values: list[int]) -> float:
-    """Of a line fitted to values over frames."""
-    import numpy as np
-
-    return float(np.polyfit(frames, values, 1)[0])
 
 
 def benched(lines: str, styles: str, frames: int) -> dict[str, Any]:

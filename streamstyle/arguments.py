@@ -7,6 +7,7 @@ import difflib
 import inspect
 import io
 import itertools
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from types import NoneType
@@ -41,6 +42,17 @@ def options_in(words: Sequence[str]) -> frozenset[str]:
     --no-keep-colors, too."""
     typed = [word.partition("=")[0][2:].replace("-", "_") for word in words if word.startswith("--")]
     return frozenset([*typed, *(name.removeprefix("no_") for name in typed)])
+
+
+def joined_removals(arguments: list[str]) -> list[str]:
+    """``--object -swan@50,60@3`` as one word: the parser would take the second for an option."""
+    joined: list[str] = []
+    for word in arguments:
+        if joined and joined[-1] == "--object" and word.startswith("-") and "@" in word:
+            joined[-1] = f"--object={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def seconds(text: str) -> float:
@@ -91,8 +103,16 @@ def _number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     )
 
 
+def _no_place(words: Sequence[str]) -> str:
+    """What is said of words that tyro has no place for: of options among them, as the rest may be their values."""
+    options = [word for word in words if word.startswith("-")]
+    return (
+        f"Unrecognized options: {', '.join(options)}" if options else f"{', '.join(words)}: no place for so many words"
+    )
+
+
 _REWORDED: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
-    (r"Unrecognized options: (.*)", lambda seen: f"{seen[1]}: no place for so many words"),
+    (r"Unrecognized options: (.*)", lambda seen: _no_place(seen[1].split(", "))),
     (r"Missing value for argument '(\S+)'.*", lambda seen: f"{seen[1]} needs a value"),
     (r"Missing from (.+?): (\S+) .*", lambda seen: f"{seen[2]} is missing"),
     (r"Error parsing (\S+): (.*)", lambda seen: f"{seen[1]} {seen[2]}"),
@@ -125,25 +145,37 @@ def one_line_usage_errors(
         raise OptionError(f"{said or 'not understood'}; see `{program} --help`") from None
 
 
-def parsed(command: Callable[..., T], program: str, words: Sequence[str]) -> T:
+def read_command(command: Callable[..., T], program: str, words: Sequence[str]) -> T:
     """What a command's words make; OptionError, in one line, where they make nothing."""
     how: dict[str, Any] = {"prog": program, "config": (tyro.conf.HelptextFromCommentsOff,), "registry": NUMBERS}
 
-    def options() -> list[str]:
-        told = io.StringIO()
-        with contextlib.redirect_stdout(told), contextlib.suppress(SystemExit):
-            tyro.cli(command, args=["--help"], **how)
-        return sorted(set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", told.getvalue())))
+    def printed() -> None:
+        tyro.cli(command, args=["--help"], **how)
 
-    with one_line_usage_errors(program, words, options):
+    with one_line_usage_errors(program, words, lambda: options_of(printed)):
         return tyro.cli(command, args=words, **how)
+
+
+def options_of(print_help: Callable[[], None]) -> list[str]:
+    """The options that a help text is about, as it is printed by a call that then exits; not those it only mentions."""
+    told, columns = io.StringIO(), os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "80"  # wider ones have two boxes side by side
+    try:
+        with contextlib.redirect_stdout(told), contextlib.suppress(SystemExit):
+            print_help()
+    finally:
+        del os.environ["COLUMNS"]
+        if columns is not None:
+            os.environ["COLUMNS"] = columns
+    rows = [re.match(r"[│ ] (--?[a-z].*?)(  |│|$)", line) for line in told.getvalue().splitlines()]
+    return sorted({option for row in rows if row for option in re.findall(r"(?<![\w-])--[a-z][\w-]*", row[1])})
 
 
 def _unknown(words: Sequence[str], options: Sequence[str]) -> str:
     """What is said of options that there are not, with what each may have been meant for; empty where all are."""
     known = {option.replace("-", "_") for option in options}
     typed = [word.partition("=")[0] for word in words if word.startswith("--") and word != "--"]
-    strange = [word for word in dict.fromkeys(typed) if known and word.replace("-", "_") not in known]
+    strange = [word for word in dict.fromkeys(typed) if word.replace("-", "_") not in known]
     near = [found for word in strange for found in difflib.get_close_matches(word, options, n=1)]
     hint = f"; did you mean {', '.join(dict.fromkeys(near))}" if near else ""
     return f"Unrecognized options: {', '.join(strange)}{hint}" if strange else ""

@@ -16,7 +16,16 @@ import tyro
 from typing_extensions import Doc
 
 from streamstyle._version import __version__
-from streamstyle.arguments import NUMBERS, SECONDS, default_hint, in_short, one_line_usage_errors, options_in, parsed
+from streamstyle.arguments import (
+    NUMBERS,
+    SECONDS,
+    default_hint,
+    in_short,
+    joined_removals,
+    one_line_usage_errors,
+    options_in,
+    read_command,
+)
 from streamstyle.bench.options import BenchOptions
 from streamstyle.config import AnalysisOptions, Device, Fps, LookOptions, Options, Range, StyleChoices, StyleOptions
 from streamstyle.errors import OptionError, OutputError, StreamstyleError
@@ -130,10 +139,12 @@ class Preview:
     def __call__(self) -> int:
         """Write the picture; list the objects."""
         from streamstyle.look import Look
+        from streamstyle.media.probe import probe
         from streamstyle.plan import check_picture
 
         look = None if self.look == StyleChoices() else Look.from_options(self.look)
-        check_picture(self.input, self.output, self.overwrite, self.fps)
+        probe(self.input, fps=self.fps)
+        check_picture(self.input, self.output, self.overwrite)
         with uncollected():
             from streamstyle.preview import preview
 
@@ -192,6 +203,9 @@ class Styles:
         from streamstyle.styles import STYLES
 
         if self.sheet is not None:
+            from streamstyle.plan import check_picture
+
+            check_picture(self.on, self.sheet, self.overwrite, "contact sheet")
             from streamstyle.sheets import style_sheet
 
             count = style_sheet(
@@ -321,28 +335,17 @@ def say_with_notes(line: str, error: BaseException) -> None:
     say("; ".join([line, *getattr(error, "__notes__", ())]))
 
 
-def joined_removals(arguments: list[str]) -> list[str]:
-    """``--object -swan@50,60@3`` as one word: the parser would take the second for an option."""
-    joined: list[str] = []
-    for word in arguments:
-        if joined and joined[-1] == "--object" and word.startswith("-") and "@" in word:
-            joined[-1] = f"--object={word}"
-        else:
-            joined.append(word)
-    return joined
-
-
 def parse(arguments: list[str]) -> Callable[[], int]:
     """The command meant by the arguments."""
     arguments = joined_removals(arguments)
     if arguments and arguments[0] in COMMANDS:
-        rest = arguments[1:]
-        made = parsed(COMMANDS[arguments[0]], f"{PROGRAM} {arguments[0]}", rest)
-        return replace(made, typed=options_in(rest)) if isinstance(made, Run) else made
-    if arguments and not arguments[0].startswith("-"):
+        made = read_command(COMMANDS[arguments[0]], f"{PROGRAM} {arguments[0]}", arguments[1:])
+        return replace(made, typed=options_in(arguments)) if isinstance(made, Run) else made
+    if arguments and arguments[0] not in ("-h", "--help"):
         near = difflib.get_close_matches(arguments[0], COMMANDS, n=1)
         hint = f"did you mean {near[0]}" if near else f"give one of {', '.join(COMMANDS)}"
-        raise OptionError(f"{arguments[0]}: no such command; {hint}, see `{PROGRAM} --help`")
+        wrong = "comes after a command" if arguments[0].startswith("-") else "no such command"
+        raise OptionError(f"{arguments[0]}: {wrong}; {hint}, see `{PROGRAM} --help`")
     with one_line_usage_errors(PROGRAM):
         return tyro.extras.subcommand_cli_from_dict(
             {name: in_short(command) for name, command in COMMANDS.items()},
@@ -376,9 +379,8 @@ def main(arguments: list[str] | None = None) -> int:
         say_with_notes(f"{PROGRAM}: {error}", error)
         return 2
     except (MemoryError, RuntimeError) as error:
-        if (
-            not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError"
-        ):  # torch's, not imported here
+        # torch's own is known by its name: torch is not imported here
+        if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":
             raise
         say_with_notes(f"{PROGRAM}: out of memory; give a smaller --size", error)
         return 2

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from streamstyle._version import __version__
 from streamstyle.config import Options, OutputOptions
 from streamstyle.flow import Gauge, parallel, prefetch
+from streamstyle.media.beside import Beside
 from streamstyle.media.codecs import versions
 from streamstyle.media.fingerprint import fingerprint
 from streamstyle.media.join import EncodeResult
 from streamstyle.media.layers import LayerReport
-from streamstyle.media.segments import Beside, Say, WorkFolder
+from streamstyle.media.segments import Say, WorkFolder
 from streamstyle.objects.segmenter import edges_in, file_of
 from streamstyle.plan import Plan
 from streamstyle.process import cores

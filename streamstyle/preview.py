@@ -20,6 +20,7 @@ from streamstyle.frames import Frame, FrameBatch, VideoInfo, output_chroma
 from streamstyle.gpu.transfer import choose_device, upload
 from streamstyle.look import Look
 from streamstyle.media.decode import decode, frame_at
+from streamstyle.media.probe import probe
 from streamstyle.naming import place_objects
 from streamstyle.objects.foresight import Foresight
 from streamstyle.objects.segmenter import Segmentation, Segmenter
@@ -70,9 +71,10 @@ def preview(
 
     Raises:
         InputError: no such film, or no such time. OptionError: output is not a .png, or fps is given for a film.
-        OutputError: it exists.
+        OutputError: it exists, is the film, or cannot be written.
     """
-    info = check_picture(input, output, overwrite, fps)
+    info = probe(input, fps=fps)
+    check_picture(input, output, overwrite)
     frame = frame_at(info, at_s)
     options = options or Options()
     analysis, where = options.analysis, choose_device(options.device)

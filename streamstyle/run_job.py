@@ -1,4 +1,4 @@
-"""Which job ``run`` means: a film painted whole, or again from a project."""
+"""Which job ``run`` means: a film painted whole, or again from a project. What is wrong is said first."""
 
 from __future__ import annotations
 
@@ -17,25 +17,28 @@ if TYPE_CHECKING:
 
 
 def planned(
-    input: Path, target: Path, choices: LookOptions, output: OutputOptions, typed: Collection[str] = ()
+    input: Path, output: Path, choices: LookOptions, options: OutputOptions, typed: Collection[str] = ()
 ) -> tuple[Look, Callable[..., Report]]:
-    """The Look, and what paints with it: ``stylize`` or ``repaint``.
+    """Look at the film and at where it is to go; give the Look, and what paints with it: ``stylize`` or ``repaint``.
 
     Args:
-        input, target: the film, and the one to be written.
+        input, output: the film, and the one to be written.
         choices: of the Look, and of what it is put on.
-        output: how it is written.
+        options: how it is written.
         typed: names of the options that were given, be it at their defaults.
 
     Raises:
-        OptionError: choices that do not go together. InputError: no film, or a project that cannot be used.
-        OutputError: as of ``check_film``.
+        OptionError: choices that do not go together, or as of ``plan.plan``. InputError: no film, or a project that
+            cannot be used. OutputError: as of ``plan.plan``.
     """
-    if "layer_format" in typed and output.layers is None:
+    if "layer_format" in typed and options.layers is None:
         raise OptionError("--layer-format: there are no layers; give --layers DIR, too, or leave it out")
     if choices.project is None:
         look = Look.from_options(choices)
-        _check_film(input, target, output)
+        # Not above: they need PyAV, which a refusal of words can do without.
+        from streamstyle.plan import plan
+
+        plan(input, output, options)
         with uncollected():
             from streamstyle.pipeline import stylize
         return look, functools.partial(
@@ -44,17 +47,12 @@ def planned(
     for name in ("mask", "tracks"):
         if getattr(choices, name) is not None:
             raise OptionError(f"--{name}: does not go with --project, which says where objects are; leave it out")
-    _check_film(input, target, output)
-    with uncollected():
-        from streamstyle.projects.project import Project
-        from streamstyle.projects.repaint import repaint
+    from streamstyle.plan import check_places
+    from streamstyle.projects.project import Project
+
+    check_places(input, output, options)  # the rest of the plan has the project's options
     project = Project(choices.project)
     look = Look.from_options(choices, base=project.look)
+    with uncollected():
+        from streamstyle.projects.repaint import repaint
     return look, functools.partial(repaint, project=project, save_project=choices.save_project, typed=typed)
-
-
-def _check_film(input: Path, target: Path, output: OutputOptions) -> None:
-    """As ``plan.check_film``; that needs PyAV, which a refusal of words can do without."""
-    from streamstyle.plan import check_film
-
-    check_film(input, target, output)

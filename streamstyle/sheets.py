@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from streamstyle.config import Device, StyleOptions
-from streamstyle.errors import InputError, OptionError, OutputError
+from streamstyle.errors import InputError, OutputError
 from streamstyle.frames import FrameBatch
 from streamstyle.gpu.transfer import choose_device, choose_dtype, upload
 from streamstyle.media.decode import frame_at
@@ -21,6 +21,7 @@ from streamstyle.media.paintings import is_picture, paintings_in, read_painting
 from streamstyle.media.probe import probe
 from streamstyle.nets import weights
 from streamstyle.painting.palette import Palette
+from streamstyle.plan import check_picture
 from streamstyle.stages.color import yuv_to_rgb
 from streamstyle.styles import STYLES, Key, Painting, Style, canonical, source_of
 
@@ -49,18 +50,6 @@ def write_png(path: str | Path, rgb: np.ndarray) -> None:
                 raise
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}; choose another place") from None
-
-
-def refuse_same_file(source: str | Path, target: str | Path) -> None:
-    """OutputError where a picture would be written over what it is made from."""
-    if Path(target).exists() and Path(source).exists() and Path(source).samefile(target):
-        raise OutputError(f"{target}: is the input itself; choose another name")
-
-
-def refuse_existing(target: str | Path, overwrite: bool) -> None:
-    """OutputError where a picture would take the place of a file that nobody said to replace."""
-    if not overwrite and os.path.lexists(target):
-        raise OutputError(f"{target}: exists; add --overwrite")
 
 
 def read_picture(path: str | Path, at_s: float = 0.0) -> np.ndarray:
@@ -103,16 +92,12 @@ def style_sheet(
 
     Raises:
         OptionError: output is not a .png: a film given by mistake is not overwritten; or a style is not understood.
-        OutputError: output exists, or is the photo itself.
+        OutputError: output exists, is the photo itself, or cannot be written.
         InputError: a painting cannot be read.
 
     Cost: two passes of a network a style, at 640 px; about 4 s on two cores for the 26.
     """
-    if Path(output).suffix.lower() != ".png":
-        raise OptionError(f"{output}: a contact sheet is a picture; give it the ending .png")
-    if photo is not None:
-        refuse_same_file(photo, output)
-    refuse_existing(output, overwrite)
+    check_picture(photo, output, overwrite, "contact sheet")
     named = _each_painting(styles)
     named += [(f"{number} {name}", name) for number, name in enumerate(STYLES)]
     picture = _photo(photo, at_s)

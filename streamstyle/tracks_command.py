@@ -65,8 +65,8 @@ class Tracks:
     def __call__(self) -> int:
         """Write the tracks; name the objects."""
         from streamstyle.look import Look
-        from streamstyle.plan import check_tracks
         from streamstyle.styles import NONE
+        from streamstyle.tracks.target import check_tracks
 
         output = OutputOptions(fps=self.fps, overwrite=self.overwrite)
         look = Look.from_options(LookOptions(object=self.object, look=self.look), unstyled=NONE)

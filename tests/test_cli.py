@@ -17,6 +17,7 @@ from clips import draw, draw_mottled, make_clip
 
 import streamstyle
 from streamstyle import cli
+from streamstyle.arguments import options_of
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.nets import weights
 from streamstyle.styles import STYLES
@@ -173,6 +174,8 @@ def test_nothing_said_is_answered_with_three_examples(capsys: pytest.CaptureFixt
         (("--clam", "1", "--bakground", "wave"), "--clam, --bakground; did you mean --calm, --background; see"),
         (("--ovrwrite", "--keep_colors", "--style"), "Unrecognized options: --ovrwrite; did you mean --overwrite; see"),
         (("--style", "wave", "--crf"), "--crf needs a value; see `streamstyle run --help`"),
+        (("-style", "wave"), "Unrecognized options: -style; see `streamstyle run --help`"),
+        (("--style", "wave", "--out", "more.mp4"), "Unrecognized options: --out; "),
         (("more.mp4", "--style", "wave"), "more.mp4: no place for so many words; see `streamstyle run --help`"),
         (("--style", "wave", "--xyzzy"), "Unrecognized options: --xyzzy; see `streamstyle run --help`"),
         (("--style", "wave", "--layer-format", "png"), "--layer-format: there are no layers; give --layers DIR, too"),
@@ -188,6 +191,25 @@ def test_wrong_words_are_refused_in_one_line(
 def test_what_is_misspelt_is_told_before_what_is_missing_for_it(capsys: pytest.CaptureFixture[str], clip: Path) -> None:
     said = "Unrecognized options: --ot; did you mean --out; see `streamstyle tracks --help`"
     assert said in refusal(capsys, "tracks", clip, "--ot", "masks.npz")
+
+
+@pytest.mark.parametrize("words", [("--stle", "wave"), ("-x",), ("--version", "run")])
+def test_options_come_after_a_command(capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
+    assert f"streamstyle: {words[0]}: comes after a command; " in refusal(capsys, *words)
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_the_options_that_there_are_are_those_of_its_help(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = {
+        "run": {"--style", "--keep-colors", "--no-keep-colors", "--object", "--help"},
+        "tracks": {"--out", "--mask", "--overwrite", "--help"},
+    }
+    mentioned = {"run": {"--out"}, "preview": {"--out"}, "tracks": {"--foreground"}, "bench": {"--foreground"}}
+    for columns in ("40", "80", "200"):
+        monkeypatch.setenv("COLUMNS", columns)
+        found = set(options_of(lambda: cli.parse([command, "--help"])))
+        assert wanted.get(command, {"--help"}) <= found
+        assert not mentioned.get(command, set()) & found
 
 
 @pytest.mark.parametrize(

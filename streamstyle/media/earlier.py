@@ -12,14 +12,20 @@ from typing import Any
 from streamstyle.frames import Checkpoint, Faults
 from streamstyle.media.closed import Segment
 from streamstyle.media.disk import extent, size_of
-from streamstyle.media.journal import JOURNAL, changes, plain, read_journal
-from streamstyle.media.states import read_state
+from streamstyle.media.journal import (
+    JOURNAL,
+    Placed,
+    beside_folder,
+    changes,
+    read_journal,
+    segment_file,
+    state_file,
+)
+from streamstyle.media.states import DAMAGED, read_state
 from streamstyle.media.tail import Tail
 
-DAMAGED = (OSError, ValueError, LookupError, TypeError, AttributeError)
-"""What reading a file that is missing, cut short or changed ends in."""
 PART_DAMAGED = "a part of it is missing or damaged"
-_TAIL_DAMAGED = "what was painted so far is damaged"
+NOT_ASKED = "--no-resume is given"
 
 
 @dataclass(frozen=True)
@@ -28,17 +34,17 @@ class Earlier:
 
     Attributes:
         lines: of its journal, as far as they are whole.
-        same: whether it is of the job that asked.
-        segments: closed ones, of this job.
+        placed: what was being put in place; of the job that asked, else nothing.
+        segments: closed ones; none where another job closed them, or they are not to be gone on from.
         checkpoint: the state after the last of them.
-        tail: what was painted since, taken over.
+        tail: what was painted since, by whatever job.
         complete: only the joining was left.
         frames: how many are kept, for this job or another.
-        hindrance: why no job goes on from here, as it follows "for"; None where one may.
+        hindrance: why the job does not go on from here, as it follows "for"; None where it may, or nothing is there.
     """
 
     lines: list[dict[str, Any]]
-    same: bool
+    placed: Placed
     segments: list[Segment]
     checkpoint: Checkpoint | None
     tail: Tail
@@ -48,27 +54,27 @@ class Earlier:
 
     @classmethod
     def read(cls, folder: Path, target: Path, suffix: str, job: dict[str, Any], *, resume: bool = True) -> Earlier:
-        """Look at a work folder, or at where one would be.
+        """Look at a work folder, or at where one would be; damage, of whatever kind, is no error but a hindrance.
 
         Args:
             folder: of the film to be.
             target: that film.
             suffix: of the segments' files.
-            job: what its pictures are to depend on, as plain values.
+            job: what its pictures are to depend on, as ``journal.plain`` gives it.
             resume: whether it wants to go on.
 
-        Cost: the tail's frames are read, for their checksum: 2 s a GB. Segments are only looked up.
+        Cost: the tail's frames and two states are read, for their checksums: 2 s a GB. Of segments, and of what goes
+        with them, no more than sizes.
         """
         lines = read_journal(folder / JOURNAL)
-        changed = changes(lines[0].get("job", {}), plain(job)) if lines else []
+        changed = changes(lines[0].get("job", {}), job) if lines else []
         closed = [line for line in lines if "segment" in line]
         complete, tail = any("complete" in line for line in lines), Tail(folder, target)
         if not complete:
             tail.go_on(len(closed))
-        frames = sum(line["segment"].get("frames", 0) for line in closed) + tail.frames
         segments, checkpoint, hindrance = list[Segment](), None, None
         if not resume:
-            hindrance = "--no-resume is given"
+            hindrance = NOT_ASKED
         elif changed:
             hindrance = f"{', '.join(changed)} changed since"
         elif not lines and (folder / JOURNAL).exists():
@@ -82,10 +88,17 @@ class Earlier:
                 whole = False
             if not whole:
                 hindrance = PART_DAMAGED
-            elif not frames and tail.damaged:
-                hindrance = _TAIL_DAMAGED
-        same = bool(lines) and resume and not changed
-        return cls(lines, same, segments, checkpoint, tail, complete, frames, hindrance)
+            elif not segments and tail.damaged:
+                hindrance = "what was painted so far is damaged"
+        counts = [line["segment"].get("frames") for line in closed]
+        frames = sum(count for count in counts if isinstance(count, int)) + tail.frames
+        placed = Placed(lines if resume and not changed else ())
+        return cls(lines, placed, segments, checkpoint, tail, complete, frames, hindrance)
+
+    @property
+    def afresh(self) -> str | None:
+        """The hindrance, where it is worth a word: not where nobody wants to go on from nothing."""
+        return self.hindrance if self.frames or self.hindrance != NOT_ASKED else None
 
     @property
     def lost(self) -> str:
@@ -94,25 +107,12 @@ class Earlier:
 
     def prospect(self) -> str | None:
         """What a run would make of it, in a line; None where there is nothing."""
-        if self.hindrance is not None and (self.frames or self.hindrance == _TAIL_DAMAGED):
+        if self.placed.note is not None:
+            return "a run would find the film whole, and remove this folder"
+        if self.afresh is not None:
             also = f", and lose the {self.frames} frames that are kept" if self.frames else ""
-            return f"a run would start afresh, for {self.hindrance}{also}"
+            return f"a run would start afresh, for {self.afresh}{also}"
         return f"a run would go on after frame {self.frames}{self.lost}" if self.frames else None
-
-
-def state_file(folder: Path, number: int) -> Path:
-    """Where the state after a segment is."""
-    return folder / f"{number:06d}.safetensors"
-
-
-def segment_file(folder: Path, number: int, suffix: str) -> Path:
-    """Where a segment's pictures are."""
-    return folder / f"{number:06d}{suffix}"
-
-
-def beside_folder(folder: Path, number: int) -> Path:
-    """Where what goes with a segment is."""
-    return folder / f"{number:06d}"
 
 
 def _is_whole(folder: Path, suffix: str, line: dict[str, Any]) -> bool:

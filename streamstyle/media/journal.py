@@ -26,6 +26,21 @@ def parts_folder(target: Path) -> Path:
     return target.with_name(name + ".parts")
 
 
+def segment_file(folder: Path, number: int, suffix: str) -> Path:
+    """Where in a work folder a segment's pictures are."""
+    return folder / f"{number:06d}{suffix}"
+
+
+def state_file(folder: Path, number: int) -> Path:
+    """Where the state after a segment is."""
+    return folder / f"{number:06d}.safetensors"
+
+
+def beside_folder(folder: Path, number: int) -> Path:
+    """Where what goes with a segment is."""
+    return folder / f"{number:06d}"
+
+
 class Placed:
     """What a job was putting in place when it was cut short, as its journal tells.
 
@@ -90,17 +105,20 @@ def _in_words(name: str) -> str:
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
-    """The journal's lines up to the first that is torn; none where there is no journal."""
+    """The journal's lines up to the first that is torn, or is none of a journal; none where there is no journal."""
     lines = list[dict[str, Any]]()
     if not path.is_file():
         return lines
     for line in path.read_text(errors="replace").splitlines(keepends=True):
-        if not line.endswith("\n"):
-            break
         try:
-            lines.append(json.loads(line))
+            said = json.loads(line)
         except ValueError:
             break
+        if not line.endswith("\n") or not isinstance(said, dict):
+            break
+        if not all(isinstance(said.get(key, {}), dict) for key in ("job", "segment")):
+            break
+        lines.append(said)
     return lines
 
 

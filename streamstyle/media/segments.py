@@ -24,54 +24,32 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from streamstyle.errors import OutputError
 from streamstyle.frames import Checkpoint
+from streamstyle.media.beside import Beside
 from streamstyle.media.closed import KeptSegment, Segment
 from streamstyle.media.disk import extent, link_or_copy, remove, sync, told
-from streamstyle.media.earlier import DAMAGED, PART_DAMAGED, Earlier, beside_folder, segment_file, state_file
-from streamstyle.media.journal import JOURNAL, Placed, parts_folder, plain, print_of
-from streamstyle.media.states import write_state
+from streamstyle.media.earlier import PART_DAMAGED, Earlier
+from streamstyle.media.journal import (
+    JOURNAL,
+    Placed,
+    beside_folder,
+    parts_folder,
+    plain,
+    print_of,
+    segment_file,
+    state_file,
+)
+from streamstyle.media.states import DAMAGED, write_state
 from streamstyle.media.tail import FRAMES, Tail
 from streamstyle.media.tail import STATE as TAIL
 
 Say = Callable[[str], None]
 LOCK = "lock"
-
-
-class Beside(Protocol):
-    """What is written beside a film, segment by segment: layers, a project.
-
-    Its parts of a segment lie in ``WorkFolder.beside`` before the segment's last batch comes to the encoder.
-    """
-
-    def check(self, placed: Placed) -> None:
-        """Refuse, with an OutputError, to replace unasked what is there; not what this very job placed."""
-
-    def begin(self, work: WorkFolder) -> None:
-        """Go on from the segments that are there, perhaps none, and the tail; may be called again, without that.
-
-        Reads what was noted of every segment, so that damage is an error now, whatever error, and not at the end.
-        """
-
-    def stage(self) -> dict[Path, Path]:
-        """Have all of it on the disk, put together, under a hidden name near its place.
-
-        Returns:
-            For each place the file that is to be moved there, or what tells a folder.
-        """
-
-    def place(self) -> None:
-        """Move it there; what was there is kept until clear."""
-
-    def put_back(self) -> None:
-        """What was there before place is there again, as far as place came."""
-
-    def clear(self) -> None:
-        """Remove what was staged and not moved."""
 
 
 class WorkFolder:
@@ -137,7 +115,7 @@ class WorkFolder:
 
     def beside(self, number: int, name: str) -> Path:
         """The folder for what goes with a segment."""
-        return self._beside(number) / name
+        return beside_folder(self.path, number) / name
 
     def make_beside(self, number: int, name: str) -> Path:
         """The same, made where it is not there."""
@@ -146,24 +124,39 @@ class WorkFolder:
         return self.beside(number, name)
 
     def prospect(self) -> str | None:
-        """What to enter it would make of an earlier run's work, in a line; None where there is none. Only reads."""
-        told = self._earlier().prospect()
-        return None if told is None else f"{self.path}: {told}"
+        """What to enter it would make of an earlier run's work, in a line; None where there is none. Only reads, and
+        nothing of what is beside: that part.begin finds damaged is not foretold.
+
+        Raises:
+            OutputError: as of entering, another process works there, or something else is in the way.
+        """
+        if not self.path.exists():
+            return None
+        self._refuse_others()
+        is_locked = (self.path / LOCK).exists()
+        if is_locked:  # else nobody works there, and to lock it would be to write
+            self._acquire()
+        try:
+            line = self._earlier().prospect()
+        finally:
+            if is_locked:
+                self._lock.release()
+        return None if line is None else f"{self.path}: {line}"
 
     def __enter__(self) -> WorkFolder:
         self._take()
-        earlier = self._earlier()
-        keep = earlier.frames > 0
+        keep = any(entry.name != LOCK for entry in self.path.iterdir())  # until it is known that the job is not refused
         try:
-            placed = Placed(earlier.lines if earlier.same else ())
-            self.placed = placed.note
+            earlier = self._earlier()
+            self.placed = earlier.placed.note
             if self.placed is None:
-                self._check(placed)
+                self._check(earlier.placed)
+            keep = earlier.frames > 0
             self._go_on(earlier)
             if not self.segments and not self.tail.frames:
                 keep = False
                 with told(self._target):
-                    self._begin(placed)
+                    self._begin(earlier.placed)
                 for part in self._parts:
                     part.begin(self)
         except BaseException:
@@ -193,13 +186,13 @@ class WorkFolder:
         """
         sync(self.file(segment.number))
         line: dict[str, Any] = {"segment": dataclasses.asdict(segment)}
-        if (beside := self._beside(segment.number)).is_dir():
+        if (beside := beside_folder(self.path, segment.number)).is_dir():
             for path in (beside, *beside.rglob("*")):
                 sync(path)
             line["beside"] = extent(beside)
         if checkpoint is not None and self._resume:
-            write_state(self._state(segment.number), checkpoint.state)
-            sync(self._state(segment.number))
+            write_state(state_file(self.path, segment.number), checkpoint.state)
+            sync(state_file(self.path, segment.number))
             faults = dataclasses.asdict(checkpoint.faults)
             line["checkpoint"] = {"pts": checkpoint.pts, "crc": checkpoint.crc, "faults": faults}
         sync(self.path)
@@ -207,7 +200,7 @@ class WorkFolder:
         self.segments.append(segment)
         self.checkpoint = checkpoint
         self.tail.forget()
-        self._state(segment.number - 1).unlink(missing_ok=True)
+        state_file(self.path, segment.number - 1).unlink(missing_ok=True)
 
     def take(self, kept: KeptSegment) -> None:
         """Count a segment that was written before as the next of this film."""
@@ -257,18 +250,22 @@ class WorkFolder:
     # -- beginning and going on ---------------------------------------------------------------------------------
 
     def _take(self) -> None:
-        if self.path.exists() and not self._is_ours():
-            raise OutputError(
-                f"{self.path}: is in the way (no work folder of streamstyle); move it, or rename the output"
-            )
+        self._refuse_others()
         with told(self._target):
             self.path.mkdir(exist_ok=True)
+        self._acquire()
+
+    def _refuse_others(self) -> None:
+        if self.path.exists() and not self._is_ours():
+            said = "is in the way (no work folder of streamstyle); move it, or rename the output"
+            raise OutputError(f"{self.path}: {said}")
+
+    def _acquire(self) -> None:
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
-            raise OutputError(
-                f"{self.path}: another streamstyle is writing this film; wait for it, or rename the output"
-            ) from None
+            said = "another streamstyle is writing this film; wait for it, or rename the output"
+            raise OutputError(f"{self.path}: {said}") from None
 
     def _is_ours(self) -> bool:
         if not self.path.is_dir():
@@ -314,24 +311,22 @@ class WorkFolder:
 
     def _go_on(self, earlier: Earlier) -> None:
         """Take over the segments of an earlier run of the same job."""
-        hindrance = earlier.hindrance
-        if earlier.same and (hindrance is None or self.placed is not None):
+        why = earlier.afresh
+        if self.placed is not None or earlier.hindrance is None:
             self.segments, self.checkpoint, self.tail = earlier.segments, earlier.checkpoint, earlier.tail
             self.tail.say = self._say
             try:
                 if self.kept_frames and self.placed is None:
                     self._begin_parts()
             except DAMAGED:
-                self.segments, self.checkpoint, hindrance = [], None, PART_DAMAGED
-        if hindrance is not None and self.placed is None:
-            earlier.tail.forget()
-            gone = f"; {earlier.frames} frames that were kept are gone" if earlier.frames else ""
-            if gone or self._resume:
-                self._say(f"{self.path}: starting afresh, for {hindrance}{gone}")
-            return
-        self.complete, self.resumed_frames = earlier.complete, self.kept_frames
+                self.segments, self.checkpoint, why = [], None, PART_DAMAGED
+                self.tail.forget()
+        self.complete, self.resumed_frames = earlier.complete and bool(self.segments), self.kept_frames
         if self.placed is not None:
             self._take_placed()
+        elif why is not None:
+            gone = f"; {earlier.frames} frames that were kept are gone" if earlier.frames else ""
+            self._say(f"{self.path}: starting afresh, for {why}{gone}")
         elif self.kept_frames:
             self._tidy(earlier.lines, self.segments)
             self._say(f"{self.path}: going on after frame {self.kept_frames}{earlier.lost}")
@@ -358,8 +353,13 @@ class WorkFolder:
     def _tidy(self, lines: list[dict[str, Any]], found: list[Segment]) -> None:
         """Remove what counts for nothing: a half-written segment or state, a torn last line."""
         last = found[-1].number if found else -1
-        wanted = {JOURNAL, LOCK, self._state(last).name, *(self.file(segment.number).name for segment in found)}
-        wanted |= {self._beside(segment.number).name for segment in found}
+        wanted = {
+            JOURNAL,
+            LOCK,
+            state_file(self.path, last).name,
+            *(self.file(segment.number).name for segment in found),
+        }
+        wanted |= {beside_folder(self.path, segment.number).name for segment in found}
         wanted |= {FRAMES, TAIL} if self.tail.frames else set()
         for entry in self.path.iterdir():
             if entry.name not in wanted:
@@ -371,12 +371,6 @@ class WorkFolder:
             sync(fresh)
             fresh.replace(self.path / JOURNAL)
             sync(self.path)
-
-    def _beside(self, number: int) -> Path:
-        return beside_folder(self.path, number)
-
-    def _state(self, number: int) -> Path:
-        return state_file(self.path, number)
 
     def _append(self, line: dict[str, Any]) -> None:
         with open(self.path / JOURNAL, "a") as journal:

@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 
+DAMAGED = (OSError, ValueError, LookupError, TypeError, AttributeError)
+"""What reading a state or a journal that is missing, cut short or changed ends in."""
+
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
     """Write nested dicts and lists of plain values and NumPy arrays to a safetensors file."""

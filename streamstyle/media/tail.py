@@ -38,7 +38,7 @@ from streamstyle.errors import OutputError
 from streamstyle.frames import Checkpoint, Faults, FrameBatch
 from streamstyle.media.closed import KeptSegment
 from streamstyle.media.disk import DISK_FULL, sync
-from streamstyle.media.states import read_state, write_state
+from streamstyle.media.states import DAMAGED, read_state, write_state
 
 FRAMES, STATE = "tail.frames", "tail.safetensors"
 TAIL_BATCHES = 2
@@ -74,7 +74,7 @@ class Tail:
 
     Attributes:
         frames: how many frames count.
-        say: as given.
+        say: who is told; None once that was done.
         damaged: whether there was something that go_on could not take over.
         checkpoint: the state after the last of those that go_on took over; None where there are none.
         cost_s: what it took to have frames count the last time; infinite while none are kept.
@@ -118,7 +118,7 @@ class Tail:
             checkpoint = Checkpoint(
                 at["pts"], at["crc"], kept["state"], Faults.of(at["faults"]), closes=False, noted=kept["noted"]
             )
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        except DAMAGED as error:
             # Cut short or changed, or there is none: the job goes on from its last segment.
             self.damaged = not isinstance(error, FileNotFoundError) or self._state.exists()
             return

@@ -23,8 +23,8 @@ from streamstyle.media.encode import encode
 from streamstyle.media.label_track import LabelTrackWriter
 from streamstyle.media.masks import MOST_OBJECTS, PALETTE, enlarge_labels
 from streamstyle.media.stills import encode_indexed_png
-from streamstyle.plan import NUMBER, kind_of, masks_there
 from streamstyle.tracks.drawing import ObjectPainter
+from streamstyle.tracks.target import NUMBER, kind_of, masks_there
 
 Names = Mapping[int, str]
 

@@ -24,12 +24,12 @@ from streamstyle.objects.foresight import Foresight
 from streamstyle.objects.object_tracks import ObjectTracks
 from streamstyle.objects.segmenter import Segmentation, Segmenter, left_out_warnings
 from streamstyle.objects.tracker import Tracker, lost_warnings
-from streamstyle.plan import check_tracks, kind_of
 from streamstyle.scene import follow, seen_alone, small_planes
 from streamstyle.shots import ShotDetector
 from streamstyle.stages.color import yuv_to_rgb
 from streamstyle.styles import NONE
 from streamstyle.tracks.export import LabelledFrame, export
+from streamstyle.tracks.target import check_tracks, kind_of
 
 MOST_LABELS = 65535
 """In a label track, of 16 bits a pixel."""

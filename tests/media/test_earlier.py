@@ -9,14 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from streamstyle.errors import OutputError
 from streamstyle.frames import Checkpoint, Faults, FrameBatch
 from streamstyle.media.closed import Segment
-from streamstyle.media.earlier import Earlier, state_file
-from streamstyle.media.journal import JOURNAL, parts_folder
+from streamstyle.media.earlier import Earlier
+from streamstyle.media.journal import JOURNAL, parts_folder, state_file
 from streamstyle.media.segments import WorkFolder
-from streamstyle.media.tail import FRAMES, STATE
+from streamstyle.media.tail import FRAMES, STATE, Tail
 
 JOB = {"options": {"output": {"crf": 20}}}
+OTHER_JOB = {"options": {"output": {"crf": 30}}}
 SEGMENT_FRAMES, TAIL_FRAMES = 4, 3
 
 
@@ -92,6 +94,18 @@ CASES = {
         "starting afresh, for --no-resume is given; 11 frames that were kept are gone",
     ),
     "no resume, nothing kept": (0, False, None, None),
+    "another job, nothing kept": (
+        0,
+        False,
+        "a run would start afresh, for --crf changed since",
+        "starting afresh, for --crf changed since",
+    ),
+    "torn journal, nothing kept": (
+        0,
+        False,
+        "a run would start afresh, for the journal changed since",
+        "starting afresh, for the journal changed since",
+    ),
 }
 
 
@@ -99,7 +113,12 @@ CASES = {
 def test_what_is_told_comes_true(tmp_path: Path, what: str) -> None:
     segments, tail, would, does = CASES[what]
     target = tmp_path / "out.mp4"
-    folder = parts_folder(target) if what == "nothing" else left(target, segments, tail=tail)
+    folder = parts_folder(target)
+    if segments or tail:
+        left(target, segments, tail=tail)
+    elif what != "nothing":  # killed before the first frame was kept
+        folder.mkdir()
+        (folder / JOURNAL).write_text("{" if what.startswith("torn") else json.dumps({"job": JOB}) + "\n")
     if what.startswith("damaged tail"):
         flip(folder / FRAMES)
     elif what == "damaged state":
@@ -114,7 +133,7 @@ def test_what_is_told_comes_true(tmp_path: Path, what: str) -> None:
         lines = [json.loads(line) for line in (folder / JOURNAL).read_text().splitlines()]
         del lines[1]["segment"]["size_bytes"]
         (folder / JOURNAL).write_text("".join(json.dumps(line) + "\n" for line in lines))
-    job = {"options": {"output": {"crf": 30}}} if what == "another job" else JOB
+    job = OTHER_JOB if what.startswith("another job") else JOB
     said, before = list[str](), contents(tmp_path)
     work = WorkFolder(target, job, resume=not what.startswith("no resume"), say=said.append)
     assert work.prospect() == (None if would is None else f"{folder}: {would}")
@@ -130,7 +149,7 @@ def test_it_tells_what_is_there(tmp_path: Path) -> None:
     target = tmp_path / "out.mp4"
     folder = left(target, 2, tail=True)
     earlier = Earlier.read(folder, target, ".mp4", JOB)
-    assert (earlier.same, earlier.complete, earlier.hindrance) == (True, False, None)
+    assert (earlier.complete, earlier.hindrance, earlier.placed.note) == (False, None, None)
     assert [segment.number for segment in earlier.segments] == [0, 1]
     assert (earlier.frames, earlier.tail.frames) == (11, TAIL_FRAMES)
     assert earlier.checkpoint is not None
@@ -140,3 +159,88 @@ def test_it_tells_what_is_there(tmp_path: Path) -> None:
         journal.write('{"complete": true}\n')
     earlier = Earlier.read(folder, target, ".mp4", JOB)
     assert (earlier.complete, earlier.frames) == (True, 8)  # nothing can have been painted since
+
+
+@pytest.mark.parametrize("resume", [True, False])
+@pytest.mark.parametrize(
+    "odd", ['{"job": 5}', "[1]", '{"segment": null}', '{"segment": {"frames": null}}', '"job"', "7"]
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_a_journal_of_whatever_lines_is_begun_anew(tmp_path: Path, odd: str, first: bool, resume: bool) -> None:
+    target, said = tmp_path / "out.mp4", list[str]()
+    folder = left(target, 2)
+    lines = (folder / JOURNAL).read_text().splitlines()
+    lines.insert(0 if first else 2, odd)
+    (folder / JOURNAL).write_text("".join(line + "\n" for line in lines))
+    work = WorkFolder(target, JOB, resume=resume, say=said.append)
+    work.prospect()
+    with work:
+        assert work.kept_frames in (0, SEGMENT_FRAMES)  # what is before a line that is torn counts
+        assert json.loads((folder / JOURNAL).read_text().splitlines()[0])["job"] == JOB
+    assert not folder.exists()
+    counted = "frames" in odd or not first  # else the journal is torn from its beginning, and nobody knows of frames
+    assert len(said) == (1 if resume or counted else 0)
+
+
+@pytest.mark.parametrize("what", ["damaged tail", "torn journal", "whole"])
+def test_a_job_that_is_refused_leaves_what_was_there(tmp_path: Path, what: str) -> None:
+    target = tmp_path / "out.mp4"
+    folder = left(target, 0 if what == "damaged tail" else 2, tail=True)
+    if what == "damaged tail":
+        flip(folder / FRAMES)
+    elif what == "torn journal":
+        (folder / JOURNAL).write_text("{" + (folder / JOURNAL).read_text())
+    target.write_bytes(b"mine")
+    before = contents(tmp_path)
+    with pytest.raises(OutputError, match="exists; add --overwrite"):
+        WorkFolder(target, JOB, overwrite=False).__enter__()
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_film_that_is_in_place_is_told_of(tmp_path: Path, lost: bool) -> None:
+    target, said = tmp_path / "out.mp4", list[str]()
+    folder = left(target, 2)
+    with contextlib.suppress(Killed), WorkFolder(target, JOB) as work:
+        work.finish()
+        joined = folder / "joined.mp4"
+        joined.write_bytes(b"film")
+        work.hand_over(joined, {"frames": 8})
+        raise Killed
+    if lost:
+        (folder / "000000.mp4").unlink()
+    assert WorkFolder(target, JOB).prospect() == f"{folder}: a run would find the film whole, and remove this folder"
+    with WorkFolder(target, JOB, overwrite=False, say=said.append) as work:
+        assert work.placed == {"frames": 8}
+    assert said == [f"{target}: is whole; what an earlier run left beside it is removed"]
+    assert contents(tmp_path) == {"out.mp4": b"film"}
+
+
+def test_what_a_run_is_refused_for_is_refused_beforehand(tmp_path: Path) -> None:
+    target = tmp_path / "out.mp4"
+    folder = left(target, 1)
+    with WorkFolder(target, JOB), pytest.raises(OutputError, match="another streamstyle is writing this film"):
+        WorkFolder(target, JOB).prospect()
+    assert not folder.exists()
+    folder.mkdir()
+    (folder / "holiday.jpg").write_bytes(b"mine")
+    with pytest.raises(OutputError, match="is in the way"):
+        WorkFolder(target, JOB).prospect()
+    assert contents(tmp_path) == {"out.mp4.parts/holiday.jpg": b"mine"}
+
+
+def test_stopped_while_it_looks_it_lets_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "out.mp4"
+    folder = left(target, 1, tail=True)
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tail, "go_on", stopped)
+        for look in (WorkFolder(target, JOB).__enter__, WorkFolder(target, JOB).prospect):
+            with pytest.raises(KeyboardInterrupt):
+                look()
+    with WorkFolder(target, JOB) as work:
+        assert work.kept_frames == SEGMENT_FRAMES + TAIL_FRAMES
+    assert not folder.exists()

@@ -11,8 +11,8 @@ from streamstyle.media.label_track import LabelTrack
 from streamstyle.media.masks import PALETTE
 from streamstyle.media.probe import probe
 from streamstyle.media.stills import read_still
-from streamstyle.plan import check_tracks
 from streamstyle.tracks.export import LabelledFrame, export
+from streamstyle.tracks.target import check_tracks
 
 Image = pytest.importorskip("PIL.Image")
 NAMES = {1: "disc", 2: "object 2"}
