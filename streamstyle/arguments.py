@@ -10,6 +10,7 @@ import itertools
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -153,7 +154,10 @@ def read_command(command: Callable[..., T], program: str, words: Sequence[str]) 
         tyro.cli(command, args=["--help"], **how)
 
     with one_line_usage_errors(program, words, lambda: options_of(printed)):
-        return tyro.cli(command, args=words, **how)
+        made = tyro.cli(command, args=words, **how)
+    if "" in words and Path() in vars(made).values():
+        raise OptionError(f"a file's name is empty: a shell variable that is not set? Name it; see `{program} --help`")
+    return made
 
 
 def options_of(print_help: Callable[[], None]) -> list[str]:
@@ -174,8 +178,8 @@ def options_of(print_help: Callable[[], None]) -> list[str]:
 def _unknown(words: Sequence[str], options: Sequence[str]) -> str:
     """What is said of options that there are not, with what each may have been meant for; empty where all are."""
     known = {option.replace("-", "_") for option in options}
-    typed = [word.partition("=")[0] for word in words if word.startswith("--") and word != "--"]
-    strange = [word for word in dict.fromkeys(typed) if word.replace("-", "_") not in known]
+    typed = [word.partition("=")[0] for word in words if re.match(r"-[A-Za-z][\w-]|--\w", word)]
+    strange = [word for word in dict.fromkeys(typed) if word.replace("-", "_") not in known]  # -style is no --style
     near = [found for word in strange for found in difflib.get_close_matches(word, options, n=1)]
     hint = f"; did you mean {', '.join(dict.fromkeys(near))}" if near else ""
     return f"Unrecognized options: {', '.join(strange)}{hint}" if strange else ""

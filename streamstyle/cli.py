@@ -106,8 +106,9 @@ class Run:
             return
         if target.suffix.lower() != ".toml":  # a film given by mistake is not overwritten
             raise OptionError(f"--save-look {target}: a Look is TOML; give it the ending .toml")
-        if not target.parent.is_dir():
-            raise OutputError(f"--save-look {target}: no such folder; make it, or choose another place")
+        if target.is_dir() or not target.parent.is_dir():
+            wrong = "is a folder; remove it" if target.is_dir() else "no such folder; make it"
+            raise OutputError(f"--save-look {target}: {wrong}, or choose another place")
         if target.exists() and not self.options.output.overwrite and target != self.look.look:
             raise OutputError(f"--save-look {target}: exists; add --overwrite, or choose another name")
 

@@ -202,7 +202,7 @@ def prepare(
     save_project: str | Path | None,
 ) -> Prepared:
     """A job as of :func:`stylize`, with its named objects in their places; StreamstyleError where it cannot be done."""
-    job = plan(input, output, options.output)
+    job = plan(input, output, options.output, save_project)
     size = job.width, job.height
     if tracks is not None and mask is not None:
         raise OptionError("--mask: does not go with --tracks, which says where objects are; leave one of them out")

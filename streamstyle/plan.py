@@ -15,7 +15,7 @@ from streamstyle.media.codecs import VideoEncoder, choose_encoder
 from streamstyle.media.decode import refuse_beyond
 from streamstyle.media.encode import check_output, check_place, format_of
 from streamstyle.media.hwaccel import check_hwaccel
-from streamstyle.media.journal import Placed
+from streamstyle.media.journal import Placed, parts_folder
 from streamstyle.media.planes import scaled_size
 from streamstyle.media.probe import probe
 
@@ -42,13 +42,13 @@ class Plan:
     frames: int | None
 
 
-def plan(input: str | Path, output: str | Path, out: OutputOptions) -> Plan:
-    """Look at the film and at where it is to go.
+def plan(input: str | Path, output: str | Path, out: OutputOptions, save_project: str | Path | None = None) -> Plan:
+    """Look at the film and at where it is to go, and what goes beside it.
 
     Raises:
         InputError, OutputError, OptionError: what is wrong, and the mend.
     """
-    info, target = check_places(input, output, out)
+    info, target = check_places(input, output, out, save_project)
     if out.start > 0:
         refuse_beyond(info, out.start)
     check_hwaccel(out.hwaccel)
@@ -59,18 +59,37 @@ def plan(input: str | Path, output: str | Path, out: OutputOptions) -> Plan:
     return Plan(info, width, height, target, encoder, frames_expected(info, out))
 
 
-def check_places(input: str | Path, output: str | Path, out: OutputOptions) -> tuple[VideoInfo, Path]:
+def check_places(
+    input: str | Path, output: str | Path, out: OutputOptions, save_project: str | Path | None = None
+) -> tuple[VideoInfo, Path]:
     """The film that is to be read, and the file that is to be written, links followed.
 
     Raises:
-        InputError: no film. OutputError: OUT could not or must not be written, or is there already. OptionError: fps
-            is given for a film.
+        InputError: no film. OutputError: OUT could not or must not be written, is there already, or is in the way of
+            layers or a project. OptionError: fps is given for a film.
     """
     info = probe(input, fps=out.fps)  # first: "exists, add --overwrite" would mislead where the input is the trouble
     target = Path(os.path.realpath(output))
     # What a job that was killed had placed is no reason to refuse; whether it is of this job, WorkFolder sees.
     check_output(input, output, out.overwrite or Placed.beside(target).has(target))
+    _check_apart(target, out.layers, save_project)
     return info, target
+
+
+def _check_apart(target: Path, layers: str | Path | None, project: str | Path | None) -> None:
+    """Refuse places of which one would take another's: a project and a work folder are replaced or removed whole."""
+    said = {"--layers": layers, "--save-project": project}
+    places = {option: Path(os.path.realpath(place)) for option, place in said.items() if place is not None}
+    for option, place in places.items():
+        for what, there in (("OUT", target), ("the work folder of OUT", parts_folder(target))):
+            if there in (place, *place.parents):
+                raise OutputError(f"{option} {said[option]}: is {what}, or in it; choose another place")
+    whole = places.pop("--save-project", None)
+    others = {str(target): target, **{f"{option} {said[option]}": place for option, place in places.items()}}
+    for what, place in others.items():
+        if whole in (place, *place.parents):
+            where = "is to be in the folder of --save-project, which is replaced as a whole"
+            raise OutputError(f"{what}: {where}; choose another place")
 
 
 def check_picture(input: str | Path | None, output: str | Path, overwrite: bool, what: str = "preview") -> None:
@@ -88,6 +107,8 @@ def check_picture(input: str | Path | None, output: str | Path, overwrite: bool,
     if Path(output).suffix.lower() != ".png":
         raise OptionError(f"{output}: a {what} is a picture; give it the ending .png")
     check_place(input or "", output, overwrite)
+    if input is not None and os.path.isdir(input) and os.path.samefile(input, Path(output).parent):
+        raise OutputError(f"{output}: would be a picture of the folder it is made from; choose another folder")
 
 
 def painted_size(info: VideoInfo, output: str | Path, out: OutputOptions) -> tuple[int, int]:

@@ -38,7 +38,7 @@ def planned(
         # Not above: they need PyAV, which a refusal of words can do without.
         from streamstyle.plan import plan
 
-        plan(input, output, options)
+        plan(input, output, options, choices.save_project)
         with uncollected():
             from streamstyle.pipeline import stylize
         return look, functools.partial(
@@ -50,7 +50,7 @@ def planned(
     from streamstyle.plan import check_places
     from streamstyle.projects.project import Project
 
-    check_places(input, output, options)  # the rest of the plan has the project's options
+    check_places(input, output, options, choices.save_project)  # the rest of the plan has the project's options
     project = Project(choices.project)
     look = Look.from_options(choices, base=project.look)
     with uncollected():

@@ -193,6 +193,7 @@ class SceneReader:
             self.tracks, tracks.drawn = tracks, self.drawn
         self._foresight = Foresight(self._regions)
         self._shots = ShotDetector()
+        self._begun = False
 
     @property
     def _finds(self) -> bool:
@@ -232,6 +233,7 @@ class SceneReader:
         flow and matching on the host. Where objects are followed by their look some more for each frame looked at:
         what it shows is learned before the next is read. Where a shot begins, see Foresight.look.
         """
+        self._begun = True
         at_once = self.tracks is not None and self.tracks.every == 1 and not self._foresight.knows(index)
         told, features = self._find(small, color) if at_once else ((), ())
         motions = self._motions(small[0])
@@ -304,6 +306,8 @@ class SceneReader:
         """What a person should know of the objects so far, a line each."""
         if self.tracks is None:
             return []
+        if not self._begun:  # nothing was looked for yet
+            return [] if self._given is not None else self.look.renamed_nobody()
         seen = ", ".join(sorted({o.name for o in self.tracks.report() if o.name})) or "none"
         lines = [
             f"object '{thing.name}' was never named: the film ended before its moment; named were: {seen}"
@@ -342,6 +346,7 @@ class SceneReader:
         if self.tracks is not None:
             self.tracks.load_state_dict(state["tracks"])
         self._shots.load_state_dict(state["shots"])
+        self._begun = True
 
     def _motions(self, lumas: torch.Tensor) -> tuple[torch.Tensor, ...]:
         if self.tracks is None:

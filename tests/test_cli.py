@@ -174,7 +174,7 @@ def test_nothing_said_is_answered_with_three_examples(capsys: pytest.CaptureFixt
         (("--clam", "1", "--bakground", "wave"), "--clam, --bakground; did you mean --calm, --background; see"),
         (("--ovrwrite", "--keep_colors", "--style"), "Unrecognized options: --ovrwrite; did you mean --overwrite; see"),
         (("--style", "wave", "--crf"), "--crf needs a value; see `streamstyle run --help`"),
-        (("-style", "wave"), "Unrecognized options: -style; see `streamstyle run --help`"),
+        (("-style", "wave"), "Unrecognized options: -style; did you mean --style; see `streamstyle run"),
         (("--style", "wave", "--out", "more.mp4"), "Unrecognized options: --out; "),
         (("more.mp4", "--style", "wave"), "more.mp4: no place for so many words; see `streamstyle run --help`"),
         (("--style", "wave", "--xyzzy"), "Unrecognized options: --xyzzy; see `streamstyle run --help`"),
@@ -335,6 +335,9 @@ def test_dry_run_checks_and_writes_nothing(capsys: pytest.CaptureFixture[str], c
     assert call(capsys, *words, "--style", "starry", "--quiet") == (0, "", "")
     status, out, _ = call(capsys, *words, "--style", "starry", "--json")
     assert (status, json.loads(out)["frames_out"]) == (0, 0)
+    status, out, err = call(capsys, *words, "--object", "disc@#1=starry", "--background", "none", "--json")
+    assert (status, json.loads(out)["warnings"]) == (0, [])
+    assert "warning" not in err
     assert "outside the frame" in refusal(capsys, *words, "--object", "x@64,0=wave")
     assert "no such region" in refusal(capsys, *words, "--object", "x@#99=wave")
     assert not list(tmp_path.iterdir())
@@ -371,6 +374,8 @@ def test_a_saved_look_paints_the_same_film(capsys: pytest.CaptureFixture[str], c
 def test_a_look_that_cannot_be_saved_is_told(capsys: pytest.CaptureFixture[str], clip: Path, tmp_path: Path) -> None:
     words = ("run", clip, tmp_path / "out.mp4", "--style", "none", "--save-look", tmp_path / "no" / "look.toml")
     assert "no such folder" in refusal(capsys, *words)
+    (tmp_path / "look.toml").mkdir()
+    assert "is a folder" in refusal(capsys, *words[:-1], tmp_path / "look.toml", "--overwrite")
 
 
 class _Terminal(io.StringIO):

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from clips import make_clip
 
+from streamstyle.config import OutputOptions
 from streamstyle.errors import OptionError, OutputError
-from streamstyle.plan import check_picture
+from streamstyle.plan import check_picture, plan
 
 WITHOUT_TORCH = """
 import sys
@@ -46,6 +47,9 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["run", "{clip}", "out.mp4", "--style", "wave", "--start", "9"], "{clip}: 9 s is beyond the end"),
         (["run", "{clip}", "out.mp4", "--style", "wave", "--encoder", "none"], "--encoder none: "),
         (["run", "{clip}", "out.mp4", "--project", "film.sstyle"], "film.sstyle: no such project"),
+        (["run", "", "out.mp4", "--style", "wave"], "a file's name is empty: a shell variable that is not set?"),
+        (["preview", "{clip}", ""], "a file's name is empty: a shell variable that is not set?"),
+        (["run", "{clip}", "out.mp4", "--style", "wave", "--layers", "out.mp4"], "--layers out.mp4: is OUT, or in it"),
         (["styles", "--sheet", "there.png"], "there.png: exists; add --overwrite"),
         (["styles", "--sheet", "out.gif"], "out.gif: a contact sheet is a picture; give it the ending .png"),
         (["tracks", "{clip}", "--out", "there.mp4"], "there.mp4: exists; add --overwrite"),
@@ -66,6 +70,37 @@ def test_refused_before_torch_is_imported(clip: Path, tmp_path: Path, words: lis
     assert {path.name for path in tmp_path.iterdir()} == {"there.mp4", "there.png"}
 
 
+@pytest.mark.parametrize(
+    ("layers", "project", "said"),
+    [
+        ("out.mp4", None, "--layers {}/out.mp4: is OUT, or in it"),
+        ("out.mp4.parts", None, "--layers {}/out.mp4.parts: is the work folder of OUT, or in it"),
+        ("out.mp4.parts/000000", None, "--layers {}/out.mp4.parts/000000: is the work folder of OUT, or in it"),
+        (None, "out.mp4", "--save-project {}/out.mp4: is OUT, or in it"),
+        (None, "out.mp4.parts", "--save-project {}/out.mp4.parts: is the work folder of OUT, or in it"),
+        (None, ".", "{}/out.mp4: is to be in the folder of --save-project, which is replaced as a whole"),
+        ("same", "same", "--layers {}/same: is to be in the folder of --save-project, which is replaced as a whole"),
+        ("film/a/b", "film", "--layers {}/film/a/b: is to be in the folder of --save-project, which is replaced"),
+        (".", None, None),
+        (".", "film", None),
+        ("layers", "layers/film", None),
+        ("layers", "film", None),
+    ],
+)
+def test_no_place_takes_anothers(
+    clip: Path, tmp_path: Path, layers: str | None, project: str | None, said: str | None
+) -> None:
+    out = OutputOptions(layers=None if layers is None else tmp_path / layers)
+    saved = None if project is None else tmp_path / project
+    if said is None:
+        assert plan(clip, tmp_path / "out.mp4", out, saved).target == tmp_path / "out.mp4"
+        return
+    with pytest.raises(OutputError) as refused:
+        plan(clip, tmp_path / "out.mp4", out, saved)
+    assert str(refused.value).startswith(said.format(tmp_path))
+    assert str(refused.value).endswith("; choose another place")
+
+
 def test_torch_is_what_is_missing_there(clip: Path, tmp_path: Path) -> None:
     """The check above can fail: a job that is not refused wants torch."""
     command = [sys.executable, "-c", WITHOUT_TORCH, "run", str(clip), str(tmp_path / "out.mp4"), "--style", "wave"]
@@ -84,5 +119,7 @@ def test_where_a_picture_may_go(clip: Path, tmp_path: Path) -> None:
         check_picture(tmp_path / "there.png", tmp_path / "there.png", True)
     with pytest.raises(OutputError, match="does not exist; make it first"):
         check_picture(clip, tmp_path / "gone" / "out.png", False)
+    with pytest.raises(OutputError, match="would be a picture of the folder it is made from"):
+        check_picture(tmp_path, tmp_path / "objects.png", True)
     with pytest.raises(OptionError, match=r"out\.gif: a contact sheet is a picture; give it the ending \.png"):
         check_picture(clip, tmp_path / "out.gif", True, "contact sheet")

@@ -372,7 +372,7 @@ def test_what_changed_starts_afresh_and_is_told(
         reason = "a part of it is missing or damaged"
     else:
         (parts / "journal.jsonl").write_text("not JSON\n")
-        reason = "for the journal changed since"
+        reason = "for its journal is damaged"
     report = paint(source, target, say=said.append, **how)
     assert report.resumed_frames == 0
     (line,) = said

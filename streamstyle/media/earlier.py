@@ -11,7 +11,7 @@ from typing import Any
 
 from streamstyle.frames import Checkpoint, Faults
 from streamstyle.media.closed import Segment
-from streamstyle.media.disk import extent, size_of
+from streamstyle.media.disk import crc_of, extent, size_of
 from streamstyle.media.journal import (
     JOURNAL,
     Placed,
@@ -33,7 +33,7 @@ class Earlier:
     """What lies in a work folder.
 
     Attributes:
-        lines: of its journal, as far as they are whole.
+        lines: of its journal, as far as they are whole; torn: whether it goes on with others.
         placed: what was being put in place; of the job that asked, else nothing.
         segments: closed ones; none where another job closed them, or they are not to be gone on from.
         checkpoint: the state after the last of them.
@@ -44,6 +44,7 @@ class Earlier:
     """
 
     lines: list[dict[str, Any]]
+    torn: bool
     placed: Placed
     segments: list[Segment]
     checkpoint: Checkpoint | None
@@ -63,10 +64,10 @@ class Earlier:
             job: what its pictures are to depend on, as ``journal.plain`` gives it.
             resume: whether it wants to go on.
 
-        Cost: the tail's frames and two states are read, for their checksums: 2 s a GB. Of segments, and of what goes
-        with them, no more than sizes.
+        Cost: segments, the tail and two states are read, for their checksums: 1 to 2 s a GB. Of what goes with segments
+        no more than sizes.
         """
-        lines = read_journal(folder / JOURNAL)
+        lines, torn = read_journal(folder / JOURNAL)
         changed = changes(lines[0].get("job", {}), job) if lines else []
         closed = [line for line in lines if "segment" in line]
         complete, tail = any("complete" in line for line in lines), Tail(folder, target)
@@ -78,7 +79,7 @@ class Earlier:
         elif changed:
             hindrance = f"{', '.join(changed)} changed since"
         elif not lines and (folder / JOURNAL).exists():
-            hindrance = "the journal changed since"
+            hindrance = "its journal is damaged"
         else:
             try:
                 segments = [Segment(**line["segment"]) for line in closed]
@@ -88,12 +89,12 @@ class Earlier:
                 whole = False
             if not whole:
                 hindrance = PART_DAMAGED
-            elif not segments and tail.damaged:
-                hindrance = "what was painted so far is damaged"
+            elif not segments and not tail.frames and (torn or tail.damaged):
+                hindrance = "its journal is damaged" if torn else "what was painted so far is damaged"
         counts = [line["segment"].get("frames") for line in closed]
         frames = sum(count for count in counts if isinstance(count, int)) + tail.frames
         placed = Placed(lines if resume and not changed else ())
-        return cls(lines, placed, segments, checkpoint, tail, complete, frames, hindrance)
+        return cls(lines, torn, placed, segments, checkpoint, tail, complete, frames, hindrance)
 
     @property
     def afresh(self) -> str | None:
@@ -102,7 +103,9 @@ class Earlier:
 
     @property
     def lost(self) -> str:
-        """That the tail cannot be used, as a sentence goes on; empty where it can."""
+        """That there is more that cannot be used, as a sentence goes on; empty where there is not."""
+        if self.torn:
+            return "; its journal is damaged from there on"
         return "; what was painted since is damaged" if self.tail.damaged else ""
 
     def prospect(self) -> str | None:
@@ -117,8 +120,8 @@ class Earlier:
 
 def _is_whole(folder: Path, suffix: str, line: dict[str, Any]) -> bool:
     number, size = line["segment"]["number"], line["segment"]["size_bytes"]
-    beside = extent(beside_folder(folder, number))
-    return size_of(segment_file(folder, number, suffix)) == size and beside == line.get("beside", [0, 0])
+    file, beside = segment_file(folder, number, suffix), extent(beside_folder(folder, number))
+    return size_of(file) == size and beside == line.get("beside", [0, 0]) and crc_of(file) == line["crc"]
 
 
 def _checkpoint(folder: Path, line: dict[str, Any]) -> Checkpoint:

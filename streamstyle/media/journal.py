@@ -3,7 +3,7 @@
 ::
 
     {"job": {…}}                                   all its pictures depend on
-    {"segment": {…}, "beside": …, "checkpoint": …} a line each
+    {"segment": {…}, "crc": …, "beside": …, "checkpoint": …}  a line each
     {"complete": true}                             no more segments follow
     {"placing": {…}, "note": {…}}                  before anything is moved: what each file is known by; of the film
 """
@@ -65,7 +65,7 @@ class Placed:
     @classmethod
     def beside(cls, target: Path) -> Placed:
         """As the journal tells that lies beside a film, of whatever job."""
-        return cls(read_journal(parts_folder(target) / JOURNAL))
+        return cls(read_journal(parts_folder(target) / JOURNAL)[0])
 
     def has(self, path: Path) -> bool:
         """Whether what is there is of the job."""
@@ -104,22 +104,23 @@ def _in_words(name: str) -> str:
     return f"{option}'s version" if group == "version" else name
 
 
-def read_journal(path: Path) -> list[dict[str, Any]]:
-    """The journal's lines up to the first that is torn, or is none of a journal; none where there is no journal."""
+def read_journal(path: Path) -> tuple[list[dict[str, Any]], bool]:
+    """The journal's lines up to the first that is none of a journal's, and whether there is one; no lines without a
+    journal. A last line that is torn is no such line: that is how a kill leaves it."""
     lines = list[dict[str, Any]]()
     if not path.is_file():
-        return lines
+        return lines, False
     for line in path.read_text(errors="replace").splitlines(keepends=True):
+        if not line.endswith("\n"):
+            break
         try:
             said = json.loads(line)
         except ValueError:
-            break
-        if not line.endswith("\n") or not isinstance(said, dict):
-            break
-        if not all(isinstance(said.get(key, {}), dict) for key in ("job", "segment")):
-            break
+            return lines, True
+        if not isinstance(said, dict) or not all(isinstance(said.get(key, {}), dict) for key in ("job", "segment")):
+            return lines, True
         lines.append(said)
-    return lines
+    return lines, False
 
 
 def print_of(path: str | Path) -> list[int] | None:

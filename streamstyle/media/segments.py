@@ -32,7 +32,7 @@ from streamstyle.errors import OutputError
 from streamstyle.frames import Checkpoint
 from streamstyle.media.beside import Beside
 from streamstyle.media.closed import KeptSegment, Segment
-from streamstyle.media.disk import extent, link_or_copy, remove, sync, told
+from streamstyle.media.disk import crc_of, extent, link_or_copy, remove, sync, told
 from streamstyle.media.earlier import PART_DAMAGED, Earlier
 from streamstyle.media.journal import (
     JOURNAL,
@@ -185,7 +185,8 @@ class WorkFolder:
         Cost: three or four fsyncs, and one for each file beside the segment.
         """
         sync(self.file(segment.number))
-        line: dict[str, Any] = {"segment": dataclasses.asdict(segment)}
+        crc = crc_of(self.file(segment.number))  # what was just written is still in memory
+        line: dict[str, Any] = {"segment": dataclasses.asdict(segment), "crc": crc}
         if (beside := beside_folder(self.path, segment.number)).is_dir():
             for path in (beside, *beside.rglob("*")):
                 sync(path)

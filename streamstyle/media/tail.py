@@ -37,7 +37,7 @@ import numpy as np
 from streamstyle.errors import OutputError
 from streamstyle.frames import Checkpoint, Faults, FrameBatch
 from streamstyle.media.closed import KeptSegment
-from streamstyle.media.disk import DISK_FULL, sync
+from streamstyle.media.disk import DISK_FULL, crc_of, sync
 from streamstyle.media.states import DAMAGED, read_state, write_state
 
 FRAMES, STATE = "tail.frames", "tail.safetensors"
@@ -112,7 +112,7 @@ class Tail:
                 return
             shapes = [list(shape) for shape in kept["shapes"]]
             more = [[_More(name, tuple(shape), *rest) for name, shape, *rest in frame] for frame in kept["more"]]
-            if len(more) != len(kept["pts"]) or _crc_of(self._frames, _size(shapes, more)) != kept["crc"]:
+            if len(more) != len(kept["pts"]) or crc_of(self._frames, _size(shapes, more)) != kept["crc"]:
                 raise ValueError(f"{self._frames}: is damaged")
             at = kept["at"]
             checkpoint = Checkpoint(
@@ -296,15 +296,3 @@ def _read(file: BinaryIO, size: int) -> np.ndarray:
     if read.size < size:
         raise OSError(errno.EIO, "was cut short while the job ran", str(file.name))
     return read
-
-
-def _crc_of(path: Path, size: int) -> int:
-    """CRC-32 of a file's first bytes, so many; OSError where there are fewer."""
-    crc = 0
-    with open(path, "rb") as file:
-        while size:
-            data = file.read(min(size, 1 << 20))
-            if not data:
-                raise OSError(f"{path}: is cut short")
-            crc, size = zlib.crc32(data, crc), size - len(data)
-    return crc

@@ -281,15 +281,12 @@ def bytes_by_kind(files: dict[str, int]) -> dict[str, int]:
     return found
 
 
-def check_place(path: str | Path, *, film: Path, overwrite: bool, going_on: Path | None = None) -> None:
+def check_place(path: str | Path, *, overwrite: bool, going_on: Path | None = None) -> None:
     """Refuse before any work what could not be saved.
 
-    Args:
-        film: the painted film that is to be.
-
     Raises:
-        OutputError: something else is there, or in the project that is there, or the film is to be; or the folder it is
-            to be in is not; or a project that is neither the one gone on from nor to be replaced.
+        OutputError: something else is there, or in the project that is there; or the folder it is to be in is not; or a
+            project that is neither the one gone on from nor to be replaced.
     """
     path = Path(path)
     parent = Path(os.path.abspath(path)).parent
@@ -301,10 +298,6 @@ def check_place(path: str | Path, *, film: Path, overwrite: bool, going_on: Path
         raise OutputError(f"--save-project {path}: is there and no project; give another name")
     if (path / META).is_file() and not overwrite and not (going_on and os.path.samefile(going_on, path)):
         raise OutputError(f"--save-project {path}: exists; add --overwrite, or give another name")
-    if Path(os.path.realpath(path)) in Path(os.path.realpath(film)).parents:
-        raise OutputError(
-            f"{film}: is to be in the folder of --save-project, which is replaced as a whole; choose another place"
-        )
     for stranger in _strangers(path):
         raise OutputError(
             f"--save-project {path}: holds {stranger}, which is no part of a project; move it elsewhere first"

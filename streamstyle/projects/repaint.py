@@ -83,7 +83,7 @@ def repaint(
     if options.output.layers is not None:
         raise OptionError("--layers: does not go with --project, which paints only what changed; leave one of them out")
     options = project.options_with(options, typed)
-    job = plan(input, output, options.output)
+    job = plan(input, output, options.output, save_project)
     project.check_film(job.info)
     bare = replace(look, objects=tuple({o.name: _placeless(o) for o in look.objects}.values()))
     given = GivenTracks(project.path / LABELS, job.info, bare)

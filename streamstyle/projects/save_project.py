@@ -118,7 +118,7 @@ class ProjectWriter:
         """Refuse what could not be saved, or would replace unasked what this job did not place: OutputError."""
         overwrite = self._options.output.overwrite or placed.has(self._target / META)
         known = None if self._known is None else self._known.path
-        check_place(self._said, film=self._job.target, overwrite=overwrite, going_on=known)
+        check_place(self._said, overwrite=overwrite, going_on=known)
 
     def __enter__(self) -> ProjectWriter:
         return self

@@ -73,13 +73,31 @@ CASES = {
         "starting afresh, for what was painted so far is damaged",
     ),
     **dict.fromkeys(
-        ("no segment", "short segment", "no layer", "damaged state", "odd journal"),
+        ("no segment", "short segment", "damaged segment", "no layer", "damaged state", "odd journal"),
         (
             2,
             True,
             "a run would start afresh, for a part of it is missing or damaged, and lose the 11 frames that are kept",
             "starting afresh, for a part of it is missing or damaged; 11 frames that were kept are gone",
         ),
+    ),
+    "garbled line": (
+        2,
+        True,
+        "a run would start afresh, for a part of it is missing or damaged, and lose the 4 frames that are kept",
+        "starting afresh, for a part of it is missing or damaged; 4 frames that were kept are gone",
+    ),
+    "a line more": (
+        2,
+        True,
+        "a run would go on after frame 11; its journal is damaged from there on",
+        "going on after frame 11; its journal is damaged from there on",
+    ),
+    "first line garbled": (
+        0,
+        True,
+        "a run would start afresh, for its journal is damaged, and lose the 3 frames that are kept",
+        "starting afresh, for its journal is damaged; 3 frames that were kept are gone",
     ),
     "another job": (
         2,
@@ -103,8 +121,8 @@ CASES = {
     "torn journal, nothing kept": (
         0,
         False,
-        "a run would start afresh, for the journal changed since",
-        "starting afresh, for the journal changed since",
+        "a run would start afresh, for its journal is damaged",
+        "starting afresh, for its journal is damaged",
     ),
 }
 
@@ -127,8 +145,17 @@ def test_what_is_told_comes_true(tmp_path: Path, what: str) -> None:
         (folder / "000000.mp4").unlink()
     elif what == "short segment":
         (folder / "000001.mp4").write_bytes(b"pict")
+    elif what == "damaged segment":
+        flip(folder / "000000.mp4")
     elif what == "no layer":
         (folder / "000000" / "layers" / "swan.mov").unlink()
+    elif what == "a line more":
+        with open(folder / JOURNAL, "a") as journal:
+            journal.write("?\n")
+    elif what in ("garbled line", "first line garbled"):
+        lines = (folder / JOURNAL).read_text().splitlines()
+        lines[2 if segments else 0] = "?" + lines[2 if segments else 0][1:]
+        (folder / JOURNAL).write_text("".join(line + "\n" for line in lines))
     elif what == "odd journal":  # whole, of this version, and not what it writes
         lines = [json.loads(line) for line in (folder / JOURNAL).read_text().splitlines()]
         del lines[1]["segment"]["size_bytes"]
