@@ -304,6 +304,9 @@ def format_of(path: Path) -> str:
 def _check_folder(path: Path) -> None:
     folder = path.parent
     if not folder.is_dir():
+        wall = next((part for part in (folder, *folder.parents) if part.exists()), folder)
+        if wall.exists() and not wall.is_dir():
+            raise OutputError(f"{path}: {wall} is a file, and no folder; choose another place")
         raise OutputError(f"{path}: the folder {folder} does not exist; make it first (mkdir -p {folder})")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"{path}: the folder {folder} is not writable; choose another")

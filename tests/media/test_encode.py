@@ -310,6 +310,8 @@ def test_check_output(tmp_path: Path) -> None:
         ("old.mp4", False, "exists; add --overwrite"),
         ("folder.mp4", True, "is a folder"),
         ("none/out.mp4", False, "does not exist; make it first"),
+        ("old.mp4/out.mp4", False, "old.mp4 is a file, and no folder; choose another place"),
+        ("old.mp4/none/out.mp4", False, "old.mp4 is a file, and no folder; choose another place"),
         ("out.avi", False, "cannot write '.avi' files; end the name in one of .mp4, .m4v, .mov, .mkv"),
         ("out", False, "cannot write a file without an ending"),
     ]:
