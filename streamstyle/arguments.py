@@ -104,6 +104,25 @@ def _number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     )
 
 
+@NUMBERS.primitive_rule
+def _path(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    if set(get_args(info.type) or (info.type,)) - {NoneType} != {Path}:
+        return None
+
+    def read(texts: list[str]) -> Path:
+        if not texts[0]:  # else the folder one is in
+            raise ValueError("is empty: a shell variable that is not set? Name a file or a folder")
+        return Path(texts[0])
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=read,
+        is_instance=lambda value: value is None or isinstance(value, Path),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
 def _no_place(words: Sequence[str]) -> str:
     """What is said of words that tyro has no place for: of options among them, as the rest may be their values."""
     options = [word for word in words if word.startswith("-")]
@@ -154,10 +173,7 @@ def read_command(command: Callable[..., T], program: str, words: Sequence[str]) 
         tyro.cli(command, args=["--help"], **how)
 
     with one_line_usage_errors(program, words, lambda: options_of(printed)):
-        made = tyro.cli(command, args=words, **how)
-    if "" in words and Path() in vars(made).values():
-        raise OptionError(f"a file's name is empty: a shell variable that is not set? Name it; see `{program} --help`")
-    return made
+        return tyro.cli(command, args=words, **how)
 
 
 def options_of(print_help: Callable[[], None]) -> list[str]:
@@ -178,11 +194,17 @@ def options_of(print_help: Callable[[], None]) -> list[str]:
 def _unknown(words: Sequence[str], options: Sequence[str]) -> str:
     """What is said of options that there are not, with what each may have been meant for; empty where all are."""
     known = {option.replace("-", "_") for option in options}
-    typed = [word.partition("=")[0] for word in words if re.match(r"-[A-Za-z][\w-]|--\w", word)]
-    strange = [word for word in dict.fromkeys(typed) if word.replace("-", "_") not in known]  # -style is no --style
-    near = [found for word in strange for found in difflib.get_close_matches(word, options, n=1)]
-    hint = f"; did you mean {', '.join(dict.fromkeys(near))}" if near else ""
-    return f"Unrecognized options: {', '.join(strange)}{hint}" if strange else ""
+    strange, meant = list[str](), list[str]()
+    for word in dict.fromkeys(itertools.takewhile(lambda word: word != "--", words)):
+        name = word.partition("=")[0]
+        if not re.match(r"-[A-Za-z][\w-]|--\w", name) or name.replace("-", "_") in known:
+            continue
+        near = difflib.get_close_matches(name, options, n=1)
+        if near or name.startswith("--"):  # -b.mp4 may be a file
+            strange.append(name)
+            meant += near
+    hint = f"; did you mean {', '.join(dict.fromkeys(meant))}" if meant else ""
+    return f"Unrecognized options: {', '.join(dict.fromkeys(strange))}{hint}" if strange else ""
 
 
 def _reworded(told: str) -> str:

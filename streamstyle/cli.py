@@ -331,9 +331,9 @@ COMMANDS: dict[str, Callable[..., Callable[[], int]]] = {
 }
 
 
-def say_with_notes(line: str, error: BaseException) -> None:
+def say_with_notes(line: str, error: BaseException, otherwise: tuple[str, ...] = ()) -> None:
     """The line, and in it what the error was given on its way: how the job can go on."""
-    say("; ".join([line, *getattr(error, "__notes__", ())]))
+    say("; ".join([line, *getattr(error, "__notes__", otherwise)]))
 
 
 def parse(arguments: list[str]) -> Callable[[], int]:
@@ -343,10 +343,11 @@ def parse(arguments: list[str]) -> Callable[[], int]:
         made = read_command(COMMANDS[arguments[0]], f"{PROGRAM} {arguments[0]}", arguments[1:])
         return replace(made, typed=options_in(arguments)) if isinstance(made, Run) else made
     if arguments and arguments[0] not in ("-h", "--help"):
-        near = difflib.get_close_matches(arguments[0], COMMANDS, n=1)
+        word, is_option = arguments[0], arguments[0].startswith("-")
+        near = [] if is_option else difflib.get_close_matches(word, COMMANDS, n=1)
         hint = f"did you mean {near[0]}" if near else f"give one of {', '.join(COMMANDS)}"
-        wrong = "comes after a command" if arguments[0].startswith("-") else "no such command"
-        raise OptionError(f"{arguments[0]}: {wrong}; {hint}, see `{PROGRAM} --help`")
+        wrong = "comes after a command" if is_option else "no such command"
+        raise OptionError(f"{word}: {wrong}; {hint}, see `{PROGRAM} --help`")
     with one_line_usage_errors(PROGRAM):
         return tyro.extras.subcommand_cli_from_dict(
             {name: in_short(command) for name, command in COMMANDS.items()},
@@ -379,14 +380,13 @@ def main(arguments: list[str] | None = None) -> int:
     except StreamstyleError as error:
         say_with_notes(f"{PROGRAM}: {error}", error)
         return 2
-    except (MemoryError, RuntimeError) as error:
-        # torch's own is known by its name: torch is not imported here
+    except (MemoryError, RuntimeError) as error:  # torch's own is known by its name: torch is not imported here
         if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":
             raise
         say_with_notes(f"{PROGRAM}: out of memory; give a smaller --size", error)
         return 2
     except KeyboardInterrupt as error:
-        say("; ".join([f"{PROGRAM}: stopped", *getattr(error, "__notes__", ("no half-written film was left behind",))]))
+        say_with_notes(f"{PROGRAM}: stopped", error, ("no half-written film was left behind",))
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -135,7 +135,7 @@ class Report:
 
 
 def work_folder(
-    job: Plan, same: dict[str, Any], out: OutputOptions, beside: Sequence[Beside] = (), say: Say | None = None
+    job: Plan, same: dict[str, Any], out: OutputOptions, beside: Sequence[Beside], say: Say | None = None
 ) -> WorkFolder:
     """Where a film, and what goes beside it, is made: to be entered; same is the job's identity."""
     return WorkFolder(

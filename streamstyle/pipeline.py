@@ -93,11 +93,11 @@ def stylize(
         saver = ProjectWriter(save_project, job, said, options, same, stylizer.report)
         stylizer.number_objects(saver.numbers)
         stylizer.painter.keeps_flow = True
+    beside = [part for part in (layers, saver) if part is not None]
     if dry_run:
         told = [*stylizer.warnings(), *(given.warnings() if given else ())]
-        return made.report.dry(began, told, work_folder(job, same, out).prospect(), say)
+        return made.report.dry(began, told, work_folder(job, same, out, beside).prospect(), say)
 
-    beside = [part for part in (layers, saver) if part is not None]
     window: dict[str, Any] = {"start_s": out.start, "duration_s": out.duration, "warn": warnings.append}
     with (
         given or nullcontext(),
@@ -214,6 +214,8 @@ def prepare(
     layers = None
     if options.output.layers is not None:
         layers = LayerFilms(options.output, stylizer.cut_layers(), job.info, size=size, target=job.target)
+        if save_project is not None:
+            layers.refuse("--save-project", save_project)
     report = Report.begun(input, output, job, stylizer)
     per_batch, per_segment = frames_of(size, stylizer.device.type)
     same = identity(job, options, stylizer, per_segment, mask, tracks, save_project)

@@ -96,7 +96,7 @@ def check_picture(input: str | Path | None, output: str | Path, overwrite: bool,
     """Look at where a picture is to go.
 
     Args:
-        input: what it is made from, if that is a file.
+        input: the film, a folder of pictures perhaps, or the photo that it is made from; None for none of one's own.
         output: a .png file.
         overwrite: it may be there.
         what: it is, for the message.

@@ -195,7 +195,7 @@ def test_what_is_misspelt_is_told_before_what_is_missing_for_it(capsys: pytest.C
 
 @pytest.mark.parametrize("words", [("--stle", "wave"), ("-x",), ("--version", "run")])
 def test_options_come_after_a_command(capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
-    assert f"streamstyle: {words[0]}: comes after a command; " in refusal(capsys, *words)
+    assert f"streamstyle: {words[0]}: comes after a command; give one of run, " in refusal(capsys, *words)
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)

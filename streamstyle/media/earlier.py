@@ -25,6 +25,7 @@ from streamstyle.media.states import DAMAGED, read_state
 from streamstyle.media.tail import Tail
 
 PART_DAMAGED = "a part of it is missing or damaged"
+JOURNAL_DAMAGED = "its journal is damaged"
 NOT_ASKED = "--no-resume is given"
 
 
@@ -73,27 +74,27 @@ class Earlier:
         complete, tail = any("complete" in line for line in lines), Tail(folder, target)
         if not complete:
             tail.go_on(len(closed))
+        placed = Placed(lines if resume and not changed else ())
         segments, checkpoint, hindrance = list[Segment](), None, None
         if not resume:
             hindrance = NOT_ASKED
         elif changed:
             hindrance = f"{', '.join(changed)} changed since"
         elif not lines and (folder / JOURNAL).exists():
-            hindrance = "its journal is damaged"
+            hindrance = JOURNAL_DAMAGED
         else:
             try:
                 segments = [Segment(**line["segment"]) for line in closed]
-                whole = all(_is_whole(folder, suffix, line) for line in closed)
+                whole = placed.note is not None or all(_is_whole(folder, suffix, line) for line in closed)
                 checkpoint = _checkpoint(folder, closed[-1]) if closed else None
             except DAMAGED:
                 whole = False
             if not whole:
-                hindrance = PART_DAMAGED
+                hindrance = JOURNAL_DAMAGED if torn else PART_DAMAGED
             elif not segments and not tail.frames and (torn or tail.damaged):
-                hindrance = "its journal is damaged" if torn else "what was painted so far is damaged"
+                hindrance = JOURNAL_DAMAGED if torn else "what was painted so far is damaged"
         counts = [line["segment"].get("frames") for line in closed]
         frames = sum(count for count in counts if isinstance(count, int)) + tail.frames
-        placed = Placed(lines if resume and not changed else ())
         return cls(lines, torn, placed, segments, checkpoint, tail, complete, frames, hindrance)
 
     @property

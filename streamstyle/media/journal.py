@@ -18,6 +18,8 @@ from typing import Any
 
 JOURNAL = "journal.jsonl"
 _LONGEST_NAME_BYTES = 255
+_PARTS = ("job", "segment", "placing", "note")
+"""What a line may have that is more than a number, all of them groups."""
 
 
 def parts_folder(target: Path) -> Path:
@@ -59,7 +61,8 @@ class Placed:
         self.job: dict[str, Any] = lines[0].get("job", {}) if lines else {}
         self.lines = [line for line in lines if isinstance(line.get("placing"), dict)]
         last = self.lines[-1] if self.lines else None
-        whole = last is not None and all(print_of(place) == known for place, known in last["placing"].items())
+        places = {} if last is None else last["placing"]
+        whole = places != {} and all(print_of(place) == known for place, known in places.items())
         self.note: dict[str, Any] | None = last["note"] if last is not None and whole else None
 
     @classmethod
@@ -108,16 +111,22 @@ def read_journal(path: Path) -> tuple[list[dict[str, Any]], bool]:
     """The journal's lines up to the first that is none of a journal's, and whether there is one; no lines without a
     journal. A last line that is torn is no such line: that is how a kill leaves it."""
     lines = list[dict[str, Any]]()
-    if not path.is_file():
+    try:
+        text = path.read_text(errors="replace")
+    except FileNotFoundError:
         return lines, False
-    for line in path.read_text(errors="replace").splitlines(keepends=True):
+    except OSError:
+        return lines, True
+    for line in text.splitlines(keepends=True):
         if not line.endswith("\n"):
             break
         try:
             said = json.loads(line)
         except ValueError:
             return lines, True
-        if not isinstance(said, dict) or not all(isinstance(said.get(key, {}), dict) for key in ("job", "segment")):
+        if not isinstance(said, dict) or not all(isinstance(said.get(key, {}), dict) for key in _PARTS):
+            return lines, True
+        if "job" not in (lines[0] if lines else said) or ("placing" in said) != ("note" in said):
             return lines, True
         lines.append(said)
     return lines, False

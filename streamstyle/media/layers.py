@@ -128,6 +128,13 @@ class LayerFilms:
         elif not self._overwrite and not all(map(placed.has, _numbered_in(place))):
             raise OutputError(f"{place}: holds pictures; add --overwrite, or give --layers another folder")
 
+    def refuse(self, option: str, place: str | Path) -> None:
+        """Refuse another place that is a layer's, or in it: OutputError."""
+        there = Path(os.path.realpath(place))
+        for file in self._files.values():
+            if self._folder / file in (there, *there.parents):
+                raise OutputError(f"{option} {place}: a layer is to be written there; choose another place")
+
     def begin(self, work: WorkFolder) -> None:
         """Go on from the segments a work folder has."""
         self._work, self._number, self._done = work, len(work.segments), work.frames

@@ -125,22 +125,26 @@ class WorkFolder:
 
     def prospect(self) -> str | None:
         """What to enter it would make of an earlier run's work, in a line; None where there is none. Only reads, and
-        nothing of what is beside: that part.begin finds damaged is not foretold.
+        not what is beside: what part.begin would find damaged is not foretold.
 
         Raises:
-            OutputError: as of entering, another process works there, or something else is in the way.
+            OutputError: as of entering.
         """
         if not self.path.exists():
+            self._check(Placed())
             return None
         self._refuse_others()
         is_locked = (self.path / LOCK).exists()
         if is_locked:  # else nobody works there, and to lock it would be to write
             self._acquire()
         try:
-            line = self._earlier().prospect()
+            earlier = self._earlier()
+            if earlier.placed.note is None:
+                self._check(earlier.placed)
         finally:
             if is_locked:
                 self._lock.release()
+        line = earlier.prospect()
         return None if line is None else f"{self.path}: {line}"
 
     def __enter__(self) -> WorkFolder:
@@ -182,11 +186,13 @@ class WorkFolder:
     def add(self, segment: Segment, checkpoint: Checkpoint | None) -> None:
         """Count a closed segment; checkpoint is the state after it, without which no job can go on from there.
 
-        Cost: three or four fsyncs, and one for each file beside the segment.
+        Cost: three or four fsyncs, one more for each file beside the segment, and a read of the segment (its checksum),
+        where the job may be resumed.
         """
         sync(self.file(segment.number))
-        crc = crc_of(self.file(segment.number))  # what was just written is still in memory
-        line: dict[str, Any] = {"segment": dataclasses.asdict(segment), "crc": crc}
+        line: dict[str, Any] = {"segment": dataclasses.asdict(segment)}
+        if self._resume:
+            line["crc"] = crc_of(self.file(segment.number))
         if (beside := beside_folder(self.path, segment.number)).is_dir():
             for path in (beside, *beside.rglob("*")):
                 sync(path)

@@ -119,15 +119,18 @@ class HED(nn.Module):
             raise ShapeError(f"rgb must be [N, 3, h, w] floating point, got {list(rgb.shape)} {rgb.dtype}")
         size = rgb.shape[-2:]
         x = self._centred(rgb)
-        logits, features = [], []
-        for number in range(1, self.depth + 1):
+        logits, features, last = [], [], max(layers, default=(0, 0))
+        for number in range(1, max(self._sides[-1], last[0]) + 1):
             before = x
             for place, x in enumerate(self._block(number, before), start=1):
                 if (number, place) in layers:
                     features.append(self._floats(number, place, x))
+                if (number, place) == last and number > self._sides[-1]:
+                    break  # nobody asked for what comes after
             if number in self._sides:
                 logit = self.get_submodule(f"side{number}")(self._floats(number, place, x)).float()
                 logits.append(F.interpolate(logit, size=size, mode="bilinear", align_corners=False))
+        assert len(features) == len(layers)
         if self.side == "fuse":
             bias = cast(Tensor, self.fuse.bias)
             logits = [F.conv2d(torch.cat(logits, dim=1), self.fuse.weight.float(), bias.float())]

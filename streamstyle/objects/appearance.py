@@ -29,7 +29,7 @@ from torch import Tensor
 
 LOOK_LAYERS = ((2, 2), (3, 2))
 """HED's layers whose features are looked at, by block and place in it. The last of block 3, which the edges are read
-from, tells what a thing looks like less well: with it J is .007 lower on eight DAVIS sequences, .012 where every 4th
+from, tells what a thing looks like less well: with it J is .005 lower on eight DAVIS sequences, .013 where every 4th
 frame is looked at. With one of the fourth block J is .008 higher, and HED takes half as long again."""
 STRIDE = 4
 """Pixels of the small picture, each way, that share a description."""

@@ -101,9 +101,9 @@ def repaint(
         now = same | {"painted_with": prints}
         saver = ProjectWriter(save_project, job, look, options, now, lambda: styled(project.objects, look), project)
         stylizer.painter.keeps_flow = True
-    if dry_run:
-        return report.dry(began, report.warnings, work_folder(job, same, options.output).prospect(), say)
     beside, depth = [] if saver is None else [saver], QUEUE_BATCHES if overlap else 0
+    if dry_run:
+        return report.dry(began, report.warnings, work_folder(job, same, options.output, beside).prospect(), say)
     with (
         work_folder(job, same, options.output, beside, say) as work,
         saver or nullcontext(),

@@ -54,6 +54,7 @@ def flip(path: Path, at: int = -3) -> None:
     path.write_bytes(data)
 
 
+ODD_BUT_WHOLE = ("{}", '{"placing": {}, "note": {}}')  # a line that says nothing takes nothing away
 CASES = {
     # what: closed segments, a tail, what would be and what is said, after the folder's name
     "nothing": (0, False, None, None),
@@ -84,8 +85,8 @@ CASES = {
     "garbled line": (
         2,
         True,
-        "a run would start afresh, for a part of it is missing or damaged, and lose the 4 frames that are kept",
-        "starting afresh, for a part of it is missing or damaged; 4 frames that were kept are gone",
+        "a run would start afresh, for its journal is damaged, and lose the 4 frames that are kept",
+        "starting afresh, for its journal is damaged; 4 frames that were kept are gone",
     ),
     "a line more": (
         2,
@@ -190,7 +191,19 @@ def test_it_tells_what_is_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("resume", [True, False])
 @pytest.mark.parametrize(
-    "odd", ['{"job": 5}', "[1]", '{"segment": null}', '{"segment": {"frames": null}}', '"job"', "7"]
+    "odd",
+    [
+        '{"job": 5}',
+        "[1]",
+        '{"segment": null}',
+        '{"segment": {"frames": null}}',
+        '"job"',
+        '{"placing": {}}',
+        '{"placing": {}, "note": {}}',
+        '{"placing": [], "note": {}}',
+        '{"placing": {"a": 1}, "note": 5}',
+        "{}",
+    ],
 )
 @pytest.mark.parametrize("first", [True, False])
 def test_a_journal_of_whatever_lines_is_begun_anew(tmp_path: Path, odd: str, first: bool, resume: bool) -> None:
@@ -202,10 +215,10 @@ def test_a_journal_of_whatever_lines_is_begun_anew(tmp_path: Path, odd: str, fir
     work = WorkFolder(target, JOB, resume=resume, say=said.append)
     work.prospect()
     with work:
-        assert work.kept_frames in (0, SEGMENT_FRAMES)  # what is before a line that is torn counts
+        assert work.kept_frames == (2 * SEGMENT_FRAMES if resume and odd in ODD_BUT_WHOLE and not first else 0)
         assert json.loads((folder / JOURNAL).read_text().splitlines()[0])["job"] == JOB
     assert not folder.exists()
-    counted = "frames" in odd or not first  # else the journal is torn from its beginning, and nobody knows of frames
+    counted = not first  # else the journal is torn from its beginning, and nobody knows of frames
     assert len(said) == (1 if resume or counted else 0)
 
 
@@ -249,6 +262,18 @@ def test_what_a_run_is_refused_for_is_refused_beforehand(tmp_path: Path) -> None
     with WorkFolder(target, JOB), pytest.raises(OutputError, match="another streamstyle is writing this film"):
         WorkFolder(target, JOB).prospect()
     assert not folder.exists()
+    with contextlib.suppress(Killed), WorkFolder(target, JOB) as work:
+        work.finish()
+        (folder / "joined.mp4").write_bytes(b"film")
+        work.hand_over(folder / "joined.mp4", {"frames": 4})
+        raise Killed
+    for job, resume in ((OTHER_JOB, True), (JOB, False)):  # of which what is in place is not
+        for look in ("prospect", "__enter__"):
+            with pytest.raises(OutputError, match="exists; add --overwrite"):
+                getattr(WorkFolder(target, job, resume=resume, overwrite=False), look)()
+    with WorkFolder(target, JOB):
+        pass
+    target.unlink()
     folder.mkdir()
     (folder / "holiday.jpg").write_bytes(b"mine")
     with pytest.raises(OutputError, match="is in the way"):

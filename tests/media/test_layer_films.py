@@ -462,6 +462,16 @@ def test_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, sai
         LayerFilms(out, NAMES, info, size=(64, 48), target=target)
 
 
+@pytest.mark.parametrize(("kind", "taken"), [("png", "swan"), ("prores", "swan.mov")])
+def test_no_other_place_may_be_a_layers(tmp_path: Path, kind: str, taken: str) -> None:
+    layers = films_in(tmp_path / "layers", kind, info_of(tmp_path / "in.mp4", (64, 48)))
+    for place in (f"layers/{taken}", f"layers/{taken}/film.sstyle"):
+        with pytest.raises(OutputError, match=rf"--save-project .*{taken}.*: a layer is to be written there; choose"):
+            layers.refuse("--save-project", tmp_path / place)
+    for place in ("layers/film.sstyle", "film.sstyle", taken):
+        layers.refuse("--save-project", tmp_path / place)
+
+
 def test_a_full_disk_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: object, *_: object) -> None:
         raise OSError(28, "No space left on device")

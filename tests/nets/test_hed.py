@@ -147,6 +147,18 @@ def test_features_are_what_the_layers_give(untrained):
         torch.testing.assert_close(seen, given[layer])
 
 
+@pytest.mark.parametrize(("layers", "done"), [([(3, 2)], 6), ([(2, 1), (3, 1)], 5), ([(2, 2)], 4), ([], 4)])
+def test_nothing_is_done_that_nobody_asked_for(untrained, monkeypatch, layers, done):
+    given, relu = [], F.relu_
+    net = HED("2", blocks=3).requires_grad_(False)
+    net.load_state_dict({key: untrained[key] for key in net.state_dict()})
+    monkeypatch.setattr(F, "relu_", lambda x: given.append(1) or relu(x))
+    edges, features = net.edges_and_features(torch.rand(1, 3, 12, 9), layers)
+    assert len(given) == done
+    assert len(features) == len(layers)
+    assert edges.shape == (1, 12, 9)
+
+
 def test_only_the_blocks_of_the_chosen_side_are_built():
     assert {key.split(".")[0] for key in HED("2").state_dict()} == {"block1", "block2", "side2"}
     assert {key.split(".")[0] for key in HED("fuse").state_dict()} == {
