@@ -81,12 +81,15 @@ def test_a_look_is_saved_only_after_the_work_is_done(tmp_path, asset, capsys):
 def test_a_picture_is_not_written_over_its_own_source(tmp_path):
     from streamstyle.errors import OutputError
     from streamstyle.preview import preview
+    from streamstyle.sheets import write_png
 
     source = tmp_path / "photo.png"
-    source.write_bytes(b"picture")
-    with pytest.raises(OutputError, match="is the input itself"):
-        preview(source, source)
-    assert source.read_bytes() == b"picture"
+    write_png(source, np.zeros((48, 64, 3), np.uint8))
+    before = source.read_bytes()
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match="is the input itself"):
+            preview(source, source, overwrite=overwrite)
+    assert source.read_bytes() == before
 
 
 def test_what_cannot_be_found_is_refused_before_work(tmp_path):

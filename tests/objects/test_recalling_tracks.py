@@ -14,6 +14,7 @@ from streamstyle.config import AnalysisOptions, Options, OutputOptions
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.label_track import LabelTrack
 from streamstyle.media.states import read_state, write_state
+from streamstyle.objects import recall
 from streamstyle.objects.appearance_tracks import EAGER_FRAMES, AppearanceTracks
 from streamstyle.objects.recall import SEARCH_LOOKS
 from streamstyle.objects.recalling_tracks import RecallingTracks
@@ -210,7 +211,8 @@ IT = (ObjectStyle("it", "ember", (40, 60)),)
 
 
 @pytest.mark.parametrize("foreground", [None, "wave"])
-def test_a_film_shows_it_from_where_the_new_shot_begins(folder, tmp_path, seen, foreground):
+def test_a_film_shows_it_from_where_the_new_shot_begins(folder, tmp_path, seen, foreground, monkeypatch):
+    monkeypatch.setattr(recall, "SAME_LIKENESS", 0.5)  # whose height is of photographs; in this film it is .55 to .57
     look = Look(background="none", foreground=foreground, objects=IT)
     options = Options(output=OutputOptions(preset="ultrafast"), analysis=FAST)
     report = stylize(folder, tmp_path / "out.mp4", look=look, options=options)
