@@ -31,8 +31,8 @@ CHANNELS = 384
 """HED's, of both blocks: the first numbers of a description."""
 SAME_LIKENESS = 0.57
 """A piece is an object from this likeness on. Of the objects of eight DAVIS sequences, in mirrored and enlarged views
-of three later frames, 13 of 24 are above it, and none of the 168 others: all but one of those are below .52, one at .56.
-With the look of HED's layer 3_3, of pieces as they are found, 12 of 18 were and 1 of 536 others."""
+of three later frames, 13 of 24 are above it, and none of the 168 others: all but one of those are below .52. With the
+look of HED's layer 3_3, of pieces as they are found, 12 of 18 were, and 1 of 536 others."""
 MARGIN = 0.2
 """It must be so much more alike than any other object is to the piece, or any other piece to it: of two, neither is."""
 MOST_LOOKS = 8
