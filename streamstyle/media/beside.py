@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 from streamstyle.media.journal import Placed
-
-if TYPE_CHECKING:
-    from streamstyle.media.segments import WorkFolder
 
 
 class Beside(Protocol):
@@ -20,8 +17,8 @@ class Beside(Protocol):
     def check(self, placed: Placed) -> None:
         """Refuse, with an OutputError, to replace unasked what is there; not what this very job placed."""
 
-    def begin(self, work: WorkFolder) -> None:
-        """Go on from the segments that are there, perhaps none, and the tail; may be called again, without that.
+    def begin(self, work: Any) -> None:
+        """Go on from a WorkFolder's segments, perhaps none, and its tail; may be called again, without that.
 
         Reads what was noted of every segment, so that damage is an error now, whatever error, and not at the end.
         """
