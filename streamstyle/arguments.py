@@ -41,8 +41,13 @@ def in_short(command: Callable[..., Any]) -> Callable[..., Any]:
 def options_in(words: Sequence[str]) -> frozenset[str]:
     """Names of the options among a command's words, as fields have them: keep_colors for --keep-colors, and for
     --no-keep-colors, too."""
-    typed = [word.partition("=")[0][2:].replace("-", "_") for word in words if word.startswith("--")]
+    typed = [_name(word)[2:] for word in words if word.startswith("--")]
     return frozenset([*typed, *(name.removeprefix("no_") for name in typed)])
+
+
+def _name(word: str) -> str:
+    """An option's, without its value, with one spelling for those with dashes and underscores: ``__keep_colors``."""
+    return word.partition("=")[0].replace("-", "_")
 
 
 def joined_removals(arguments: list[str]) -> list[str]:
@@ -193,11 +198,11 @@ def options_of(print_help: Callable[[], None]) -> list[str]:
 
 def _unknown(words: Sequence[str], options: Sequence[str]) -> str:
     """What is said of options that there are not, with what each may have been meant for; empty where all are."""
-    known = {option.replace("-", "_") for option in options}
+    known = set(map(_name, options))
     strange, meant = list[str](), list[str]()
     for word in dict.fromkeys(itertools.takewhile(lambda word: word != "--", words)):
         name = word.partition("=")[0]
-        if not re.match(r"-[A-Za-z][\w-]|--\w", name) or name.replace("-", "_") in known:
+        if not re.match(r"-[A-Za-z][\w-]|--\w", name) or _name(name) in known:
             continue
         near = difflib.get_close_matches(name, options, n=1)
         if near or name.startswith("--"):  # -b.mp4 may be a file

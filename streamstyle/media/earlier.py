@@ -5,6 +5,7 @@ Only reads, so that what a run would do can be told without one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,16 @@ class Earlier:
     hindrance: str | None
 
     @classmethod
-    def read(cls, folder: Path, target: Path, suffix: str, job: dict[str, Any], *, resume: bool = True) -> Earlier:
+    def read(
+        cls,
+        folder: Path,
+        target: Path,
+        suffix: str,
+        job: dict[str, Any],
+        *,
+        resume: bool = True,
+        say: Callable[[str], None] | None = None,
+    ) -> Earlier:
         """Look at a work folder, or at where one would be; damage, of whatever kind, is no error but a hindrance.
 
         Args:
@@ -64,6 +74,7 @@ class Earlier:
             suffix: of the segments' files.
             job: what its pictures are to depend on, as ``journal.plain`` gives it.
             resume: whether it wants to go on.
+            say: as of Tail.
 
         Cost: segments, the tail and two states are read, for their checksums: 1 to 2 s a GB. Of what goes with segments
         no more than sizes.
@@ -71,7 +82,7 @@ class Earlier:
         lines, torn = read_journal(folder / JOURNAL)
         changed = changes(lines[0].get("job", {}), job) if lines else []
         closed = [line for line in lines if "segment" in line]
-        complete, tail = any("complete" in line for line in lines), Tail(folder, target)
+        complete, tail = any("complete" in line for line in lines), Tail(folder, target, say)
         if not complete:
             tail.go_on(len(closed))
         placed = Placed(lines if resume and not changed else ())

@@ -281,7 +281,7 @@ class WorkFolder:
         return not names or JOURNAL in names or names <= {LOCK}
 
     def _earlier(self) -> Earlier:
-        return Earlier.read(self.path, self._target, self.suffix, self._job, resume=self._resume)
+        return Earlier.read(self.path, self._target, self.suffix, self._job, resume=self._resume, say=self._say)
 
     def _begin(self, placed: Placed) -> None:
         self._clear()
@@ -321,7 +321,6 @@ class WorkFolder:
         why = earlier.afresh
         if self.placed is not None or earlier.hindrance is None:
             self.segments, self.checkpoint, self.tail = earlier.segments, earlier.checkpoint, earlier.tail
-            self.tail.say = self._say
             try:
                 if self.kept_frames and self.placed is None:
                     self._begin_parts()

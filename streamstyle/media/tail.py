@@ -74,14 +74,13 @@ class Tail:
 
     Attributes:
         frames: how many frames count.
-        say: who is told; None once that was done.
         damaged: whether there was something that go_on could not take over.
         checkpoint: the state after the last of those that go_on took over; None where there are none.
         cost_s: what it took to have frames count the last time; infinite while none are kept.
     """
 
     def __init__(self, folder: Path, target: Path, say: Callable[[str], None] | None = None) -> None:
-        self._frames, self._state, self._target, self.say = folder / FRAMES, folder / STATE, target, say
+        self._frames, self._state, self._target, self._say = folder / FRAMES, folder / STATE, target, say
         self._pts: list[int] = []
         self._more: list[list[_More]] = []
         self._crc = 0
@@ -202,12 +201,12 @@ class Tail:
     def _give_up(self, error: OSError) -> None:
         """Keep no more of this segment; what counts does so still, unless the film itself needs the room."""
         self.cost_s, full = math.inf, error.errno in DISK_FULL
-        if self.say is not None:
+        if self._say is not None:
             why = "the disk is nearly full" if full else error.strerror or str(error)
-            self.say(
+            self._say(
                 f"{self._target}: painted frames cannot be kept ({why}); a crash costs up to a segment until they can"
             )
-            self.say = None
+            self._say = None
         if full:
             self.forget()
             return

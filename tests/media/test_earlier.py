@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from faults import Killed
 
 from streamstyle.errors import OutputError
 from streamstyle.frames import Checkpoint, Faults, FrameBatch
@@ -20,10 +21,6 @@ from streamstyle.media.tail import FRAMES, STATE, Tail
 JOB = {"options": {"output": {"crf": 20}}}
 OTHER_JOB = {"options": {"output": {"crf": 30}}}
 SEGMENT_FRAMES, TAIL_FRAMES = 4, 3
-
-
-class Killed(BaseException):
-    """Nobody handles it."""
 
 
 def left(target: Path, segments: int, *, tail: bool = False) -> Path:
