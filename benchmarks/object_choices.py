@@ -114,6 +114,7 @@ CHOICES: dict[str, tuple[dict[str, Any], dict[tuple[Any, str], Any]]] = {
         {**searched_by(lambda careful: CheckedFlow(careful=True)), (appearance_tracks, "carry"): carry_what_was_seen},
     ),
     "no look": ({}, {(appearance_tracks, "LOOK_WEIGHT"): 0.0}),
+    "the look of layer 3_3, which edges are read from": ({}, {(appearance, "LOOK_LAYERS"): ((2, 2), (3, 3))}),
     "the look at 4 px, not at 2": ({}, {(AppearanceModel, "score_map"): coarse_map}),
     "the background beside the object counts no more": ({}, {(appearance, "NEAR_WEIGHT"): 0.0}),
     "no regions": ({}, {(appearance_tracks, "SNAP"): 0.0}),
