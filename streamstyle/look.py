@@ -250,8 +250,12 @@ class Look:
             said = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise OptionError(f"Look '{path}': no such file; check the name") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise OptionError(f"Look '{path}': cannot be read: {error}") from None
+        except IsADirectoryError:
+            raise OptionError(f"Look '{path}': a folder; give the Look file in it") from None
+        except OSError as error:
+            raise OptionError(f"Look '{path}': cannot be read ({error.strerror}); make it readable") from None
+        except UnicodeDecodeError:
+            raise OptionError(f"Look '{path}': not text in UTF-8; save it so") from None
         except tomllib.TOMLDecodeError as error:
             raise OptionError(f"Look '{path}': not TOML: {error}") from None
         unknown = set(said) - {*PARTS, "object", "merge", "rename"}

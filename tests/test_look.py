@@ -395,7 +395,7 @@ def test_objects_that_are_no_tables_are_refused(tmp_path, value):
     ("text", "said"),
     [
         ("style = wave", "not TOML"),
-        (b"style = '\xff'", "cannot be read"),
+        (b"style = '\xff'", "not text in UTF-8"),
         ('styles = "wave"', "unknown key 'styles'"),
         ('style = "wav"', "unknown style 'wav'"),
         ("style = 26", "unknown style '26'"),
@@ -416,7 +416,7 @@ def test_a_number_is_a_style_in_a_file_too(tmp_path):
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     with pytest.raises(OptionError, match="no such file"):
         Look.read(tmp_path / "gone.toml")
-    with pytest.raises(OptionError, match="cannot be read"):
+    with pytest.raises(OptionError, match="a folder; give the Look file in it"):
         Look.read(tmp_path)
 
 
