@@ -410,8 +410,8 @@ def test_a_look_file_that_says_nothing_sensible(
 
 
 def test_a_look_that_is_no_file_of_words(capsys: pytest.CaptureFixture[str], clip: Path, tmp_path: Path) -> None:
-    for look in (tmp_path, clip):
-        assert "cannot be read" in refusal(capsys, "run", clip, tmp_path / "out.mp4", "--look", look)
+    for look, what in ((tmp_path, "a folder; give the Look file in it"), (clip, "not text in UTF-8; save it so")):
+        assert what in refusal(capsys, "run", clip, tmp_path / "out.mp4", "--look", look)
 
 
 # -- weights --------------------------------------------------------------------------------------------------------
