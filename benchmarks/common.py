@@ -152,8 +152,10 @@ def weights_or_random() -> bool:
             tensor.data.normal_(0, max(1, tensor[0].numel() if tensor.ndim > 1 else 1) ** -0.5)
         return net.requires_grad_(False).eval()
 
-    def load_hed(cls: Any, side: Any = "2", device: Any = "cpu", dtype: Any = torch.float32, **_: Any) -> Any:
-        return filled(cls(side)).to(device=device, dtype=dtype, memory_format=torch.channels_last)
+    def load_hed(
+        cls: Any, side: Any = "2", device: Any = "cpu", dtype: Any = torch.float32, *, blocks: int = 0, **_: Any
+    ) -> Any:
+        return filled(cls(side, blocks)).to(device=device, dtype=dtype, memory_format=torch.channels_last)
 
     HED.load = classmethod(load_hed)  # type: ignore[method-assign, assignment]
     StyleNet.load = classmethod(lambda cls: filled(cls()))  # type: ignore[method-assign, assignment]

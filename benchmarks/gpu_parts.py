@@ -5,6 +5,7 @@ The part_* take a folder to write in; it may be full of what others wrote.
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -16,13 +17,19 @@ from typing import TYPE_CHECKING, Any
 from common import Rows, figure, slope, time_on, weights_or_random
 
 if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
     from streamstyle.bench.jobs import Film
     from streamstyle.config import StyleOptions
+    from streamstyle.frames import FrameBatch
+    from streamstyle.look import Look
 
 DEVICE = "cuda"
 HEIGHT, WIDTH, FRAMES = 1080, 1920, 240
 SIZES = (480, 2160, 720)
 """Short sides; the first two are compared."""
+OBJECT_FRAMES = 48
 SLOPE_FRAMES, SLOPE_LINES, STALL_EVERY, STALL_S = 10_000, 96, 500, 0.5
 
 
@@ -94,6 +101,65 @@ def part_stages(folder: Path) -> Rows:
     yield figure("paint, eight styles / one", ratio, "x", goal=1.1, at_least=False)
 
 
+def part_objects(folder: Path) -> Rows:
+    """Objects named and found at 1080p, with neither decoder nor encoder: where a CPU finds them, and in what time."""
+    import numpy as np
+    import torch
+
+    from streamstyle.bench.scene import batches
+    from streamstyle.frames import FrameBatch
+    from streamstyle.look import Look, ObjectStyle
+    from streamstyle.scene import LOOK_EVERY
+
+    weights_or_random()
+    frames = [frame for one in batches((WIDTH, HEIGHT), OBJECT_FRAMES) for frame in one.unstack()]
+    film = [FrameBatch.stack(frames[i : i + 8], i) for i in range(0, len(frames), 8)]
+    disc = ObjectStyle("disc", "starry", point=(WIDTH // 6, HEIGHT // 3))
+    looks = {
+        "one named": Look(background="wave", foreground="wave", objects=(disc,)),
+        "found by themselves": Look(background="wave", foreground="ember"),
+    }
+    for name, look in looks.items():
+        here, ms = scene_of(film, look, torch.device(DEVICE), LOOK_EVERY["cuda"])
+        yield figure(f"objects at 1080p, {name}", ms, "ms/frame")
+        there, cpu_ms = scene_of(film, look, torch.device("cpu"), LOOK_EVERY["cuda"])
+        yield figure(f"objects at 1080p, {name}, on the CPU", cpu_ms, "ms/frame")
+        either = np.logical_or(here, there).sum((1, 2))
+        both = np.logical_and(here, there).sum((1, 2))
+        yield figure(f"objects at 1080p, {name}, of the picture", float(here.mean()), "")
+        same = float((both / np.maximum(1, either)).mean())  # nothing found anywhere is no agreement
+        yield figure(f"objects at 1080p, {name}, J with what a CPU finds", same, "", goal=0.9)
+
+
+def scene_of(film: list[FrameBatch], look: Look, device: torch.device, every: int) -> tuple[np.ndarray, float]:
+    """Where a film wears no background, [N, h, w] bool; and the milliseconds a frame after the first batch."""
+    import numpy as np
+
+    from streamstyle.config import AnalysisOptions
+    from streamstyle.frames import ColorTags
+    from streamstyle.gpu.transfer import upload
+    from streamstyle.scene import SceneReader
+
+    reader, color, looks, began = (
+        SceneReader(look, AnalysisOptions(analyse_every=every), device),
+        ColorTags(),
+        list[np.ndarray](),
+        0.0,
+    )
+    background = look.styles.index(look.background_style)
+    for number, batch in enumerate(film):
+        began = time.perf_counter() if number == 1 else began
+        times_s = [pts / 25 for pts in batch.pts]
+        small = reader.small(upload((batch.y, batch.u, batch.v), device))
+        later = [frame for more in film[number + 1 :] for frame in more.unstack()]
+        height, width = batch.y.shape[1:]
+        scene = reader.read(small, color, batch.index, times_s, (height, width), functools.partial(iter, later))
+        assert scene.looks is not None
+        looks.append(scene.looks != background)
+    taken_ms = (time.perf_counter() - began) * 1e3
+    return np.concatenate(looks), taken_ms / sum(map(len, film[1:]))
+
+
 def part_graphs(folder: Path) -> Rows:
     """A batch of four painted at 1080p by launches one after another, beside the same captured as one CUDA graph."""
     import torch
@@ -136,7 +202,7 @@ def captured(call: Callable[[], Any]) -> tuple[Callable[[], Any], bool]:
             call()
     torch.cuda.current_stream().wait_stream(beside)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, stream=beside):  # which the kernels' launcher knows by now
         painted = call()
     graph.replay()
     torch.cuda.synchronize()
@@ -227,7 +293,6 @@ def part_calm(folder: Path) -> Rows:
     """What calm adds to a film in one style at 1080p, and a step of it alone."""
     import torch
 
-    from streamstyle.bench.jobs import choose_look, run_job
     from streamstyle.config import StyleOptions
     from streamstyle.painting.calm import Calm
 
@@ -241,6 +306,8 @@ def part_calm(folder: Path) -> Rows:
     frames = iter(range(1 << 30))
     step_ms = time_on(device, lambda: calm.step(painted, lumas[next(frames) % 2], None, 0), runs=10)["median"]
     yield figure("a step alone, 1080p", step_ms, "ms/frame")
+    from streamstyle.bench.jobs import choose_look, run_job  # these need PyAV, that does not
+
     fps = {}
     for strength in (0.0, 1.0):
         painting = StyleOptions(calm=strength)

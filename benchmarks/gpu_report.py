@@ -33,7 +33,16 @@ from typing import Any
 
 from common import RESULTS, Rows, figure, machine, save
 from gpu_exercise import part_exercise
-from gpu_parts import part_calm, part_engine, part_graphs, part_pipeline, part_sizes, part_slope, part_stages
+from gpu_parts import (
+    part_calm,
+    part_engine,
+    part_graphs,
+    part_objects,
+    part_pipeline,
+    part_sizes,
+    part_slope,
+    part_stages,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 STEMS = sorted(path.stem for path in (ROOT / "kernels").glob("*.cu"))
@@ -130,6 +139,7 @@ PARTS: dict[str, tuple[Part, int]] = {
     "sizes": (part_sizes, 90),
     "calm": (part_calm, 60),
     "graphs": (part_graphs, 45),
+    "objects": (part_objects, 60),
     "slope": (part_slope, 90),
     **{f"bench_{stem}": (bench(stem), 60) for stem in STEMS},
     "tests": (part_tests, 150),

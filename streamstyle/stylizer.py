@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -233,16 +234,20 @@ class Stylizer:
         within: tuple[Box, ...],
         flows: Sequence[np.ndarray | None],
     ) -> Reading:
-        """A batch of which all is known already; nothing is carried on. within, flows: see Reading."""
-        with self._lanes.on("upload"):
+        """A batch of which all is known, and worn was made when analysing; nothing is carried on. See Reading."""
+        with self.analysing():  # who waits for these planes waits for what is worn, too
             planes = upload((batch.y, batch.u, batch.v), self.device)
-        ready = self._lanes.mark("upload")
+        ready = self._lanes.mark("analysis")
         return Reading(planes, batch.pts, batch.index, color, scene, worn, fading, ready, within, flows)
+
+    def analysing(self) -> AbstractContextManager[None]:
+        """Where what is read of frames, recorded of them and worn by them is made, so that painting waits for it."""
+        return self._lanes.on("analysis")
 
     @torch.inference_mode()
     def record_frame(self, planes: tuple[np.ndarray, ...], color: ColorTags) -> list[Affine]:
         """Each pigment's affine maps from a reference frame, [1, H, W] planes."""
-        with self._lanes.on("analysis"):
+        with self.analysing():
             rgb = yuv_to_rgb(upload(planes, self.device), color)
             (recorded,) = self.painter.portions.each(1, planes[0].shape[1:], lambda part: self._record(rgb))
         return recorded

@@ -9,9 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from streamstyle.config import OutputOptions
 from streamstyle.frames import FrameBatch, VideoInfo
-from streamstyle.media.encode import encode
 
 FPS = 25
 PAN_PX = 2
@@ -23,10 +21,13 @@ def make_film(path: Path, size: tuple[int, int], frames: int, objects: int = 6) 
 
     Cost: about 1 ms a frame at 640x360 and 60 ms at 4K, on two cores.
     """
+    from streamstyle.config import OutputOptions
+    from streamstyle.media.encode import encode  # the frames can do without PyAV
+
     width, height = size
     info = VideoInfo(str(path), width, height, Fraction(1, FPS), Fraction(FPS), frames, frames / FPS)
     options = OutputOptions(crf=18, preset="superfast", encoder="software")
-    encode(_batches(size, frames, objects), path, info, options, size=size)
+    encode(batches(size, frames, objects), path, info, options, size=size)
     return path
 
 
@@ -36,7 +37,8 @@ def wide(short_side: int) -> tuple[int, int]:
     return 2 * round(height * 8 / 9), height
 
 
-def _batches(size: tuple[int, int], frames: int, objects: int) -> Iterator[FrameBatch]:
+def batches(size: tuple[int, int], frames: int, objects: int = 6) -> Iterator[FrameBatch]:
+    """The film's frames, one a batch."""
     width, height = size
     ground = _ground(size)
     half = (1, height // 2, width // 2)

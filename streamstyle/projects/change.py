@@ -184,7 +184,8 @@ class Change:
 
         def step(i: int) -> tuple[Sequence[Affine], tuple[Any, ...]]:
             light, shot = tuple(frames.light[i].tolist()), int(frames.shots[i])
-            recorded = statistics.step_light(light, shot, functools.partial(self._record, i))
+            with self._stylizer.analysing():
+                recorded = statistics.step_light(light, shot, functools.partial(self._record, i))
             return recorded, (statistics.version, palette.moment(self._times_s[i]))
 
         for i in range(done):
@@ -203,7 +204,8 @@ class Change:
                     if box == NOWHERE:
                         continue
                     if worn is None or worn[0] != what:
-                        worn = what, palette.wear(recorded, time_s)
+                        with self._stylizer.analysing():
+                            worn = what, palette.wear(recorded, time_s)
                     at.append(i - done)
                     boxes.append(box)
                     maps.append(self._of.looks(labels))

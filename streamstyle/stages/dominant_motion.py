@@ -112,7 +112,10 @@ def _grid(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor
 
 def _quantiles(device: torch.device) -> Tensor:
     """[TRIPLES * 3] float32 in 0 .. 1, the same each time; not kept, for each CUDA stream would have to wait for it."""
-    turns = torch.arange(1, TRIPLES + 1, device=device)[:, None] * torch.tensor(_STEPS, device=device)
+    counted = torch.arange(1, TRIPLES + 1, device=device)
+    turns = torch.stack(
+        [counted * step for step in _STEPS], 1
+    )  # a tensor of them would wait to be copied to the device
     return ((turns + 0.5) % 1).flatten()
 
 

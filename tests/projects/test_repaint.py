@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import cv2
 import numpy as np
@@ -20,6 +22,8 @@ from faults import Killed, breaks
 from streamstyle import cli, pipeline
 from streamstyle.config import Options, OutputOptions, StyleOptions
 from streamstyle.errors import InputError, OptionError, OutputError, StreamstyleError
+from streamstyle.frozen_statistics import FrozenStatistics
+from streamstyle.gpu.streams import Lane, Lanes, Mark
 from streamstyle.job import Report
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.decode import decode
@@ -30,6 +34,7 @@ from streamstyle.media.segments import WorkFolder
 from streamstyle.nets import int8
 from streamstyle.painting import calm_flow
 from streamstyle.painting.calm_flow import STEPS_PER_PX
+from streamstyle.painting.palette import Palette
 from streamstyle.pipeline import stylize
 from streamstyle.projects.change import Change
 from streamstyle.projects.project import FLOW, META, Project
@@ -210,6 +215,48 @@ def test_where_paint_is_carried_on_whole_shots_are_painted(
     assert Change(project, stylizer, info, {}).touched.all()
     monkeypatch.undo()
     assert np.flatnonzero(Change(project, stylizer, info, {}).touched).tolist() == [*range(8, 14)]
+
+
+class NotedLanes(Lanes):
+    """Lanes that do nothing but note on which of them each thread is, and what painting waits for."""
+
+    here = threading.local()
+    awaited: ClassVar[list[Mark]] = []
+
+    @contextlib.contextmanager
+    def on(self, lane: Lane, *, after: Mark = None, uses: Iterable[torch.Tensor] = ()) -> Iterator[None]:
+        outer, self.here.lane = getattr(self.here, "lane", None), lane
+        if lane == "paint":
+            self.awaited.append(after)
+        try:
+            yield
+        finally:
+            self.here.lane = outer
+
+    def mark(self, lane: Lane) -> Mark:
+        return cast(Mark, lane)
+
+
+def test_what_is_worn_again_is_made_where_painting_waits_for_it(
+    clip: Path, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def noted(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*rest: Any, **named: Any) -> Any:
+            made.append(getattr(NotedLanes.here, "lane", None))
+            return real(*rest, **named)
+
+        return call
+
+    monkeypatch.setattr("streamstyle.stylizer.Lanes", NotedLanes)
+    monkeypatch.setattr(NotedLanes, "awaited", [])
+    for maker, name in ((Palette, "wear"), (FrozenStatistics, "step_light"), (Stylizer, "record_frame")):
+        monkeypatch.setattr(maker, name, noted(getattr(maker, name)))
+    repaint(clip, tmp_path / "out.mp4", Project(saved), look=dressed(swan="starry@0.3 > ember@0.5"))
+    assert set(made) == {"analysis"}
+    assert len(NotedLanes.awaited) > 0
+    assert set(NotedLanes.awaited) == {"analysis"}
 
 
 # -- calm, and the motion it goes by ----------------------------------------------------------------------------------

@@ -7,15 +7,16 @@ takes on any device that is not a CPU.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable
 from typing import Any
 
-import kornia.filters  # noqa: F401  # a library may make what it likes while it is imported
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -30,6 +31,7 @@ from streamstyle.stages.calm_still import held, slower, standing, still_mask
 from streamstyle.stages.color import blend_planes_, rgb_to_yuv, yuv_to_rgb
 from streamstyle.stages.composite import composite
 from streamstyle.stages.connected_components import connected_components, dense_labels, label_regions
+from streamstyle.stages.dominant_motion import dominant_motion
 from streamstyle.stages.folding import Form
 from streamstyle.stages.label_overlap import best_matches, consecutive_overlaps, label_overlap
 from streamstyle.stages.layer_alphas import layer_alphas
@@ -48,6 +50,9 @@ from streamstyle.stages.resize import resize_planes
 from streamstyle.stages.style_map import blend_map, style_map
 from streamstyle.stages.stylize_regions import RegionStylizer, affine_into, picture_from, picture_into
 
+with contextlib.suppress(ImportError):  # a machine lent to try the kernels may be without
+    import kornia.filters  # noqa: F401  # a library may make what it likes while it is imported
+
 
 class NoFloat64(TorchDispatchMode):
     """Fails at the first operation that gives a float64 tensor."""
@@ -59,7 +64,7 @@ class NoFloat64(TorchDispatchMode):
         return out
 
 
-class NoWaiting(TorchDispatchMode):
+class NoCopies(TorchDispatchMode):
     """Fails where a tensor of the host goes to the device, or a number of the device's to the host."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -68,6 +73,23 @@ class NoWaiting(TorchDispatchMode):
         made = {leaf.device.type for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)}
         assert not ("cpu" in given and "meta" in given | made), f"{func} waits for a copy"
         return out
+
+
+class NoNumbers(TorchFunctionMode):
+    """Fails where numbers of Python's become a tensor of the device, which torch makes on the host and copies."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        copies = func in (torch.tensor, torch.as_tensor, torch.asarray, torch.Tensor.new_tensor)
+        assert not (copies and out.device.type == "meta"), f"{func.__name__} waits for a copy"
+        return out
+
+
+@contextlib.contextmanager
+def no_waiting():
+    """Neither of both."""
+    with NoCopies(), NoNumbers():
+        yield
 
 
 class Given:
@@ -159,6 +181,7 @@ CALLS: dict[str, Callable[[Given], Any]] = {
     "composite": lambda g: composite(g.rgb, g.planes, TAGS, g.ids, g.rgb[0, :2, 0].t(), subsample=True, impl="ref"),
     "connected_components": lambda g: connected_components(g.edges > 99, connectivity=8, impl="ref"),
     "consecutive_overlaps": lambda g: consecutive_overlaps(g.ids, 7, g.ids[0], impl="ref"),
+    "dominant_motion": lambda g: dominant_motion(g.flow, g.share),
     "dense_labels": lambda g: dense_labels(g.ids, impl="ref"),
     "exact_thresholds": lambda g: exact_thresholds(g.edges, impl="ref"),
     "fill_holes": lambda g: fill_holes(g.ids, impl="ref"),
@@ -203,7 +226,7 @@ def test_a_reference_needs_no_float64(name, device):
 @pytest.mark.parametrize("name", sorted(CALLS.keys() - READ_NUMBERS - {"RegionStylizer"}))
 def test_a_reference_waits_for_nothing(name):
     given = Given("meta")
-    with NoWaiting():
+    with no_waiting():
         CALLS[name](given)
 
 
@@ -211,14 +234,14 @@ def test_renewing_the_statistics_waits_for_nothing():
     given = Given("meta")
     published = StyleNet().to(given.device)  # as Stylizer holds it: its norms are on the device
     net = RegionStylizer(published, given.device, torch.float32, impl="ref")
-    with NoWaiting():
+    with no_waiting():
         blend_table([net.record(given.rgb[:1], published.norms(style)) for style in (0, 1, 25)])
 
 
 def test_calming_a_frame_waits_for_nothing():
     given, calm_film = Given("meta"), Calm(looks=7, feather_px=20)
     chroma = given.colors[:, :2, :35, :45]
-    with NoWaiting(), NoFloat64():
+    with no_waiting(), NoFloat64():
         for k in (0, 1, 0, 1):
             how = {"fading": {0} if k == 1 else (), "chroma": chroma[k], "unseen": {3}}
             calm_film.step(given.rgb[k], given.edges[k], given.ids[k], 0, **how)
@@ -227,9 +250,11 @@ def test_calming_a_frame_waits_for_nothing():
 
 def test_waiting_is_seen():
     on_device = torch.zeros(2, device="meta")
-    with pytest.raises(AssertionError, match="waits for a copy"), NoWaiting():
+    with pytest.raises(AssertionError, match="waits for a copy"), no_waiting():
         torch.zeros(2).to(on_device)
-    with pytest.raises(RuntimeError, match="cannot be called on meta tensors"), NoWaiting():
+    with pytest.raises(AssertionError, match="waits for a copy"), no_waiting():
+        torch.tensor([1.0], device="meta")
+    with pytest.raises(RuntimeError, match="cannot be called on meta tensors"), no_waiting():
         on_device.sum().item()
 
 
