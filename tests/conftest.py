@@ -51,7 +51,9 @@ SANITIZED_SHARE = 3
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Under the sanitizers: of each test's shimmed cases a share, drawn the same each time, and its first."""
+    """Long tests first; under the sanitizers of each test's shimmed cases a share, drawn the same each time, and its
+    first."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
     if shim.FLAGS is not shim.SANITIZED:
         return
     seen: set[str] = set()

@@ -114,6 +114,7 @@ def made_up(*sizes: report.Resolution, styles: int = 4) -> report.BenchReport:
 # -- a whole bench --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.weights
 @pytest.mark.usefixtures("cached", "networks", "quick")
 def test_what_is_printed_for_machines_hangs_together(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ def environment() -> dict[str, str]:
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stems", GROUPS, ids=" ".join)
 def test_clean_under_the_sanitizers(stems, environment):
     tests = [f"tests/stages/test_{stem}.py" for stem in stems]
