@@ -135,6 +135,7 @@ def scene_of(film: list[FrameBatch], look: Look, device: torch.device, every: in
     """Where a film wears no background, [N, h, w] bool; and the milliseconds a frame after the first batch."""
     import numpy as np
 
+    from streamstyle.bench.scene import FPS
     from streamstyle.config import AnalysisOptions
     from streamstyle.frames import ColorTags
     from streamstyle.gpu.transfer import upload
@@ -149,7 +150,7 @@ def scene_of(film: list[FrameBatch], look: Look, device: torch.device, every: in
     background = look.styles.index(look.background_style)
     for number, batch in enumerate(film):
         began = time.perf_counter() if number == 1 else began
-        times_s = [pts / 25 for pts in batch.pts]
+        times_s = [pts / FPS for pts in batch.pts]
         small = reader.small(upload((batch.y, batch.u, batch.v), device))
         later = [frame for more in film[number + 1 :] for frame in more.unstack()]
         height, width = batch.y.shape[1:]

@@ -253,7 +253,9 @@ class Look:
         except IsADirectoryError:
             raise OptionError(f"Look '{path}': a folder; give the Look file in it") from None
         except OSError as error:
-            raise OptionError(f"Look '{path}': cannot be read ({error.strerror}); make it readable") from None
+            raise OptionError(
+                f"Look '{path}': cannot be read ({error.strerror}); check its path and its mode"
+            ) from None
         except UnicodeDecodeError:
             raise OptionError(f"Look '{path}': not text in UTF-8; save it so") from None
         except tomllib.TOMLDecodeError as error:

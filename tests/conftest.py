@@ -50,10 +50,19 @@ SANITIZED_SHARE = 3
 """Of a test's cases, one in so many is run once more under the sanitizers, which take ten times as long."""
 
 
+def long_ones_spread(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
+    """Tests marked long among the first that each of so many workers gets, of equal stretches of the list."""
+    rest = [item for item in items if item.get_closest_marker("long") is None]
+    for k, item in enumerate(item for item in items if item.get_closest_marker("long") is not None):
+        # A few on, for a stretch's beginning is moved by what comes before it.
+        rest.insert(len(items) * (k % workers) // workers + 9 if workers else len(rest), item)
+    return rest
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Long tests first; under the sanitizers of each test's shimmed cases a share, drawn the same each time, and its
-    first."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    """Long tests begin at once, where several processes share them; under the sanitizers of each test's shimmed cases a
+    share, drawn the same each time, and its first."""
+    items[:] = long_ones_spread(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")))
     if shim.FLAGS is not shim.SANITIZED:
         return
     seen: set[str] = set()

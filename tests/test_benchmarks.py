@@ -205,6 +205,18 @@ def test_parts_of_whole_films_measure_what_they_say(tmp_path, monkeypatch):
 
 
 @pytest.mark.weights
+def test_objects_are_found_where_a_cpu_finds_them(monkeypatch):
+    for name, value in (("DEVICE", "cpu"), ("HEIGHT", 180), ("WIDTH", 320), ("OBJECT_FRAMES", 9)):
+        monkeypatch.setattr(gpu_parts, name, value)
+    monkeypatch.setattr(gpu_parts, "weights_or_random", lambda: True)
+    rows = {row["name"]: row["value"] for row in gpu_parts.part_objects(Path())}
+    for name in ("one named", "found by themselves"):
+        assert rows[f"objects at 1080p, {name}, J with what a CPU finds"] == 1
+        assert 0.02 < rows[f"objects at 1080p, {name}, of the picture"] < 0.3
+        assert rows[f"objects at 1080p, {name}"] > 0
+
+
+@pytest.mark.weights
 @pytest.mark.parametrize("same", [True, False])
 def test_graphs_stand_beside_launches(monkeypatch, same):
     """On a CPU, with the capture stood in for; a graph that gives something else is told and not timed."""

@@ -418,6 +418,9 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path):
         Look.read(tmp_path / "gone.toml")
     with pytest.raises(OptionError, match="a folder; give the Look file in it"):
         Look.read(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(OptionError, match=r"cannot be read .*; check its path"):
+        Look.read(tmp_path / "file" / "look.toml")
 
 
 def test_a_file_that_cannot_be_written_is_an_output_error(tmp_path):

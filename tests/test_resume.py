@@ -6,6 +6,7 @@ import errno
 import multiprocessing
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -207,8 +208,9 @@ def test_calm_goes_on_as_if_it_had_not_been_stopped(
 
 
 def child(source: str, target: str) -> None:
-    """A job in a process of its own, which notes how many frames it took over."""
-    report = paint(Path(source), Path(target))
+    """A job in a process of its own, which notes what it says, and at its end how many frames it took over."""
+    with open(Path(target).parent.with_suffix(".said"), "a") as said:
+        report = paint(Path(source), Path(target), say=lambda line: print(line, file=said, flush=True))
     Path(target).parent.with_suffix(".txt").write_text(str(report.resumed_frames))
 
 
@@ -248,15 +250,15 @@ def test_killed_at_twenty_moments_it_goes_on_to_the_same_film(clip: Path, tmp_pa
     (tmp_path / "whole").mkdir()
     wanted = tmp_path / "whole" / "out.mp4"
     run(context, clip, wanted)
-    frames, chance, landed, resumed = planes(wanted), random.Random(0), 0, 0
+    frames, chance, landed, gone_on = planes(wanted), random.Random(0), 0, list[int]()
     for film in range(FILMS):
         (tmp_path / str(film)).mkdir()
         target, told = tmp_path / str(film) / "out.mp4", 0
         for _ in range(KILLS):
             killed = run(context, clip, target, kill=(told + chance.randrange(3), chance.uniform(0, 0.3)))
-            landed, resumed = landed + killed, resumed + (killed and told > 0)
+            landed += killed
             if target.exists():
-                break
+                break  # what is whole cannot be killed any more
             assert killed, film
             before, told = told, segments_told(target)
             assert told >= before  # no kill costs what the journal told of
@@ -264,12 +266,15 @@ def test_killed_at_twenty_moments_it_goes_on_to_the_same_film(clip: Path, tmp_pa
             run(context, clip, target)
             taken_over = int(target.parent.with_suffix(".txt").read_text())
             assert taken_over == min(told * SEGMENT, FRAMES)  # what the journal told of was not painted again
+        said = target.parent.with_suffix(".said").read_text()
+        gone_on += [int(after) for after in re.findall(r"going on after frame (\d+)", said)]
         assert all(np.array_equal(a, b) for a, b in zip(planes(target), frames, strict=True)), film
         assert video_times(target) == video_times(wanted)
         assert audio_packets(target) == audio_packets(wanted)
         assert {entry.name for entry in target.parent.iterdir()} <= {"out.mp4", "out.mp4.parts"}
-    assert landed > FILMS * KILLS * 3 / 4  # the others had ended before
-    assert resumed > landed / 3  # killed once more when it had gone on
+    assert landed > FILMS * KILLS * 3 / 4
+    assert len(gone_on) > landed / 2  # what was killed before its first segment has nothing to go on with
+    assert all(after % SEGMENT == 0 for after in gone_on)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

@@ -113,9 +113,8 @@ def _grid(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor
 def _quantiles(device: torch.device) -> Tensor:
     """[TRIPLES * 3] float32 in 0 .. 1, the same each time; not kept, for each CUDA stream would have to wait for it."""
     counted = torch.arange(1, TRIPLES + 1, device=device)
-    turns = torch.stack(
-        [counted * step for step in _STEPS], 1
-    )  # a tensor of them would wait to be copied to the device
+    # One by one: a tensor of the steps would be copied to the device, which is to wait for it.
+    turns = torch.stack([counted * step for step in _STEPS], 1)
     return ((turns + 0.5) % 1).flatten()
 
 

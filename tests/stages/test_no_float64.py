@@ -50,7 +50,7 @@ from streamstyle.stages.resize import resize_planes
 from streamstyle.stages.style_map import blend_map, style_map
 from streamstyle.stages.stylize_regions import RegionStylizer, affine_into, picture_from, picture_into
 
-with contextlib.suppress(ImportError):  # a machine lent to try the kernels may be without
+with contextlib.suppress(ImportError):  # a machine that only tries the kernels may be without
     import kornia.filters  # noqa: F401  # a library may make what it likes while it is imported
 
 
@@ -87,7 +87,7 @@ class NoNumbers(TorchFunctionMode):
 
 @contextlib.contextmanager
 def no_waiting():
-    """Neither of both."""
+    """Fails at either."""
     with NoCopies(), NoNumbers():
         yield
 
@@ -254,6 +254,8 @@ def test_waiting_is_seen():
         torch.zeros(2).to(on_device)
     with pytest.raises(AssertionError, match="waits for a copy"), no_waiting():
         torch.tensor([1.0], device="meta")
+    with pytest.raises(AssertionError, match="waits for a copy"), no_waiting():
+        on_device.new_tensor([1.0])
     with pytest.raises(RuntimeError, match="cannot be called on meta tensors"), no_waiting():
         on_device.sum().item()
 
