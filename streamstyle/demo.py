@@ -25,6 +25,7 @@ BUNNY = Look(
     objects=(
         ObjectStyle("bunny", "starry", point=(470, 400), at_s=2.0),
         ObjectStyle("bunny", "starry", point=(545, 60), at_s=2.0),
+        ObjectStyle("bunny", "", point=(190, 482), at_s=2.0, remove=True),  # a stone as grey, that he comes to stand by
     ),
 )
 START_S = 2.0
@@ -54,7 +55,8 @@ def demo(
     )
     preview(clip, folder / "objects.png", at_s=START_S, options=Options(ANALYSIS), overwrite=True)
 
-    places = " ".join(f'--object "{o.name}@{o.where}={o.style}"' for o in BUNNY.objects)
+    words = (f"-{o.name}@{o.where}" if o.remove else f"{o.name}@{o.where}={o.style}" for o in BUNNY.objects)
+    places = " ".join(f'--object "{word}"' for word in words)
     say(
         f"2/5  bunny.mp4: streamstyle run {clip} {folder}/bunny.mp4 --size {SIZE_PX} --start {START_S:g} "
         f"{places} --background {BUNNY.background} --foreground {BUNNY.foreground} "

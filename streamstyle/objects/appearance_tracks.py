@@ -63,8 +63,7 @@ LOST_SHARE = 0.1
 learned."""
 LOST_PRIOR = 0.3
 LOST_MOTION_WEIGHT = 1.0
-"""What is looked for everywhere is rather what moves by itself: the dog that was hidden, not the post it passes; its J
-is .575 without, .629 with."""
+"""What is looked for is what moves by itself, the dog that was hidden, not the post: J .575 without, .629 with."""
 LEARNABLE_SHARE = 1.5e-4
 """Share of the frame below which a class shows too little of itself to learn from: 15 px of 427x240."""
 NOT_FOUND = -4.0
@@ -95,6 +94,7 @@ class AppearanceTracks(ObjectTracks):
         self._model = AppearanceModel(segmenter.device)
         self._reentry = Reentry(segmenter.device)
         self._foreseen: dict[str, Any] | None = None
+        self._refused: np.ndarray | float = 0.0
         self._begin()
 
     def _begin(self) -> None:
@@ -325,6 +325,7 @@ class AppearanceTracks(ObjectTracks):
         k = self._members.index(slot)
         if remove:
             self._shares[k][place] = 0
+            self._refused = np.maximum(self._refused, place)
         else:
             self._shares[:, place] = 0
             self._shares[k][place] = 1
@@ -341,7 +342,8 @@ class AppearanceTracks(ObjectTracks):
         small = F.interpolate(shares, size=self._grid, mode="area")[0].flatten(1)
         areas = (self._shares > 0.5).sum((1, 2))
         fewest = LEARNABLE_SHARE * rest.size
-        pause = [k + 1 for k, slot in enumerate(self._members) if areas[k] < fewest or self._hides(slot, k)]
+        hidden = [slot != FOUND and self._lost(slot, self._shares[k]) for k, slot in enumerate(self._members)]
+        pause = [k + 1 for k, hides in enumerate(hidden) if hides or areas[k] < fewest]
         if (rest > 0.5).sum() < fewest:
             pause.append(BACKGROUND)
         loose = [k + 1 for k, slot in enumerate(self._members) if slot == FOUND]
@@ -349,13 +351,11 @@ class AppearanceTracks(ObjectTracks):
             loose.append(BACKGROUND)
         around = None
         if not self._model.knows(BACKGROUND) and BACKGROUND not in loose:
-            reach = torch.from_numpy(near(self._shares.sum(0) > 0.5).astype(np.float32))[None, None]
-            around = F.interpolate(reach.to(small.device), size=self._grid, mode="area").flatten()
+            beside = np.maximum(near(self._shares.sum(0) > 0.5), self._refused)  # as well told apart, wherever it is
+            reach = torch.from_numpy(beside.astype(np.float32))[None, None].to(small.device)
+            around = F.interpolate(reach, size=self._grid, mode="area").flatten()
         self._model.learn(self._described, small, pause=pause, loose=loose, near=around)
-
-    def _hides(self, slot: int, k: int) -> bool:
-        assert self._shares is not None
-        return slot != FOUND and self._lost(slot, self._shares[k])
+        self._refused = 0.0
 
     def _map(self, found: Segmentation, carried: np.ndarray | None, index: int) -> np.ndarray:
         """[h, w] int32 slots: each pixel the likeliest of those that have at least half of it."""

@@ -115,6 +115,20 @@ def test_an_object_is_found_again_after_it_was_hidden(segmenter, hidden, every):
 
 
 @pytest.mark.weights
+def test_what_is_refused_far_from_the_object_is_told_from_it(segmenter):
+    """Before anything of it was taken, as what lies beside the object is told from it."""
+    film = Film([Thing(RED, 34, rising(56, 10, 0, 2)), Thing((170, 90, 60), 34, lambda _: (56, 150))])
+    taken = []
+    for refused in ([], [named("it", point=(166, 72), remove=True)]):
+        tracks = tracks_of(segmenter, named("it", mask=1), *refused, drawn=np.uint8(labels(film) == 1))
+        list(run(tracks, film, range(2)))
+        look = tracks._look(film.found(segmenter, 2), SIZE)
+        assert look[1][film.seen(0, 2)].mean() > 0.8
+        taken.append(float(look[1][film.seen(1, 2)].mean()))
+    assert taken[1] < taken[0] / 2
+
+
+@pytest.mark.weights
 def test_what_is_taken_out_of_an_object_stays_out(segmenter):
     film = Film([Thing(RED, 30, rising(60, 20, 0, 2)), Thing(BLUE, 30, rising(30, 20, 0, 2))])
     drawn = np.uint8(labels(film) > 0)  # both as one
