@@ -13,7 +13,7 @@ from streamstyle.stages import network_stylizer
 from streamstyle.stages.network_stylizer import NetworkStylizer
 from tests import oracles
 from tests.johnson_nets import save, save_variables, transformer, variables
-from tests.stages.test_no_float64 import NoFloat64, NoWaiting
+from tests.stages.test_no_float64 import NoFloat64, no_waiting
 
 CPU = torch.device("cpu")
 RECIPES = ["examples", "lengstrom"]
@@ -277,7 +277,7 @@ def test_no_picture_is_refused_and_shown(net, rgb):
 def test_nothing_waits_for_the_device_and_nothing_is_float64(net):
     stylizer = NetworkStylizer(net, torch.device("meta"), torch.float32)
     rgb = torch.rand(2, 3, 70, 90, device="meta")
-    with NoWaiting(), NoFloat64():
+    with no_waiting(), NoFloat64():
         affine = stylizer.record(rgb[:1])
         stylizer.paint(rgb, affine)
         assert stylizer.paint(rgb, affine, (3, 4, 50, 60)).shape == (2, 3, 47, 56)
