@@ -61,9 +61,9 @@ SMALLEST_FOUND = 0.003
 LOST_SHARE = 0.1
 """An object with less than this share of its usual area is looked for everywhere, by its look and motion, and not
 learned."""
-LOST_PRIOR = 0.3
-LOST_MOTION_WEIGHT = 1.0
-"""What is looked for is what moves by itself, the dog that was hidden, not the post: J .575 without, .629 with."""
+LOST_PRIOR, LOST_MOTION_WEIGHT = 0.3, 1.0
+"""What is looked for everywhere is rather what moves by itself: the dog that was hidden, not the post it passes; its J
+is .575 without, .629 with."""
 LEARNABLE_SHARE = 1.5e-4
 """Share of the frame below which a class shows too little of itself to learn from: 15 px of 427x240."""
 NOT_FOUND = -4.0
@@ -351,7 +351,7 @@ class AppearanceTracks(ObjectTracks):
             loose.append(BACKGROUND)
         around = None
         if not self._model.knows(BACKGROUND) and BACKGROUND not in loose:
-            beside = np.maximum(near(self._shares.sum(0) > 0.5), self._refused)  # as well told apart, wherever it is
+            beside = np.maximum(near(self._shares.sum(0) > 0.5), self._refused)  # and what was refused, wherever it is
             reach = torch.from_numpy(beside.astype(np.float32))[None, None].to(small.device)
             around = F.interpolate(reach, size=self._grid, mode="area").flatten()
         self._model.learn(self._described, small, pause=pause, loose=loose, near=around)
