@@ -78,12 +78,16 @@ class Convolution:
         self._bias, self._before, self._after = bias, before, after
         self._activation: tuple[str, list[float], str] = ("relu" if relu else "none", [], "")
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """[N, O, h, w], channels-last, of x [N, I, H, W] uint8, channels-last."""
+    def __call__(self, x: Tensor, before: float | None = None, after: float | None = None) -> Tensor:
+        """[N, O, h, w], channels-last, of x [N, I, H, W] uint8, channels-last.
+
+        Steps may be of other sizes, before and after, than those that the constructor was given.
+        """
         weight = (self._packed, self._steps, self._zeros, self._bias)
         # Not bfloat16: oneDNN has no quick way to it before AMX, and takes 400 times as long.
-        to = (1.0, 0, torch.float32) if self._after is None else (self._after, 0, torch.uint8)
-        found = torch.ops.onednn.qconv2d_pointwise(x, self._before, 0, *weight, *self._where, *to, *self._activation)
+        to = (1.0, 0, torch.float32) if self._after is None else (after or self._after, 0, torch.uint8)
+        of = (x, before or self._before, 0)
+        found = torch.ops.onednn.qconv2d_pointwise(*of, *weight, *self._where, *to, *self._activation)
         return cast(Tensor, found)
 
 

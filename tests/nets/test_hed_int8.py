@@ -1,5 +1,3 @@
-import copy
-
 import cv2
 import numpy as np
 import pytest
@@ -28,13 +26,6 @@ def layers_of(net):
     return [(b, k) for b in range(1, net.depth + 1) for k in range(1, 1 + len(getattr(net, f"block{b}")))]
 
 
-def eight_bits(net, dtype=torch.float32):
-    """The network in integers, and never in floats."""
-    made = Int8HED.of(net, dtype)
-    made.floats = None
-    return made
-
-
 @needs_operators
 @pytest.mark.weights
 @pytest.mark.parametrize("side", ["1", "2", "3", "4", "5", "fuse"])
@@ -44,7 +35,7 @@ def test_edges_and_features_are_near_float32(asset, side):
     rgb[:, :, 30:70, 40:90] *= 0.3
     net = HED.load(side, blocks=3)
     edges, features = net.edges_and_features(rgb, layers_of(net))
-    found, seen = eight_bits(net).edges_and_features(rgb, layers_of(net))
+    found, seen = Int8HED.of(net).edges_and_features(rgb, layers_of(net))
     assert len(seen) == len(features) == len(layers_of(net))
     assert found.dtype == torch.float32
     assert found.shape == edges.shape
@@ -64,7 +55,7 @@ def test_edges_and_features_are_near_float32(asset, side):
 def test_shapes_and_dtypes_are_those_of_hed(size, dtype):
     net = untrained("2", blocks=3)
     edges, features = net.edges_and_features(torch.rand(2, 3, *size), LAYERS)
-    found, seen = eight_bits(net, dtype).edges_and_features(torch.rand(2, 3, *size), LAYERS)
+    found, seen = Int8HED.of(net, dtype).edges_and_features(torch.rand(2, 3, *size), LAYERS)
     assert found.shape == edges.shape
     assert found.dtype == torch.float32
     assert [each.shape for each in seen] == [each.shape for each in features]
@@ -79,8 +70,8 @@ def test_edges_are_the_same_when_more_blocks_are_built(side):
     for each in (few, more):
         values = {**untrained(side).state_dict(), **net.state_dict()}
         each.load_state_dict({key: values[key] for key in each.state_dict()})
-    assert torch.equal(eight_bits(few)(rgb), eight_bits(more)(rgb))
-    _, features = eight_bits(more).edges_and_features(rgb, layers_of(more))
+    assert torch.equal(Int8HED.of(few)(rgb), Int8HED.of(more)(rgb))
+    _, features = Int8HED.of(more).edges_and_features(rgb, layers_of(more))
     for mine, theirs in zip(features, more.edges_and_features(rgb, layers_of(more))[1], strict=True):
         assert (mine - theirs).norm() < 0.06 * theirs.norm()
 
@@ -88,12 +79,12 @@ def test_edges_are_the_same_when_more_blocks_are_built(side):
 @needs_operators
 @pytest.mark.parametrize("side", ["1", "3"])
 def test_no_pictures_give_no_edges(side):
-    assert eight_bits(untrained(side))(torch.empty(0, 3, 8, 9)).shape == (0, 8, 9)
+    assert Int8HED.of(untrained(side))(torch.empty(0, 3, 8, 9)).shape == (0, 8, 9)
 
 
 @needs_operators
 def test_batch_threads_and_a_run_before_do_not_matter():
-    net, rgb = eight_bits(untrained("3")), torch.rand(3, 3, 61, 50)
+    net, rgb = Int8HED.of(untrained("3")), torch.rand(3, 3, 61, 50)
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
@@ -119,47 +110,87 @@ def test_it_is_made_without_touching_the_floats_or_random_numbers():
     assert torch.equal(net(rgb), before)
 
 
+def pure_colors():
+    generator = torch.Generator().manual_seed(0)
+    blocks = (torch.rand(1, 3, 8, 9, generator=generator) > 0.5).float()
+    return blocks.repeat_interleave(10, 2).repeat_interleave(10, 3)
+
+
+def title(ink, paper):
+    picture = np.full((240, 427, 3), paper, np.uint8)
+    cv2.putText(picture, "THE END", (150, 130), cv2.FONT_HERSHEY_SIMPLEX, 1, (ink,) * 3, 2, cv2.LINE_AA)
+    return torch.from_numpy(picture).permute(2, 0, 1)[None] / 255
+
+
 @needs_operators
 @pytest.mark.weights
-def test_a_picture_of_pure_colours_is_looked_at_in_floats(asset):
+@pytest.mark.parametrize("side", ["2", "3"])
+@pytest.mark.parametrize("picture", [pure_colors(), title(255, 0), title(0, 255)], ids=["colours", "white", "black"])
+def test_lettering_and_pure_colours_take_wider_steps(asset, monkeypatch, side, picture):
     asset("hed")
-    net = HED.load("3")
+    net = HED.load(side, blocks=3)
+    edges, features = net.edges_and_features(picture, LAYERS)
+    found, seen = Int8HED.of(net).edges_and_features(picture, LAYERS)
+    apart = (found - edges).abs()
+    assert apart.mean() < 0.01, apart.mean()
+    assert apart.max() < 0.3, apart.max()
+    for mine, theirs in zip(seen, features, strict=True):
+        assert (mine - theirs).norm() < 0.16 * theirs.norm()
+    monkeypatch.setattr(hed_int8, "WIDEST", 1)
+    clipped = (Int8HED.of(net)(picture) - edges).abs()
+    assert clipped.max() > 1.5 * apart.max()
+
+
+@needs_operators
+@pytest.mark.weights
+def test_how_wide_a_pictures_steps_are_is_its_own_affair(asset):
+    asset("hed")
+    made = Int8HED.of(HED.load("3"), torch.bfloat16)
     calm = F.interpolate(torch.rand(1, 3, 8, 9), (80, 90), mode="bicubic").clamp(0, 1) * 0.3 + 0.35
-    pure = (torch.rand(1, 3, 8, 9) > 0.5).float().repeat_interleave(10, 2).repeat_interleave(10, 3)
-    made = Int8HED.of(net, torch.bfloat16)
-    edges, features = made.edges_and_features(torch.cat([calm, pure]), LAYERS[:1])
-    expected, seen = copy.deepcopy(net).bfloat16().edges_and_features(pure, LAYERS[:1])
-    assert torch.equal(edges[1:], expected)
-    assert torch.equal(features[0][1:], seen[0])
-    assert torch.equal(edges[:1], eight_bits(net)(calm))
-    assert not torch.equal(edges[:1], net(calm))
+    edges, features = made.edges_and_features(torch.cat([calm, pure_colors(), calm]), LAYERS[:1])
+    for i, picture in enumerate((calm, pure_colors(), calm)):
+        expected, seen = made.edges_and_features(picture, LAYERS[:1])
+        assert torch.equal(edges[i : i + 1], expected)
+        assert torch.equal(features[0][i : i + 1], seen[0])
 
 
 @needs_operators
-@pytest.mark.weights
-def test_one_line_of_a_title_is_looked_at_in_floats(asset):
-    asset("hed")
-    picture = np.zeros((240, 427, 3), np.uint8)
-    cv2.putText(picture, "THE END", (150, 130), cv2.FONT_HERSHEY_SIMPLEX, 1, (255, 255, 255), 2, cv2.LINE_AA)
-    title = torch.from_numpy(picture).permute(2, 0, 1)[None] / 255
-    net = HED.load("3")
-    assert torch.equal(Int8HED.of(net)(title), net(title))
+@pytest.mark.parametrize("place", range(6))
+def test_clipped_values_of_every_layer_count_and_a_few_may_be(monkeypatch, place):
+    """The layer is computed once more, and those after it begin with steps as wide."""
+    made, rgb, block, layer = Int8HED.of(untrained("3")), torch.full((1, 3, 20, 24), 0.5), *divmod(place, 2)
+    convolutions, fitted, wide = made._convolutions, hed_int8._fitted, []
+    usual, convolution = hed_int8.LARGEST[block][layer] / 255, convolutions[block][layer]
 
-
-@needs_operators
-@pytest.mark.parametrize(("block", "layer"), [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)])
-def test_clipped_values_of_every_layer_count_and_a_few_may_be(monkeypatch, block, layer):
-    made, rgb = eight_bits(untrained("3")), torch.full((1, 3, 20, 24), 0.5)
-    convolution = made._convolutions[block][layer]
-
-    def clipping(x):
-        found = convolution(x).clamp_(max=254)
-        found[0, :30, 0, 0] = 255
+    def clipping(*given):
+        found = convolution(*given).clamp_(max=254)
+        if given[-1] == usual:
+            found[0, :30, 0, 0] = 255
         return found
 
-    made._convolutions[block][layer] = clipping
+    def told(*given):
+        found = fitted(*given)
+        wide.append(found.wide)
+        return found
+
+    convolutions[block][layer] = clipping
+    monkeypatch.setattr(hed_int8, "_fitted", told)
     monkeypatch.setattr(hed_int8, "MOST_CLIPPED", 30)
     made(rgb)
+    assert wide == [1] * 6
     monkeypatch.setattr(hed_int8, "MOST_CLIPPED", 29)
-    with pytest.raises(hed_int8._TooManyClipped):
-        HED.edges_and_features(made, rgb, ())
+    made(rgb)
+    assert wide[6:] == [1] * place + [1.5] * (6 - place)
+
+
+def test_steps_grow_no_wider_than_the_widest():
+    asked = []
+
+    def run(step):
+        asked.append(step)
+        return torch.full((1, 1, 8, 8), 255, dtype=torch.uint8)
+
+    found = hed_int8._fitted(run, 0.5)
+    assert found.wide == hed_int8.WIDEST
+    assert found.step == asked[-1] == 0.5 * hed_int8.WIDEST
+    assert len(asked) == 11
