@@ -61,6 +61,11 @@ def best_alone(tracker: Tracker, overlap: np.ndarray, frame: int, sure: bool) ->
     return np.repeat(np.array(owner, np.int32)[:, None], overlap.shape[1], axis=1)
 
 
+def only_followed(odds: np.ndarray, *_: np.ndarray) -> np.ndarray:
+    """evidence.or_new without what is new."""
+    return odds
+
+
 _regions = Tracker._regions
 
 
@@ -113,7 +118,7 @@ CHOICES: dict[str, tuple[dict[str, Any], dict[tuple[Any, str], Any]]] = {
         {},
         {**searched_by(lambda careful: CheckedFlow(careful=True)), (appearance_tracks, "carry"): carry_what_was_seen},
     ),
-    "no look": ({}, {(appearance_tracks, "LOOK_WEIGHT"): 0.0}),
+    "no look": ({}, {(evidence, "LOOK_WEIGHT"): 0.0}),
     "the look of layer 3_3, which edges are read from": ({}, {(appearance, "LOOK_LAYERS"): ((2, 2), (3, 3))}),
     "the look at 4 px, not at 2": ({}, {(AppearanceModel, "score_map"): coarse_map}),
     "the background beside the object counts no more": ({}, {(appearance, "NEAR_WEIGHT"): 0.0}),
@@ -125,6 +130,7 @@ CHOICES: dict[str, tuple[dict[str, Any], dict[tuple[Any, str], Any]]] = {
     ),
     "what stands still of what moves counts no more": ({}, {(evidence, "STILL_TIMES"): 1.0}),
     "no foresight: nothing looked at ahead": ({}, {(Foresight, "look"): lambda *_: None}),
+    "who begins to move while another is followed is not found": ({}, {(appearance_tracks, "or_new"): only_followed}),
     "no mutual best: pieces share the track they overlap most": ({}, {(Tracker, "_components"): best_alone}),
     "what is born is an object at once": ({}, {(tracker, "CONFIRM_AFTER"): 1}),
     "no re-entry: who comes back is another": ({}, {(Reentry, "step"): lambda *_: None}),

@@ -29,13 +29,16 @@ from streamstyle.objects.area_filter import clear_specks_
 from streamstyle.objects.evidence import (
     MOVED_SHARE,
     MOVING_SHARE,
-    aimed_at,
+    NOT_FOUND,
+    by_carried,
+    by_look,
+    found_odds,
     held_against,
-    log_weighed,
     moves_alike,
     moves_by_itself,
     moving_shares,
     near,
+    or_new,
     own_motion,
     own_motions,
     region_means,
@@ -49,7 +52,6 @@ from streamstyle.stages.optical_flow import OpticalFlow, carry, carry_labels
 
 FOUND = -1
 """In the list of slots that classes have: the class whose pieces are tracks."""
-CARRIED_WEIGHT, LOOK_WEIGHT = 0.5, 0.5
 SNAP = 0.8
 """Share of a pixel's probability that is its region's mean: of 0.6 and 0.8 on eight DAVIS sequences the latter."""
 GUIDED_PX = 12
@@ -66,8 +68,6 @@ LOST_PRIOR, LOST_MOTION_WEIGHT = 0.3, 1.0
 is .575 without, .629 with."""
 LEARNABLE_SHARE = 1.5e-4
 """Share of the frame below which a class shows too little of itself to learn from: 15 px of 427x240."""
-NOT_FOUND = -4.0
-"""Log-odds of FOUND where it cannot be."""
 EAGER_FRAMES = 4
 """Frames of a shot that are all looked at until FOUND is known."""
 MUST_MOVE_LOOKS = 6
@@ -184,10 +184,11 @@ class AppearanceTracks(ObjectTracks):
         """Each class's share of each pixel, [K, h, w] float32."""
         shape = (found.ids.shape[0], found.ids.shape[1])
         look = self._look(found, shape)
-        rest = np.zeros(shape, np.float32) if look is None else log_weighed(look[0], LOOK_WEIGHT)
+        rest = np.zeros(shape, np.float32) if look is None else by_look(look[0])
         if carried is not None:
-            rest = rest + log_weighed(1 - carried.sum(0), CARRIED_WEIGHT)
+            rest = rest + by_carried(1 - carried.sum(0))
         odds, gates = list[np.ndarray](), list[np.ndarray | None]()
+        settled = carried is not None and not self._eager and not self._any_lost(carried)
         for k, slot in enumerate(self._members):
             before = None if carried is None else carried[k]
             # What nobody has seen yet may look like anything.
@@ -196,7 +197,10 @@ class AppearanceTracks(ObjectTracks):
                 if self._nobody_found(slots):
                     before = seen = None  # who begins to move later is as good as who moved from the first
                 motion = None if own is None else self._motion_of_found(own, slots)
-                odds.append(np.where(self._taken(carried), NOT_FOUND, self._found_odds(before, seen, motion, shape)))
+                by_all = found_odds(before, seen, motion, shape)
+                if settled and before is not None and motion is not None and slots is not None:
+                    by_all = or_new(by_all, motion, slots != BACKGROUND)
+                odds.append(np.where(self._taken(carried), NOT_FOUND, by_all))
                 gates.append(None if before is None or self._eager else near(before > 0.5))
             else:
                 assert before is not None
@@ -238,30 +242,15 @@ class AppearanceTracks(ObjectTracks):
         """Log-likelihood of a named object; and where it may be, None for everywhere."""
         lost = self._lost(slot, before)
         prior = np.full_like(before, LOST_PRIOR) if lost else before
-        odds = log_weighed(prior, CARRIED_WEIGHT)
+        odds = by_carried(prior)
         if seen is not None:
-            odds = odds + log_weighed(seen, LOOK_WEIGHT)
+            odds = odds + by_look(seen)
         if lost:
             return (odds if own is None else odds + LOST_MOTION_WEIGHT * moves_by_itself(own)), None
         core = before > 0.5
         gate = near(core)
         alike = None if own is None else moves_alike(own, core, (gate > 0) & ~core)
         return (odds if alike is None else odds + alike), gate
-
-    def _found_odds(
-        self, before: np.ndarray | None, seen: np.ndarray | None, motion: np.ndarray | None, shape: tuple[int, int]
-    ) -> np.ndarray:
-        """Log-likelihood, beside the background's, of what moves by itself."""
-        if motion is None and before is None and seen is None:
-            return np.full(shape, NOT_FOUND, np.float32)
-        odds = aimed_at(shape)
-        if motion is not None:
-            odds = odds + motion * (2 if before is None else 1)
-        if before is not None:
-            odds = odds + log_weighed(before, CARRIED_WEIGHT)
-        if seen is not None:
-            odds = odds + log_weighed(seen, LOOK_WEIGHT)
-        return odds
 
     def _motion_of_found(self, own: np.ndarray, slots: np.ndarray | None) -> np.ndarray:
         """Log-odds that a pixel moves by itself; firm where an object moves, or never did, see STILL_TIMES."""
@@ -295,6 +284,10 @@ class AppearanceTracks(ObjectTracks):
             return None
         scores = self._model.score_map(self._described, self._grid, found.features, found.rgb)
         return F.interpolate(scores[None], size=shape, mode="bilinear")[0].cpu().numpy()  # synchronises
+
+    def _any_lost(self, shares: np.ndarray) -> bool:
+        """Whether a named object is looked for: what moves by itself is rather that one than somebody new."""
+        return any(slot != FOUND and self._lost(slot, share) for slot, share in zip(self._members, shares, strict=True))
 
     def _lost(self, slot: int, share: np.ndarray) -> bool:
         return float(share.sum()) < LOST_SHARE * self.tracker.tracks[slot].usual_area_px

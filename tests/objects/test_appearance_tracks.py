@@ -220,6 +220,44 @@ def test_what_begins_to_move_later_is_found_at_once(segmenter):
 
 
 @pytest.mark.weights
+@pytest.mark.parametrize("every", [1, 4])
+def test_who_begins_to_move_while_another_is_followed_is_found_too(segmenter, every):
+    first = Thing(RED, 36, lambda i: (20, 10 + 3 * i), round=True)
+    second = Thing(BLUE, 36, lambda i: (96, 140 - 3 * max(0, i - 12)), round=True)
+    film, halves = Film([first, second]), (np.indices(SIZE)[0] < 72, np.indices(SIZE)[0] >= 72)
+    found = list(run(tracks_of(segmenter, every=every, find=True), film, range(30)))
+    assert not any((slots > 0)[film.seen(1, i)].any() for i, slots in enumerate(found[:13]))
+    for i in range(16, 30, every):
+        for k in (0, 1):
+            assert iou((found[i] > 0) & halves[k], film.seen(k, i)) > 0.8, f"frame {i}"
+    numbers = [{int(slot) for i in range(18, 30, every) for slot in found[i][film.seen(k, i)]} - {0} for k in (0, 1)]
+    assert len(numbers[0]) == len(numbers[1]) == len(numbers[0] ^ numbers[1]) / 2 == 1
+
+
+@pytest.mark.weights
+def test_a_named_object_that_comes_back_is_nobody_new(segmenter):
+    """Though somebody without a name is followed all along."""
+    gone = range(12, 20)
+    film = Film(
+        [
+            Thing(RED, 36, lambda i: None if i in gone else (96, 130 - 3 * (i if i < 12 else i - 8)), round=True),
+            Thing(BLUE, 36, lambda i: (20, 10 + 3 * i), round=True),
+        ]
+    )
+    drawn = np.uint8(labels(film) == 1)
+    tracks = tracks_of(segmenter, named("it", mask=1), find=True, drawn=drawn)
+    found = list(run(tracks, film, range(36)))
+    it = slot_of(tracks, "it")
+    for i in range(36):
+        if i in gone:
+            assert (found[i] == it).sum() < 90, f"frame {i}"
+        elif i not in range(20, 22):
+            assert iou(found[i] == it, film.seen(0, i)) > 0.8, f"frame {i}"
+        if i > 6:
+            assert ((found[i] > 0) & (found[i] != it))[film.seen(1, i)].mean() > 0.8, f"frame {i}"
+
+
+@pytest.mark.weights
 def test_what_moved_and_rests_is_held(segmenter):
     film = Film([Thing(RED, 40, lambda i: (50, 20 + 3 * min(i, 12)), round=True)])
     found = list(run(tracks_of(segmenter, find=True), film, range(40)))

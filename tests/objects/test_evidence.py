@@ -19,6 +19,7 @@ from streamstyle.objects.evidence import (
     moves_by_itself,
     moving_shares,
     near,
+    or_new,
     own_motion,
     own_motions,
     region_means,
@@ -200,6 +201,17 @@ def test_an_object_is_near_where_it_was(scale):
     expected = np.clip(2 - distances / reach, 0, 1)
     np.testing.assert_allclose(found[row, right:], expected, atol=0.11)  # OpenCV's distance is a near one
     assert found[0, -1] == 0
+
+
+def test_somebody_new_is_far_from_who_is_followed_and_moves_more_than_near_ground():
+    followed, motion = np.zeros((240, 427), bool), np.full((240, 427), -1.5, np.float32)
+    followed[100:140, 40:80] = True
+    motion[:, 200:300], motion[:, 300:400] = 0.2, 1.0
+    odds = or_new(np.full((240, 427), -2.0, np.float32), motion, followed)
+    assert (odds[120, : 80 + NEAR_PX] == -2).all()  # by all that is known
+    assert (odds[:, 130:200] < -2).all()
+    assert (odds[:, 200:300] < 0).all()
+    assert (odds[:, 300:400] > 1).all()
 
 
 def test_nothing_is_near_nothing():

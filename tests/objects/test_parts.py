@@ -12,7 +12,7 @@ from streamstyle.config import AnalysisOptions
 from streamstyle.frames import ColorTags
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.objects.appearance_tracks import EAGER_FRAMES, SMALLEST_FOUND
-from streamstyle.objects.evidence import BORDER
+from streamstyle.objects.evidence import BORDER, found_odds
 from streamstyle.objects.segmenter import Segmenter
 from streamstyle.scene import SceneReader
 from streamstyle.stages.color import rgb_to_yuv
@@ -143,7 +143,7 @@ def cut_off(ids: np.ndarray, bar: np.ndarray) -> list[int]:
 
 def test_at_the_border_less_is_taken_for_an_object_than_inside(segmenter):
     """Where motion says neither yes nor no, the picture's border says no and its middle yes."""
-    odds = tracks_of(segmenter, find=True)._found_odds(None, None, np.zeros(SIZE, np.float32), SIZE)
+    odds = found_odds(None, None, np.zeros(SIZE, np.float32), SIZE)
     assert odds[0, 0] == odds[-1, WIDTH // 2] == pytest.approx(BORDER[0])
     assert odds[HEIGHT // 2, WIDTH // 2] == pytest.approx(BORDER[1])
     assert BORDER[0] < 0 < BORDER[1]
