@@ -16,7 +16,7 @@ from streamstyle.objects.segmenter import Segmentation, Segmenter
 
 HEIGHT, WIDTH = 144, 192
 SIZE = (HEIGHT, WIDTH)
-RED, BLUE, GREY = (190, 70, 50), (60, 80, 190), (150, 150, 145)
+RED, BLUE, GREEN, GREY = (190, 70, 50), (60, 80, 190), (70, 160, 70), (150, 150, 145)
 
 
 def mottled(seed: int, size: tuple[int, int], colour: tuple[int, int, int]) -> np.ndarray:

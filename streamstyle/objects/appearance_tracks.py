@@ -188,19 +188,21 @@ class AppearanceTracks(ObjectTracks):
         if carried is not None:
             rest = rest + by_carried(1 - carried.sum(0))
         odds, gates = list[np.ndarray](), list[np.ndarray | None]()
-        settled = carried is not None and not self._eager and not self._any_lost(carried)
         for k, slot in enumerate(self._members):
             before = None if carried is None else carried[k]
             # What nobody has seen yet may look like anything.
             seen = look[k + 1] if look is not None and self._model.knows(k + 1) else None
             if slot == FOUND:
-                if self._nobody_found(slots):
+                nobody = self._nobody_found(slots)
+                if nobody:
                     before = seen = None  # who begins to move later is as good as who moved from the first
                 motion = None if own is None else self._motion_of_found(own, slots)
-                by_all = found_odds(before, seen, motion, shape)
-                if settled and before is not None and motion is not None and slots is not None:
-                    by_all = or_new(by_all, motion, slots != BACKGROUND)
-                odds.append(np.where(self._taken(carried), NOT_FOUND, by_all))
+                weighed, named = found_odds(before, seen, motion, shape), self._like_named(look)
+                if nobody:
+                    weighed = np.where(named, NOT_FOUND, weighed)
+                elif motion is not None and slots is not None and not self._eager:
+                    weighed = or_new(weighed, rest, motion, (near(slots != BACKGROUND) == 0) & ~named)
+                odds.append(np.where(self._taken(carried), NOT_FOUND, weighed))
                 gates.append(None if before is None or self._eager else near(before > 0.5))
             else:
                 assert before is not None
@@ -285,9 +287,10 @@ class AppearanceTracks(ObjectTracks):
         scores = self._model.score_map(self._described, self._grid, found.features, found.rgb)
         return F.interpolate(scores[None], size=shape, mode="bilinear")[0].cpu().numpy()  # synchronises
 
-    def _any_lost(self, shares: np.ndarray) -> bool:
-        """Whether a named object is looked for: what moves by itself is rather that one than somebody new."""
-        return any(slot != FOUND and self._lost(slot, share) for slot, share in zip(self._members, shares, strict=True))
+    def _like_named(self, look: np.ndarray | None) -> np.ndarray:
+        """[h, w] bool, where what moves by itself is rather a named object, lost or one that leapt, than another."""
+        named = [k + 1 for k, slot in enumerate(self._members) if slot != FOUND and self._model.knows(k + 1)]
+        return np.zeros(1, bool) if look is None or not named else look[named].max(0) > look[0]
 
     def _lost(self, slot: int, share: np.ndarray) -> bool:
         return float(share.sum()) < LOST_SHARE * self.tracker.tracks[slot].usual_area_px

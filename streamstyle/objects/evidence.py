@@ -143,16 +143,19 @@ def found_odds(
     return odds
 
 
-def or_new(odds: np.ndarray, motion: np.ndarray, followed: np.ndarray) -> np.ndarray:
-    """Log-odds of what moves by itself and has no name, by motion alone where nothing is near that is followed.
+def or_new(odds: np.ndarray, rest: np.ndarray, motion: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Log-likelihood of what moves by itself and has no name; by motion alone where nobody is who is followed.
+
+    There looks tell nothing: they are compared to the background's as if it looked as likely.
 
     Args:
-        odds: [h, w], by all that is known of what is followed.
-        motion: [h, w], from moves_by_itself.
-        followed: [h, w] bool, as it was carried here, whether named or found.
+        odds: [h, w], from found_odds, by all that is known of who is followed.
+        rest: [h, w], of the background.
+        motion: [h, w], log-odds that a pixel moves by itself.
+        where: [h, w] bool, far from who is followed.
     """
-    alone = found_odds(None, None, motion, (odds.shape[0], odds.shape[1])) - NEWCOMER_ODDS
-    return np.where(near(followed) > 0, odds, alone)
+    alone = rest + found_odds(None, None, motion, (odds.shape[0], odds.shape[1])) - NEWCOMER_ODDS
+    return np.where(where, alone, odds)
 
 
 def held_against(odds: np.ndarray, slots: np.ndarray, firm: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from streamstyle.objects.appearance_tracks import EAGER_FRAMES, MUST_MOVE_LOOKS,
 from streamstyle.objects.evidence import STILL_TIMES
 from streamstyle.objects.segmenter import Segmentation, Segmenter
 from streamstyle.objects.tracker import Tracker
-from tests.mottled_film import BLUE, GREY, RED, SIZE, Film, Thing, named, rising, run, tracks_of
+from tests.mottled_film import BLUE, GREEN, GREY, RED, SIZE, Film, Thing, named, rising, run, tracks_of
 from tests.oracles import iou
 
 
@@ -235,26 +235,60 @@ def test_who_begins_to_move_while_another_is_followed_is_found_too(segmenter, ev
 
 
 @pytest.mark.weights
-def test_a_named_object_that_comes_back_is_nobody_new(segmenter):
-    """Though somebody without a name is followed all along."""
+@pytest.mark.parametrize("every", [1, 4])
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_named_object_that_comes_back_is_nobody_new(segmenter, alone, every):
+    """Whether or not somebody without a name is followed all along."""
     gone = range(12, 20)
+    it = Thing(RED, 36, lambda i: None if i in gone else (96, 130 - 3 * (i if i < 12 else i - 8)), round=True)
+    film = Film([it] if alone else [it, Thing(BLUE, 36, lambda i: (20, 10 + 3 * i), round=True)])
+    drawn = np.uint8(labels(film) == 1)
+    tracks = tracks_of(segmenter, named("it", mask=1), every=every, find=True, drawn=drawn)
+    found = list(run(tracks, film, range(36)))
+    slot = slot_of(tracks, "it")
+    for i in range(0, 36, every):
+        if i in gone:
+            assert (found[i] == slot).sum() < 90, f"frame {i}"
+        else:
+            assert iou(found[i] == slot, film.seen(0, i)) > 0.8, f"frame {i}"
+        if i > 6:
+            others = (found[i] > 0) & (found[i] != slot)
+            assert others.any() != alone, f"frame {i}"
+            if not alone:
+                assert others[film.seen(1, i)].mean() > 0.8, f"frame {i}"
+
+
+@pytest.mark.weights
+def test_who_begins_to_move_is_found_though_a_named_object_has_left(segmenter):
+    things = [
+        Thing(RED, 36, lambda i: (96, 130 - 3 * i) if i < 8 else None, round=True),
+        Thing(BLUE, 36, lambda i: (20, 10 + 3 * i), round=True),
+        Thing(GREEN, 36, lambda i: (96, 20 + 3 * max(0, i - 14)), round=True),
+    ]
+    film = Film(things)
+    tracks = tracks_of(segmenter, named("it", mask=1), find=True, drawn=np.uint8(labels(film) == 1))
+    found = list(run(tracks, film, range(30)))
+    for i in range(18, 30):
+        assert (found[i] > 0)[film.seen(2, i)].mean() > 0.8, f"frame {i}"
+        assert not (found[i] == slot_of(tracks, "it")).any(), f"frame {i}"
+
+
+@pytest.mark.weights
+def test_a_named_object_that_leaps_is_nobody_new(segmenter):
     film = Film(
         [
-            Thing(RED, 36, lambda i: None if i in gone else (96, 130 - 3 * (i if i < 12 else i - 8)), round=True),
+            Thing(RED, 36, lambda i: (96, 60 - 2 * i) if i < 10 else (96, 140 - 2 * i), round=True),
             Thing(BLUE, 36, lambda i: (20, 10 + 3 * i), round=True),
         ]
     )
-    drawn = np.uint8(labels(film) == 1)
-    tracks = tracks_of(segmenter, named("it", mask=1), find=True, drawn=drawn)
-    found = list(run(tracks, film, range(36)))
+    tracks = tracks_of(segmenter, named("it", mask=1), find=True, drawn=np.uint8(labels(film) == 1))
+    found = list(run(tracks, film, range(24)))
     it = slot_of(tracks, "it")
-    for i in range(36):
-        if i in gone:
-            assert (found[i] == it).sum() < 90, f"frame {i}"
-        elif i not in range(20, 22):
+    for i in range(10, 24):
+        others = (found[i] > 0) & (found[i] != it)
+        assert others[film.seen(0, i)].mean() < 0.1, f"frame {i}"
+        if i > 11:
             assert iou(found[i] == it, film.seen(0, i)) > 0.8, f"frame {i}"
-        if i > 6:
-            assert ((found[i] > 0) & (found[i] != it))[film.seen(1, i)].mean() > 0.8, f"frame {i}"
 
 
 @pytest.mark.weights

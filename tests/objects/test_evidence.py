@@ -203,15 +203,17 @@ def test_an_object_is_near_where_it_was(scale):
     assert found[0, -1] == 0
 
 
-def test_somebody_new_is_far_from_who_is_followed_and_moves_more_than_near_ground():
-    followed, motion = np.zeros((240, 427), bool), np.full((240, 427), -1.5, np.float32)
-    followed[100:140, 40:80] = True
+def test_somebody_new_is_who_moves_by_itself_more_than_near_ground_does_whatever_that_looks_like():
+    motion, rest = np.full((240, 427), -1.5, np.float32), np.zeros((240, 427), np.float32)
     motion[:, 200:300], motion[:, 300:400] = 0.2, 1.0
-    odds = or_new(np.full((240, 427), -2.0, np.float32), motion, followed)
-    assert (odds[120, : 80 + NEAR_PX] == -2).all()  # by all that is known
-    assert (odds[:, 130:200] < -2).all()
-    assert (odds[:, 200:300] < 0).all()
-    assert (odds[:, 300:400] > 1).all()
+    rest[120:] = -1.75
+    where = np.zeros((240, 427), bool)
+    where[:, 80:] = True
+    odds = or_new(np.full((240, 427), -2.0, np.float32), rest, motion, where)
+    assert (odds[:, :80] == -2).all()  # by all that is known
+    for beyond in (odds - rest)[:120], (odds - rest)[120:]:
+        assert (beyond[:, 80:300] < 0).all()
+        assert (beyond[:, 300:400] > 1).all()
 
 
 def test_nothing_is_near_nothing():
