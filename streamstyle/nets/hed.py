@@ -28,7 +28,7 @@ from streamstyle.nets import weights
 
 _BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels, convolutions
 _MEAN_RGB = (122.67892, 116.66877, 104.00699)  # of the training pictures, 0..255
-Seen = Any
+LayerOutput = Any
 """What a layer gives: a tensor; of the network in integers, bytes and the size of their steps."""
 
 
@@ -120,7 +120,7 @@ class HED(nn.Module):
         if rgb.ndim != 4 or rgb.shape[1] != 3 or not rgb.is_floating_point():
             raise ShapeError(f"rgb must be [N, 3, h, w] floating point, got {list(rgb.shape)} {rgb.dtype}")
         size = rgb.shape[-2:]
-        x: Seen = self._centred(rgb)
+        x: LayerOutput = self._centred(rgb)
         logits, features, last = [], [], max(layers, default=(0, 0))
         for number in range(1, max(self._sides[-1], last[0]) + 1):
             before = x
@@ -138,7 +138,7 @@ class HED(nn.Module):
             logits = [F.conv2d(torch.cat(logits, dim=1), self.fuse.weight.float(), bias.float())]
         return torch.sigmoid(logits[0][:, 0]), features
 
-    def _block(self, number: int, x: Seen) -> Iterator[Seen]:
+    def _block(self, number: int, x: LayerOutput) -> Iterator[LayerOutput]:
         """What each layer of a block makes of what the block before it gave."""
         if number > 1:
             x = F.max_pool2d(x, 2, stride=2, ceil_mode=True)
@@ -146,7 +146,7 @@ class HED(nn.Module):
             x = F.relu_(convolution(x))
             yield x
 
-    def _floats(self, number: int, place: int, x: Seen) -> Tensor:
+    def _floats(self, number: int, place: int, x: LayerOutput) -> Tensor:
         """What a layer gave, in the network's own dtype."""
         return cast(Tensor, x)
 

@@ -11,10 +11,9 @@ other frames; weights are signed, in steps of one size an output channel.
 
 Note [Wider steps]. Values beyond 255 steps are clipped. Where more than a few of a picture's are, for it is of
 lettering or of pure colours, that layer is computed once more in steps half as large again, until no more than a few
-are, and the layers after it begin with steps as wide.
+are, and the layers after it begin with steps as wide, up to one that gives floats.
 
-On photographs edges are .94 of 255 off in the mean and 24 at most; on pictures that take wider steps .46 and 57. See
-``nets.int8``.
+See ``nets.int8``; benchmarks/bench_hed_int8.py says how far edges are off, and in which time.
 
 Source: Xie and Tu 2015; Jacob et al. 2018.
 """
@@ -29,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from streamstyle.nets.hed import HED, Seen
+from streamstyle.nets.hed import HED, LayerOutput
 from streamstyle.nets.int8 import Convolution, FloatConvolution, halved
 
 LARGEST = (
@@ -44,22 +43,23 @@ over 29 pictures of BSDS500 train and 16 frames of DAVIS at 240 lines, where abo
 the first three blocks up to half as much more, for large even surfaces of one colour."""
 MOST_CLIPPED = 32
 """How many values of a layer may be clipped, however large the picture: one line of lettering moves edges as far as a
-frame full of it. Of 35 photographs and frames of films at 240 lines an eighth has a layer with more. At 256 edges are
-up to 60 of 255 off, at 8 they are 1.0 in the mean for more pictures take wider steps."""
+frame full of it. Of 24 photographs of BSDS500 train and 11 frames of DAVIS at 240 lines an eighth has a layer with
+more: at 256 edges are up to 60 of 255 off, at 32 up to 24, and at 8 they are off more in the mean."""
 WIDER = 1.5
-"""See Note [Wider steps]. At 2 what takes them is a tenth quicker, and edges off by a fifth more."""
-WIDEST = WIDER**10
-"""Whatever is beyond these steps is clipped; bars of pure colours take WIDER**4."""
+"""See Note [Wider steps]. At 2 the edges of 16 pictures that take them are off .56 of 255 in the mean, not .46."""
+MOST_WIDER = 10
+"""How often steps grow at most, whatever is clipped then; those of bars of pure colours do 4 times."""
 
 
 class _Bytes(NamedTuple):
     """What a layer gives."""
 
     values: Tensor
-    """[N, C, h, w] uint8, channels-last, in steps of ..."""
+    """[N, C, h, w] uint8, channels-last."""
     step: float
+    """The size of their steps."""
     wide: float
-    """... this size, so many times what LARGEST says."""
+    """How many times what LARGEST says that is."""
 
 
 class Int8HED(HED):
@@ -82,7 +82,7 @@ class Int8HED(HED):
         """
         with torch.device("meta"):
             made = cls(net.side, net.depth)
-        made.load_state_dict(net.state_dict(), assign=True)
+        made.load_state_dict({key: values.clone() for key, values in net.state_dict().items()}, assign=True)
         made.eval().requires_grad_(False)
         made._dtype, made._convolutions = dtype, []
         before: float | None = None
@@ -111,7 +111,7 @@ class Int8HED(HED):
         features = [torch.cat(maps).to(self._dtype) for maps in zip(*(seen for _, seen in found), strict=True)]
         return torch.cat([edges for edges, _ in found]), features
 
-    def _block(self, number: int, x: Seen) -> Iterator[Seen]:
+    def _block(self, number: int, x: LayerOutput) -> Iterator[LayerOutput]:
         if number > 1:
             if isinstance(x, Tensor):
                 x = _fitted(functools.partial(_in_steps, x), LARGEST[number - 2][-1] / 255)
@@ -130,14 +130,16 @@ class Int8HED(HED):
         """Whoever reads the deepest side's block wants floats, whether another block follows or not."""
         return number >= self._sides[-1] and place == len(LARGEST[number - 1])
 
-    def _floats(self, number: int, place: int, x: Seen) -> Tensor:
+    def _floats(self, number: int, place: int, x: LayerOutput) -> Tensor:
         return x if isinstance(x, Tensor) else x.values.float().mul_(x.step)
 
 
 def _fitted(run: Callable[[float], Tensor], step: float, wide: float = 1.0) -> _Bytes:
     """What run gives in steps of a size, or of the least that is wide enough. See Note [Wider steps]."""
     values = run(step * wide)
-    while _clipped(values) > MOST_CLIPPED and wide < WIDEST:
+    for _ in range(MOST_WIDER):
+        if _clipped(values) <= MOST_CLIPPED:
+            break
         wide *= WIDER
         values = run(step * wide)
     return _Bytes(values, step * wide, wide)

@@ -81,7 +81,8 @@ class Convolution:
     def __call__(self, x: Tensor, before: float | None = None, after: float | None = None) -> Tensor:
         """[N, O, h, w], channels-last, of x [N, I, H, W] uint8, channels-last.
 
-        Steps may be of other sizes, before and after, than those that the constructor was given.
+        Args:
+            before, after: sizes of steps, where they are others than the constructor was given; after counts for bytes.
         """
         weight = (self._packed, self._steps, self._zeros, self._bias)
         # Not bfloat16: oneDNN has no quick way to it before AMX, and takes 400 times as long.

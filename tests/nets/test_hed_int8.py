@@ -108,6 +108,10 @@ def test_it_is_made_without_touching_the_floats_or_random_numbers():
     Int8HED.of(net)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(net(rgb), before)
+    made, before = Int8HED.of(net), Int8HED.of(net)(rgb)
+    for values in net.parameters():
+        values.mul_(0.5)
+    assert torch.equal(made(rgb), before)
 
 
 def pure_colors():
@@ -136,7 +140,7 @@ def test_lettering_and_pure_colours_take_wider_steps(asset, monkeypatch, side, p
     assert apart.max() < 0.3, apart.max()
     for mine, theirs in zip(seen, features, strict=True):
         assert (mine - theirs).norm() < 0.16 * theirs.norm()
-    monkeypatch.setattr(hed_int8, "WIDEST", 1)
+    monkeypatch.setattr(hed_int8, "MOST_WIDER", 0)
     clipped = (Int8HED.of(net)(picture) - edges).abs()
     assert clipped.max() > 1.5 * apart.max()
 
@@ -155,17 +159,17 @@ def test_how_wide_a_pictures_steps_are_is_its_own_affair(asset):
 
 
 @needs_operators
-@pytest.mark.parametrize("place", range(6))
-def test_clipped_values_of_every_layer_count_and_a_few_may_be(monkeypatch, place):
-    """The layer is computed once more, and those after it begin with steps as wide."""
-    made, rgb, block, layer = Int8HED.of(untrained("3")), torch.full((1, 3, 20, 24), 0.5), *divmod(place, 2)
-    convolutions, fitted, wide = made._convolutions, hed_int8._fitted, []
-    usual, convolution = hed_int8.LARGEST[block][layer] / 255, convolutions[block][layer]
+@pytest.mark.parametrize(("side", "place"), [(side, place) for side in ("2", "3") for place in range(6)])
+def test_clipped_values_of_every_layer_count_and_a_few_may_be(monkeypatch, side, place):
+    """The layer is computed once more, and those after it begin with steps as wide, up to one that gives floats."""
+    made, rgb, block, layer = Int8HED.of(untrained(side, 3)), torch.full((1, 3, 20, 24), 0.5), *divmod(place, 2)
+    layers, fitted, wide = [(b, k) for b in range(3) for k in range(2)], hed_int8._fitted, []
+    usual, convolution = hed_int8.LARGEST[block][layer] / 255, made._convolutions[block][layer]
 
     def clipping(*given):
-        found = convolution(*given).clamp_(max=254)
-        if given[-1] == usual:
-            found[0, :30, 0, 0] = 255
+        found = convolution(*given)
+        if given[-1] == usual and not found.is_floating_point():
+            found.clamp_(max=254)[0, :30, 0, 0] = 255
         return found
 
     def told(*given):
@@ -173,14 +177,16 @@ def test_clipped_values_of_every_layer_count_and_a_few_may_be(monkeypatch, place
         wide.append(found.wide)
         return found
 
-    convolutions[block][layer] = clipping
+    made._convolutions[block][layer] = clipping
     monkeypatch.setattr(hed_int8, "_fitted", told)
     monkeypatch.setattr(hed_int8, "MOST_CLIPPED", 30)
-    made(rgb)
-    assert wide == [1] * 6
+    made.edges_and_features(rgb, [(3, 2)])
+    assert wide == [1] * len(layers)
     monkeypatch.setattr(hed_int8, "MOST_CLIPPED", 29)
-    made(rgb)
-    assert wide[6:] == [1] * place + [1.5] * (6 - place)
+    made.edges_and_features(rgb, [(3, 2)])
+    floats = 3 if side == "2" else len(layers)  # side 2 reads the second of block 2, which go into bytes again
+    expected = [1.5 if place <= i and (i < floats or place > floats) else 1.0 for i in range(len(layers))]
+    assert wide[6:] == ([1.0] * len(layers) if place == floats else expected)
 
 
 def test_steps_grow_no_wider_than_the_widest():
@@ -191,6 +197,6 @@ def test_steps_grow_no_wider_than_the_widest():
         return torch.full((1, 1, 8, 8), 255, dtype=torch.uint8)
 
     found = hed_int8._fitted(run, 0.5)
-    assert found.wide == hed_int8.WIDEST
-    assert found.step == asked[-1] == 0.5 * hed_int8.WIDEST
+    assert found.wide == 1.5**10
+    assert found.step == asked[-1] == 0.5 * found.wide
     assert len(asked) == 11

@@ -128,3 +128,16 @@ def test_a_torch_without_an_operator_does_without(monkeypatch, anew, room, opera
 def test_sums_that_saturate_are_found_out(monkeypatch, anew):
     monkeypatch.setattr(int8, "MOST_STEPS", 255)  # what a byte cannot hold wraps, or sixteen bits cannot
     assert not int8.available()
+
+
+@needs_operators
+def test_steps_of_a_call_are_as_those_it_is_made_for():
+    weight, bias = torch.randn(16, 32, 3, 3), torch.randn(16)
+    x = torch.randint(0, 256, (1, 32, 9, 11), dtype=torch.uint8).to(memory_format=torch.channels_last)
+    for after in (0.7, None):
+        made, expected = (
+            int8.Convolution(weight, bias, 0.01, after),
+            int8.Convolution(weight, bias, 0.03, after and 2.1),
+        )
+        assert torch.equal(made(x, 0.03, 2.1), expected(x))
+        assert not torch.equal(made(x), expected(x))

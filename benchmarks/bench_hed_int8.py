@@ -1,0 +1,114 @@
+"""HED in 8-bit integers beside float32 on the same processor: how far its edges are off, and its time.
+
+    python benchmarks/bench_hed_int8.py
+
+Photographs are every eighth of BSDS500 train, where STREAMSTYLE_DATA or ../shared/data has it; lettering and pure
+colours are made here. Largest is the farthest of all pixels of all pictures. Both networks give the features, too.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import cv2
+import numpy as np
+import torch
+from common import Rows, figure, run_stage_bench, spread
+
+from streamstyle.bench.scene import batches
+from streamstyle.frames import ColorTags
+from streamstyle.nets import hed_int8, int8
+from streamstyle.nets.hed import HED
+from streamstyle.nets.hed_int8 import Int8HED
+from streamstyle.objects.appearance import LOOK_LAYERS
+from streamstyle.stages.color import yuv_to_rgb
+
+DATA = Path(os.environ.get("STREAMSTYLE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")) / "bsds"
+LINES = (240, 360)
+RUNS = 3
+
+
+def photographs(lines: int) -> Iterator[torch.Tensor]:
+    for path in sorted((DATA / "images" / "train").glob("*.jpg"))[::8]:
+        read = cv2.imread(str(path))
+        assert read is not None, path
+        picture = cv2.cvtColor(read, cv2.COLOR_BGR2RGB)
+        scale = lines / min(picture.shape[:2])
+        yield as_rgb(cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
+
+
+def lettering_and_pure_colors(lines: int) -> Iterator[torch.Tensor]:
+    width = lines * 16 // 9
+    for ink, paper in ((255, 0), (0, 255)):
+        picture = np.full((lines, width, 3), paper, np.uint8)
+        scale, place = lines / 240, (width // 3, lines // 2)
+        cv2.putText(picture, "THE END", place, cv2.FONT_HERSHEY_SIMPLEX, scale, (ink,) * 3, 2, cv2.LINE_AA)
+        yield as_rgb(picture)
+    rng = np.random.default_rng(0)
+    for cells in ((6, 11), (24, 43)):
+        blocks = np.where(rng.random((*cells, 3)) > 0.5, np.uint8(255), np.uint8(0))
+        yield as_rgb(cv2.resize(blocks, (width, lines), interpolation=cv2.INTER_NEAREST))
+    bars = np.stack([np.arange(8) // 4 % 2, np.arange(8) // 2 % 2, np.arange(8) % 2], axis=-1)[None]
+    yield as_rgb(cv2.resize((bars * 255).astype(np.uint8), (width, lines), interpolation=cv2.INTER_NEAREST))
+    for batch in list(batches((width // 2 * 2, lines), 40))[::13]:
+        planes = tuple(torch.from_numpy(plane) for plane in (batch.y, batch.u, batch.v))
+        yield yuv_to_rgb((planes[0], planes[1], planes[2]), ColorTags())
+
+
+def as_rgb(picture: np.ndarray) -> torch.Tensor:
+    """[1, 3, h, w] float32 of [h, w, 3] uint8."""
+    return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float() / 255
+
+
+@torch.inference_mode()
+def measure(device: torch.device) -> Rows:
+    """Figures of the host's processor; the device is of no account."""
+    if not int8.available():
+        raise SystemExit("no x86 processor, or no torch with oneDNN's operators: HED computes in floats here")
+    net = HED.load("2", blocks=max(block for block, _ in LOOK_LAYERS))
+    made = Int8HED.of(net)
+    for name, pictures in (("photographs", photographs), ("lettering and pure colours", lettering_and_pure_colors)):
+        for lines in LINES:
+            if some := list(pictures(lines)):
+                yield from beside_floats(f"{name}, {lines} lines", some, net, made)
+
+
+def beside_floats(what: str, pictures: list[torch.Tensor], net: HED, made: Int8HED) -> Rows:
+    off = torch.cat([(made(rgb) - net(rgb)).abs().flatten() * 255 for rgb in pictures])
+    yield figure(f"{what}: pictures", len(pictures), "")
+    wider = [widest_steps(made, rgb) > 1 for rgb in pictures]
+    yield figure(f"{what}: in wider steps", sum(wider) / len(wider), "of the pictures")
+    yield figure(f"{what}: edges off, mean", float(off.mean()), "of 255")
+    yield figure(f"{what}: edges off, largest", float(off.max()), "of 255")
+    took: dict[str, list[float]] = {"float32": [], "int8": []}
+    for rgb in pictures * RUNS:
+        for kind, each in (("float32", net), ("int8", made)):
+            began = time.perf_counter()
+            each.edges_and_features(rgb, LOOK_LAYERS)
+            took[kind].append((time.perf_counter() - began) * 1e3)
+    ms = {kind: spread(values)["median"] for kind, values in took.items()}
+    yield from (figure(f"{what}: {kind}", value, "ms a picture") for kind, value in ms.items())
+    yield figure(f"{what}: float32 / int8", ms["float32"] / ms["int8"], "x", goal=1)
+
+
+def widest_steps(made: Int8HED, rgb: torch.Tensor) -> float:
+    """How many times as large as usual the steps of the layer are that takes the widest."""
+    wide, fitted = list[float](), hed_int8._fitted
+
+    def told(*given: Any) -> hed_int8._Bytes:
+        found = fitted(*given)
+        wide.append(found.wide)
+        return found
+
+    with mock.patch.object(hed_int8, "_fitted", told):
+        made.edges_and_features(rgb, LOOK_LAYERS)
+    return max(wide)
+
+
+if __name__ == "__main__":
+    run_stage_bench("hed_int8", measure)
