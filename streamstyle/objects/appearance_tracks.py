@@ -50,6 +50,8 @@ from streamstyle.objects.segmenter import Segmentation, Segmenter
 from streamstyle.objects.tracker import BACKGROUND, Tracker
 from streamstyle.stages.optical_flow import OpticalFlow, carry, carry_labels
 
+Maybe = np.ndarray | None
+"""A map, where there is one."""
 FOUND = -1
 """In the list of slots that classes have: the class whose pieces are tracks."""
 SNAP = 0.8
@@ -100,7 +102,7 @@ class AppearanceTracks(ObjectTracks):
     def _begin(self) -> None:
         """A new shot: nobody is known."""
         self._members = [FOUND] if self._find else []
-        self._shares: np.ndarray | None = None
+        self._shares: Maybe = None
         self._eager = EAGER_FRAMES if self._find else 0
         self._model.reset()
         self._reentry.reset()
@@ -178,44 +180,31 @@ class AppearanceTracks(ObjectTracks):
 
     # -- a frame that is looked at ------------------------------------------------------------------------------
 
-    def _seen(
-        self, carried: np.ndarray | None, own: np.ndarray | None, found: Segmentation, slots: np.ndarray | None
-    ) -> np.ndarray:
+    def _seen(self, carried: Maybe, own: Maybe, found: Segmentation, slots: Maybe) -> np.ndarray:
         """Each class's share of each pixel, [K, h, w] float32."""
         shape = (found.ids.shape[0], found.ids.shape[1])
         look = self._look(found, shape)
         rest = np.zeros(shape, np.float32) if look is None else by_look(look[0])
         if carried is not None:
             rest = rest + by_carried(1 - carried.sum(0))
-        odds, gates = list[np.ndarray](), list[np.ndarray | None]()
+        odds, gates = list[np.ndarray](), list[Maybe]()
         for k, slot in enumerate(self._members):
             before = None if carried is None else carried[k]
             # What nobody has seen yet may look like anything.
             seen = look[k + 1] if look is not None and self._model.knows(k + 1) else None
             if slot == FOUND:
-                nobody = self._nobody_found(slots)
-                if nobody:
-                    before = seen = None  # who begins to move later is as good as who moved from the first
-                motion = None if own is None else self._motion_of_found(own, slots)
-                weighed, named = found_odds(before, seen, motion, shape), self._like_named(look)
-                if nobody:
-                    weighed = np.where(named, NOT_FOUND, weighed)
-                elif motion is not None and slots is not None and not self._eager:
-                    weighed = or_new(weighed, rest, motion, (near(slots != BACKGROUND) == 0) & ~named)
-                odds.append(np.where(self._taken(carried), NOT_FOUND, weighed))
-                gates.append(None if before is None or self._eager else near(before > 0.5))
+                weighed, gate = self._found_odds(before, seen, own, slots, rest, self._like_named(look))
+                weighed = np.where(self._taken(carried), NOT_FOUND, weighed)
             else:
                 assert before is not None
                 weighed, gate = self._named_odds(slot, before, seen, own)
-                odds.append(weighed)
-                gates.append(gate)
+            odds.append(weighed)
+            gates.append(gate)
         if not odds:
             return np.zeros((0, *shape), np.float32)
         return self._agreed(rest, odds, gates, found)
 
-    def _agreed(
-        self, rest: np.ndarray, odds: list[np.ndarray], gates: list[np.ndarray | None], found: Segmentation
-    ) -> np.ndarray:
+    def _agreed(self, rest: np.ndarray, odds: list[np.ndarray], gates: list[Maybe], found: Segmentation) -> np.ndarray:
         """Shares of the classes from their log-likelihoods and the background's; drawn to the finest regions and to the
         colours around, but for FOUND while it may be anything: what moves a little would fade."""
         top = np.maximum.reduce([rest, *odds])
@@ -238,9 +227,7 @@ class AppearanceTracks(ObjectTracks):
         together = np.stack(shares)
         return together / np.maximum(1, together.sum(0)) if len(together) > 1 else together
 
-    def _named_odds(
-        self, slot: int, before: np.ndarray, seen: np.ndarray | None, own: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray | None]:
+    def _named_odds(self, slot: int, before: np.ndarray, seen: Maybe, own: Maybe) -> tuple[np.ndarray, Maybe]:
         """Log-likelihood of a named object; and where it may be, None for everywhere."""
         lost = self._lost(slot, before)
         prior = np.full_like(before, LOST_PRIOR) if lost else before
@@ -254,7 +241,20 @@ class AppearanceTracks(ObjectTracks):
         alike = None if own is None else moves_alike(own, core, (gate > 0) & ~core)
         return (odds if alike is None else odds + alike), gate
 
-    def _motion_of_found(self, own: np.ndarray, slots: np.ndarray | None) -> np.ndarray:
+    def _found_odds(
+        self, before: Maybe, seen: Maybe, own: Maybe, slots: Maybe, rest: np.ndarray, named: np.ndarray
+    ) -> tuple[np.ndarray, Maybe]:
+        """As _named_odds, of what moves by itself and has no name; not begun where named objects are looked like."""
+        motion = None if own is None else self._motion_of_found(own, slots)
+        if self._nobody_found(slots):  # who begins to move later is as good as who moved from the first
+            return np.where(named, NOT_FOUND, found_odds(None, None, motion, rest.shape)), None
+        odds = found_odds(before, seen, motion, rest.shape)
+        if self._eager or motion is None or slots is None:
+            return odds, None if before is None or self._eager else near(before > 0.5)
+        far = near(slots != BACKGROUND) == 0
+        return or_new(odds, rest, motion, far & ~named), None if before is None else near(before > 0.5)
+
+    def _motion_of_found(self, own: np.ndarray, slots: Maybe) -> np.ndarray:
         """Log-odds that a pixel moves by itself; firm where an object moves, or never did, see STILL_TIMES."""
         odds = moves_by_itself(own)
         if slots is None:
@@ -266,20 +266,20 @@ class AppearanceTracks(ObjectTracks):
             firm[slot] = shares[slot] >= MOVING_SHARE or never
         return held_against(odds, slots, firm)
 
-    def _nobody_found(self, slots: np.ndarray | None) -> bool:
+    def _nobody_found(self, slots: Maybe) -> bool:
         """Whether nothing that moves by itself is followed (or no more), though the shot had the time to show it."""
         if slots is None or self._eager > 0:
             return False
         return set(np.flatnonzero(np.bincount(slots.ravel()))) <= {BACKGROUND, *self._members}
 
-    def _taken(self, carried: np.ndarray | None) -> np.ndarray | bool:
+    def _taken(self, carried: Maybe) -> np.ndarray | bool:
         """Where named objects were carried to rather than what was found: what moves there is one of them."""
         named = [k for k, slot in enumerate(self._members) if slot != FOUND]
         if carried is None or not named:
             return False
         return carried[named].sum(0) > np.maximum(0.3, carried[self._members.index(FOUND)])
 
-    def _look(self, found: Segmentation, shape: tuple[int, int]) -> np.ndarray | None:
+    def _look(self, found: Segmentation, shape: tuple[int, int]) -> Maybe:
         """The model's probabilities at full size, [K + 1, h, w]; None before it has learned."""
         self._described, self._grid = self._model.describe(found.features, found.rgb)
         if not self._model.known:
@@ -287,7 +287,7 @@ class AppearanceTracks(ObjectTracks):
         scores = self._model.score_map(self._described, self._grid, found.features, found.rgb)
         return F.interpolate(scores[None], size=shape, mode="bilinear")[0].cpu().numpy()  # synchronises
 
-    def _like_named(self, look: np.ndarray | None) -> np.ndarray:
+    def _like_named(self, look: Maybe) -> np.ndarray:
         """[h, w] bool, where what moves by itself is rather a named object, lost or one that leapt, than another."""
         named = [k + 1 for k, slot in enumerate(self._members) if slot != FOUND and self._model.knows(k + 1)]
         return np.zeros(1, bool) if look is None or not named else look[named].max(0) > look[0]
@@ -353,7 +353,7 @@ class AppearanceTracks(ObjectTracks):
         self._model.learn(self._described, small, pause=pause, loose=loose, near=around)
         self._refused = 0.0
 
-    def _map(self, found: Segmentation, carried: np.ndarray | None, index: int) -> np.ndarray:
+    def _map(self, found: Segmentation, carried: Maybe, index: int) -> np.ndarray:
         """[h, w] int32 slots: each pixel the likeliest of those that have at least half of it."""
         assert self._shares is not None
         if not len(self._members):
@@ -367,7 +367,7 @@ class AppearanceTracks(ObjectTracks):
             slots[mask] = self._pieces(mask, carried, index)[mask]
         return slots
 
-    def _pieces(self, mask: np.ndarray, carried: np.ndarray | None, index: int) -> np.ndarray:
+    def _pieces(self, mask: np.ndarray, carried: Maybe, index: int) -> np.ndarray:
         """Slots of FOUND's pieces: a piece takes the track it overlaps most; small ones are background."""
         _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
         large = stats[:, cv2.CC_STAT_AREA] >= SMALLEST_FOUND * mask.size
