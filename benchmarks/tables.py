@@ -69,8 +69,9 @@ def calm_films_table(result: dict[str, Any]) -> str:
 
 
 def stages_table() -> str:
-    """Every figure of every stage's own benchmark, and the machines they were measured on."""
-    stems = sorted(path.stem for path in (ROOT / "kernels").glob("*.cu"))
+    """Every figure of every part's own benchmark, and the machines they were measured on."""
+    stems = sorted(path.stem.removeprefix("bench_") for path in (ROOT / "benchmarks").glob("bench_*.py"))
+    stems.remove("pipeline")  # in README
     paths = [ROOT / "benchmarks" / "results" / f"{stem}.json" for stem in stems]
     results = [json.loads(path.read_text()) for path in paths if path.exists()]
     lines = [f"Measured on {name}." for name in dict.fromkeys(map(machine_name, results))]
