@@ -185,7 +185,7 @@ def bench_memory(folder: Path) -> list[dict[str, Any]]:
 
 def bench_engine(folder: Path) -> list[dict[str, Any]]:
     """What overlapping gains, what binds and what following takes, by ``streamstyle bench``, in three styles: of the
-    film that it makes, of pure colours, which HED looks at in wider steps, and of the demo's, Big Buck Bunny."""
+    film that it makes, whose flat colours HED looks at in wider steps, and of the demo's, Big Buck Bunny."""
     rows, said = [], benched("240,360,480", styles=3)
     demo = run_json("bench", str(make_clip(folder / "engine.mp4", 96)), "--styles", "3")
     for size, of in [*((each, "") for each in said["resolutions"]), (demo["resolutions"][0], ", the demo's film")]:

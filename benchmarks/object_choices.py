@@ -62,7 +62,7 @@ def best_alone(tracker: Tracker, overlap: np.ndarray, frame: int, sure: bool) ->
 
 
 def only_followed(odds: np.ndarray, *_: np.ndarray) -> np.ndarray:
-    """evidence.or_new without what is new."""
+    """evidence.with_newcomers without what is new."""
     return odds
 
 
@@ -130,7 +130,10 @@ CHOICES: dict[str, tuple[dict[str, Any], dict[tuple[Any, str], Any]]] = {
     ),
     "what stands still of what moves counts no more": ({}, {(evidence, "STILL_TIMES"): 1.0}),
     "no foresight: nothing looked at ahead": ({}, {(Foresight, "look"): lambda *_: None}),
-    "who begins to move while another is followed is not found": ({}, {(appearance_tracks, "or_new"): only_followed}),
+    "who begins to move while another is followed is not found": (
+        {},
+        {(appearance_tracks, "with_newcomers"): only_followed},
+    ),
     "no mutual best: pieces share the track they overlap most": ({}, {(Tracker, "_components"): best_alone}),
     "what is born is an object at once": ({}, {(tracker, "CONFIRM_AFTER"): 1}),
     "no re-entry: who comes back is another": ({}, {(Reentry, "step"): lambda *_: None}),

@@ -38,10 +38,10 @@ from streamstyle.objects.evidence import (
     moves_by_itself,
     moving_shares,
     near,
-    or_new,
     own_motion,
     own_motions,
     region_means,
+    with_newcomers,
 )
 from streamstyle.objects.guided_filter import GuidedFilter, drawn_to_colors
 from streamstyle.objects.object_tracks import Moment, ObjectTracks
@@ -51,7 +51,6 @@ from streamstyle.objects.tracker import BACKGROUND, Tracker
 from streamstyle.stages.optical_flow import OpticalFlow, carry, carry_labels
 
 Maybe = np.ndarray | None
-"""A map, where there is one."""
 FOUND = -1
 """In the list of slots that classes have: the class whose pieces are tracks."""
 SNAP = 0.8
@@ -193,7 +192,7 @@ class AppearanceTracks(ObjectTracks):
             # What nobody has seen yet may look like anything.
             seen = look[k + 1] if look is not None and self._model.knows(k + 1) else None
             if slot == FOUND:
-                weighed, gate = self._found_odds(before, seen, own, slots, rest, self._like_named(look))
+                weighed, gate = self._found_odds(before, seen, own, slots, rest, self._like_named(look, shape))
                 weighed = np.where(self._taken(carried), NOT_FOUND, weighed)
             else:
                 assert before is not None
@@ -244,15 +243,17 @@ class AppearanceTracks(ObjectTracks):
     def _found_odds(
         self, before: Maybe, seen: Maybe, own: Maybe, slots: Maybe, rest: np.ndarray, named: np.ndarray
     ) -> tuple[np.ndarray, Maybe]:
-        """As _named_odds, of what moves by itself and has no name; not begun where named objects are looked like."""
+        """As _named_odds, of FOUND; named: where somebody new would be taken for one whom a person named."""
         motion = None if own is None else self._motion_of_found(own, slots)
-        if self._nobody_found(slots):  # who begins to move later is as good as who moved from the first
+        gate = None if before is None or self._eager else near(before > 0.5)
+        if self._nobody_found(slots):
+            # Who begins to move later is as good as who moved from the first, and better if it looks like who has left.
             return np.where(named, NOT_FOUND, found_odds(None, None, motion, rest.shape)), None
         odds = found_odds(before, seen, motion, rest.shape)
         if self._eager or motion is None or slots is None:
-            return odds, None if before is None or self._eager else near(before > 0.5)
+            return odds, gate
         far = near(slots != BACKGROUND) == 0
-        return or_new(odds, rest, motion, far & ~named), None if before is None else near(before > 0.5)
+        return np.where(far & named, NOT_FOUND, with_newcomers(odds, rest, motion, far)), gate
 
     def _motion_of_found(self, own: np.ndarray, slots: Maybe) -> np.ndarray:
         """Log-odds that a pixel moves by itself; firm where an object moves, or never did, see STILL_TIMES."""
@@ -287,10 +288,13 @@ class AppearanceTracks(ObjectTracks):
         scores = self._model.score_map(self._described, self._grid, found.features, found.rgb)
         return F.interpolate(scores[None], size=shape, mode="bilinear")[0].cpu().numpy()  # synchronises
 
-    def _like_named(self, look: Maybe) -> np.ndarray:
-        """[h, w] bool, where what moves by itself is rather a named object, lost or one that leapt, than another."""
-        named = [k + 1 for k, slot in enumerate(self._members) if slot != FOUND and self._model.knows(k + 1)]
-        return np.zeros(1, bool) if look is None or not named else look[named].max(0) > look[0]
+    def _like_named(self, look: Maybe, shape: tuple[int, int]) -> np.ndarray:
+        """[h, w] bool, where some named object is likelier by its look than the background and than FOUND."""
+        known = [k + 1 for k in range(len(self._members)) if self._model.knows(k + 1)]
+        named = [k for k in known if self._members[k - 1] != FOUND]
+        if look is None or not named:
+            return np.zeros(shape, bool)
+        return look[named].max(0) > look[[0, *(k for k in known if k not in named)]].max(0)
 
     def _lost(self, slot: int, share: np.ndarray) -> bool:
         return float(share.sum()) < LOST_SHARE * self.tracker.tracks[slot].usual_area_px

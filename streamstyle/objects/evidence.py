@@ -123,7 +123,7 @@ def by_look(probability: np.ndarray) -> np.ndarray:
 def found_odds(
     before: np.ndarray | None, seen: np.ndarray | None, motion: np.ndarray | None, shape: tuple[int, ...]
 ) -> np.ndarray:
-    """Log-likelihood, beside the background's, of what moves by itself and has no name, [h, w].
+    """Log-likelihood of what moves by itself and has no name, [h, w]; of motion and place that beside the background's.
 
     Args:
         before: [h, w] its share of each pixel, carried here; None while there is nobody.
@@ -143,7 +143,7 @@ def found_odds(
     return odds
 
 
-def or_new(odds: np.ndarray, rest: np.ndarray, motion: np.ndarray, where: np.ndarray) -> np.ndarray:
+def with_newcomers(odds: np.ndarray, rest: np.ndarray, motion: np.ndarray, where: np.ndarray) -> np.ndarray:
     """Log-likelihood of what moves by itself and has no name: far from who is followed by motion alone.
 
     There looks tell nothing, so what is new is as likely by them as the background.

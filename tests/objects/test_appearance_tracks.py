@@ -274,11 +274,12 @@ def test_who_begins_to_move_is_found_though_a_named_object_has_left(segmenter):
 
 
 @pytest.mark.weights
-def test_a_named_object_that_leaps_is_nobody_new(segmenter):
+@pytest.mark.parametrize("other", [BLUE, (150, 60, 90)], ids=["of another colour", "alike"])
+def test_a_named_object_that_leaps_is_nobody_new(segmenter, other):
     film = Film(
         [
             Thing(RED, 36, lambda i: (96, 60 - 2 * i) if i < 10 else (96, 140 - 2 * i), round=True),
-            Thing(BLUE, 36, lambda i: (20, 10 + 3 * i), round=True),
+            Thing(other, 36, lambda i: (20, 10 + 3 * i), round=True),
         ]
     )
     tracks = tracks_of(segmenter, named("it", mask=1), find=True, drawn=np.uint8(labels(film) == 1))

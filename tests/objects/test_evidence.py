@@ -19,10 +19,10 @@ from streamstyle.objects.evidence import (
     moves_by_itself,
     moving_shares,
     near,
-    or_new,
     own_motion,
     own_motions,
     region_means,
+    with_newcomers,
 )
 
 SHAPE = (120, 160)
@@ -209,7 +209,7 @@ def test_somebody_new_is_who_moves_by_itself_more_than_near_ground_does_whatever
     rest[120:] = -1.75
     where = np.zeros((240, 427), bool)
     where[:, 80:] = True
-    odds = or_new(np.full((240, 427), -2.0, np.float32), rest, motion, where)
+    odds = with_newcomers(np.full((240, 427), -2.0, np.float32), rest, motion, where)
     assert (odds[:, :80] == -2).all()  # by all that is known
     for beyond in (odds - rest)[:120], (odds - rest)[120:]:
         assert (beyond[:, 80:300] < 0).all()
