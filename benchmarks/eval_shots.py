@@ -37,7 +37,7 @@ from object_measures import dominant_label
 from streamstyle import shots
 from streamstyle.config import AnalysisOptions
 from streamstyle.media.masks import enlarge_labels
-from streamstyle.objects import appearance, appearance_tracks
+from streamstyle.objects import appearance, host_weighing, weighing
 from streamstyle.objects.recall import Recall
 from streamstyle.objects.reentry import Reentry
 from streamstyle.shots import ShotDetector
@@ -66,8 +66,8 @@ CUT_CHOICES: dict[str, Constants] = {
 AWAY_CHOICES: dict[str, Constants] = {
     "all of it": {},
     "no re-entry: who comes back is another": {(Reentry, "step"): lambda *_: None},
-    "no search for what is lost": {(appearance_tracks, "LOST_SHARE"): 0.0},
-    "no motion where what is lost is looked for": {(appearance_tracks, "LOST_MOTION_WEIGHT"): 0.0},
+    "no search for what is lost": {(weighing, "LOST_SHARE"): 0.0},
+    "no motion where what is lost is looked for": {(host_weighing, "LOST_MOTION_WEIGHT"): 0.0},
     "no memory of the first frame": {(appearance, "ANCHOR"): 0.0},
 }
 

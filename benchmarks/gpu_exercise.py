@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench_object_evidence import agreement
 from common import Rows, figure
+from discs_in_motion import Situation
 
 
 def layers(device: str) -> dict[str, Callable[[str], Any]]:
@@ -146,4 +148,7 @@ def part_exercise(folder: Path) -> Rows:
         levels = name.startswith(("YUV", "composite"))
         allowed = 1.0 if levels else 1e-3 if "float16" in name else 1e-5 if name in close else 0.0
         yield figure(f"{name}, largest difference from the reference", apart, "", goal=allowed, at_least=False)
+    for named in (0, 2):  # whose reference is NumPy's, on the host
+        situation = Situation(0, (60, 107), named)
+        yield from agreement(f"one found, {named} named", situation, torch.device("cuda"))
     torch.cuda.synchronize()

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from streamstyle.objects import appearance, appearance_tracks, bodies, evidence, tracker
+from streamstyle.objects import appearance, appearance_tracks, bodies, evidence, host_weighing, tracker, weighing
 from streamstyle.objects.appearance import AppearanceModel
 from streamstyle.objects.appearance_tracks import AppearanceTracks
 from streamstyle.objects.foresight import Foresight
@@ -111,35 +111,35 @@ CHOICES: dict[str, tuple[dict[str, Any], dict[tuple[Any, str], Any]]] = {
     "no motion": ({}, {(evidence, "MOTION_WEIGHT"): 0.0}),
     "no motion compensation: carried to where it was": (
         {},
-        {(appearance_tracks, "carry"): stays, (appearance_tracks, "carry_labels"): stays},
+        {(host_weighing, "carry"): stays, (host_weighing, "carry_labels"): stays},
     ),
     "motion by the quick search": ({}, searched_by(lambda careful: OpticalFlow())),
     "motion checked forward and backward: what had no past is open": (
         {},
-        {**searched_by(lambda careful: CheckedFlow(careful=True)), (appearance_tracks, "carry"): carry_what_was_seen},
+        {**searched_by(lambda careful: CheckedFlow(careful=True)), (host_weighing, "carry"): carry_what_was_seen},
     ),
     "no look": ({}, {(evidence, "LOOK_WEIGHT"): 0.0}),
     "the look of layer 3_3, which edges are read from": ({}, {(appearance, "LOOK_LAYERS"): ((2, 2), (3, 3))}),
     "the look at 4 px, not at 2": ({}, {(AppearanceModel, "score_map"): coarse_map}),
     "the background beside the object counts no more": ({}, {(appearance, "NEAR_WEIGHT"): 0.0}),
-    "no regions": ({}, {(appearance_tracks, "SNAP"): 0.0}),
+    "no regions": ({}, {(host_weighing, "SNAP"): 0.0}),
     "regions that weak edges part are no body": ({}, {(bodies, "TIE"): 0.0}),
     "no guided filter: shares not drawn to the colours": (
         {},
-        {(appearance_tracks, "drawn_to_colors"): lambda share, *_: share},
+        {(host_weighing, "drawn_to_colors"): lambda share, *_: share},
     ),
     "what stands still of what moves counts no more": ({}, {(evidence, "STILL_TIMES"): 1.0}),
     "no foresight: nothing looked at ahead": ({}, {(Foresight, "look"): lambda *_: None}),
     "who begins to move while another is followed is not found": (
         {},
-        {(appearance_tracks, "with_newcomers"): only_followed},
+        {(host_weighing, "with_newcomers"): only_followed},
     ),
     "no mutual best: pieces share the track they overlap most": ({}, {(Tracker, "_components"): best_alone}),
     "what is born is an object at once": ({}, {(tracker, "CONFIRM_AFTER"): 1}),
     "no re-entry: who comes back is another": ({}, {(Reentry, "step"): lambda *_: None}),
-    "no motion where what is lost is looked for": ({}, {(appearance_tracks, "LOST_MOTION_WEIGHT"): 0.0}),
+    "no motion where what is lost is looked for": ({}, {(host_weighing, "LOST_MOTION_WEIGHT"): 0.0}),
     "no memory of the first frame": ({}, {(appearance, "ANCHOR"): 0.0}),
-    "no search for what is lost": ({}, {(appearance_tracks, "LOST_SHARE"): 0.0}),
+    "no search for what is lost": ({}, {(weighing, "LOST_SHARE"): 0.0}),
     OVERLAP: ({"tracker": "overlap"}, {}),
     f"{OVERLAP}; none is taken whole": ({"tracker": "overlap"}, {(Tracker, "_regions"): none_whole}),
     f"{OVERLAP}; a leak swallows what it reaches": ({"tracker": "overlap"}, {(Tracker, "_regions"): none_held}),

@@ -18,7 +18,7 @@ from streamstyle.gpu.streams import Download
 from streamstyle.gpu.transfer import Planes, upload
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.objects.foresight import Foresight
-from streamstyle.objects.object_tracks import ObjectReport, ObjectTracks, OverlapTracks
+from streamstyle.objects.object_tracks import ObjectReport, ObjectTracks, OverlapTracks, motion_of_each
 from streamstyle.objects.recalling_tracks import RecallingTracks
 from streamstyle.objects.segmenter import Segmentation, Segmenter, left_out_warnings, segmentations
 from streamstyle.objects.tracker import BACKGROUND, Tracker, lost_warnings
@@ -72,6 +72,10 @@ class Following(Protocol):
     tracker: Tracker
 
     @property
+    def motions_told(self) -> int | None:
+        """How many of motions, from the first on, step wants on the host; None for all."""
+
+    @property
     def pending(self) -> tuple[ObjectStyle, ...]:
         """Named objects whose moment has not come yet."""
 
@@ -89,7 +93,7 @@ class Following(Protocol):
         index: int,
         time_s: float,
         size: tuple[int, int],
-        motion: Sequence[np.ndarray] = (),
+        motion: Sequence[Any] = (),
     ) -> np.ndarray:
         """Advance by one frame: its map of slots, [h, w] int32."""
 
@@ -150,10 +154,10 @@ def small_planes(frame: Frame, options: AnalysisOptions, device: torch.device) -
     return y, u, v
 
 
-def seen_alone(tracks: Following, small: Planes) -> tuple[np.ndarray, list[np.ndarray]]:
+def seen_alone(tracks: ObjectTracks, small: Planes) -> tuple[np.ndarray, list[Any]]:
     """The luma [h, w] uint8 of one small frame, and what step may be given of its motion; synchronises."""
-    luma, *motion = Download((small[0], *tracks.motions(small[0]))).wait()
-    return luma[0].numpy(), [part[0].numpy() for part in motion]
+    (luma,) = Download((small[0],)).wait()
+    return luma[0].numpy(), motion_of_each(tracks, small[0])[0]
 
 
 class SceneReader:
@@ -236,15 +240,16 @@ class SceneReader:
         self._begun = True
         at_once = self.tracks is not None and self.tracks.every == 1 and not self._foresight.knows(index)
         told, features = self._find(small, color) if at_once else ((), ())
-        motions = self._motions(small[0])
-        arrived = Download((small[0], *motions, *told)).wait()
-        lumas, moved = arrived[0].numpy(), [part.numpy() for part in arrived[1 : 1 + len(motions)]]
+        here, there = self._motions(small[0])
+        arrived = Download((small[0], *here, *told)).wait()
+        lumas = arrived[0].numpy()
+        moved: list[Any] = [*(part.numpy() for part in arrived[1 : 1 + len(here)]), *there]
         shots = [self._shots.step(luma) for luma in lumas]
         if self.tracks is None:
             return Scene(lumas, shots, None, None)
         wanted = self.tracks.plan(index, shots, times_s)
         if at_once:
-            self._foresight.learn(index, dict(enumerate(segmentations(arrived[1 + len(motions) :], features))))
+            self._foresight.learn(index, dict(enumerate(segmentations(arrived[1 + len(here) :], features, told))))
         else:
             self._foresight.find(small, color, index, [i for i, want in enumerate(wanted) if want])
         looks, layers, labels, parts = [], [], [], list[np.ndarray]()
@@ -261,7 +266,7 @@ class SceneReader:
             layers.append(layer_of[slots])
             if self.numbers is not None:
                 labels.append(self.numbers.table(self.tracks.tracker)[slots])
-            parts.append(part_numbers(slots, layers[-1], len(self.layer_names)))
+            parts.append(part_numbers(np.arange(len(layer_of)), layer_of, len(self.layer_names))[slots])
         self._foresight.pass_by(index + len(lumas))
         known = np.stack(labels) if labels else None
         return Scene(lumas, shots, np.stack(looks), np.stack(layers), known, np.stack(parts))
@@ -348,11 +353,14 @@ class SceneReader:
         self._shots.load_state_dict(state["shots"])
         self._begun = True
 
-    def _motions(self, lumas: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def _motions(self, lumas: torch.Tensor) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+        """What the host is told of a batch's motion, and what stays on the device."""
         if self.tracks is None:
-            return ()
-        motions = functools.partial(self.tracks.motions, lumas)
-        return _joined(self.portions.each(len(lumas), lumas.shape[1:], motions))
+            return (), ()
+        find = functools.partial(self.tracks.motions, lumas)
+        motions = _joined(self.portions.each(len(lumas), lumas.shape[1:], find))
+        told = motions[: self.tracks.motions_told]
+        return told, motions[len(told) :]
 
     def _find(self, small: Planes, color: ColorTags) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
         assert self.segmenter is not None
@@ -365,7 +373,7 @@ class SceneReader:
 
     def _regions(self, small: Planes, color: ColorTags) -> list[Segmentation]:
         told, features = self._find(small, color)
-        return segmentations(Download(told).wait(), features)
+        return segmentations(Download(told).wait(), features, told)
 
     def _tables(self) -> tuple[np.ndarray, np.ndarray]:
         """Slot -> index of the style it wears, and of its layer, int32; a part not confirmed is the background's."""

@@ -24,7 +24,7 @@ from streamstyle.gpu.streams import Lanes
 from streamstyle.gpu.transfer import choose_device, choose_dtype, has_native, upload
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.nets.painting import Affine
-from streamstyle.objects.object_tracks import place_mask
+from streamstyle.objects.places import place_mask
 from streamstyle.objects.segmenter import Segmentation
 from streamstyle.painting.boxes import Box
 from streamstyle.painting.frame_painter import FramePainter, Painting, Reading, part_of

@@ -42,16 +42,32 @@ def specks(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         Two [h, w] bool: parts of the mask that hang together by sides and corners and are small beside the whole; and
         parts of the rest that hang together by sides, are as small, and do not reach the frame's border.
 
-    Cost: two passes of connected components, .6 ms at 427x240 on the host.
+    Cost: two passes of connected components over the box it is in, .6 ms of 427x240 on the host.
     """
     least = max(SPECK_SHARE * np.count_nonzero(mask), (SPECK_LINES * min(mask.shape)) ** 2)
-    inside = mask.astype(np.uint8)
-    labels, small = _small_parts(inside, least, 8)
-    if inside.any() and small[1:].all():
-        small[:] = False  # a tiny object is no speck of itself
+    small, holes = np.zeros(mask.shape, bool), np.zeros(mask.shape, bool)
+    box = box_of(mask)
+    inside = mask[box].astype(np.uint8)  # beyond it there is neither
+    if not inside.size:
+        return small, holes
+    labels, is_small = _small_parts(inside, least, 8)
+    if is_small[1:].all():
+        is_small[:] = False  # a tiny object is no speck of itself
     around, tight = _small_parts(np.pad(1 - inside, 1, constant_values=1), least, 4)
-    tight[around[0, 0]] = False  # what reaches the border
-    return small[labels], tight[around][1:-1, 1:-1]
+    tight[around[0, 0]] = False  # what reaches the border, or the outside
+    small[box], holes[box] = is_small[labels], tight[around][1:-1, 1:-1]
+    return small, holes
+
+
+def box_of(mask: np.ndarray, margin: int = 0) -> tuple[slice, slice]:
+    """The rows and columns in which a mask [h, w] bool is, and so many more on each side; none where it is nowhere."""
+    ends = []
+    for axis in (1, 0):
+        there = np.flatnonzero(mask.any(axis))
+        if not there.size:
+            return slice(0), slice(0)
+        ends.append(slice(max(0, int(there[0]) - margin), int(there[-1]) + 1 + margin))
+    return ends[0], ends[1]
 
 
 def _small_parts(inside: np.ndarray, least: float, connectivity: int) -> tuple[np.ndarray, np.ndarray]:

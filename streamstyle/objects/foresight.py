@@ -20,6 +20,7 @@ from streamstyle.frames import ColorTags
 from streamstyle.gpu.streams import Download
 from streamstyle.gpu.transfer import Planes
 from streamstyle.objects.appearance_tracks import EAGER_FRAMES, AppearanceTracks
+from streamstyle.objects.object_tracks import motion_of_each
 from streamstyle.objects.segmenter import Segmentation
 from streamstyle.shots import ShotDetector
 
@@ -93,8 +94,6 @@ class Foresight:
             return
         self.find((y, u, v), color, index, range(count))
         ahead = AppearanceTracks(tracks.segmenter, (), 1, find=True)
-        motions = Download(ahead.motions(y[:count])).wait()
-        for i, luma in enumerate(lumas[:count]):
-            motion = [part[i].numpy() for part in motions]
+        for i, (luma, motion) in enumerate(zip(lumas[:count], motion_of_each(ahead, y[:count]), strict=True)):
             ahead.step(luma, self._known[index + i], 0, i, 0.0, luma.shape, motion)
         tracks.foresee(ahead)

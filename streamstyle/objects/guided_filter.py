@@ -37,13 +37,12 @@ class GuidedFilter:
     """
 
     def __init__(self, picture: np.ndarray, radius_px: float) -> None:
-        # OpenCV's merge, for NumPy's transposed copy takes 3 ms.
-        self._colors = cv2.merge(list(picture)).astype(np.float32) * np.float32(1 / 255)
-        height, width = self._colors.shape[:2]
+        self._colors = picture.astype(np.float32) * np.float32(1 / 255)
+        height, width = picture.shape[1:]
         self._grid = max(1, width // STRIDE), max(1, height // STRIDE)
         self._side = 2 * max(1, round(radius_px / STRIDE)) + 1
         # float64, for the variance of an even surface is a small difference of large numbers, and the grid is small.
-        self._coarse = self._shrunk(self._colors)
+        self._coarse = np.stack([self._shrunk(plane) for plane in self._colors], -1)
         self._mean = self._box(self._coarse)
         r, g, b = np.moveaxis(self._coarse, -1, 0)
         seconds = self._box(np.stack([r * r, g * g, b * b], -1)), self._box(np.stack([r * g, r * b, g * b], -1))
@@ -66,8 +65,13 @@ class GuidedFilter:
         slope = np.stack([rr * x + rg * y + rb * z, rg * x + gg * y + gb * z, rb * x + gb * y + bb * z], -1)
         offset = mean - (slope * self._mean).sum(-1)
         planes = self._box(np.concatenate([slope, offset[..., None]], -1)).astype(np.float32)
-        fine = cv2.resize(planes, values.shape[::-1], interpolation=cv2.INTER_LINEAR)
-        return np.einsum("hwc,hwc->hw", fine[..., :3], self._colors) + fine[..., 3]
+        # Plane by plane: NumPy takes three times as long for channels that lie together.
+        *slopes, filtered = (
+            cv2.resize(plane, values.shape[::-1], interpolation=cv2.INTER_LINEAR) for plane in cv2.split(planes)
+        )
+        for fine, color in zip(slopes, self._colors, strict=True):
+            filtered += np.multiply(fine, color, out=fine)
+        return filtered
 
     def _shrunk(self, planes: np.ndarray) -> np.ndarray:
         return cv2.resize(planes, self._grid, interpolation=cv2.INTER_AREA).astype(np.float64)

@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from streamstyle.errors import OptionError
 from streamstyle.gpu.kernels import chosen
+from streamstyle.gpu.streams import Download
 from streamstyle.look import ObjectStyle
+from streamstyle.objects.places import drawn_mask, place_mask
 from streamstyle.objects.segmenter import Segmentation, Segmenter
 from streamstyle.objects.tracker import BACKGROUND, Tracker
-from streamstyle.plugins import Prompt
+from streamstyle.objects.weighing import Motion
 from streamstyle.shots import ShotMemory
 from streamstyle.stages.label_overlap import label_overlap
 from streamstyle.stages.optical_flow import SMALLEST_PX, OpticalFlow, carry_labels
@@ -40,16 +41,16 @@ class Moment:
     """A frame as followers meet it.
 
     Attributes:
-        flow: [h, w, 2] float32 px to the frame before; None where that is none of this shot.
-        own: [2, h, w] float32 px, the flow beside the camera's motion, where somebody has found it.
+        motion: how it moved from the frame before, where that is of this shot.
+        still: whether it is the frame before once more.
         found: its regions, where it is looked at.
         starts: a shot begins with it that is not one to which the film comes back.
         index: its number; time_s: its time in seconds.
         size: (height, width) of the film.
     """
 
-    flow: np.ndarray | None
-    own: np.ndarray | None
+    motion: Motion
+    still: bool
     found: Segmentation | None
     starts: bool
     index: int
@@ -99,6 +100,11 @@ class ObjectTracks(ABC):
             look.append(bool(shot != before or due or (index + i) % self.every == 0))
         return look
 
+    @property
+    def motions_told(self) -> int | None:
+        """How many of motions, from the first on, step wants on the host; None for all."""
+        return None
+
     def motions(self, lumas: Tensor, part: slice = slice(None)) -> tuple[Tensor, ...]:
         """What step may be given of a batch's motion, found on the device: nothing without kernels; step finds it then.
 
@@ -123,7 +129,7 @@ class ObjectTracks(ABC):
         index: int,
         time_s: float,
         size: tuple[int, int],
-        motion: Sequence[np.ndarray] = (),
+        motion: Sequence[Any] = (),
     ) -> np.ndarray:
         """Advance by one frame.
 
@@ -133,7 +139,7 @@ class ObjectTracks(ABC):
             shot: the number of the shot it is of; see ShotDetector.
             index: the frame's number; time_s: its time in seconds.
             size: (height, width) of the film, for points and areas.
-            motion: of motions, this frame's.
+            motion: of motions, this frame's; arrays of those the host is told.
 
         Returns:
             [h, w] int32 map of slots.
@@ -145,12 +151,17 @@ class ObjectTracks(ABC):
             motion = ()  # it is that from another shot
         if motion and (self._flow.previous is None or self._flow.previous.shape != luma.shape):
             motion = ()  # from nowhere; and step says that there is none
-        flow, own = (motion[0], motion[1:]) if motion else (self._flow.step(luma), ())
+        moved, still = self._motion_of(motion) if motion else _by_flow(self._flow.step(luma))
         self._flow.previous = luma
-        moment = Moment(flow, own[0] if own else None, found, self._slots is None, index, time_s, size)
+        moment = Moment(moved, still, found, self._slots is None, index, time_s, size)
         self._slots = self._advance(moment)
         self._frames = index + 1
         return self._slots
+
+    def _motion_of(self, motion: Sequence[Any]) -> tuple[Motion, bool]:
+        """A frame's share of motions; and whether nothing moved."""
+        flow, *own = motion
+        return Motion(flow, *own), not flow.any()
 
     def _turn(self, shot: int) -> None:
         """Leave a shot for another: where it is remembered all goes on as it was left, where not nothing is known."""
@@ -255,12 +266,12 @@ class OverlapTracks(ObjectTracks):
         found, index = moment.found, moment.index
         if found is None:
             assert self._slots is not None
-            carried = carry_labels(self._slots, moment.flow)
+            carried = carry_labels(self._slots, moment.motion.flow)
             self.tracker.present(carried, index)
             return carried
         carried = np.zeros(found.ids.shape, np.int32)
         if self._slots is not None:
-            carried = carry_labels(self._slots, moment.flow)
+            carried = carry_labels(self._slots, moment.motion.flow)
         slots = self._match(found, carried, moment.starts, index)
         for thing in self._due(moment.time_s):
             place = self._place(thing, found, moment.size)
@@ -283,113 +294,20 @@ class OverlapTracks(ObjectTracks):
         return table[ids.numpy(), carried]
 
 
+def motion_of_each(tracks: ObjectTracks, lumas: Tensor) -> list[list[Any]]:
+    """What step may be given of the motion of each of small pictures [N, h, w] uint8; synchronises."""
+    motions = tracks.motions(lumas)
+    told = motions[: tracks.motions_told]
+    parts: list[Any] = [*(part.numpy() for part in Download(told).wait()), *motions[len(told) :]]
+    return [[part[i] for part in parts] for i in range(len(lumas))]
+
+
+def _by_flow(flow: np.ndarray | None) -> tuple[Motion, bool]:
+    return Motion(flow), flow is not None and not flow.any()
+
+
 def color_sums(rgb: np.ndarray, ids: np.ndarray, carried: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Sums of rgb [3, h * w] over the pixels of each region carried as each slot: [R, S, 3], shape is (R, S)."""
     pair = (ids.astype(np.int64) * shape[1] + carried).ravel()
     sums = [np.bincount(pair, weights=plane, minlength=shape[0] * shape[1]) for plane in rgb]
     return np.stack(sums, axis=-1).reshape(*shape, 3)
-
-
-def place_mask(
-    thing: ObjectStyle,
-    found: Segmentation,
-    segmenter: Segmenter,
-    size: tuple[int, int],
-    not_points: Sequence[tuple[int, int]] = (),
-) -> np.ndarray:
-    """Where a place that is not a mask's is, [h, w] bool, in the frame it was named in.
-
-    A segmenter that takes points is asked what is meant by a click; what a click takes away is the region under it, for
-    of that a segmenter would give the object.
-
-    Args:
-        thing: the place.
-        found: the frame's regions.
-        segmenter: that found them.
-        size: (height, width) of the film, in whose pixels points are.
-        not_points: (x, y) of clicks in the same frame that are taken away from the object.
-
-    Raises:
-        OptionError: as object_mask; or it is said in words, which the segmenter does not take; or that finds nothing.
-    """
-    clicked = thing.point is not None and not thing.remove and "points" in segmenter.takes
-    if thing.words is None and not clicked:
-        return object_mask(thing, found.ids, found.regions, size)
-    prompt = Prompt(text=thing.words)
-    if thing.point is not None:
-        small = [_small_point(thing, point, size, found.ids.shape) for point in (thing.point, *not_points)]
-        prompt = Prompt(points=(small[0],), not_points=tuple(small[1:]))
-    try:
-        mask = segmenter.asked(found.rgb, prompt)
-    except OptionError as error:
-        raise OptionError(f"object '{thing.name}' @{thing.where}: {error}") from None
-    if not mask.any():
-        mend = "say it in other words or at another time, or point at it" if thing.words else "click elsewhere"
-        raise OptionError(
-            f"object '{thing.name}' @{thing.where}: {segmenter.options.segmenter.partition(':')[0]} finds "
-            f"{'none in that frame' if thing.words else 'nothing there'}; {mend}, as in {thing.name}@320,240"
-        )
-    return mask
-
-
-def _small_point(
-    thing: ObjectStyle, point: tuple[int, int], size: tuple[int, int], shape: Sequence[int]
-) -> tuple[int, int]:
-    """A pixel (x, y) of the film in a map of another size, (x, y) too; OptionError where it is outside the film."""
-    (x, y), (height, width) = point, size
-    if not (0 <= x < width and 0 <= y < height):
-        raise OptionError(f"object '{thing.name}' @{thing.where}: outside the frame, which is {width}x{height} pixels")
-    return int((x + 0.5) * shape[1] / width), int((y + 0.5) * shape[0] / height)
-
-
-def object_mask(thing: ObjectStyle, ids: Tensor, regions: int, size: tuple[int, int]) -> np.ndarray:
-    """Where the object is, [h, w] bool, in the frame it was named in.
-
-    Raises:
-        OptionError: the point is outside the frame or on no object, or there is no region of that number.
-    """
-    labels = ids.numpy()
-    if thing.region is not None:
-        if not 1 <= thing.region < regions:
-            there = f"the regions are #1 .. #{regions - 1}" if regions > 1 else "no object was found there"
-            raise OptionError(
-                f"object '{thing.name}' @{thing.where}: no such region; {there}, see `streamstyle preview`"
-            )
-        return _filled(labels == thing.region)
-    column, row = _small_point(thing, thing.point or (0, 0), size, labels.shape)
-    region = int(labels[row, column])
-    if region == 0:
-        near = _nearest(labels, row, column)
-        hint = f"the nearest region is #{near}" if near else "no object was found in that frame"
-        what = (
-            "there is nothing to take away" if thing.remove else "that is the background (style it with --background)"
-        )
-        raise OptionError(
-            f"object '{'-' * thing.remove}{thing.name}' @{thing.where}: on no object, {what}; {hint}, see `streamstyle "
-            "preview`, and more are told apart with a larger --detail"
-        )
-    return _filled(labels == region)
-
-
-def _filled(mask: np.ndarray) -> np.ndarray:
-    """The mask and what it encloses: objects are opaque."""
-    outside = np.pad((~mask).astype(np.uint8), 1, constant_values=1)
-    cv2.floodFill(outside, None, (0, 0), 0)
-    filled = mask | (outside[1:-1, 1:-1] > 0)
-    # A ring round the whole scene is not an object with a hole.
-    return filled if filled.sum() <= 2 * mask.sum() else mask
-
-
-def _nearest(labels: np.ndarray, row: int, column: int) -> int:
-    rows, columns = np.nonzero(labels)
-    if not rows.size:
-        return 0
-    at = int(np.argmin((rows - row) ** 2 + (columns - column) ** 2))
-    return int(labels[rows[at], columns[at]])
-
-
-def drawn_mask(drawn: np.ndarray, label: int, shape: tuple[int, int]) -> np.ndarray:
-    """Where a label [H, W] of a mask is in a smaller map, [h, w] bool: pixels at least half covered by it; of what is
-    too thin for that, those that are covered most."""
-    covered = cv2.resize((drawn == label).astype(np.float32), shape[::-1], interpolation=cv2.INTER_AREA)
-    return (covered > 0) & (covered >= min(0.5, float(covered.max())))

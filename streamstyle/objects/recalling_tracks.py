@@ -16,13 +16,15 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from streamstyle.look import ObjectStyle
-from streamstyle.objects.appearance_tracks import EAGER_FRAMES, FOUND, AppearanceTracks
+from streamstyle.objects.appearance_tracks import EAGER_FRAMES, AppearanceTracks
 from streamstyle.objects.object_tracks import Moment
 from streamstyle.objects.recall import SEARCH_LOOKS, Recall, pieces_of
 from streamstyle.objects.reentry import WHOLE_SHARE
 from streamstyle.objects.segmenter import Segmentation, Segmenter
+from streamstyle.objects.weighing import FOUND
 
 
 class RecallingTracks(AppearanceTracks):
@@ -74,7 +76,7 @@ class RecallingTracks(AppearanceTracks):
         for name in self._given & set(there):
             mask, track = slots == there[name], self.tracker.tracks[there[name]]
             if self._shot is not None and mask.sum() > WHOLE_SHARE * track.usual_area_px:
-                self._recall.learn(name, self._shot, mask, moment.found.features, moment.found.rgb)
+                self._recall.learn(name, self._shot, mask, moment.found.features, moment.found.picture)
         return slots
 
     def _take_places(self, moment: Moment, found: Segmentation) -> None:
@@ -100,8 +102,8 @@ class RecallingTracks(AppearanceTracks):
         assert self._shares is not None
         named = [share for slot, share in zip(self._members, self._shares, strict=True) if slot != FOUND]
         moving = finder._shares[finder._members.index(FOUND)] > 0.5
-        pieces = pieces_of(moving & (sum(named) <= 0.5) if named else moving)
-        known = self._recall.known(missing, pieces, found.features, found.rgb)
+        pieces = pieces_of((moving & (sum(named) <= 0.5) if named else moving).cpu().numpy())
+        known = self._recall.known(missing, pieces, found.features, found.picture)
         for name, k in known.items():
             self._recalled.add(name)
             self._give(name, pieces[k], moment.index)
@@ -112,8 +114,8 @@ class RecallingTracks(AppearanceTracks):
         if slot is not None and thing.name in self._recalled and not thing.remove:
             assert self._shares is not None
             share = self._shares[self._members.index(slot)]
-            if not (share[place] > 0.5).any():
-                share[:] = 0
+            if not (share[torch.from_numpy(place).to(share.device)] > 0.5).any():
+                share.zero_()
             self._recalled.discard(thing.name)
         if thing.remove and self._shot is not None:
             self._recall.forget(thing.name, self._shot)

@@ -11,9 +11,9 @@ Named objects need none of this: each is a class of the appearance model, and li
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -46,6 +46,8 @@ that by the rest of it, HED's: light changes, and what differs in one of the two
 RIDGE = 0.1
 """Share of the scatter's mean variance that is added to every direction; of .01, .03, .1 and .3 it matters little."""
 
+Blocks = Callable[[Sequence[int]], tuple[Tensor, Sequence[float]]]
+
 
 class Reentry:
     """The looks of a shot's objects, means [D] of their descriptions: of those there are, and of some that are gone.
@@ -63,21 +65,20 @@ class Reentry:
         self._living: dict[int, Tensor] = {}
         self._gone: dict[int, Tensor] = {}
 
-    def step(self, tracker: Tracker, slots: np.ndarray, x: Tensor, grid: tuple[int, int]) -> None:
+    def step(self, tracker: Tracker, areas: np.ndarray, blocks: Blocks, x: Tensor) -> None:
         """Take in a frame, before the tracker observes it: who is young and clearly one gone becomes that.
 
         Args:
             tracker: whose tracks they are.
-            slots: [h, w] int32, the frame's map.
+            areas: pixels of each slot in the frame's map.
+            blocks: of some slots the weights [len, P] float32 of blocks in each one's mean, and how many those are.
             x: [P, D] float32, descriptions of the frame; see AppearanceModel.describe.
-            grid: the (height, width) they are of.
 
-        Cost: nothing where nobody is, else a small matrix product; and a D x D factorization on the host (synchronises)
-        in frames that have somebody young after another was lost.
+        Cost: nothing where nobody is, else a small matrix product; where somebody is learned (synchronises) or is young
+            after another was lost a D x D factorization on the host (synchronises).
         """
-        areas = np.bincount(slots.ravel(), minlength=tracker.slots)
         self._miss(tracker)
-        self._learn(tracker, slots, areas, x, grid)
+        self._learn(tracker, areas, blocks, x)
         young = [
             slot
             for slot, track in tracker.tracks.items()
@@ -96,7 +97,7 @@ class Reentry:
         while len(self._gone) > MOST_GONE:
             del self._gone[next(iter(self._gone))]
 
-    def _learn(self, tracker: Tracker, slots: np.ndarray, areas: np.ndarray, x: Tensor, grid: tuple[int, int]) -> None:
+    def _learn(self, tracker: Tracker, areas: np.ndarray, blocks: Blocks, x: Tensor) -> None:
         shown = [
             slot
             for slot, track in tracker.tracks.items()
@@ -105,11 +106,9 @@ class Reentry:
         ]
         if not shown:
             return
-        covered = [cv2.resize((slots == k).astype(np.float32), grid[::-1], interpolation=cv2.INTER_AREA) for k in shown]
-        sure = np.clip(2 * np.stack(covered).reshape(len(shown), -1) - 1, 0, None)
-        blocks = sure.sum(1, keepdims=True)
-        means = torch.from_numpy(sure / np.maximum(blocks, 1)).to(x) @ x
-        for slot, mean, count in zip(shown, means, blocks[:, 0], strict=True):
+        weights, counts = blocks(shown)
+        means = weights.to(x) @ x
+        for slot, mean, count in zip(shown, means, counts, strict=True):
             if count < 1:
                 continue
             track = tracker.tracks[slot]

@@ -46,6 +46,7 @@ class Segmentation:
         features: [C, h', w'] of each of HED's LOOK_LAYERS, on its device; none if it was not asked for them.
         left_out: regions that were more than MOST_REGIONS.
         tree: how the finest join, as into and at of RegionHierarchy, [finest_regions] int32 each; None without one.
+        there: rgb, finest and the tree's into and at on the device, where that is not the host.
     """
 
     ids: Tensor
@@ -56,6 +57,12 @@ class Segmentation:
     features: tuple[Tensor, ...] = ()
     left_out: int = 0
     tree: tuple[Tensor, Tensor] | None = None
+    there: tuple[Tensor, ...] = ()
+
+    @property
+    def picture(self) -> Tensor:
+        """rgb, on the device if it is there."""
+        return self.there[0] if self.there else self.rgb
 
 
 class Segmenter:
@@ -94,7 +101,7 @@ class Segmenter:
         Cost: HED, then about 15 ms a picture at 427x240 on one core; one synchronisation.
         """
         found, features = self.find(rgb)
-        return segmentations(Download(found).wait(), features)
+        return segmentations(Download(found).wait(), features, found)
 
     @torch.inference_mode()
     def find(self, rgb: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
@@ -210,15 +217,22 @@ def file_of(spec: str) -> Path | None:
     return path if argument and path.is_file() else None
 
 
-def segmentations(found: Sequence[Tensor], features: Sequence[Tensor] = ()) -> list[Segmentation]:
-    """One a picture of what Segmenter.find gave, the first part brought to the host."""
+def segmentations(
+    found: Sequence[Tensor], features: Sequence[Tensor] = (), there: Sequence[Tensor] = ()
+) -> list[Segmentation]:
+    """One a picture of what Segmenter.find gave, the first part brought to the host; there: that part as it was."""
     ids, regions, left_out, rgb, finest, parts, into, at = found
+    _, _, _, *kept = there if there and there[0].is_cuda and at.shape[1] else (None,) * 3
     counts = zip(regions.tolist(), parts.tolist(), left_out.tolist(), strict=True)
     some = []
     for i, (count, fine, left) in enumerate(counts):
         tree = (into[i, :fine], at[i, :fine]) if at.shape[1] else None
         seen = tuple(layer[i] for layer in features)
-        some.append(Segmentation(ids[i], count, rgb[i], finest[i], fine, seen, left, tree))
+        here: tuple[Tensor, ...] = ()
+        if kept:
+            picture, map_, _, joins, heights = (part[i] for part in kept)
+            here = (picture, map_, joins[:fine], heights[:fine])
+        some.append(Segmentation(ids[i], count, rgb[i], finest[i], fine, seen, left, tree, here))
     return some
 
 

@@ -75,6 +75,11 @@ class GivenTracks:
         """Which frames of a batch must be looked at: none."""
         return [False] * len(shots)
 
+    @property
+    def motions_told(self) -> int | None:
+        """How many of motions step wants on the host: all, which are none."""
+        return None
+
     def motions(self, lumas: object, part: object = None) -> tuple[()]:
         """What step wants to know of motion: nothing."""
         return ()

@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from streamstyle.config import AnalysisOptions
 from streamstyle.media.states import read_state, write_state
-from streamstyle.objects.appearance_tracks import EAGER_FRAMES, MUST_MOVE_LOOKS, AppearanceTracks
+from streamstyle.objects.appearance_tracks import EAGER_FRAMES, AppearanceTracks
 from streamstyle.objects.evidence import STILL_TIMES
+from streamstyle.objects.host_weighing import HostWeighing
 from streamstyle.objects.segmenter import Segmentation, Segmenter
 from streamstyle.objects.tracker import Tracker
+from streamstyle.objects.weighing import MUST_MOVE_LOOKS, lost_below_px
 from tests.mottled_film import BLUE, GREEN, GREY, RED, SIZE, Film, Thing, named, rising, run, tracks_of
 from tests.oracles import iou
 
@@ -122,7 +125,8 @@ def test_what_is_refused_far_from_the_object_is_told_from_it(segmenter):
     for refused in ([], [named("it", point=(166, 72), remove=True)]):
         tracks = tracks_of(segmenter, named("it", mask=1), *refused, drawn=np.uint8(labels(film) == 1))
         list(run(tracks, film, range(2)))
-        look = tracks._look(film.found(segmenter, 2), SIZE)
+        small = tracks._look(film.found(segmenter, 2))
+        look = F.interpolate(small[None], size=SIZE, mode="bilinear")[0].numpy()
         assert look[1][film.seen(0, 2)].mean() > 0.8
         taken.append(float(look[1][film.seen(1, 2)].mean()))
     assert taken[1] < taken[0] / 2
@@ -330,7 +334,7 @@ def test_when_standing_still_counts_against_a_found_object(segmenter, moving, mo
     track.moved, track.seen = moved, seen
     own = np.zeros((2, *SIZE), np.float32)
     own[0, 20 : 20 + round(40 * moving), 20:60] = 5
-    odds = tracks._motion_of_found(own, slots)
+    odds = HostWeighing(tracks.tracker).motion_of_found(own, slots)
     still, outside = odds[59, 59], odds[100, 100]
     assert still == pytest.approx(outside * (STILL_TIMES if counts else 1))
     assert track.moved == max(moved, moving)
@@ -558,13 +562,10 @@ def test_it_is_the_same_every_time(segmenter, walk):
 
 def test_what_a_removal_leaves_is_followed_though_it_was_a_part_before():
     """Its mean area from before the removal does not make it lost."""
-    tracks = AppearanceTracks.__new__(AppearanceTracks)
-    tracks.tracker = Tracker("components")
-    slot = tracks.tracker.claim("swan", 0)
+    tracker = Tracker("components")
+    slot = tracker.claim("swan", 0)
     for frame in range(4):
-        tracks.tracker.observe(np.array([0, 5000]), frame)
-    left = np.zeros((20, 20), np.float32)
-    left[:10] = 1
-    assert tracks._lost(slot, left)
-    tracks.tracker.forget_area(slot)
-    assert not tracks._lost(slot, left)
+        tracker.observe(np.array([0, 5000]), frame)
+    assert lost_below_px(tracker.tracks[slot]) > 200
+    tracker.forget_area(slot)
+    assert lost_below_px(tracker.tracks[slot]) < 200

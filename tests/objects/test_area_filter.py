@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 
-from streamstyle.objects.appearance_tracks import AppearanceTracks
 from streamstyle.objects.area_filter import specks
+from streamstyle.objects.host_weighing import HostCarried, HostWeighing
+from streamstyle.objects.tracker import Tracker
+from streamstyle.objects.weighing import Cast
 
 
 def drawn() -> np.ndarray:
@@ -69,15 +69,14 @@ def test_an_object_that_is_tiny_is_not_its_own_speck():
 
 def test_followed_objects_have_neither():
     """An object's map in a frame, from shares that have them; another object in a pinhole stays what it is."""
-    tracks = object.__new__(AppearanceTracks)
     shares = np.zeros((2, 120, 160), np.float32)
     shares[0][drawn()] = 0.9
     shares[0][100:103, 20:23] = 0.9  # a speck
     shares[0][40:43, 50:53] = 0.2  # a pinhole
     shares[0][50:53, 70:73], shares[1][50:53, 70:73] = 0.1, 0.9  # another object, and a rim about it
     shares[0][49, 70:73] = 0.2
-    tracks._members, tracks._shares = [3, 4], shares
-    found = SimpleNamespace(ids=torch.zeros(120, 160, dtype=torch.int32))
-    slots = tracks._map(found, None, 0)
+    weighing = HostWeighing(Tracker("components"))
+    weighing.settle(torch.from_numpy(shares), HostCarried(None, None), Cast((3, 4), (True, True), False))
+    slots = weighing.name(None)
     np.testing.assert_array_equal(slots == 4, shares[1] > 0.5)
     np.testing.assert_array_equal(slots == 3, drawn() & (shares[1] < 0.5))

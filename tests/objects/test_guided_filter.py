@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from streamstyle.objects import guided_filter
-from streamstyle.objects.appearance_tracks import FOUND, AppearanceTracks
 from streamstyle.objects.guided_filter import EPS, STRIDE, GuidedFilter, drawn_to_colors
+from streamstyle.objects.host_weighing import HostWeighing, agreed
 from streamstyle.objects.segmenter import Segmentation
 from streamstyle.objects.tracker import Tracker
+from streamstyle.objects.weighing import FOUND, Cast
 from tests.mottled_film import mottled
 from tests.oracles import iou
 
@@ -94,11 +95,8 @@ def test_pictures_smaller_than_a_window(size):
 # -- in the tracker -------------------------------------------------------------------------------------------------
 
 
-def tracks_with(members: list[int], *, eager: int = 0) -> AppearanceTracks:
-    tracks = AppearanceTracks.__new__(AppearanceTracks)
-    tracks.tracker = Tracker("components")
-    tracks._members, tracks._eager, tracks._find = members, eager, FOUND in members
-    return tracks
+def cast_of(*members: int) -> Cast:
+    return Cast(members, (True,) * len(members), False)
 
 
 def seen(picture: np.ndarray) -> Segmentation:
@@ -116,7 +114,7 @@ def test_a_share_is_drawn_to_the_colours_inside_its_gate():
     beside = np.roll(disc, (4, 5), (0, 1))
     gate = np.ones(SIZE, np.float32)
     gate[:100] = 0
-    (share,) = tracks_with([1])._agreed(np.zeros(SIZE, np.float32), [odds_of(beside)], [gate], seen(picture))
+    (share,) = agreed(np.zeros(SIZE, np.float32), [odds_of(beside)], [gate], seen(picture), cast_of(1))
     assert iou(share[100:] > 0.5, disc[100:]) > 0.93
     assert not share[:100].any()
 
@@ -126,7 +124,7 @@ def test_shares_of_a_pixel_are_not_more_than_all_of_it():
     left = np.zeros(SIZE, bool)
     left[:, :150] = True
     odds = [odds_of(disc & left), odds_of(disc & ~left)]
-    shares = tracks_with([1, 2])._agreed(np.zeros(SIZE, np.float32), odds, [None, None], seen(picture))
+    shares = agreed(np.zeros(SIZE, np.float32), odds, [None, None], seen(picture), cast_of(1, 2))
     assert shares.min() >= 0
     assert shares.sum(0).max() <= 1 + 1e-6
     assert iou(shares.sum(0) > 0.5, disc) > 0.93
@@ -137,9 +135,9 @@ def test_what_is_found_follows_colours_only_around_where_it_was():
     beside = np.roll(disc, (4, 5), (0, 1))
     around = np.zeros(SIZE, np.float32)
     around[:, 150:] = 1
-    rest, odds, tracks = np.zeros(SIZE, np.float32), [odds_of(beside)], tracks_with([FOUND])
-    (plain,) = tracks._agreed(rest, odds, [None], seen(picture))
-    (share,) = tracks._agreed(rest, odds, [around], seen(picture))
+    rest, odds = np.zeros(SIZE, np.float32), [odds_of(beside)]
+    (plain,) = agreed(rest, odds, [None], seen(picture), cast_of(FOUND))
+    (share,) = agreed(rest, odds, [around], seen(picture), cast_of(FOUND))
     np.testing.assert_array_equal(plain > 0.5, beside)
     np.testing.assert_array_equal(share[:, :150], plain[:, :150])
     assert iou(share[:, 150:] > 0.5, disc[:, 150:]) > 0.93
@@ -157,9 +155,9 @@ def test_a_firm_share_does_not_fade(monkeypatch):
 
 def test_what_is_lost_is_rather_what_moves_by_itself():
     """Both look like it; one stands, one walks."""
-    tracks = tracks_with([1])
-    slot = tracks.tracker.claim("it", 0)
-    tracks.tracker.observe(np.array([0, 900]), 0)
+    weighing = HostWeighing(Tracker("components"))
+    slot = weighing.tracker.claim("it", 0)
+    weighing.tracker.observe(np.array([0, 900]), 0)
     walks, stands = np.zeros(SIZE, bool), np.zeros(SIZE, bool)
     walks[20:40, 20:40] = stands[20:40, 80:100] = True
     look = np.where(walks | stands, 0.8, 0.1).astype(np.float32)
@@ -167,8 +165,8 @@ def test_what_is_lost_is_rather_what_moves_by_itself():
     own[0, walks] = 4
     own += np.random.default_rng(0).normal(0, 0.05, own.shape).astype(np.float32)
     nowhere = np.zeros(SIZE, np.float32)
-    odds, gate = tracks._named_odds(slot, nowhere, look, own)
+    odds, gate = weighing.named_odds(slot, nowhere, look, own)
     assert gate is None
     assert odds[walks].min() > odds[stands].max() + 1
-    unmoved, _ = tracks._named_odds(slot, nowhere, look, None)
+    unmoved, _ = weighing.named_odds(slot, nowhere, look, None)
     assert unmoved[walks].max() == unmoved[stands].max()

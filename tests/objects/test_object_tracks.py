@@ -5,10 +5,9 @@ import pytest
 import torch
 
 from streamstyle.config import AnalysisOptions
-from streamstyle.errors import OptionError
 from streamstyle.look import ObjectStyle
 from streamstyle.media.states import read_state, write_state
-from streamstyle.objects.object_tracks import ObjectTracks, OverlapTracks, object_mask
+from streamstyle.objects.object_tracks import ObjectTracks, OverlapTracks
 from streamstyle.objects.segmenter import Segmentation, Segmenter
 from streamstyle.shots import SHOTS_REMEMBERED
 from streamstyle.stages.optical_flow import OpticalFlow
@@ -62,48 +61,6 @@ def test_where_a_person_points_is_looked_at_once():
     assert [thing.name for thing in tracks.pending] == ["swan", "dog"]
     times = [i / 25 for i in range(6)]
     assert tracks.plan(0, [0] * 6, times) == [True, False, True, True, False, False]
-
-
-# -- a person's object ------------------------------------------------------------------------------------------------
-
-
-IDS = torch.zeros(10, 20, dtype=torch.int32)
-IDS[2:5, 3:8], IDS[6:9, 10:18] = 1, 2
-
-
-@pytest.mark.parametrize(("point", "region"), [((30, 20), 1), ((79, 49), 1), ((100, 60), 2), ((179, 89), 2)])
-def test_a_point_of_the_film_is_found_in_the_small_map(point, region):
-    mask = object_mask(thing(point=point), IDS, 3, (100, 200))
-    np.testing.assert_array_equal(mask, IDS.numpy() == region)
-
-
-def test_a_region_is_found_by_its_number():
-    np.testing.assert_array_equal(object_mask(thing(region=2), IDS, 3, (100, 200)), IDS.numpy() == 2)
-
-
-@pytest.mark.parametrize("point", [(200, 0), (0, 100), (5000, 5000)])
-def test_a_point_outside_is_refused_with_the_size(point):
-    with pytest.raises(OptionError, match=r"outside the frame, which is 200x100 pixels"):
-        object_mask(thing(point=point), IDS, 3, (100, 200))
-
-
-@pytest.mark.parametrize(("point", "near"), [((0, 0), 1), ((199, 99), 2)])
-def test_a_point_on_the_background_is_refused_with_the_nearest_region(point, near):
-    with pytest.raises(OptionError, match=rf"on no object.*nearest region is #{near}, see `streamstyle preview`"):
-        object_mask(thing(point=point), IDS, 3, (100, 200))
-
-
-@pytest.mark.parametrize("region", [0, 3, 99])
-def test_a_region_that_is_not_there_is_refused_with_those_that_are(region):
-    with pytest.raises(OptionError, match=r"no such region; the regions are #1 \.\. #2"):
-        object_mask(thing(region=region), IDS, 3, (100, 200))
-
-
-def test_a_picture_without_objects_says_so():
-    for place in ({"region": 1}, {"point": (3, 4)}):
-        with pytest.raises(OptionError, match="no object was found") as error:
-            object_mask(thing(**place), torch.zeros(10, 20, dtype=torch.int32), 1, (100, 200))
-        assert "\n" not in str(error.value)
 
 
 # -- following --------------------------------------------------------------------------------------------------------
@@ -205,8 +162,8 @@ def test_the_flow_on_coming_back_is_from_the_frame_the_shot_was_left_at():
     watch(tracks, FLASH)
     straight = OpticalFlow()
     straight.step(disc_luma(5))
-    np.testing.assert_array_equal(moments[7].flow, straight.step(disc_luma(6)))
-    assert moments[6].flow is None
+    np.testing.assert_array_equal(moments[7].motion.flow, straight.step(disc_luma(6)))
+    assert moments[6].motion.flow is None
     assert [moment.starts for moment in moments] == [i in (0, 6) for i in range(13)]
 
 

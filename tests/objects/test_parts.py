@@ -11,9 +11,12 @@ import torch
 from streamstyle.config import AnalysisOptions
 from streamstyle.frames import ColorTags
 from streamstyle.look import Look, ObjectStyle
-from streamstyle.objects.appearance_tracks import EAGER_FRAMES, SMALLEST_FOUND
+from streamstyle.objects.appearance_tracks import EAGER_FRAMES
 from streamstyle.objects.evidence import BORDER, found_odds
+from streamstyle.objects.host_weighing import HostCarried, HostWeighing
 from streamstyle.objects.segmenter import Segmenter
+from streamstyle.objects.tracker import Tracker
+from streamstyle.objects.weighing import FOUND, SMALLEST_FOUND, Cast
 from streamstyle.scene import SceneReader
 from streamstyle.stages.color import rgb_to_yuv
 from tests.mottled_film import BLUE, GREY, HEIGHT, RED, SIZE, WIDTH, Film, Thing, named, rising, run, tracks_of
@@ -150,14 +153,15 @@ def test_at_the_border_less_is_taken_for_an_object_than_inside(segmenter):
 
 
 @pytest.mark.parametrize(("share", "is_one"), [(0.8, False), (1.2, True)])
-def test_what_is_too_small_is_no_object(segmenter, share, is_one):
-    tracks = tracks_of(segmenter, find=True)
-    tracks.tracker.start(1, 0)
+def test_what_is_too_small_is_no_object(share, is_one):
+    weighing, cast = HostWeighing(Tracker("components")), Cast((FOUND,), (True,), False)
     mask = np.zeros(SIZE, bool)
     width = round(share * SMALLEST_FOUND * mask.size / 8)
     mask[40:48, 60 : 60 + width] = True
     assert (mask.sum() >= SMALLEST_FOUND * mask.size) == is_one
-    assert tracks._pieces(mask, None, 0).any() == is_one
+    overlap, _ = weighing.settle(torch.from_numpy(mask[None].astype(np.float32)), HostCarried(None, None), cast)
+    assert len(overlap) == 1 + is_one
+    assert weighing.name(np.array([0, 7])[: len(overlap)]).any() == is_one
 
 
 @pytest.mark.parametrize(("side", "is_one"), [(6, False), (24, True)])

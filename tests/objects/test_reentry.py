@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from streamstyle.config import AnalysisOptions
 from streamstyle.media.states import read_state, write_state
 from streamstyle.objects.appearance_tracks import AppearanceTracks
+from streamstyle.objects.host_weighing import HostWeighing
 from streamstyle.objects.reentry import COLORS, MOST_GONE, Reentry, likeness
 from streamstyle.objects.segmenter import Segmenter
 from streamstyle.objects.tracker import Tracker
@@ -159,8 +161,10 @@ class Stage:
         pairs = np.bincount((regions * count + before).ravel(), minlength=(len(things) + 1) * count)
         table = self.tracker.update(pairs.reshape(-1, count), self._frame, sure=False)
         self._slots = table[:, 0][regions].astype(np.int64)
-        self.reentry.step(self.tracker, self._slots.astype(np.int32), torch.from_numpy(x).float().flatten(0, 1), GRID)
-        self.tracker.observe(np.bincount(self._slots.ravel(), minlength=self.tracker.slots), self._frame)
+        areas = np.bincount(self._slots.ravel(), minlength=self.tracker.slots)
+        blocks = functools.partial(HostWeighing(self.tracker).blocks, self._slots.astype(np.int32), grid=GRID)
+        self.reentry.step(self.tracker, areas, blocks, torch.from_numpy(x).float().flatten(0, 1))
+        self.tracker.observe(areas, self._frame)
         self._frame += 1
         return [self.tracker.tracks[int(self._slots[0, column])].track_id for _, column in things]
 

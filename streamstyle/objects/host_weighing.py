@@ -1,0 +1,281 @@
+"""Weighs on the host, in NumPy and OpenCV; what a device does instead is in device_weighing."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from streamstyle.objects.area_filter import clear_specks_
+from streamstyle.objects.evidence import (
+    MOVED_SHARE,
+    MOVING_SHARE,
+    NOT_FOUND,
+    by_carried,
+    by_look,
+    found_odds,
+    held_against,
+    moves_alike,
+    moves_by_itself,
+    moving_shares,
+    near,
+    region_means,
+    with_newcomers,
+)
+from streamstyle.objects.guided_filter import GuidedFilter, drawn_to_colors
+from streamstyle.objects.segmenter import Segmentation
+from streamstyle.objects.tracker import BACKGROUND, Tracker
+from streamstyle.objects.weighing import (
+    FOUND,
+    MUST_MOVE_LOOKS,
+    SMALLEST_FOUND,
+    Cast,
+    Motion,
+    Totals,
+    lost_below_px,
+    mine,
+)
+from streamstyle.stages.optical_flow import carry, carry_labels
+
+Maybe = np.ndarray | None
+SNAP = 0.8
+"""Share of a pixel's probability that is its region's mean: of 0.6 and 0.8 on eight DAVIS sequences the latter."""
+GUIDED_PX = 12
+"""Radius (of 240 lines) in which a share follows the colours. On six DAVIS sequences J is .708 without, and before
+FIRMNESS .725 at 6, .730 at 12, .724 at 16: what hides and what splashes want a large one, grey cars on grey roads a
+small one."""
+LOST_PRIOR, LOST_MOTION_WEIGHT = 0.3, 1.0
+"""What is looked for everywhere is rather what moves by itself: the dog that was hidden, not the post it passes; its J
+is .575 without, .629 with."""
+
+
+@dataclass(frozen=True)
+class HostCarried:
+    """What was carried into a frame: shares [K, h, w] float32 and slots [h, w] int32; None where a shot begins."""
+
+    shares: Maybe
+    slots: Maybe
+
+
+@dataclass(frozen=True)
+class _Settled:
+    """A map before its pieces have a name: slots [h, w] int32, where FOUND is, and the pieces there."""
+
+    slots: np.ndarray
+    found: np.ndarray
+    pieces: np.ndarray
+
+
+class HostWeighing:
+    """A Weighing of NumPy arrays.
+
+    Args:
+        tracker: whose tracks are followed; it is told how much of each moves.
+    """
+
+    def __init__(self, tracker: Tracker) -> None:
+        self.tracker = tracker
+        self._settled: _Settled | None = None
+
+    def carry(
+        self, shares: Tensor | None, slots: Maybe, motion: Motion, cast: Cast, size: tuple[int, int]
+    ) -> HostCarried:
+        """As of a Weighing."""
+        maps = None if shares is None else shares.numpy()
+        if maps is not None and len(maps):
+            maps = np.stack([carry(share, motion.flow) for share in maps])
+        return HostCarried(maps, None if slots is None else carry_labels(slots, motion.flow))
+
+    def carried_shares(self, carried: HostCarried) -> Tensor | None:
+        """As of a Weighing."""
+        return None if carried.shares is None else torch.from_numpy(carried.shares)
+
+    def carried_slots(self, carried: HostCarried) -> np.ndarray:
+        """As of a Weighing."""
+        assert carried.slots is not None
+        return carried.slots
+
+    def seen(
+        self, found: Segmentation, carried: HostCarried, motion: Motion, look: Tensor | None, cast: Cast
+    ) -> Tensor:
+        """As of a Weighing."""
+        shape = (found.ids.shape[0], found.ids.shape[1])
+        seen = None if look is None else F.interpolate(look[None], size=shape, mode="bilinear")[0].cpu().numpy()
+        return torch.from_numpy(self.weighed(found, carried, motion.own, seen, cast))
+
+    def weighed(self, found: Segmentation, carried: HostCarried, own: Maybe, look: Maybe, cast: Cast) -> np.ndarray:
+        """Each class's share of each pixel, [K, h, w] float32; look: [K + 1, h, w]."""
+        shape = (found.ids.shape[0], found.ids.shape[1])
+        shares, slots = carried.shares, carried.slots
+        rest = np.zeros(shape, np.float32) if look is None else by_look(look[0])
+        if shares is not None:
+            rest = rest + by_carried(1 - shares.sum(0))
+        odds, gates = list[np.ndarray](), list[Maybe]()
+        for k, slot in enumerate(cast.members):
+            before = None if shares is None else shares[k]
+            # What nobody has seen yet may look like anything.
+            seen = look[k + 1] if look is not None and cast.knows[k] else None
+            if slot == FOUND:
+                weighed, gate = self.found_odds(before, seen, own, slots, rest, like_named(look, shape, cast), cast)
+                weighed = np.where(taken(shares, cast), NOT_FOUND, weighed)
+            else:
+                assert before is not None
+                weighed, gate = self.named_odds(slot, before, seen, own)
+            odds.append(weighed)
+            gates.append(gate)
+        if not odds:
+            return np.zeros((0, *shape), np.float32)
+        return agreed(rest, odds, gates, found, cast)
+
+    def named_odds(self, slot: int, before: np.ndarray, seen: Maybe, own: Maybe) -> tuple[np.ndarray, Maybe]:
+        """Log-likelihood of a named object; and where it may be, None for everywhere."""
+        lost = float(before.sum()) < lost_below_px(self.tracker.tracks[slot])
+        prior = np.full_like(before, LOST_PRIOR) if lost else before
+        odds = by_carried(prior)
+        if seen is not None:
+            odds = odds + by_look(seen)
+        if lost:
+            return (odds if own is None else odds + LOST_MOTION_WEIGHT * moves_by_itself(own)), None
+        core = before > 0.5
+        gate = near(core)
+        alike = None if own is None else moves_alike(own, core, (gate > 0) & ~core)
+        return (odds if alike is None else odds + alike), gate
+
+    def found_odds(
+        self, before: Maybe, seen: Maybe, own: Maybe, slots: Maybe, rest: np.ndarray, named: np.ndarray, cast: Cast
+    ) -> tuple[np.ndarray, Maybe]:
+        """As named_odds, of FOUND; named: where somebody new would be taken for one whom a person named."""
+        motion = None if own is None else self.motion_of_found(own, slots)
+        gate = None if before is None or cast.eager else near(before > 0.5)
+        if _nobody_found(slots, cast):
+            # Who begins to move later is as good as who moved from the first, and better if it looks like who has left.
+            return np.where(named, NOT_FOUND, found_odds(None, None, motion, rest.shape)), None
+        odds = found_odds(before, seen, motion, rest.shape)
+        if cast.eager or motion is None or slots is None:
+            return odds, gate
+        far = near(slots != BACKGROUND) == 0
+        return np.where(far & named, NOT_FOUND, with_newcomers(odds, rest, motion, far)), gate
+
+    def motion_of_found(self, own: np.ndarray, slots: Maybe) -> np.ndarray:
+        """Log-odds that a pixel moves by itself; firm where an object moves, or never did, see STILL_TIMES."""
+        odds = moves_by_itself(own)
+        if slots is None:
+            return odds
+        shares, firm = moving_shares(odds, slots, self.tracker.slots), np.zeros(self.tracker.slots, bool)
+        for slot, track in self.tracker.tracks.items():
+            track.moved = max(track.moved, float(shares[slot]))
+            never = track.moved < MOVED_SHARE and track.seen >= MUST_MOVE_LOOKS
+            firm[slot] = shares[slot] >= MOVING_SHARE or never
+        return held_against(odds, slots, firm)
+
+    def settle(self, shares: Tensor, carried: HostCarried, cast: Cast) -> tuple[np.ndarray, Totals]:
+        """As of a Weighing."""
+        maps = shares.numpy()
+        count, shape = self.tracker.slots, maps.shape[1:]
+        slots, overlap = np.full(shape, BACKGROUND, np.int32), np.zeros((1, count), np.int64)
+        for slot, share in zip(cast.members, maps, strict=True):
+            slots[share > 0.5] = slot  # at most one's is
+        clear_specks_(slots, (slot for slot in cast.members if slot != FOUND), BACKGROUND)
+        mask = slots == FOUND if FOUND in cast.members else np.zeros(shape, bool)
+        pieces = np.zeros(shape, np.int32)
+        if FOUND in cast.members:
+            pieces, regions = _pieces(mask)
+            pair = pieces * count
+            pair = pair if carried.slots is None else pair + mine(cast.members, count)[carried.slots]
+            overlap = np.bincount(pair.ravel(), minlength=regions * count).reshape(regions, count)
+        self._settled = _Settled(slots, mask, pieces)
+        rest = 1 - maps.sum(0)
+        sums = [float(share.sum()) for share in maps]
+        return overlap, Totals(sums, [int(area) for area in (maps > 0.5).sum((1, 2))], int((rest > 0.5).sum()))
+
+    def name(self, owners: Maybe) -> np.ndarray:
+        """As of a Weighing."""
+        assert self._settled is not None
+        settled, self._settled = self._settled, None
+        if owners is not None:
+            settled.slots[settled.found] = owners[settled.pieces][settled.found]
+        return settled.slots
+
+    def areas(self, slots: np.ndarray) -> np.ndarray:
+        """As of a Weighing."""
+        return np.bincount(slots.ravel(), minlength=self.tracker.slots)
+
+    def blocks(self, slots: np.ndarray, chosen: Sequence[int], grid: tuple[int, int]) -> tuple[Tensor, Sequence[float]]:
+        """As of a Weighing."""
+        masks = [(slots == slot).astype(np.float32) for slot in chosen]
+        covered = [cv2.resize(mask, grid[::-1], interpolation=cv2.INTER_AREA) for mask in masks]
+        sure = np.clip(2 * np.stack(covered).reshape(len(covered), -1) - 1, 0, None)
+        counts = sure.sum(1, keepdims=True)
+        return torch.from_numpy(sure / np.maximum(counts, 1)), counts[:, 0].tolist()
+
+
+def agreed(
+    rest: np.ndarray, odds: Sequence[np.ndarray], gates: Sequence[Maybe], found: Segmentation, cast: Cast
+) -> np.ndarray:
+    """Shares of the classes from their log-likelihoods and the background's; drawn to the finest regions and to the
+    colours around, but for FOUND while it may be anything: what moves a little would fade."""
+    top = functools.reduce(np.maximum, odds, rest)
+    parts = [cv2.exp(value - top) for value in odds]  # OpenCV's takes a quarter of NumPy's time
+    total = cv2.exp(rest - top)
+    for part in parts:
+        total += part
+    ids = found.finest.numpy()
+    areas = np.bincount(ids.ravel(), minlength=found.finest_regions)
+    guided, shares = None, []
+    for slot, part, gate in zip(cast.members, parts, gates, strict=True):
+        share = np.divide(part, total, out=part)
+        if slot != FOUND and gate is not None:
+            share *= gate
+        means = region_means(share, ids, areas, found.tree if slot == FOUND else None)
+        share *= 1 - SNAP
+        share += np.multiply(means, SNAP, out=means)
+        if slot != FOUND or gate is not None:
+            guided = guided or GuidedFilter(found.rgb.numpy(), GUIDED_PX * min(ids.shape) / 240)
+            colored = drawn_to_colors(share, guided)
+            if gate is None:
+                share = colored
+            elif slot == FOUND:
+                np.copyto(share, colored, where=gate > 0)
+            else:
+                share = np.multiply(colored, gate > 0, out=colored)
+        shares.append(share)
+    together = np.stack(shares)
+    return together / np.maximum(1, together.sum(0)) if len(together) > 1 else together
+
+
+def like_named(look: Maybe, shape: tuple[int, int], cast: Cast) -> np.ndarray:
+    """[h, w] bool, where some named object is likelier by its look than the background and than FOUND."""
+    known = [k + 1 for k, knows in enumerate(cast.knows) if knows]
+    named = [k for k in known if cast.members[k - 1] != FOUND]
+    if look is None or not named:
+        return np.zeros(shape, bool)
+    return look[named].max(0) > look[[0, *(k for k in known if k not in named)]].max(0)
+
+
+def taken(shares: Maybe, cast: Cast) -> np.ndarray | bool:
+    """Where named objects were carried to rather than what was found: what moves there is one of them."""
+    if shares is None or not cast.named:
+        return False
+    return shares[cast.named].sum(0) > np.maximum(0.3, shares[cast.members.index(FOUND)])
+
+
+def _nobody_found(slots: Maybe, cast: Cast) -> bool:
+    """Whether nothing that moves by itself is followed (or no more), though the shot had the time to show it."""
+    if slots is None or cast.eager:
+        return False
+    return set(np.flatnonzero(np.bincount(slots.ravel()))) <= {BACKGROUND, *cast.members}
+
+
+def _pieces(mask: np.ndarray) -> tuple[np.ndarray, int]:
+    """FOUND's pieces, [h, w] int32 from 1 on, and one more than there are; small ones are 0."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    large = stats[:, cv2.CC_STAT_AREA] >= SMALLEST_FOUND * mask.size
+    large[0] = False
+    table = np.where(large, large.cumsum(), 0).astype(np.int32)
+    return table[labels], int(large.sum()) + 1

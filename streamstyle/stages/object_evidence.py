@@ -1,0 +1,391 @@
+"""What speaks for each object at each pixel of a small picture, weighed on the device; and the map that comes of it.
+
+::
+
+    shares, slots of the frame before ─► carry ─► before ─┐
+    flow beside the camera's ─────────────────────────────┤
+    looks like it ────────────────────────────────────────┼─► weigh ─► shares ─► settle ─► pieces, named slots
+    regions and how they join, colours ───────────────────┘                        │
+                                              the tracker, on the host ◄─ overlaps ┘─► name ─► slots
+
+The reference is objects/host_weighing.py: NumPy and OpenCV, which is what a CPU gets. Differs from it: positions are
+not rounded to 1/32 px, distances are exact, a median motion is to 1/64 px and at most 64 px, and specks of all named
+objects go before pinholes of any are filled.
+
+Source: see kernels/object_evidence.cu.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from streamstyle.errors import ShapeError
+from streamstyle.gpu.kernels import launch, tunable
+from streamstyle.stages.connected_components import connected_components
+from streamstyle.stages.region_stats import region_areas
+
+STEM = "object_evidence"
+WEIGHTS = (
+    "scale",
+    "carried_weight",
+    "look_weight",
+    "not_found",
+    "lost_prior",
+    "lost_motion_weight",
+    "separate_px",
+    "separate_full_px",
+    "reliable",
+    "reliable_full",
+    "motion_weight",
+    "steepness",
+    "still_times",
+    "moving_share",
+    "moved_share",
+    "newcomer_odds",
+    "border",
+    "border_inside",
+    "border_share",
+    "near_px",
+    "tie",
+    "snap",
+    "firmness",
+    "eps",
+    "speck_share",
+    "speck_px",
+    "piece_px",
+)
+"""What the numbers of Rules.weights are, in the order of the kernels' enum Weight."""
+HAS_SHARES, HAS_SLOTS, HAS_MOTION, HAS_LOOK, EAGER = (1 << bit for bit in range(5))
+"""The kernels' enum Known."""
+CARRIED, CORE, CORE_ALIKE, AROUND, AROUND_ELSE, SUM, PIXELS, LEFT, PER_CLASS = range(9)
+"""The kernels' enum Tally."""
+MOST_CLASSES = 30
+"""The kernels' MOST_CLASSES: a bit each, and one for all that is followed."""
+UNIT = 1 << 20
+"""Sums of shares are whole numbers of 1 / UNIT."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is the same for all frames of a size.
+
+    Attributes:
+        weights: [len(WEIGHTS)] float32, on the device.
+        heights: [LEVELS] int32, on the device, up to which borders fall for a region's mean.
+        reach_px: pixels from where an object was carried to at which it can no more be.
+        stride_px, window_px: a coarse cell's side of the guided filter, and the radius of its window.
+        piece_px: the least area of a piece of what has no name.
+    """
+
+    weights: Tensor
+    heights: Tensor
+    reach_px: int
+    stride_px: int
+    window_px: float
+    piece_px: float
+
+
+@dataclass(frozen=True)
+class Who:
+    """Who is followed, K classes in S slots.
+
+    Attributes:
+        classes: [K, 3] float32 on the device: 1 for FOUND, what has no name, else 0; lost where fewer px are carried;
+            1 if its look is known.
+        facts: [S, 3] float32 on the device, of slots: the largest share that ever moved; 1 if it was seen long enough
+            to have moved; 1 for slots of named objects.
+        slots: of each class its slot, -1 of FOUND.
+        eager: whether FOUND may still be anything.
+    """
+
+    classes: Tensor
+    facts: Tensor
+    slots: tuple[int, ...]
+    eager: bool
+
+    @property
+    def found(self) -> int:
+        """The class of FOUND; -1 where nothing is found unasked."""
+        return self.slots.index(-1) if -1 in self.slots else -1
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What was carried into a frame, all on the device.
+
+    Attributes:
+        before: [K, h, w] float32 shares; None in a shot's first frame.
+        slots: [h, w] int32; None likewise.
+        bits: [h, w] int32, bit k where class k has more than half, bit K where anything is followed.
+        tally: [K * PER_CLASS + 1 + 2 S] int64, counts and sums; see the kernels.
+        medians: [K, 2] float32 px, how each named object moves.
+        known: which of HAS_SHARES, HAS_SLOTS, HAS_MOTION and EAGER hold.
+    """
+
+    before: Tensor | None
+    slots: Tensor | None
+    bits: Tensor
+    tally: Tensor
+    medians: Tensor
+    known: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """A frame's regions and colours on the device: ids [h, w] int32, rgb [3, h, w] uint8, into and at [R] int32."""
+
+    ids: Tensor
+    rgb: Tensor
+    into: Tensor
+    at: Tensor
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A frame's map before the tracker has named the pieces of what has no name.
+
+    Attributes:
+        map: [h, w] int32: a slot, or minus the number of a piece.
+        overlap: [P, S] int64: pixels of each piece that were carried as each slot, named objects' as 0; row 0 is empty.
+        pieces: [1] int32, how many numbers there are.
+    """
+
+    map: Tensor
+    overlap: Tensor
+    pieces: Tensor
+
+
+def carry(
+    shares: Tensor | None,
+    slots: Tensor | None,
+    flow: Tensor | None,
+    own: Tensor | None,
+    moving: Tensor | None,
+    who: Who,
+    size: tuple[int, int],
+) -> Carried:
+    """Each pixel takes the shares, a mean of four, and the slot of where it was; and what that tells in numbers.
+
+    Args:
+        shares: [K, h, w] float32 of the frame before; None where there is none of this shot.
+        slots: [h, w] int32 likewise.
+        flow: [h, w, 2] float32 px to the frame before; None: nothing moved.
+        own: [2, h, w] float32 px, beside the camera's motion; None if that is not known.
+        moving: [h, w] float32, log-odds that a pixel moves by itself; with own.
+        who: the classes, at most MOST_CLASSES.
+        size: (h, w).
+
+    Raises:
+        ShapeError: there are too many classes, or a map is not of that size.
+
+    Cost: 2 launches and 4 buffers, no synchronisation; 8 bytes a pixel and class, and some 40 a pixel.
+    """
+    count, many, device = len(who.slots), len(who.facts), who.facts.device
+    if count > MOST_CLASSES:
+        raise ShapeError(f"at most {MOST_CLASSES} classes are weighed at once, got {count}")
+    for name, given, shape in (("shares", shares, (count, *size)), ("slots", slots, size), ("flow", flow, (*size, 2))):
+        if given is not None and given.shape != shape:
+            raise ShapeError(f"{name} must be {[*shape]}, got {[*given.shape]}")
+    known = HAS_SHARES * (shares is not None) | HAS_SLOTS * (slots is not None)
+    known |= HAS_MOTION * (own is not None) | EAGER * who.eager
+    tally = empty_tally(who)
+    bins = torch.zeros(count, 2, tunable(STEM, "BINS"), dtype=torch.int32, device=device)
+    before = None if shares is None else torch.empty_like(shares)
+    carried = None if slots is None else torch.empty_like(slots)
+    bits = torch.empty(size, dtype=torch.int32, device=device)
+    none, whole = _none(device)
+    maps = (_or(shares, none), _or(slots, whole), _or(flow, none), _or(own, none), _or(moving, none), who.classes)
+    out = (_or(before, none), _or(carried, whole), bits, tally, bins)
+    launch(STEM, "object_evidence_carry", bits.numel(), *maps, *out, count, many, *size, known, int(flow is not None))
+    medians = torch.empty(count, 2, device=device)
+    launch(STEM, "object_evidence_median", 2 * count, bins, tally, medians, count, by_block=True)
+    return Carried(before, carried, bits, tally, medians, known)
+
+
+def empty_tally(who: Who) -> Tensor:
+    """Zeros for Carried.tally."""
+    size = len(who.slots) * PER_CLASS + 1 + 2 * len(who.facts)
+    return torch.zeros(size, dtype=torch.int64, device=who.facts.device)
+
+
+def weigh(
+    carried: Carried,
+    own: Tensor | None,
+    moving: Tensor | None,
+    look: Tensor | None,
+    found: Found,
+    who: Who,
+    rules: Rules,
+) -> Tensor:
+    """Each class's share of each pixel: all that speaks for it, drawn to regions and to colours.
+
+    Args:
+        carried: from :func:`carry`, with the same own, moving and who.
+        look: [K + 1, h', w'] float32, probability that each place of a small map looks like the background and each
+            class; None before anybody's look is known.
+        found: the frame's regions and colours.
+        rules: the weights.
+
+    Returns:
+        [K, h, w] float32, together at most 1.
+
+    Cost: 9 launches and a dozen buffers, no synchronisation; some 50 bytes a pixel and class.
+    """
+    count, many, (height, width) = len(who.slots), len(who.facts), found.ids.shape
+    nears = nearness(carried, own, who, rules)
+    known, regions, device = carried.known | HAS_LOOK * (look is not None), len(found.into), found.ids.device
+    none, whole = _none(device)
+    shares = torch.empty(count, height, width, device=device)
+    levels = len(rules.heights)
+    # One buffer of zeros: of classes the sums, the areas, and of levels the sums and pixels of what is joined.
+    sums, areas, joined, pixels = (
+        torch.zeros((count + 1 + 2 * levels) * regions, dtype=torch.int64, device=device)
+        .view(-1, regions)
+        .split([count, 1, levels, levels])
+    )
+    small = (0, 0) if look is None else look.shape[1:]
+    evidence: tuple[Tensor, ...] = (
+        _or(carried.before, none),
+        _or(carried.slots, whole),
+        nears,
+        _or(own, none),
+        _or(moving, none),
+    )
+    evidence += (_or(look, none), who.classes, who.facts, rules.weights, carried.medians, carried.tally, found.ids)
+    sizes = (count, many, height, width, *small, regions, known)
+    launch(STEM, "object_evidence_weigh", height * width, *evidence, shares, sums, areas, *sizes)
+    means = _means((sums, areas, joined, pixels), found, who, rules)
+    return _drawn(shares, means, nears, carried, found, who, rules, known)
+
+
+def nearness(carried: Carried, own: Tensor | None, who: Who, rules: Rules) -> Tensor:
+    """How near, 0..1, each pixel is to where each class was carried to, and to all that is followed.
+
+    Returns:
+        [K + 1, h, w] float32; and carried.tally has how each named object's motion tells it from what is around it.
+
+    Cost: 2 launches, no synchronisation.
+    """
+    count, (height, width), device = len(who.slots), carried.bits.shape, carried.bits.device
+    rows = torch.empty(count + 1, height, width, dtype=torch.uint16, device=device)
+    nears = torch.empty(count + 1, height, width, device=device)
+    sizes, pixels = (height, width, rules.reach_px), height * width
+    launch(STEM, "object_evidence_reach_rows", pixels, carried.bits, rows, count + 1, *sizes)
+    given = (rows, carried.bits, _or(own, _none(device)[0]), who.classes, rules.weights, carried.medians)
+    launch(STEM, "object_evidence_reach_columns", pixels, *given, nears, carried.tally, count, *sizes, carried.known)
+    return nears
+
+
+def _means(sums: tuple[Tensor, ...], found: Found, who: Who, rules: Rules) -> Tensor:
+    """Each region's mean of each class, [K, R] float32."""
+    of_classes, areas, joined, pixels = sums
+    count, regions = of_classes.shape
+    levels, means = len(rules.heights), torch.empty(count, regions, device=areas.device)
+    tops = torch.empty(levels, regions, dtype=torch.int32, device=areas.device)
+    if who.found >= 0:
+        tree = (of_classes[who.found], areas, found.into, found.at, rules.heights)
+        launch(STEM, "object_evidence_join", levels * regions, *tree, joined, pixels, tops, regions)
+    given = (of_classes, areas, joined, pixels, tops, rules.weights)
+    launch(STEM, "object_evidence_mean", count * regions, *given, means, count, regions, who.found)
+    return means
+
+
+def _drawn(
+    shares: Tensor, means: Tensor, nears: Tensor, carried: Carried, found: Found, who: Who, rules: Rules, known: int
+) -> Tensor:
+    """Shares drawn to their regions' means and to the colours around; written to shares."""
+    count, height, width = shares.shape
+    regions = means.shape[1]
+    rows, columns = max(1, height // rules.stride_px), max(1, width // rules.stride_px)
+    radius, cells = max(1, round(rules.window_px / rules.stride_px)), rows * columns
+    coarse = shares.new_empty(3 + count, rows, columns)
+    sizes = (count, height, width, rows, columns, regions)
+    given = (found.rgb, shares, means, found.ids, rules.weights)
+    launch(STEM, "object_evidence_shrink", coarse.numel(), *given, coarse, *sizes)
+    planes = shares.new_empty(count, 4, rows, columns)
+    launch(STEM, "object_evidence_fit", count * cells, coarse, rules.weights, planes, count, rows, columns, radius)
+    spread = torch.empty_like(planes)
+    launch(STEM, "object_evidence_spread", planes.numel(), planes, spread, 4 * count, rows, columns, radius)
+    drawn_of = (
+        shares,
+        means,
+        found.ids,
+        found.rgb,
+        spread,
+        nears,
+        who.classes,
+        who.facts,
+        rules.weights,
+        carried.tally,
+    )
+    drawn, many = torch.empty_like(shares), len(who.facts)
+    launch(STEM, "object_evidence_draw", height * width, *drawn_of, drawn, count, many, *sizes[1:], known)
+    return drawn
+
+
+def settle(shares: Tensor, carried: Carried, who: Who, rules: Rules) -> Settled:
+    """Each pixel is that class's which has more than half of it; without specks and pinholes of named objects.
+
+    Args:
+        shares: [K, h, w] float32, together at most 1.
+        carried: of the same frame; its tally takes the sums and pixels of each class, and of the rest.
+
+    Cost: 14 launches, no synchronisation; some 60 bytes a pixel and class.
+    """
+    count, height, width = shares.shape
+    device, many, plane = shares.device, len(who.facts), height * width
+    masks = torch.empty(count, height, width, dtype=torch.uint8, device=device)
+    outside = torch.ones(count, height + 2, width + 2, dtype=torch.uint8, device=device)
+    split = (shares.contiguous(), masks, outside, carried.tally)
+    launch(STEM, "object_evidence_split", plane, *split, count, height, width)
+    parts = connected_components(masks, connectivity=8, impl="cuda")
+    areas = region_areas(parts, plane + 1, impl="cuda")
+    areas[:, 0] = 0
+    largest = areas.amax(1)
+    if any(slot >= 0 for slot in who.slots):
+        gaps = connected_components(outside, connectivity=4, impl="cuda")
+        gap_areas = region_areas(gaps, outside[0].numel() + 1, impl="cuda")
+    else:
+        gaps, gap_areas = parts, areas  # which nobody reads
+    numbers, pieces = parts.new_zeros(plane + 1), parts.new_zeros(1)
+    if who.found >= 0:
+        large = areas[who.found] >= rules.piece_px
+        counted = large.cumsum(0, dtype=torch.int32)
+        numbers, pieces = counted * large, counted[-1:] + 1
+    most = int(plane / max(1.0, rules.piece_px)) + 2
+    overlap = torch.zeros(most, many, dtype=torch.int64, device=device)
+    slots = torch.empty(height, width, dtype=torch.int32, device=device)
+    members = who.classes.new_tensor(who.slots, dtype=torch.int32)
+    given: tuple[Tensor, ...] = (
+        masks,
+        parts,
+        areas,
+        largest,
+        gaps,
+        gap_areas,
+        numbers,
+        _or(carried.slots, _none(device)[1]),
+    )
+    given += (who.classes, members, who.facts, rules.weights)
+    sizes = (count, many, most, height, width, carried.known)
+    launch(STEM, "object_evidence_settle", plane, *given, carried.tally, slots, overlap, *sizes)
+    return Settled(slots, overlap, pieces)
+
+
+def name(settled: Tensor, owners: Tensor) -> Tensor:
+    """The slots [h, w] int32 of a Settled's map, whose pieces belong to owners [P] int32; 1 launch."""
+    slots = torch.empty_like(settled)
+    launch(STEM, "object_evidence_name", settled.numel(), settled, owners, slots, settled.numel())
+    return slots
+
+
+def _none(device: torch.device) -> tuple[Tensor, Tensor]:
+    """What stands for maps that are not there: float32, and int32."""
+    return torch.empty(0, device=device), torch.empty(0, dtype=torch.int32, device=device)
+
+
+def _or(given: Tensor | None, none: Tensor) -> Tensor:
+    return none if given is None else given.contiguous()

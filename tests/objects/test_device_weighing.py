@@ -1,0 +1,184 @@
+"""What a device weighs is what the host weighs."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+from discs_in_motion import SIZE, Situation, disc
+
+from streamstyle.gpu import kernels
+from streamstyle.objects import device_weighing
+from streamstyle.objects.device_weighing import DeviceWeighing, moving_odds
+from streamstyle.objects.evidence import moves_by_itself, own_motion
+from streamstyle.objects.host_weighing import HostWeighing
+from streamstyle.objects.tracker import Tracker
+from streamstyle.objects.weighing import FOUND, Cast, Motion
+from streamstyle.stages import object_evidence
+from tests import shim
+from tests.conftest import skip_or_fail
+
+
+@pytest.fixture(params=[*(f"shim-{order}" for order in ("natural", "random")), "cuda"])
+def device(request):
+    """Each way to run the kernels."""
+    if request.param == "cuda":
+        works, why = kernels.available()
+        if not works:
+            skip_or_fail("cuda", why)
+        yield torch.device("cuda")
+        return
+    if shim.compiler() is None:
+        skip_or_fail("shim", "there is no C++ compiler (g++ or clang++)")
+    with shim.running(request.param.removeprefix("shim-")):
+        yield torch.device("cpu")
+
+
+def both(situation, device, **given):
+    """What the host and what the device makes of it."""
+    twin = Tracker("components")
+    twin.load_state_dict(situation.tracker.state_dict())
+    host = situation.by(HostWeighing(situation.tracker), situation.tracker, torch.device("cpu"), **given)
+    there = situation.by(DeviceWeighing(twin, device), twin, device, **given)
+    assert twin.state_dict()["next_id"] == situation.tracker.state_dict()["next_id"]
+    for slot, track in situation.tracker.tracks.items():
+        assert twin.tracks[slot].moved == pytest.approx(track.moved, abs=0.02)
+    return host, there
+
+
+def check(host, there, cast):
+    shares, overlap, totals, slots, _ = host
+    apart = np.abs(shares - there[0])
+    assert apart.mean() < 4e-3
+    assert (apart > 0.1).mean() < 0.01
+    assert there[0].sum(0).max() < 1 + 1e-5
+    assert (slots != there[3]).mean() < 0.01
+    assert there[1].shape == overlap.shape
+    np.testing.assert_allclose(there[2].sums_px, totals.sums_px, rtol=0.03, atol=5)
+    np.testing.assert_allclose(there[2].areas_px, totals.areas_px, rtol=0.03, atol=5)
+    assert abs(there[2].rest_px - totals.rest_px) < 0.01 * slots.size
+    np.testing.assert_array_equal(there[4][1:], np.bincount(there[3].ravel(), minlength=len(there[4]))[1:])
+    np.testing.assert_allclose(there[2].areas_px, (there[0] > 0.5).sum((1, 2)))
+    np.testing.assert_allclose(there[2].sums_px, there[0].sum((1, 2)), rtol=1e-4, atol=0.5)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("named", [0, 1, 2])
+def test_all_that_speaks_for_objects(device, named, seed):
+    situation = Situation(seed, named=named)
+    host, there = both(situation, device)
+    check(host, there, situation.cast)
+    for mask, slot in zip(situation.masks, situation.cast.members, strict=True):
+        if slot != FOUND:
+            assert ((there[3] == slot) & mask).sum() > 0.9 * mask.sum()
+
+
+def nowhere(situation: Situation) -> np.ndarray:
+    """Shares in which the first class is all but gone."""
+    shares = situation.shares.copy()
+    shares[0] *= 0.02
+    return shares
+
+
+WAYS = {
+    "a shot begins": lambda s: {"shares": None, "slots": None, "motion": Motion(), "look": None},
+    "nobody knows how it moved": lambda s: {"motion": Motion()},
+    "nobody knows how anybody looks": lambda s: {"look": None},
+    "one class is not known yet": lambda s: {"cast": replace(s.cast, knows=(*s.cast.knows[:-1], False))},
+    "all may be anything": lambda s: {"cast": replace(s.cast, eager=True)},
+    "all may be anything, and nothing is known": lambda s: {
+        "cast": replace(s.cast, eager=True),
+        "look": None,
+        "shares": None,
+        "slots": None,
+    },
+    "what was found is gone": lambda s: {
+        "slots": np.where(s.slots == len(s.cast.members), 0, s.slots).astype(np.int32),
+        "shares": s.shares * np.array([*[1] * (len(s.cast.members) - 1), 0], np.float32)[:, None, None],
+    },
+    "who has a name is lost": lambda s: {"shares": nowhere(s)},
+    "nothing moves": lambda s: {"motion": Motion(np.zeros_like(s.flow), np.zeros((2, *SIZE), np.float32))},
+}
+
+
+@pytest.mark.parametrize("named", [0, 2])
+@pytest.mark.parametrize("way", WAYS)
+def test_whatever_is_known(device, way, named):
+    situation = Situation(3, named=named)
+    given = WAYS[way](situation)
+    if given.get("shares", situation.shares) is None and named:
+        pytest.skip("who has a name was somewhere")
+    host, there = both(situation, device, **given)
+    check(host, there, given.get("cast", situation.cast))
+
+
+@pytest.mark.parametrize("size", [(90, 161), (123, 301), (240, 427)])
+def test_any_size(device, size):
+    situation = Situation(2, size)
+    host, there = both(situation, device)
+    check(host, there, situation.cast)
+
+
+def test_who_comes_meanwhile_is_in_the_map(device):
+    """A person names somebody between weighing and the map: one class and one slot more."""
+    situation = Situation(1, named=1)
+    weighing = DeviceWeighing(situation.tracker, device)
+    motion = Motion(situation.flow, own_motion(situation.flow))
+    shares = torch.from_numpy(situation.shares).to(device)
+    carried = weighing.carry(shares, situation.slots, motion, situation.cast, SIZE)
+    seen = weighing.seen(situation.found, carried, motion, situation.look.to(device), situation.cast)
+    place = torch.from_numpy(disc(180, 20, 9)).to(device)
+    slot = situation.tracker.claim("new", 1)
+    seen = torch.cat([seen.masked_fill(place, 0), place[None].float()])
+    cast = Cast((*situation.cast.members, slot), (*situation.cast.knows, False), False)
+    overlap, totals = weighing.settle(seen, carried, cast)
+    slots = weighing.name(situation.tracker.update(overlap, 1)[:, 0])
+    np.testing.assert_array_equal(slots == slot, place.cpu().numpy())
+    assert totals.areas_px[-1] == int(place.sum())
+    assert weighing.areas(slots)[slot] == int(place.sum())
+    again = weighing.carry(seen, slots, Motion(), cast, SIZE)
+    np.testing.assert_array_equal(weighing.carried_slots(again), slots)
+    assert torch.equal(weighing.carried_shares(again), seen)
+
+
+def test_blocks_of_slots_are_those_the_host_finds(device):
+    situation = Situation(0)
+    host, there = HostWeighing(situation.tracker), DeviceWeighing(situation.tracker, device)
+    chosen, grid = [1, 3], (SIZE[0] // 4, SIZE[1] // 4)
+    (weights, counts), (others, other_counts) = (way.blocks(situation.slots, chosen, grid) for way in (host, there))
+    np.testing.assert_allclose(other_counts, counts, rtol=0.05)  # a block between two cells is cut otherwise
+    np.testing.assert_allclose(others.sum(1).cpu(), 1, rtol=1e-5)
+    assert ((others.cpu() > 0) == (weights > 0)).float().mean() > 0.99
+
+
+def test_more_classes_than_bits_are_weighed_on_the_host(device):
+    situation = Situation(0)
+    count = object_evidence.MOST_CLASSES + 1
+    extra = count - len(situation.cast.members)
+    slots = [situation.tracker.claim(f"more {k}", 0) for k in range(extra)]
+    cast = Cast((*situation.cast.members[:2], *slots, FOUND), (True,) * count, False)
+    shares = np.concatenate([situation.shares[:2], np.zeros((extra, *SIZE), np.float32), situation.shares[2:]])
+    look = torch.cat([situation.look[:3], torch.zeros(extra, *situation.look.shape[1:]), situation.look[3:]])
+    host, there = both(situation, device, cast=cast, shares=shares, look=look)
+    np.testing.assert_array_equal(host[3], there[3])
+
+
+def test_motion_by_itself_is_what_the_host_finds(device):
+    flows = np.stack([Situation(seed).flow for seed in (0, 1)])
+    own = np.stack([own_motion(flow) for flow in flows])
+    expected = np.stack([moves_by_itself(one) for one in own])
+    np.testing.assert_allclose(moving_odds(torch.from_numpy(own).to(device)).cpu(), expected, atol=1e-4)
+
+
+def test_every_rule_is_told(device):
+    rules = device_weighing.rules_of((240, 427), device)
+    assert len(rules.weights) == len(object_evidence.WEIGHTS)
+    assert float(rules.weights[object_evidence.WEIGHTS.index("near_px")]) == 20
+    assert rules.reach_px == 40

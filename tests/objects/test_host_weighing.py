@@ -1,0 +1,96 @@
+"""Evidence added up on the host: whom it gives a pixel, and whom never."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+from discs_in_motion import SIZE, Situation
+
+from streamstyle.objects.evidence import own_motion
+from streamstyle.objects.host_weighing import HostCarried, HostWeighing, like_named, taken
+from streamstyle.objects.weighing import FOUND, Cast, Motion
+from tests.oracles import iou
+
+
+def weighed(situation: Situation, **given) -> tuple[np.ndarray, np.ndarray]:
+    shares, _, _, slots, _ = situation.by(
+        HostWeighing(situation.tracker), situation.tracker, torch.device("cpu"), **given
+    )
+    return shares, slots
+
+
+@pytest.mark.parametrize("named", [0, 1, 2])
+def test_each_object_is_where_it_moved_to(named):
+    situation = Situation(named=named)
+    _, slots = weighed(situation)
+    for k, (mask, slot) in enumerate(zip(situation.masks, situation.cast.members, strict=True)):
+        assert iou(slots == (slot if slot != FOUND else k + 1), mask) > 0.85
+
+
+def test_all_is_of_32_bits():
+    """A number of NumPy's among them would make it 64, and take twice the time."""
+    situation = Situation()
+    assert weighed(situation)[0].dtype == np.float32
+    weighing, own = HostWeighing(situation.tracker), own_motion(situation.flow)
+    for k in range(2):
+        odds, gate = weighing.named_odds(k + 1, situation.shares[k], situation.shares[k], own)
+        assert odds.dtype == gate.dtype == np.float32
+
+
+def test_shares_of_a_pixel_are_not_more_than_all_of_it():
+    assert weighed(Situation())[0].sum(0).max() <= 1 + 1e-6
+
+
+def test_where_nobody_is_followed_nothing_is_weighed():
+    situation = Situation()
+    weighing, cast = HostWeighing(situation.tracker), Cast((), (), False)
+    carried = weighing.carry(None, situation.slots, Motion(), cast, SIZE)
+    seen = weighing.seen(situation.found, carried, Motion(), None, cast)
+    assert seen.shape == (0, *SIZE)
+    overlap, totals = weighing.settle(seen, carried, cast)
+    assert (len(overlap), totals.sums_px, totals.rest_px) == (1, [], SIZE[0] * SIZE[1])
+    assert not weighing.name(None).any()
+
+
+def test_totals_are_of_the_shares():
+    situation = Situation()
+    shares, _, totals, _, areas = situation.by(HostWeighing(situation.tracker), situation.tracker, torch.device("cpu"))
+    np.testing.assert_allclose(totals.sums_px, shares.sum((1, 2)), rtol=1e-5)
+    assert totals.areas_px == (shares > 0.5).sum((1, 2)).tolist()
+    assert totals.rest_px == (1 - shares.sum(0) > 0.5).sum()
+    assert areas.sum() == SIZE[0] * SIZE[1]
+
+
+def test_who_looks_like_a_named_object_is_nobody_new():
+    look = np.zeros((3, 2, 2), np.float32)
+    look[0, 0], look[1, 1], look[2, :, 1] = 0.6, 0.6, 0.9
+    cast = Cast((1, FOUND), (True, True), False)
+    np.testing.assert_array_equal(like_named(look, (2, 2), cast), [[False, False], [True, False]])
+    unknown = replace(cast, knows=(False, True))
+    assert not like_named(look, (2, 2), unknown).any()
+    assert not like_named(None, (2, 2), cast).any()
+
+
+def test_what_moves_where_a_named_object_was_carried_is_that():
+    shares = np.zeros((2, 2, 2), np.float32)
+    shares[0, 0], shares[1, 0, 1] = 0.5, 0.6
+    np.testing.assert_array_equal(taken(shares, Cast((1, FOUND), (True, True), False)), [[True, False], [False, False]])
+    assert taken(None, Cast((1, FOUND), (True, True), False)) is False
+    assert taken(shares[1:], Cast((FOUND,), (True,), False)) is False
+
+
+def test_what_was_carried_is_what_was_given_where_nothing_moved():
+    situation = Situation()
+    weighing = HostWeighing(situation.tracker)
+    carried = weighing.carry(torch.from_numpy(situation.shares), situation.slots, Motion(), situation.cast, SIZE)
+    assert isinstance(carried, HostCarried)
+    np.testing.assert_array_equal(weighing.carried_shares(carried), situation.shares)
+    np.testing.assert_array_equal(weighing.carried_slots(carried), situation.slots)

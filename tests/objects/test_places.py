@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+import torch
+
+from streamstyle.errors import OptionError
+from streamstyle.look import ObjectStyle
+from streamstyle.objects.places import object_mask
+
+IDS = torch.zeros(10, 20, dtype=torch.int32)
+IDS[2:5, 3:8], IDS[6:9, 10:18] = 1, 2
+
+
+def of(**place) -> ObjectStyle:
+    return ObjectStyle("swan", "wave", **place)
+
+
+@pytest.mark.parametrize(("point", "region"), [((30, 20), 1), ((79, 49), 1), ((100, 60), 2), ((179, 89), 2)])
+def test_a_point_of_the_film_is_found_in_the_small_map(point, region):
+    mask = object_mask(of(point=point), IDS, 3, (100, 200))
+    np.testing.assert_array_equal(mask, IDS.numpy() == region)
+
+
+def test_a_region_is_found_by_its_number():
+    np.testing.assert_array_equal(object_mask(of(region=2), IDS, 3, (100, 200)), IDS.numpy() == 2)
+
+
+@pytest.mark.parametrize("point", [(200, 0), (0, 100), (5000, 5000)])
+def test_a_point_outside_is_refused_with_the_size(point):
+    with pytest.raises(OptionError, match=r"outside the frame, which is 200x100 pixels"):
+        object_mask(of(point=point), IDS, 3, (100, 200))
+
+
+@pytest.mark.parametrize(("point", "near"), [((0, 0), 1), ((199, 99), 2)])
+def test_a_point_on_the_background_is_refused_with_the_nearest_region(point, near):
+    with pytest.raises(OptionError, match=rf"on no object.*nearest region is #{near}, see `streamstyle preview`"):
+        object_mask(of(point=point), IDS, 3, (100, 200))
+
+
+@pytest.mark.parametrize("region", [0, 3, 99])
+def test_a_region_that_is_not_there_is_refused_with_those_that_are(region):
+    with pytest.raises(OptionError, match=r"no such region; the regions are #1 \.\. #2"):
+        object_mask(of(region=region), IDS, 3, (100, 200))
+
+
+def test_a_picture_without_objects_says_so():
+    for place in ({"region": 1}, {"point": (3, 4)}):
+        with pytest.raises(OptionError, match="no object was found") as error:
+            object_mask(of(**place), torch.zeros(10, 20, dtype=torch.int32), 1, (100, 200))
+        assert "\n" not in str(error.value)
