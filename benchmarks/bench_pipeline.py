@@ -197,7 +197,11 @@ def bench_engine(folder: Path) -> list[dict[str, Any]]:
             figure(f"{name}, end to end / nothing painted", size["end_to_end_per_plain"], "x"),
             figure(f"{name}, bottleneck ({size['job']['bottleneck']}) at work", max(size["job"]["busy"].values()), ""),
             figure(
-                f"{name}, finding and following, of all parts", size["following_share"], "", goal=0.35, at_least=False
+                f"{name}, finding and tracking, of the whole path",
+                size["following_share"],
+                "",
+                goal=0.35,
+                at_least=False,
             ),
         ]
     own_ms = said["python"]["own_ms"]

@@ -10,10 +10,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 from clips import make_clip
 
 from streamstyle import cli
@@ -21,8 +24,13 @@ from streamstyle.bench import alone, jobs, measure, plot, report, table
 from streamstyle.bench.options import BenchOptions, BenchOutput, JobOptions
 from streamstyle.bench.scene import make_film, wide
 from streamstyle.config import AnalysisOptions
+from streamstyle.gpu.transfer import Planes
 from streamstyle.media.decode import decode
 from streamstyle.media.probe import probe
+from streamstyle.objects.segmenter import Segmenter
+from streamstyle.pipeline import frames_of
+from streamstyle.scene import SceneReader
+from streamstyle.stages import style_map
 
 PATIENCE_S = 60
 FAST = ("--preset", "ultrafast", "--device", "cpu")
@@ -135,10 +143,13 @@ def test_what_is_printed_for_machines_hangs_together(capsys: pytest.CaptureFixtu
     for size in said["resolutions"]:
         assert set(size) == RESOLUTION_KEYS
         assert size["frames"] == 20
+        assert size["batch_frames"] == frames_of((size["width"], size["height"]), "cpu")[0]
         assert size["job"]["styles"] == 3
         assert size["one_style"]["styles"] == 1
         check_ratios(size)
-        assert all(ms > 0 for group in ("alone_ms", "parts_ms", "network_ms") for ms in size[group].values())
+        took_ms = size["alone_ms"] | size["network_ms"] | size["parts_ms"]
+        assert took_ms.pop("track") >= 0  # what reading takes beside finding, each measured by itself
+        assert min(took_ms.values()) > 0
         assert set(size["network_ms"]) == {"1", "2", "3"}
         assert size["parts_ms"]["network_k"] == size["network_ms"]["3"]
         assert size["peak_memory_bytes"] > 50 << 20
@@ -152,7 +163,7 @@ def check_ratios(size: dict) -> None:  # type: ignore[type-arg]
     assert size["end_to_end_per_in_turn"] == pytest.approx(job["fps"] / size["in_turn_fps"], abs=2e-3)
     assert size["ns_per_px"] == pytest.approx(1e9 / job["fps"] / (size["width"] * size["height"]), rel=0.01)
     parts = {part: ms for part, ms in size["parts_ms"].items() if part != "network_1"}
-    following = (parts["find"] + parts["track"]) / sum(parts.values())
+    following = (parts["find"] + parts["track"]) / (stages["decode"] + sum(parts.values()) + stages["encode"])
     assert size["following_share"] == pytest.approx(following, abs=2e-3)
     assert stages[size["slowest_alone"]] == max(stages["decode"], stages["paint_k"], stages["encode"])
     for one in (job, size["one_style"]):
@@ -315,6 +326,93 @@ def test_the_objects_of_a_clip_are_named_at_every_size(tmp_path: Path) -> None:
     assert painted[0].y.shape == (3, 96, 170)
 
 
+class Clock:
+    """A clock that stands still but for what is said to take time."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ms, self._monkeypatch = 0.0, monkeypatch
+        monkeypatch.setattr(alone, "time", SimpleNamespace(perf_counter=lambda: self.ms / 1e3))
+
+    def takes(self, owner: type, name: str, took_ms: Callable[..., float]) -> None:
+        """From now on a method takes so long, by its arguments."""
+        method = getattr(owner, name)
+
+        def slow(this: object, *arguments: Any) -> object:
+            self.ms += took_ms(*arguments)
+            return method(this, *arguments)
+
+        self._monkeypatch.setattr(owner, name, slow)
+
+
+@pytest.mark.parametrize(("look_ms", "find_ms", "track_ms"), [(8, 1 + 8 / 4, 10 - 8 / 4), (80, 1 + 10, 0)])
+@pytest.mark.weights
+@pytest.mark.usefixtures("cached", "networks", "quick")
+def test_following_is_what_reading_a_jobs_batches_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look_ms: float, find_ms: float, track_ms: float
+) -> None:
+    options = JobOptions(output=BenchOutput(preset="ultrafast", encoder="software"), device="cpu")
+    clip = make_film(tmp_path / "in.mp4", wide(96), 28)
+    film = jobs.Film(clip, probe(clip), options, wide(96), tmp_path)
+    look, (_, batches) = jobs.choose_look(film, 3), alone.decode_alone(film, 4, 1)
+    clock, read, worn = Clock(monkeypatch), list[tuple[int, int]](), list[torch.Tensor]()
+
+    def read_ms(small: Planes, color: object, index: int, *_: object) -> float:
+        read.append((index, len(small[0])))
+        return len(small[0]) * (10 if index >= 8 else 1000)  # the batches before hold the shot's beginning
+
+    def blend_map(looks: torch.Tensor, *arguments: Any) -> torch.Tensor:
+        worn.append(looks)
+        return style_map.blend_map(looks, *arguments)
+
+    clock.takes(SceneReader, "small", lambda planes: len(planes[0]))
+    clock.takes(SceneReader, "read", read_ms)
+    clock.takes(Segmenter, "__call__", lambda rgb: look_ms * len(rgb))
+    monkeypatch.setattr(alone, "blend_map", blend_map)
+    parts, _ = alone.painting_parts(film, batches, torch.device("cpu"), look, 3)
+    assert read == [(0, 1), (1, 1), (2, 2), (4, 4), (8, 4), (12, 4), (16, 4)]
+    assert parts["find"] == pytest.approx(find_ms)
+    assert parts["track"] == pytest.approx(track_ms, abs=1e-9)
+    assert parts["track"] >= 0
+    assert worn[0].shape == (4, 96, 170)
+    assert 0 in worn[0]
+    assert set(worn[0].unique().tolist()) <= set(range(len(look.styles)))
+
+
+@pytest.mark.parametrize(
+    ("lengths", "every", "enough", "counted"),
+    [
+        ((1, 1, 2, 4, 4, 4, 4, 4), 4, 12, (4, 7)),
+        ((1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2), 4, 12, (4, 10)),
+        ((1, 1, 2, 4, 8, 10, 6), 4, 12, (4, 7)),  # 18 are enough, but no whole rounds
+        ((1,) * 20, 4, 12, (5, 17)),
+        ((16, 16, 16, 16, 16), 1, 48, (1, 4)),
+        ((16, 16, 8), 1, 48, (1, 3)),  # as many as there are
+        ((1, 1, 2, 4, 4, 1), 4, 12, (4, 5)),
+        ((1, 1, 2, 2), 4, 12, (0, 4)),  # no whole round: all there is
+        ((4,), 1, 48, (0, 1)),
+        ((10, 3), 4, 12, (0, 2)),
+    ],
+)
+def test_whole_rounds_of_looking_count_after_a_shots_beginning(
+    lengths: tuple[int, ...], every: int, enough: int, counted: tuple[int, int]
+) -> None:
+    assert alone.settled(lengths, every, enough) == slice(*counted)
+
+
+def test_the_share_of_following_is_of_the_whole_path() -> None:
+    parts_ms = {"upload": 1.0, "find": 8.0, "track": 2.0, "map": 3.0, "network_1": 70.0, "network_k": 90.0}
+    share = measure.following_share({"decode": 6.0, "paint_1": 70.0, "paint_k": 85.0, "encode": 90.0}, parts_ms)
+    assert share == pytest.approx((8 + 2) / (6 + (1 + 8 + 2 + 3 + 90) + 90))
+    assert measure.following_share({"decode": 0.0, "encode": 0.0}, dict.fromkeys(("find", "track"), 1.0)) == 1
+
+
+def test_batches_grow_as_a_jobs_do(tmp_path: Path) -> None:
+    clip = make_film(tmp_path / "in.mp4", wide(64), 15)
+    film = jobs.Film(clip, probe(clip), JobOptions(), wide(64), tmp_path)
+    assert [len(batch) for batch in film.batches(4, 1)] == [1, 1, 2, 4, 4, 3]
+    assert [len(batch) for batch in film.batches(4)] == [4, 4, 4, 3]
+
+
 def test_time_is_counted_after_the_first_batch() -> None:
     ticks = jobs.Ticks()
     ticks.began, ticks.marks = 0.0, [(5.0, 4), (6.0, 4), (7.0, 2)]
@@ -363,6 +461,8 @@ def test_the_table_fits_and_names_the_bottleneck(sizes: tuple[report.Resolution,
     assert max(map(len, text.splitlines())) <= 100
     assert "854x480: painting is the bottleneck, at work 90 % of the time\n" in text
     assert "(decoding 20 %, analysis 30 %, encoding 40 %)" in text
+    (share,) = {line.split()[-2] for line in text.splitlines() if "finding and tracking, of the whole path" in line}
+    assert share == "40"
     for size in sizes:
         assert text.count(f"{size.width}x{size.height}") >= 2
     assert ("a pixel at" in text) == (len(sizes) > 1)

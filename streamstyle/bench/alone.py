@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from streamstyle.bench.jobs import Film, Ticks
+from streamstyle.bench.jobs import Film, Ticks, choose_look
 from streamstyle.frames import FrameBatch, output_chroma
 from streamstyle.gpu.streams import Download
 from streamstyle.gpu.transfer import Planes, upload
@@ -24,12 +23,10 @@ from streamstyle.media.encode import encode
 from streamstyle.naming import place_objects
 from streamstyle.nets.stylenet import StyleNet
 from streamstyle.objects.appearance_tracks import EAGER_FRAMES
-from streamstyle.objects.segmenter import Segmenter
 from streamstyle.pipeline import QUEUE_BATCHES, begin, end, read
-from streamstyle.scene import follow, seen_alone
+from streamstyle.scene import SceneReader
 from streamstyle.stages.color import yuv_to_rgb
 from streamstyle.stages.composite import composite
-from streamstyle.stages.resize import resize_planes, small_size
 from streamstyle.stages.style_map import blend_map
 from streamstyle.stages.stylize_int8 import region_stylizer
 from streamstyle.stages.stylize_regions import Affine, RegionStylizer, blend_table
@@ -38,16 +35,17 @@ from streamstyle.stylizer import Stylizer
 KEPT_BYTES = 1 << 30
 """Frames kept in memory between decoding and painting alone; a longer film is painted in part."""
 STYLE_COUNTS = (1, 2, 4, 8)
-TRACKED_FRAMES = 13 + EAGER_FRAMES
-"""Frames that are followed; those that begin a shot, which are all looked at, are not counted."""
+FOLLOWED_FRAMES = {"cpu": 12, "cuda": 48}
+"""Frames that are counted of those that are followed: some rounds of looking and carrying, three batches or more."""
 ENOUGH_S, FEWEST_RUNS, MOST_RUNS = 0.4, 3, 20
 """A call is timed again until so much time is spent on it, within these numbers of runs."""
+T = TypeVar("T")
 
 
-def decode_alone(film: Film, batch_frames: int) -> tuple[float, list[FrameBatch]]:
-    """Milliseconds a frame, and the frames, as many as fit in KEPT_BYTES."""
+def decode_alone(film: Film, batch_frames: int, first: int | None = None) -> tuple[float, list[FrameBatch]]:
+    """Milliseconds a frame, and the frames, as many as fit in KEPT_BYTES; batches as of Film.batches."""
     ticks, kept, room_bytes = Ticks(), list[FrameBatch](), KEPT_BYTES
-    for batch in film.batches(batch_frames):
+    for batch in film.batches(batch_frames, first):
         ticks(len(batch))
         room_bytes -= batch.y.nbytes + batch.u.nbytes + batch.v.nbytes
         if room_bytes > 0 or len(kept) < 2:
@@ -78,16 +76,16 @@ def encode_alone(film: Film, batches: list[FrameBatch]) -> float:
 
 @torch.inference_mode()
 def painting_parts(
-    film: Film, batches: list[FrameBatch], device: torch.device, styles: int, every: int
+    film: Film, batches: list[FrameBatch], device: torch.device, look: Look, styles: int
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Milliseconds a frame of the parts of painting, and of the network by styles; see report.Resolution."""
-    color, batch = film.info.color, batches[0]
+    color, batch = film.info.color, max(batches, key=len)
     host = (batch.y, batch.u, batch.v)
     planes = upload(host, device)
     rgb = yuv_to_rgb(planes, color)
     parts = {"upload": time_ms(device, lambda: yuv_to_rgb(upload(host, device), color)) / len(batch)}
-    parts["find"], parts["track"], maps = _following(film, batches, device, every)
-    looks = torch.from_numpy(maps % max(2, styles)).to(device)
+    parts["find"], parts["track"], maps = _following(film, batches, look, device)
+    looks = torch.from_numpy(maps).to(device)
     size, feather_px = (film.size[1], film.size[0]), film.options.painting.feather
     parts["map"] = time_ms(device, lambda: blend_map(looks, max(2, styles), size, feather_px)) / len(looks)
     network, image = _time_network(film, rgb[:1], device, styles)
@@ -100,44 +98,66 @@ def painting_parts(
 
 
 def _following(
-    film: Film, batches: list[FrameBatch], device: torch.device, every: int
+    film: Film, batches: list[FrameBatch], look: Look, device: torch.device
 ) -> tuple[float, float, np.ndarray]:
-    """Milliseconds a frame of looking for objects in every Nth frame, and of following them; and their last maps."""
-    color, analysis = film.info.color, film.options.analysis
-    segmenter = Segmenter(analysis, device, features=analysis.tracker == "appearance")
-    planes = upload((batches[0].y, batches[0].u, batches[0].v), device)
-    size = small_size(planes[0].shape, analysis.analysis_size)
-    shrink_ms = time_ms(device, lambda: _shrunk(planes, size)) / len(batches[0])
-    small = _shrunk(planes, size)
-    together = (len(batches[0]) - 1) // every + 1  # as many as one batch has to look at
-    at_once = yuv_to_rgb((small[0][:together], small[1][:together], small[2][:together]), color)
-    look_ms = time_ms(device, lambda: segmenter(at_once)) / together
-    analysis = dataclasses.replace(analysis, analyse_every=every)
-    tracks, took_ms, maps = follow(segmenter, analysis, (), find=True), list[float](), list[np.ndarray]()
-    for i, frame in enumerate(itertools.islice(_small_frames(batches, device, size), TRACKED_FRAMES)):
-        (look,) = tracks.plan(i, [0], [i / 25])
-        found = segmenter(yuv_to_rgb(frame, color))[0] if look else None
-        began = time.perf_counter()
-        luma, motion = seen_alone(tracks, frame)
-        maps.append(tracks.step(luma, found, 0, i, i / 25, (film.size[1], film.size[0]), motion))
-        took_ms.append((time.perf_counter() - began) * 1e3)
-    settled = took_ms[1 + EAGER_FRAMES :]
-    rounds = settled[: len(settled) // every * every] or took_ms  # of looking and carrying, whole ones
-    return shrink_ms + look_ms / every, statistics.mean(rounds), np.stack(maps[-len(batches[0]) :])
+    """Milliseconds a frame of looking for objects in every Nth frame, and of following them; and the looks they wore.
+
+    Both together are what a job's reading takes. The looking in it is what it takes by itself, so it may not be more.
+    """
+    stylizer = Stylizer(look if look.needs_objects else choose_look(film, 2), film.options)
+    place_objects(stylizer, film.info)
+    reader = SceneReader(stylizer.look, film.options.analysis, device)
+    assert reader.tracks is not None
+    counted = settled([len(batch) for batch in batches], reader.tracks.every, FOLLOWED_FRAMES[device.type])
+    found_ms, took_ms, maps = _read_alone(film, reader, batches[: counted.stop], device)
+    frames = sum(len(batch) for batch in batches[counted])
+    whole_ms = sum(took_ms[counted]) / frames
+    find_ms = min(sum(found_ms[counted]) / frames, whole_ms)
+    return find_ms, whole_ms - find_ms, np.concatenate(maps)[-max(map(len, batches)) :]
 
 
-def _small_frames(batches: list[FrameBatch], device: torch.device, size: tuple[int, int]) -> Iterator[Planes]:
-    """Frames one by one at the analysis size, each [1, h, w]."""
+def settled(lengths: Sequence[int], every: int, enough: int) -> slice:
+    """Which batches of so many frames count: whole rounds of every frames, after those that begin the film's shot.
+
+    A shot's first frames are all looked at. No more batches than have enough frames; all, where there is no such round.
+    """
+    ends = [0, *itertools.accumulate(lengths)]
+    first = next((i for i, end in enumerate(ends) if end > EAGER_FRAMES), len(lengths))
+    rounds = [i for i in range(first + 1, len(ends)) if (ends[i] - ends[first]) % every == 0]
+    if not rounds:
+        return slice(0, len(lengths))
+    return slice(first, next((i for i in rounds if ends[i] - ends[first] >= enough), rounds[-1]))
+
+
+def _read_alone(
+    film: Film, reader: SceneReader, batches: Sequence[FrameBatch], device: torch.device
+) -> tuple[list[float], list[float], list[np.ndarray]]:
+    """Milliseconds of shrinking each batch and looking at its every Nth frame; of reading it as a job does; its looks.
+
+    One after the other, batch by batch: what disturbs one disturbs the other.
+    """
+    info, size, segmenter, tracks = film.info, (film.size[1], film.size[0]), reader.segmenter, reader.tracks
+    assert segmenter is not None
+    assert tracks is not None
+
+    def find(planes: Planes, index: int) -> None:
+        y, u, v = (plane[-index % tracks.every :: tracks.every] for plane in reader.small(planes))
+        if len(y):
+            segmenter(yuv_to_rgb((y, u, v), info.color))
+
+    def read_planes(planes: Planes, index: int, times_s: list[float]) -> np.ndarray | None:
+        return reader.read(reader.small(planes), info.color, index, times_s, size).looks
+
+    found_ms, took_ms, maps = list[float](), list[float](), list[np.ndarray]()
     for batch in batches:
-        small = _shrunk(upload((batch.y, batch.u, batch.v), device), size)
-        for i in range(len(batch)):
-            yield small[0][i : i + 1], small[1][i : i + 1], small[2][i : i + 1]
-
-
-def _shrunk(planes: Planes, size: tuple[int, int]) -> Planes:
-    """y, u and v at the analysis size."""
-    y, u, v = (resize_planes(plane, size) for plane in planes)
-    return y, u, v
+        planes = once_ms(device, functools.partial(upload, (batch.y, batch.u, batch.v), device))[1]
+        times_s = [float((pts - info.start_pts) * info.time_base) for pts in batch.pts]
+        found_ms.append(once_ms(device, functools.partial(find, planes, batch.index))[0])
+        ms, looks = once_ms(device, functools.partial(read_planes, planes, batch.index, times_s))
+        assert looks is not None
+        took_ms.append(ms)
+        maps.append(looks)
+    return found_ms, took_ms, maps
 
 
 def _time_network(film: Film, rgb: Tensor, device: torch.device, styles: int) -> tuple[dict[str, float], Tensor]:
@@ -167,16 +187,17 @@ def _painter(net: RegionStylizer, rgb: Tensor, styles: Sequence[Affine], feather
 
 def time_ms(device: torch.device, call: Callable[[], Any]) -> float:
     """Milliseconds of a call, after one to warm up: the median of several; waits for the device."""
-
-    def once() -> float:
-        began = time.perf_counter()
-        call()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return (time.perf_counter() - began) * 1e3
-
-    once()
+    once_ms(device, call)
     taken: list[float] = []
     while len(taken) < FEWEST_RUNS or (sum(taken) < ENOUGH_S * 1e3 and len(taken) < MOST_RUNS):
-        taken.append(once())
+        taken.append(once_ms(device, call)[0])
     return statistics.median(taken)
+
+
+def once_ms(device: torch.device, call: Callable[[], T]) -> tuple[float, T]:
+    """Milliseconds of one call, and what it gave; waits for the device."""
+    began = time.perf_counter()
+    given = call()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return (time.perf_counter() - began) * 1e3, given

@@ -61,9 +61,9 @@ class Film:
         out = self.out
         return decode(self.info, start_s=out.start, duration_s=out.duration, size=out.size, hwaccel=out.hwaccel)
 
-    def batches(self, size: int) -> Iterator[FrameBatch]:
-        """Its frames in batches."""
-        return stack(rebatch(self.decoded(), size), 0, torch.device("cpu"))
+    def batches(self, size: int, first: int | None = None) -> Iterator[FrameBatch]:
+        """Its frames in batches of a size, which they grow to from first on, as a job's do; None: all of one size."""
+        return stack(rebatch(self.decoded(), size, first=first), 0, torch.device("cpu"))
 
 
 class Ticks:

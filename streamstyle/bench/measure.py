@@ -27,6 +27,7 @@ from streamstyle.look import Look
 from streamstyle.media.codecs import choose_encoder
 from streamstyle.media.encode import encode, format_of
 from streamstyle.media.probe import probe
+from streamstyle.pipeline import frames_of
 from streamstyle.plan import painted_size
 from streamstyle.process import cores
 from streamstyle.scene import LOOK_EVERY
@@ -112,7 +113,6 @@ def _measure(film: Film, styles: int, device: torch.device, say: Say, warnings: 
         warnings.append(f"{name}only {len(look.styles)} styles are worn: the first frame has no more objects to name")
     whole = _whole(film, one, look, device, lambda line: say(f"{name}{line}"))
     alone, parts, network = _stages(film, one, look, styles, whole["batch_frames"], device, say)
-    of_all = sum(ms for part, ms in parts.items() if part != "network_1")
     fps, slowest = whole["job"].fps, max(("decode", "paint_k", "encode"), key=lambda stage: alone[stage])
     return Resolution(
         width=film.size[0],
@@ -125,9 +125,15 @@ def _measure(film: Film, styles: int, device: torch.device, say: Say, warnings: 
         end_to_end_per_slowest=round(fps * alone[slowest] / 1e3, 3),
         end_to_end_per_plain=round(fps / whole["plain_fps"], 3),
         end_to_end_per_in_turn=round(fps / whole["in_turn_fps"], 3),
-        following_share=round((parts["find"] + parts["track"]) / of_all, 3),
+        following_share=round(following_share(alone, parts), 3),
         ns_per_px=round(1e9 / fps / (film.size[0] * film.size[1]), 3),
     )
+
+
+def following_share(alone_ms: dict[str, float], parts_ms: dict[str, float]) -> float:
+    """As in report.Resolution."""
+    painting_ms = sum(ms for part, ms in parts_ms.items() if part != "network_1")
+    return (parts_ms["find"] + parts_ms["track"]) / (alone_ms["decode"] + painting_ms + alone_ms["encode"])
 
 
 def _whole(film: Film, one: Look, look: Look, device: torch.device, say: Say) -> dict[str, Any]:
@@ -155,7 +161,7 @@ def _whole(film: Film, one: Look, look: Look, device: torch.device, say: Say) ->
     busy = gpu_busy(film, look) if on_cuda else None
     return {
         "frames": job.report.frames_out,
-        "batch_frames": job.ticks.first,
+        "batch_frames": frames_of(film.size, device.type)[0],
         "job": job.painting(look),
         "one_style": single.painting(one),
         "in_turn_fps": round(max(timed.fps for timed in in_turn), 3),
@@ -174,14 +180,14 @@ def _stages(
     name = "{}x{}: ".format(*film.size)
     _forget(device)
     say(f"{name}decoding alone")
-    decode_ms, batches = decode_alone(film, batch_frames)
+    decode_ms, batches = decode_alone(film, batch_frames, 1 if device.type == "cpu" else None)
     say(f"{name}painting alone")
     paint_ms, painted = min((paint_alone(film, batches, look) for _ in range(RUNS)), key=lambda found: found[0])
     one_ms = paint_ms if styles == 1 else paint_alone(film, batches, one)[0]
     say(f"{name}encoding alone")
     encode_ms = encode_alone(film, painted)
     say(f"{name}the parts of painting")
-    parts, network = painting_parts(film, batches, device, styles, _every(film.options, device))
+    parts, network = painting_parts(film, batches, device, look, styles)
     alone = {"decode": decode_ms, "paint_1": one_ms, "paint_k": paint_ms, "encode": encode_ms}
     a, b, c = ({key: round(ms, 4) for key, ms in found.items()} for found in (alone, parts, network))
     return a, b, c
@@ -205,7 +211,7 @@ def _python_work(folder: Path) -> PythonWork:
     return PythonWork(round(max(0.0, job_ms - decode_ms - encode_ms), 4), job_ms, decode_ms, encode_ms)
 
 
-def _every(options: JobOptions | Options, device: torch.device) -> int:
+def _every(options: JobOptions, device: torch.device) -> int:
     """Frames from one look for objects to the next, as the stylizer takes ``auto``."""
     every = options.analysis.analyse_every
     return every if every != "auto" else LOOK_EVERY[device.type]

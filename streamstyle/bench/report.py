@@ -36,12 +36,13 @@ class Resolution:
     Attributes:
         width, height: of the painted film, in pixels.
         frames: of each job.
-        batch_frames: painted at once.
+        batch_frames: painted at once, once the job's first batches, which may be smaller, are over.
         alone_ms: milliseconds a frame of each stage with nothing beside it: "decode", "paint_1" (one style, nothing to
             find), "paint_k" (K styles, objects tracked), "encode" (of the painted frames).
         parts_ms: milliseconds a frame of the parts of painting: "upload" (and YUV to RGB), "find" (shrinking; HED, Otsu
-            and regions of the frames that are looked at, spread over all), "track" (optical flow, matching), "map"
-            (soft borders at full size), "network_1", "network_k", "download" (RGB to YUV before it).
+            and regions of the frames that are looked at, spread over all), "track" (optical flow, matching: what
+            reading the film in a job's batches takes beside "find"), "map" (soft borders at full size), "network_1",
+            "network_k", "download" (RGB to YUV before it).
         network_ms: milliseconds a frame of the network by the number of styles in one pass: "1", "2", "4", "8" and K.
         job: with K styles; it, in_turn_fps and paint_k are each the better of two runs.
         one_style: with one style over the whole frame, nothing to find.
@@ -51,7 +52,8 @@ class Resolution:
         end_to_end_per_slowest: the job's fps over that of slowest_alone; 1 is perfect overlap.
         end_to_end_per_plain: the job's fps over plain_fps.
         end_to_end_per_in_turn: the job's fps over in_turn_fps.
-        following_share: of the time of all parts of painting with K styles, that of "find" and "track".
+        following_share: of a frame's time on the whole path, each step alone ("decode", all parts of painting with K
+            styles, "encode"), that of "find" and "track".
         ns_per_px: nanoseconds of the job's time a pixel of a frame.
         first_frame_s: from a job's start, in a process of its own, until its first batch is painted and written.
         peak_memory_bytes: largest resident size of that process.

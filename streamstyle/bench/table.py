@@ -89,7 +89,7 @@ def _sections(report: BenchReport) -> list[tuple[str, list[tuple[str, Cell]]]]:
             [
                 *parts,
                 _ms("RGB to YUV, download", "parts_ms", "download"),
-                ("finding and tracking, of all of it", lambda size: _percent(size.following_share)),
+                ("finding and tracking, of the whole path", lambda size: _percent(size.following_share)),
             ],
         ),
         ("end to end, frames a second", ends),
