@@ -72,7 +72,8 @@ def part_tests(folder: Path) -> Rows:
     command += ["-p", "no:benchmark"]  # a plugin some machines have, which warns, and a warning is an error here
     if importlib.util.find_spec("xdist") is not None:
         command += ["-n", str(min(10, os.cpu_count() or 1))]
-    command += ["--continue-on-collection-errors", "tests/stages", "tests/gpu", "tests/nets", "tests/test_resume.py"]
+    command += ["--continue-on-collection-errors", "tests/stages", "tests/objects", "tests/gpu"]
+    command += ["tests/nets", "tests/test_resume.py"]
     environment = os.environ | {"STREAMSTYLE_REQUIRE": "cuda"}
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

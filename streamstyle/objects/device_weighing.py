@@ -163,8 +163,9 @@ class DeviceWeighing:
         return self._named[1]
 
     def _here(self, part: Tensor | np.ndarray) -> Tensor:
+        """On the device, and as kernels read it."""
         tensor = torch.from_numpy(part) if isinstance(part, np.ndarray) else part
-        return tensor if tensor.device == self._device else to_device(tensor, self._device)
+        return (tensor if tensor.device == self._device else to_device(tensor, self._device)).contiguous()
 
     def _there(self, motion: Motion) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Flow, own and moving on the device."""
