@@ -94,6 +94,7 @@ def kept_regions() -> Iterator[None]:
     kept = {
         (film_objects, "Segmenter"): segmenter,
         (preview, "Segmenter"): segmenter,
+        (appearance_tracks, "weighs"): lambda _: False,  # what is kept is the host's, and choices are its parts
         (appearance_tracks, "OpticalFlow"): motion.flow,
         (appearance_tracks, "own_motion"): motion.own_motion,
     }

@@ -7,6 +7,7 @@
 //         look     float [K + 1, h', w'] probabilities, 0 the background's
 //         classes  float [K, 3]: 1 for what has no name (FOUND, at most one) or 0; lost where fewer px are carried; 1
 //                  if its look is known
+//         members  float [K], each class's slot
 //         facts    float [S, 3] of slots: the largest share that ever moved; 1 if seen long enough to have moved; 1 for
 //                  those of named objects
 //         weights  float [WEIGHTS], see stages/object_evidence.py
@@ -67,8 +68,7 @@ enum Weight {
     FIRMNESS,
     EPS,
     SPECK_SHARE,
-    SPECK_PX,
-    PIECE_PX
+    SPECK_PX
 };
 
 // What is known beside the maps; bits of one number.
@@ -82,7 +82,8 @@ DEVICE int rest_at(int classes) { return classes * PER_CLASS; }
 DEVICE int slot_at(int classes, int slot) { return classes * PER_CLASS + 1 + 2 * slot; }
 
 DEVICE int clamped(int at, int size) { return at < 0 ? 0 : at < size ? at : size - 1; }
-DEVICE float bounded(float value, float low, float high) { return value < low ? low : value > high ? high : value; }
+// NaN is low.
+DEVICE float bounded(float value, float low, float high) { return !(value >= low) ? low : value > high ? high : value; }
 DEVICE i64 units(float value) { return (i64)(value * UNIT + 0.5f); }
 DEVICE float log_weighed(float probability, float weight) { return weight * logf(bounded(probability, 0.03f, 0.97f)); }
 
@@ -96,7 +97,8 @@ DEVICE bool is_lost(const i64* tally, const float* classes, int k) {
     return classes[3 * k] == 0.0f && (float)tally[k * PER_CLASS + CARRIED] < classes[3 * k + 1] * UNIT;
 }
 
-// With shares but without flow all stays where it is. Between pixels a mean of four; labels of the nearest.
+// With shares but without flow all stays where it is. Between pixels a mean of four; labels of the nearest. What a warp
+// has to count it counts together: neighbours are mostly of one slot, and would wait for each other.
 KERNEL object_evidence_carry(const float* __restrict__ shares, const int* __restrict__ slots,
                              const float* __restrict__ flow, const float* __restrict__ own,
                              const float* __restrict__ moving, const float* __restrict__ classes,
@@ -104,45 +106,52 @@ KERNEL object_evidence_carry(const float* __restrict__ shares, const int* __rest
                              i64* __restrict__ tally, int* __restrict__ bins, int count, int many, int height,
                              int width, int known, int flows) {
     const i64 plane = (i64)height * width;
-    FOR_GRID(at, plane) {
-        int y = (int)(at / width), x = (int)(at - (i64)y * width);
-        float to_x = (float)x + (flows ? flow[2 * at] : 0.0f), to_y = (float)y + (flows ? flow[2 * at + 1] : 0.0f);
+    FOR_GRID_WARPS(at, plane) {
+        bool inside = at < plane;
+        int y = (int)(at / width), x = (int)(at - (i64)y * width), slot = 0;
+        // At the border at most: beyond it an int would overflow, and what is between pixels would be no number.
+        float to_x = bounded((float)x + (flows && inside ? flow[2 * at] : 0.0f), -1.0f, (float)width);
+        float to_y = bounded((float)y + (flows && inside ? flow[2 * at + 1] : 0.0f), -1.0f, (float)height);
+        float left = floorf(to_x), top = floorf(to_y), right_part = to_x - left, lower_part = to_y - top;
+        int x0 = clamped((int)left, width), x1 = clamped((int)left + 1, width);
+        int y0 = clamped((int)top, height), y1 = clamped((int)top + 1, height);
         u32 here = 0;
-        if (known & HAS_SHARES) {
-            float left = floorf(to_x), top = floorf(to_y), right_part = to_x - left, lower_part = to_y - top;
-            // Beyond any picture an int would overflow; NaN goes to the border, too.
-            int x0 = (int)bounded(left, -1.0f, (float)width), y0 = (int)bounded(top, -1.0f, (float)height);
-            int x1 = clamped(x0 + 1, width), y1 = clamped(y0 + 1, height);
-            x0 = clamped(x0, width), y0 = clamped(y0, height);
-            for (int k = 0; k < count; ++k) {
+        for (int k = 0; k < count && (known & HAS_SHARES); ++k) {
+            float share = 0.0f;
+            if (inside) {
                 const float* from = shares + k * plane;
                 float upper = from[(i64)y0 * width + x0] * (1 - right_part) + from[(i64)y0 * width + x1] * right_part;
                 float lower = from[(i64)y1 * width + x0] * (1 - right_part) + from[(i64)y1 * width + x1] * right_part;
-                float share = upper * (1 - lower_part) + lower * lower_part;
+                share = upper * (1 - lower_part) + lower * lower_part;
                 before[k * plane + at] = share;
-                if (share > 0.0f) atomicAdd((u64*)(tally + k * PER_CLASS + CARRIED), (u64)units(share));
-                if (!(share > 0.5f)) continue;
-                here |= 1u << k;
-                if (!(known & HAS_MOTION) || classes[3 * k] != 0.0f) continue;
-                for (int axis = 0; axis < 2; ++axis) {
-                    float bin = floorf(own[axis * plane + at] * BINS_A_PX) + BINS / 2;
-                    atomicAdd(bins + (2 * k + axis) * BINS + (int)bounded(bin, 0.0f, BINS - 1.0f), 1);
-                }
+            }
+            i64 sum = warp_sum(units(share));
+            if (sum && lane_id() == 0) atomicAdd((u64*)(tally + k * PER_CLASS + CARRIED), (u64)sum);
+            if (!(share > 0.5f)) continue;  // no lane has to wait from here on
+            here |= 1u << k;
+            if (!(known & HAS_MOTION) || classes[3 * k] != 0.0f) continue;
+            for (int axis = 0; axis < 2; ++axis) {
+                float bin = floorf(own[axis * plane + at] * BINS_A_PX) + BINS / 2;
+                atomicAdd(bins + (2 * k + axis) * BINS + (int)bounded(bin, 0.0f, BINS - 1.0f), 1);
             }
         }
         if (known & HAS_SLOTS) {
-            int from_x = clamped(__float2int_rn(bounded(to_x, -1.0f, (float)width)), width);
-            int from_y = clamped(__float2int_rn(bounded(to_y, -1.0f, (float)height)), height);
-            int slot = slots[(i64)from_y * width + from_x];
-            carried[at] = slot;
-            if (slot > 0 && slot < many) {
-                here |= 1u << count;
+            if (inside) {
+                int from_x = clamped(__float2int_rn(to_x), width), from_y = clamped(__float2int_rn(to_y), height);
+                carried[at] = slot = slots[(i64)from_y * width + from_x];
+            }
+            bool counts = slot > 0 && slot < many;
+            Run run = warp_run(slot, false);
+            u32 moves = warp_ballot(counts && (known & HAS_MOTION) && moving[at] > 0.0f);
+            if (counts) here |= 1u << count;
+            if (counts && lane_id() == run.first) {
                 i64* of_slot = tally + slot_at(count, slot);
-                atomicAdd((u64*)of_slot, (u64)1);
-                if ((known & HAS_MOTION) && moving[at] > 0.0f) atomicAdd((u64*)(of_slot + 1), (u64)1);
+                atomicAdd((u64*)of_slot, (u64)run.length);
+                moves &= lanes_up_to(run.first + run.length - 1) & ~(run.first ? lanes_up_to(run.first - 1) : 0u);
+                if (moves) atomicAdd((u64*)(of_slot + 1), (u64)count_bits(moves));
             }
         }
-        bits[at] = (int)here;
+        if (inside) bits[at] = (int)here;
     }
 }
 
@@ -307,7 +316,9 @@ KERNEL object_evidence_weigh(const float* __restrict__ before, const int* __rest
         any_named |= classes[3 * k] == 0.0f;
         knows_named |= classes[3 * k] == 0.0f && classes[3 * k + 2] != 0.0f;
     }
-    FOR_GRID(at, plane) {
+    FOR_GRID_WARPS(at, plane) {
+        bool inside = at < plane;
+        if (!inside) at = plane - 1;  // a lane past the end weighs the last pixel again, and tells nobody
         int y = (int)(at / width), x = (int)(at - (i64)y * width);
         float odds[MOST_CLASSES], seen[MOST_CLASSES], rest = 0.0f, all = 0.0f, named = 0.0f, found_before = 0.0f;
         float like_named = 0.0f, like_others = 0.0f;
@@ -366,14 +377,20 @@ KERNEL object_evidence_weigh(const float* __restrict__ before, const int* __rest
         }
         float total = expf(rest - top);
         for (int k = 0; k < count; ++k) total += odds[k] = expf(odds[k] - top);
-        int region = clamped(ids[at], regions);
-        atomicAdd((u64*)(areas + region), (u64)1);
+        // What a warp has of one region is added at once: neighbours are mostly of one, and would wait for each other.
+        int region = inside ? clamped(ids[at], regions) : -1;
+        Run run = warp_run(region, false);
+        bool adds = inside && lane_id() == run.first;
+        if (adds) atomicAdd((u64*)(areas + region), (u64)run.length);
         for (int k = 0; k < count; ++k) {
             float share = odds[k] / total;
             if (classes[3 * k] == 0.0f && !is_lost(tally, classes, k)) share *= nears[k * plane + at];
-            shares[k * plane + at] = share;
-            atomicAdd((u64*)(sums + (i64)k * regions + region), (u64)units(share));
+            if (inside) shares[k * plane + at] = share;
+            i64 until = warp_prefix_sum(inside ? units(share) : (i64)0);
+            i64 sum = warp_from(until, run.first + run.length - 1) - (until - units(share));
+            if (adds) atomicAdd((u64*)(sums + (i64)k * regions + region), (u64)sum);
         }
+        if (!inside) break;
     }
 }
 
@@ -508,7 +525,7 @@ KERNEL object_evidence_spread(const float* __restrict__ planes, float* __restric
     }
 }
 
-// Shares drawn to regions and to colours, together at most 1; drawn may be shares.
+// Shares drawn to regions and to colours, together at most 1.
 KERNEL object_evidence_draw(const float* __restrict__ shares, const float* __restrict__ means,
                             const int* __restrict__ ids, const u8* __restrict__ rgb, const float* __restrict__ planes,
                             const float* __restrict__ nears, const float* __restrict__ classes,
@@ -575,7 +592,7 @@ KERNEL object_evidence_settle(const u8* __restrict__ masks, const int* __restric
                               const i64* __restrict__ part_areas, const i64* __restrict__ largest,
                               const int* __restrict__ gaps, const i64* __restrict__ gap_areas,
                               const int* __restrict__ numbers, const int* __restrict__ carried,
-                              const float* __restrict__ classes, const int* __restrict__ members,
+                              const float* __restrict__ classes, const float* __restrict__ members,
                               const float* __restrict__ facts, const float* __restrict__ weights,
                               i64* __restrict__ tally, int* __restrict__ map, i64* __restrict__ overlap, int count,
                               int many, int pieces, int height, int width, int known) {
@@ -600,7 +617,7 @@ KERNEL object_evidence_settle(const u8* __restrict__ masks, const int* __restric
             }
         }
         if (owner >= 0 && classes[3 * owner] == 0.0f) {
-            value = members[owner];
+            value = (int)members[owner];
             atomicAdd((u64*)(tally + owner * PER_CLASS + LEFT), (u64)1);
         } else if (owner >= 0) {
             int piece = numbers[parts[owner * plane + at]];

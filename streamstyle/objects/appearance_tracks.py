@@ -133,6 +133,7 @@ class AppearanceTracks(ObjectTracks):
             self._start(moment)
         if found is not None and motion.own is None and motion.flow is not None:
             motion = replace(motion, own=own_motion(motion.flow))
+            moment = replace(moment, motion=motion)  # for whoever looks at it after us
         size = found.ids.shape if found is not None else () if self._slots is None else self._slots.shape
         carried = self._weighing.carry(self._shares, self._slots, motion, self._cast(), (size[0], size[1]))
         if found is None:

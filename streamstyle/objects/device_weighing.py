@@ -1,4 +1,4 @@
-"""Weighs on the device, by stages.object_evidence; the host hears of totals, overlaps and the map, once a frame."""
+"""Weighs on the device, by stages.object_evidence; the host hears of totals, overlaps and the map of each frame."""
 
 from __future__ import annotations
 
@@ -39,10 +39,11 @@ class DeviceWeighing:
 
     def __init__(self, tracker: Tracker, device: torch.device) -> None:
         self.tracker, self._device = tracker, device
+        if device.type == "cuda" and device.index is None:  # tensors say which, and one of them is not equal to none
+            self._device = torch.device("cuda", torch.cuda.current_device())
         self._host = HostWeighing(tracker)
         self._rules: dict[tuple[int, int], Rules] = {}
         self._who: Who | None = None
-        self._motion: tuple[Tensor | None, Tensor | None, Tensor | None] = (None, None, None)
         self._map: tuple[Tensor, np.ndarray] | None = None
         self._named: tuple[np.ndarray, Tensor] | None = None
         self._left: dict[int, int] = {}
@@ -55,10 +56,9 @@ class DeviceWeighing:
         """As of a Weighing."""
         if not 0 < len(cast.members) <= object_evidence.MOST_CLASSES:
             self._who = None
-            return self._host.carry(None if shares is None else shares.cpu(), slots, _on_host(motion), cast, size)
-        self._who, self._motion = self._about(cast), self._there(motion)
-        slots_there = None if slots is None else self._slots_there(slots)
-        return object_evidence.carry(shares, slots_there, *self._motion, self._who, size)
+            return self._host.carry(None if shares is None else shares.cpu(), slots, _on_host(motion, cast), cast, size)
+        self._who, slots_there = self._about(cast), None if slots is None else self._slots_there(slots)
+        return object_evidence.carry(shares, slots_there, *self._there(motion), self._who, size)
 
     def carried_shares(self, carried: Any) -> Tensor | None:
         """As of a Weighing."""
@@ -78,13 +78,11 @@ class DeviceWeighing:
     def seen(self, found: Segmentation, carried: Any, motion: Motion, look: Tensor | None, cast: Cast) -> Tensor:
         """As of a Weighing."""
         if isinstance(carried, HostCarried):
-            return self._host.seen(found, carried, _on_host(motion), look, cast).to(self._device)
+            return self._host.seen(found, carried, _on_host(motion, cast), look, cast).to(self._device)
         assert self._who is not None
-        _, own, moving = self._motion
-        rgb, ids, into, at = found.there or (found.rgb, found.finest, *(found.tree or ()))
+        rgb, ids, into, at = found.there or (found.rgb, found.finest, *(found.tree or _no_tree(found.finest_regions)))
         regions = Found(*(self._here(part) for part in (ids, rgb, into, at)))
-        rules = self._rules_of((ids.shape[0], ids.shape[1]))
-        return object_evidence.weigh(carried, own, moving, look, regions, self._who, rules)
+        return object_evidence.weigh(carried, look, regions, self._who, self._rules_of((ids.shape[0], ids.shape[1])))
 
     def settle(self, shares: Tensor, carried: Any, cast: Cast) -> tuple[np.ndarray, Totals]:
         """As of a Weighing."""
@@ -182,8 +180,10 @@ class DeviceWeighing:
             track = self.tracker.tracks.get(slot)
             had_time = track is not None and track.seen >= weighing.MUST_MOVE_LOOKS
             numbers += [track.moved if track is not None else 0.0, had_time, slot in cast.members]
-        table = to_device(torch.tensor(numbers, dtype=torch.float32), self._device).view(-1, 3)
-        return Who(table[:count], table[count:], cast.members, cast.eager)
+        numbers += cast.members  # whole numbers, far below those that 32 bits cannot hold
+        table = to_device(torch.tensor(numbers, dtype=torch.float32), self._device)
+        classes, facts, members = table.split([3 * count, 3 * many, count])
+        return Who(classes.view(-1, 3), facts.view(-1, 3), members, cast.members, cast.eager)
 
     def _rules_of(self, size: tuple[int, int]) -> Rules:
         if size not in self._rules:
@@ -221,7 +221,6 @@ def rules_of(size: tuple[int, int], device: torch.device) -> Rules:
         "eps": guided_filter.EPS,
         "speck_share": area_filter.SPECK_SHARE,
         "speck_px": (area_filter.SPECK_LINES * min(size)) ** 2,
-        "piece_px": weighing.SMALLEST_FOUND * size[0] * size[1],
     }
     heights = [int(level * FULL + 1e-6) for level in bodies.LEVELS]
     return Rules(
@@ -230,7 +229,7 @@ def rules_of(size: tuple[int, int], device: torch.device) -> Rules:
         reach_px=int(2 * near_px),
         stride_px=guided_filter.STRIDE,
         window_px=host_weighing.GUIDED_PX * scale,
-        piece_px=weights["piece_px"],
+        piece_px=weighing.SMALLEST_FOUND * size[0] * size[1],
     )
 
 
@@ -254,7 +253,16 @@ def _percentile(rising: Tensor, percent: float) -> Tensor:
     return torch.lerp(rising[:, below], rising[:, min(below + 1, rising.shape[1] - 1)], at - below)
 
 
-def _on_host(motion: Motion) -> Motion:
+def _no_tree(regions: int) -> tuple[Tensor, Tensor]:
+    """How regions join that never do."""
+    return torch.arange(regions, dtype=torch.int32), torch.full((regions,), torch.iinfo(torch.int32).max).int()
+
+
+def _on_host(motion: Motion, cast: Cast) -> Motion:
+    """Motion for a host; none where nobody is followed, to whom it would matter."""
+    if not cast.members:
+        return Motion()
+
     def host(part: Any) -> Any:
         return part.cpu().numpy() if isinstance(part, Tensor) else part
 

@@ -2,7 +2,7 @@
 
 ::
 
-    carry ─► Carried ─► seen ─► shares, [K, h, w] ─► settle ─► Pieces ─► (the tracker names them) ─► name ─► slots
+    carry ─► carried ─► seen ─► shares, [K, h, w] ─► settle ─► overlaps ─► (the tracker names pieces) ─► name ─► slots
 """
 
 from __future__ import annotations

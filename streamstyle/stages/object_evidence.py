@@ -9,8 +9,8 @@
                                               the tracker, on the host ◄─ overlaps ┘─► name ─► slots
 
 The reference is objects/host_weighing.py: NumPy and OpenCV, which is what a CPU gets. Differs from it: positions are
-not rounded to 1/32 px, distances are exact, a median motion is to 1/64 px and at most 64 px, and specks of all named
-objects go before pinholes of any are filled.
+not rounded to 1/32 px, distances are exact, a median motion is to 1/64 px and at most 64 px, specks of all named
+objects go before pinholes of any are filled, and pieces are numbered in the order of their first pixels.
 
 Source: see kernels/object_evidence.cu.
 """
@@ -55,7 +55,6 @@ WEIGHTS = (
     "eps",
     "speck_share",
     "speck_px",
-    "piece_px",
 )
 """What the numbers of Rules.weights are, in the order of the kernels' enum Weight."""
 HAS_SHARES, HAS_SLOTS, HAS_MOTION, HAS_LOOK, EAGER = (1 << bit for bit in range(5))
@@ -97,12 +96,14 @@ class Who:
             1 if its look is known.
         facts: [S, 3] float32 on the device, of slots: the largest share that ever moved; 1 if it was seen long enough
             to have moved; 1 for slots of named objects.
+        members: [K] float32 on the device, the slots below.
         slots: of each class its slot, -1 of FOUND.
         eager: whether FOUND may still be anything.
     """
 
     classes: Tensor
     facts: Tensor
+    members: Tensor
     slots: tuple[int, ...]
     eager: bool
 
@@ -122,6 +123,8 @@ class Carried:
         bits: [h, w] int32, bit k where class k has more than half, bit K where anything is followed.
         tally: [K * PER_CLASS + 1 + 2 S] int64, counts and sums; see the kernels.
         medians: [K, 2] float32 px, how each named object moves.
+        own: [2, h, w] float32 px, beside the camera's motion; None if that is not known.
+        moving: [h, w] float32, log-odds that a pixel moves by itself; with own.
         known: which of HAS_SHARES, HAS_SLOTS, HAS_MOTION and EAGER hold.
     """
 
@@ -130,6 +133,8 @@ class Carried:
     bits: Tensor
     tally: Tensor
     medians: Tensor
+    own: Tensor | None
+    moving: Tensor | None
     known: int
 
 
@@ -181,7 +186,7 @@ def carry(
     Raises:
         ShapeError: there are too many classes, or a map is not of that size.
 
-    Cost: 2 launches and 4 buffers, no synchronisation; 8 bytes a pixel and class, and some 40 a pixel.
+    Cost: 2 launches and 8 buffers, two of them zeros; no synchronisation; 8 bytes a pixel and class, some 40 a pixel.
     """
     count, many, device = len(who.slots), len(who.facts), who.facts.device
     if count > MOST_CLASSES:
@@ -202,7 +207,7 @@ def carry(
     launch(STEM, "object_evidence_carry", bits.numel(), *maps, *out, count, many, *size, known, int(flow is not None))
     medians = torch.empty(count, 2, device=device)
     launch(STEM, "object_evidence_median", 2 * count, bins, tally, medians, count, by_block=True)
-    return Carried(before, carried, bits, tally, medians, known)
+    return Carried(before, carried, bits, tally, medians, own, moving, known)
 
 
 def empty_tally(who: Who) -> Tensor:
@@ -211,19 +216,11 @@ def empty_tally(who: Who) -> Tensor:
     return torch.zeros(size, dtype=torch.int64, device=who.facts.device)
 
 
-def weigh(
-    carried: Carried,
-    own: Tensor | None,
-    moving: Tensor | None,
-    look: Tensor | None,
-    found: Found,
-    who: Who,
-    rules: Rules,
-) -> Tensor:
+def weigh(carried: Carried, look: Tensor | None, found: Found, who: Who, rules: Rules) -> Tensor:
     """Each class's share of each pixel: all that speaks for it, drawn to regions and to colours.
 
     Args:
-        carried: from :func:`carry`, with the same own, moving and who.
+        carried: from :func:`carry`, with the same who.
         look: [K + 1, h', w'] float32, probability that each place of a small map looks like the background and each
             class; None before anybody's look is known.
         found: the frame's regions and colours.
@@ -235,7 +232,7 @@ def weigh(
     Cost: 9 launches and a dozen buffers, no synchronisation; some 50 bytes a pixel and class.
     """
     count, many, (height, width) = len(who.slots), len(who.facts), found.ids.shape
-    nears = nearness(carried, own, who, rules)
+    nears, own, moving = nearness(carried, who, rules), carried.own, carried.moving
     known, regions, device = carried.known | HAS_LOOK * (look is not None), len(found.into), found.ids.device
     none, whole = _none(device)
     shares = torch.empty(count, height, width, device=device)
@@ -261,7 +258,7 @@ def weigh(
     return _drawn(shares, means, nears, carried, found, who, rules, known)
 
 
-def nearness(carried: Carried, own: Tensor | None, who: Who, rules: Rules) -> Tensor:
+def nearness(carried: Carried, who: Who, rules: Rules) -> Tensor:
     """How near, 0..1, each pixel is to where each class was carried to, and to all that is followed.
 
     Returns:
@@ -274,7 +271,7 @@ def nearness(carried: Carried, own: Tensor | None, who: Who, rules: Rules) -> Te
     nears = torch.empty(count + 1, height, width, device=device)
     sizes, pixels = (height, width, rules.reach_px), height * width
     launch(STEM, "object_evidence_reach_rows", pixels, carried.bits, rows, count + 1, *sizes)
-    given = (rows, carried.bits, _or(own, _none(device)[0]), who.classes, rules.weights, carried.medians)
+    given = (rows, carried.bits, _or(carried.own, _none(device)[0]), who.classes, rules.weights, carried.medians)
     launch(STEM, "object_evidence_reach_columns", pixels, *given, nears, carried.tally, count, *sizes, carried.known)
     return nears
 
@@ -296,7 +293,7 @@ def _means(sums: tuple[Tensor, ...], found: Found, who: Who, rules: Rules) -> Te
 def _drawn(
     shares: Tensor, means: Tensor, nears: Tensor, carried: Carried, found: Found, who: Who, rules: Rules, known: int
 ) -> Tensor:
-    """Shares drawn to their regions' means and to the colours around; written to shares."""
+    """Shares drawn to their regions' means and to the colours around."""
     count, height, width = shares.shape
     regions = means.shape[1]
     rows, columns = max(1, height // rules.stride_px), max(1, width // rules.stride_px)
@@ -350,7 +347,7 @@ def settle(shares: Tensor, carried: Carried, who: Who, rules: Rules) -> Settled:
         gap_areas = region_areas(gaps, outside[0].numel() + 1, impl="cuda")
     else:
         gaps, gap_areas = parts, areas  # which nobody reads
-    numbers, pieces = parts.new_zeros(plane + 1), parts.new_zeros(1)
+    numbers, pieces = parts.new_zeros(plane + 1), parts.new_ones(1)
     if who.found >= 0:
         large = areas[who.found] >= rules.piece_px
         counted = large.cumsum(0, dtype=torch.int32)
@@ -358,7 +355,6 @@ def settle(shares: Tensor, carried: Carried, who: Who, rules: Rules) -> Settled:
     most = int(plane / max(1.0, rules.piece_px)) + 2
     overlap = torch.zeros(most, many, dtype=torch.int64, device=device)
     slots = torch.empty(height, width, dtype=torch.int32, device=device)
-    members = who.classes.new_tensor(who.slots, dtype=torch.int32)
     given: tuple[Tensor, ...] = (
         masks,
         parts,
@@ -369,7 +365,7 @@ def settle(shares: Tensor, carried: Carried, who: Who, rules: Rules) -> Settled:
         numbers,
         _or(carried.slots, _none(device)[1]),
     )
-    given += (who.classes, members, who.facts, rules.weights)
+    given += (who.classes, who.members, who.facts, rules.weights)
     sizes = (count, many, most, height, width, carried.known)
     launch(STEM, "object_evidence_settle", plane, *given, carried.tally, slots, overlap, *sizes)
     return Settled(slots, overlap, pieces)

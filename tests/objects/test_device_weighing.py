@@ -177,6 +177,42 @@ def test_motion_by_itself_is_what_the_host_finds(device):
     np.testing.assert_allclose(moving_odds(torch.from_numpy(own).to(device)).cpu(), expected, atol=1e-4)
 
 
+def test_what_is_there_is_not_brought_there(device):
+    part = torch.zeros(3, 4, device=device)
+    assert DeviceWeighing(Tracker(), torch.device(device.type))._here(part) is part
+
+
+def test_a_device_is_the_one_its_tensors_are_on(monkeypatch):
+    """ "cuda" is not equal to "cuda:1", on which tensors are that were put on it."""
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert DeviceWeighing(Tracker(), torch.device("cuda"))._device == torch.device("cuda", 1)
+    assert DeviceWeighing(Tracker(), torch.device("cuda", 0))._device == torch.device("cuda", 0)
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_regions_are_taken_from_where_they_are(device, bare):
+    """On the device, in whatever layout; or from the host, where nobody knows how they join."""
+    situation = Situation(0)
+    found, (into, at) = situation.found, situation.found.tree
+    host, _ = both(situation, device)
+    picture = found.rgb.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    there = tuple(part.to(device) for part in (picture, found.finest, into, at))
+    situation.found = replace(found, tree=None) if bare else replace(found, tree=None, there=there)
+    shares = situation.by(DeviceWeighing(situation.tracker, device), situation.tracker, device)[0]
+    if bare:
+        host, _ = both(situation, device)
+    assert np.abs(shares - host[0]).mean() < 4e-3
+
+
+def test_where_nothing_is_found_unasked_there_are_no_pieces(device):
+    situation = Situation(0)
+    cast = Cast(situation.cast.members[:2], (True, True), False)
+    given = {"cast": cast, "shares": situation.shares[:2], "look": situation.look[:3]}
+    host, there = both(situation, device, **given)
+    assert there[1].shape == host[1].shape
+    check(host, there, cast)
+
+
 def test_every_rule_is_told(device):
     rules = device_weighing.rules_of((240, 427), device)
     assert len(rules.weights) == len(object_evidence.WEIGHTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -250,3 +251,11 @@ def test_regions_of_one_pixel_keep_their_values():
     np.testing.assert_array_equal(
         region_means(values, np.arange(12, dtype=np.int32).reshape(3, 4), np.ones(12, np.int64)), values
     )
+
+
+@pytest.mark.parametrize("lines", [240, 480, 720])
+def test_what_is_near_is_so_wherever_the_object_is(lines):
+    mask = square(lines // 2, lines * 2 // 3, 5, (lines, lines * 4 // 3))
+    distance = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 3)
+    expected = np.clip(2 - distance / (NEAR_PX * lines / 240), 0, 1)
+    np.testing.assert_allclose(near(mask), expected, atol=1e-6)

@@ -20,6 +20,7 @@ from discs_in_motion import SIZE, Situation, disc
 from streamstyle.errors import ShapeError
 from streamstyle.gpu import kernels
 from streamstyle.objects.area_filter import specks
+from streamstyle.objects.bodies import LEVELS
 from streamstyle.objects.device_weighing import rules_of
 from streamstyle.objects.evidence import NEAR_PX, own_motion, region_means
 from streamstyle.objects.guided_filter import GuidedFilter, drawn_to_colors
@@ -49,7 +50,7 @@ def who_of(device: torch.device, slots: tuple[int, ...] = (1, 2, -1), many: int 
     """Classes whose look is known, none of which is ever lost."""
     classes = torch.tensor([[float(slot < 0), 0.0, 1.0] for slot in slots], device=device).view(-1, 3)
     facts = torch.tensor([[0.0, 0.0, float(slot in slots)] for slot in range(many)], device=device)
-    return Who(classes, facts, slots, eager)
+    return Who(classes, facts, torch.tensor(slots, dtype=torch.float32, device=device), slots, eager)
 
 
 def carried_of(device: torch.device, situation: Situation, flow: np.ndarray | None = None) -> stage.Carried:
@@ -92,6 +93,7 @@ def test_flow_that_leads_anywhere_reads_inside(device, far):
     situation = Situation()
     carried = carried_of(device, situation, np.full((*SIZE, 2), far, np.float32))
     assert set(np.unique(carried.slots.cpu())) <= {0, 1, 2, 3}
+    assert set(np.unique(carried.before.cpu())) <= set(np.unique(situation.shares[:, [0, 0, -1, -1], [0, -1, 0, -1]]))
 
 
 def test_what_it_tells_in_numbers(device):
@@ -138,7 +140,7 @@ def test_how_near_is_by_the_exact_distance(device):
     situation = Situation()
     carried = carried_of(device, situation)
     rules = rules_of(SIZE, device)
-    nears = stage.nearness(carried, None, who_of(device), rules).cpu().numpy()
+    nears = stage.nearness(carried, who_of(device), rules).cpu().numpy()
     masks = [*(situation.shares > 0.5), situation.slots > 0]
     for near, mask in zip(nears, masks, strict=True):
         apart = scipy.ndimage.distance_transform_edt(~mask)
@@ -149,7 +151,7 @@ def test_what_is_nowhere_is_near_nothing(device):
     situation = Situation()
     situation.shares[:] = 0
     situation.slots[:] = 0
-    nears = stage.nearness(carried_of(device, situation), None, who_of(device), rules_of(SIZE, device))
+    nears = stage.nearness(carried_of(device, situation), who_of(device), rules_of(SIZE, device))
     assert not nears.any()
 
 
@@ -264,7 +266,7 @@ def weighed(device: torch.device) -> torch.Tensor:
     moving = own.square().sum(0).sqrt() - 1
     carried = stage.carry(shares, slots, flow, own, moving, who, SIZE)
     look, found = situation.look.to(device), found_of(situation, device)
-    return stage.weigh(carried, own, moving, look, found, who, rules_of(SIZE, device))
+    return stage.weigh(carried, look, found, who, rules_of(SIZE, device))
 
 
 def test_every_order_gives_the_same_to_the_bit(device):
@@ -292,6 +294,7 @@ def test_python_and_kernels_mean_the_same_by_their_numbers():
     words = [line.split("//")[0].strip(" ,\n") for line in named.splitlines()]
     assert [word.lower() for word in words if word] == list(stage.WEIGHTS)
     assert stage.tunable(stage.STEM, "MOST_CLASSES") == stage.MOST_CLASSES
+    assert stage.tunable(stage.STEM, "LEVELS") == len(LEVELS)
     assert float(text.split("#define UNIT ")[1].split("f")[0]) == stage.UNIT
     assert "PER_CLASS }" in text.split("enum Tally {")[1].split(";")[0]
     tally = text.split("enum Tally {")[1].split("}")[0].replace("\n", " ").split(",")
