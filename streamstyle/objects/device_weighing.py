@@ -255,7 +255,8 @@ def _percentile(rising: Tensor, percent: float) -> Tensor:
 
 def _no_tree(regions: int) -> tuple[Tensor, Tensor]:
     """How regions join that never do."""
-    return torch.arange(regions, dtype=torch.int32), torch.full((regions,), torch.iinfo(torch.int32).max).int()
+    into = torch.arange(regions, dtype=torch.int32)
+    return into, torch.full_like(into, torch.iinfo(torch.int32).max)
 
 
 def _on_host(motion: Motion, cast: Cast) -> Motion:

@@ -92,7 +92,7 @@ class Weighing(Protocol):
         Args:
             found: the frame's regions.
             carried: what carry gave.
-            motion: what carry was given.
+            motion: what carry was given; it may have kept that in carried.
             look: [K + 1, h', w'] float32, probability that places look like the background and each class; None
                 before anybody's look is known.
             cast: who is followed.
