@@ -136,7 +136,7 @@ PARTS: dict[str, tuple[Part, int]] = {
     "exercise": (part_exercise, 60),
     "stages": (part_stages, 60),
     "pipeline": (part_pipeline, 60),
-    "engine": (part_engine, 90),
+    "engine": (part_engine, 120),
     "sizes": (part_sizes, 90),
     "calm": (part_calm, 60),
     "graphs": (part_graphs, 45),

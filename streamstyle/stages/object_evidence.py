@@ -330,7 +330,7 @@ def settle(shares: Tensor, carried: Carried, who: Who, rules: Rules) -> Settled:
         shares: [K, h, w] float32, together at most 1.
         carried: of the same frame; its tally takes the sums and pixels of each class, and of the rest.
 
-    Cost: 14 launches, no synchronisation; some 60 bytes a pixel and class.
+    Cost: some 20 launches, no synchronisation; some 60 bytes a pixel and class.
     """
     count, height, width = shares.shape
     device, many, plane = shares.device, len(who.facts), height * width
