@@ -2,6 +2,8 @@
 //
 // A block has one thread and a warp one lane, which the kernels' grid- and block-stride loops allow. Blocks run one
 // after the other in an order given by the caller, or side by side on several CPU threads (atomics are real).
+// With -DSHIM_WARPS a block is a warp of 32 lanes, each a CPU thread, that meet wherever they talk to each other: a
+// lane that does not come leaves the others waiting. Blocks then run one after the other.
 // tests/shim.py appends to the text, for each entry,
 //
 //     extern "C" void run_<entry>(const i64* order, i64 blocks, i64 workers, <the entry's own arguments>)
@@ -17,10 +19,16 @@
 
 #define STREAMSTYLE_SHIM
 #define SHIM_MOST_WORKERS 16
+#ifdef SHIM_WARPS
+#define WARP 32
+#define ALL_LANES 0xffffffffu
+#define __shared__ static
+#else
 #define WARP 1
 #define ALL_LANES 1u
-#define __restrict__ __restrict
 #define __shared__ static thread_local
+#endif
+#define __restrict__ __restrict
 #define __launch_bounds__(...)
 #define DEVICE static inline
 #define MEMBER inline
@@ -32,6 +40,39 @@ struct ShimIndex {
 static thread_local ShimIndex blockIdx, threadIdx;
 static thread_local ShimIndex gridDim{1, 1, 1}, blockDim{1, 1, 1};
 
+#ifdef SHIM_WARPS
+static pthread_barrier_t shim_lanes;
+static unsigned char shim_said[WARP][16];
+DEVICE void shim_meet() { pthread_barrier_wait(&shim_lanes); }
+DEVICE int lane_id() { return (int)(threadIdx.x % WARP); }
+DEVICE void sync_block() { shim_meet(); }
+DEVICE void sync_warp() { shim_meet(); }
+template <typename T>
+DEVICE T warp_from(T value, int lane) {
+    std::memcpy(shim_said[lane_id()], &value, sizeof value);
+    shim_meet();
+    T found;
+    std::memcpy(&found, shim_said[lane % WARP], sizeof found);
+    shim_meet();
+    return found;
+}
+template <typename T>
+DEVICE T warp_up(T value, int lanes) {
+    return warp_from(value, lane_id() < lanes ? lane_id() : lane_id() - lanes);
+}
+template <typename T>
+DEVICE T warp_xor(T value, int mask) {
+    return warp_from(value, lane_id() ^ mask);
+}
+DEVICE unsigned warp_ballot(bool predicate) {
+    shim_said[lane_id()][0] = predicate;
+    shim_meet();
+    unsigned lanes = 0;
+    for (int lane = 0; lane < WARP; ++lane) lanes |= (unsigned)shim_said[lane][0] << lane;
+    shim_meet();
+    return lanes;
+}
+#else
 DEVICE int lane_id() { return 0; }
 DEVICE void sync_block() {}
 DEVICE void sync_warp() {}
@@ -48,6 +89,7 @@ template <typename T>
 DEVICE T warp_xor(T value, int) {
     return value;
 }
+#endif
 DEVICE int count_bits(unsigned bits) { return __builtin_popcount(bits); }
 DEVICE int highest_bit(unsigned bits) { return bits ? 31 - __builtin_clz(bits) : -1; }
 DEVICE int lowest_bit(unsigned bits) { return __builtin_ffs((int)bits) - 1; }
@@ -105,6 +147,41 @@ struct f16;
 DEVICE float to_float(f16 value);
 DEVICE void from_float(float value, f16* out);
 
+#ifdef SHIM_WARPS
+// Run body once for each block, in every lane.
+template <typename Body>
+struct ShimLane {
+    const int64_t* order;
+    int64_t blocks;
+    Body* body;
+    unsigned lane;
+    pthread_t thread;
+
+    static void* run(void* self) {
+        const ShimLane& me = *(const ShimLane*)self;
+        threadIdx.x = me.lane;
+        blockDim.x = WARP;
+        gridDim.x = (unsigned)me.blocks;
+        for (int64_t i = 0; i < me.blocks; ++i) {
+            blockIdx.x = (unsigned)me.order[i];
+            (*me.body)();
+            shim_meet();
+        }
+        return nullptr;
+    }
+};
+template <typename Body>
+static void shim_run(const int64_t* order, int64_t blocks, int64_t, Body body) {
+    ShimLane<Body> lanes[WARP];
+    pthread_barrier_init(&shim_lanes, nullptr, WARP);
+    for (unsigned i = 0; i < WARP; ++i) {
+        lanes[i] = {order, blocks, &body, i, pthread_t()};
+        if (pthread_create(&lanes[i].thread, nullptr, ShimLane<Body>::run, lanes + i)) std::abort();
+    }
+    for (unsigned i = 0; i < WARP; ++i) pthread_join(lanes[i].thread, nullptr);
+    pthread_barrier_destroy(&shim_lanes);
+}
+#else
 // Run body once for each block: a worker takes every workers-th.
 template <typename Body>
 struct ShimWorker {
@@ -134,5 +211,6 @@ static void shim_run(const int64_t* order, int64_t blocks, int64_t workers, Body
     }
     for (int64_t i = 0; i < workers; ++i) pthread_join(all[i].thread, nullptr);
 }
+#endif
 
 #endif

@@ -1,7 +1,8 @@
 """Runs kernels/*.cu on the CPU: their text, unchanged, built as C++ against kernels/cpu_shim.h.
 
 ``running(order)`` puts the shim in the place of CuPy, so that a stage's launcher and its kernels run as they do on a
-GPU, one thread a block and one lane a warp, blocks in natural or random order or side by side.
+GPU, one thread a block and one lane a warp, blocks in natural or random order or side by side; ``running(flags=WARPS)``
+with blocks of one whole warp.
 """
 
 from __future__ import annotations
@@ -41,6 +42,9 @@ _C_TYPES = {
 SANITIZED = ("-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 FLAGS = SANITIZED if os.environ.get("STREAMSTYLE_SHIM") == "sanitized" else ("-O2",)
 """tests/kernels/test_sanitized.py runs the shim's tests once more, in a process with the sanitizers' runtime."""
+WARPS = ("-O2", "-DSHIM_WARPS")
+"""Flags for blocks of one warp of 32 lanes that talk to each other, a thread each: some hundred times as slow."""
+MOST_WARPS = 24
 
 
 def compiler() -> str | None:
@@ -109,7 +113,7 @@ class Runner:
         # A build with defines mostly serves one entry, and the others would take two thirds of the compiler's time.
         only = entry if defines else None
         library = _library(build(stem, tuple(sorted(defines.items())), self.flags, only))
-        count = min(blocks * threads, MOST_BLOCKS)
+        count = min(blocks, MOST_WARPS) if self.flags is WARPS else min(blocks * threads, MOST_BLOCKS)
         order = np.arange(count, dtype=np.int64)
         if self.order == "reversed":
             order = order[::-1].copy()
