@@ -6,9 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench_object_evidence import agreement
 from common import Rows, figure
-from discs_in_motion import Situation
 
 
 def layers(device: str) -> dict[str, Callable[[str], Any]]:
@@ -48,6 +46,8 @@ def layers(device: str) -> dict[str, Callable[[str], Any]]:
 def part_exercise(folder: Path) -> Rows:
     """Every kernel once, on small pictures, against its reference."""
     import torch
+    from bench_object_evidence import agreement
+    from discs_in_motion import Situation
 
     from streamstyle.frames import ColorTags
     from streamstyle.stages import (

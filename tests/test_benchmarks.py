@@ -129,7 +129,7 @@ sys.exit(gpu_report.main())
 @pytest.mark.parametrize(
     ("end", "said"),
     [
-        ("time.sleep(600)", "stopped after 5 s"),
+        ("time.sleep(600)", "stopped after 10 s"),
         ("raise ValueError('a peer fell over')", "exit status 1: ValueError: a peer fell over"),
         ("os.abort()", "exit status -6: "),
     ],
@@ -138,7 +138,7 @@ def test_a_part_that_does_not_end_well_keeps_what_it_measured(tmp_path, monkeypa
     script = tmp_path / "part.py"
     script.write_text(PART.format(benchmarks=str(ROOT / "benchmarks"), end=end))
     monkeypatch.setattr(gpu_report, "__file__", str(script))
-    rows, ended = gpu_report.run_part("exercise", tmp_path, 5 if "sleep" in end else 60)
+    rows, ended = gpu_report.run_part("exercise", tmp_path, 10 if "sleep" in end else 60)
     assert ended.startswith(said)
     assert [(row["name"], row["value"]) for row in rows] == [("one", 1), ("two", 2)]
 

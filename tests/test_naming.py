@@ -19,7 +19,7 @@ from streamstyle.media.masks import PALETTE
 from streamstyle.media.probe import probe
 from streamstyle.media.stills import encode_indexed_png
 from streamstyle.naming import naming_frame, place_objects
-from streamstyle.objects.object_tracks import drawn_mask, object_mask
+from streamstyle.objects.places import drawn_mask, object_mask
 from streamstyle.pipeline import stylize
 from streamstyle.tracks.film_objects import FilmObjects
 

@@ -16,7 +16,7 @@ from streamstyle import plugins
 from streamstyle.config import AnalysisOptions
 from streamstyle.errors import OptionError, ShapeError
 from streamstyle.look import ObjectStyle
-from streamstyle.objects.object_tracks import object_mask, place_mask
+from streamstyle.objects.places import object_mask, place_mask
 from streamstyle.objects.segmenter import Segmenter
 from streamstyle.plugins import GROUP, Prompt, ids_of_masks, in_raster_order, known_segmenters, load_segmenter
 from streamstyle.sam2_segmenter import config_of
