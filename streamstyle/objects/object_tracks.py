@@ -24,6 +24,9 @@ from streamstyle.shots import ShotMemory
 from streamstyle.stages.label_overlap import label_overlap
 from streamstyle.stages.optical_flow import SMALLEST_PX, OpticalFlow, carry_labels
 
+TAKEN_SHARE = 0.1
+"""Of an object's mean area; who has less of it since a person last said what is part of it was taken away."""
+
 
 @dataclass(frozen=True)
 class ObjectReport:
@@ -223,10 +226,13 @@ class ObjectTracks(ABC):
         self.left_out, self._scale_px, self._frames = state["left_out"], state["scale_px"], state["frames"]
 
     def lost(self) -> list[tuple[str, int]]:
-        """Named objects that were gone well before the film was: name, and the last frame they were in."""
+        """Named objects that were gone well before the film was: name, and the last frame they were in.
+
+        One of which a person took out nearly all was taken away, not lost.
+        """
         last: dict[str, int] = {}
         for track in self.tracker.all_tracks:
-            if track.name:
+            if track.name and track.usual_area_px >= TAKEN_SHARE * track.mean_area_px:
                 last[track.name] = max(last.get(track.name, 0), track.last_frame)
         return [(name, frame) for name, frame in last.items() if frame + 2 * self.every < self._frames]
 

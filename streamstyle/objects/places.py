@@ -76,9 +76,7 @@ def object_mask(thing: ObjectStyle, ids: Tensor, regions: int, size: tuple[int, 
     if thing.region is not None:
         if not 1 <= thing.region < regions:
             there = f"the regions are #1 .. #{regions - 1}" if regions > 1 else "no object was found there"
-            raise OptionError(
-                f"object '{thing.name}' @{thing.where}: no such region; {there}, see `streamstyle preview`"
-            )
+            raise OptionError(f"object '{thing.name}' @{thing.where}: no such region; {there}, see {_preview(thing)}")
         return _filled(labels == thing.region)
     column, row = _small_point(thing, thing.point or (0, 0), size, labels.shape)
     region = int(labels[row, column])
@@ -89,10 +87,15 @@ def object_mask(thing: ObjectStyle, ids: Tensor, regions: int, size: tuple[int, 
             "there is nothing to take away" if thing.remove else "that is the background (style it with --background)"
         )
         raise OptionError(
-            f"object '{'-' * thing.remove}{thing.name}' @{thing.where}: on no object, {what}; {hint}, see `streamstyle "
-            "preview`, and more are told apart with a larger --detail"
+            f"object '{'-' * thing.remove}{thing.name}' @{thing.where}: on no object, {what}; {hint}, see "
+            f"{_preview(thing)}, and more are told apart with a larger --detail"
         )
     return _filled(labels == region)
+
+
+def _preview(thing: ObjectStyle) -> str:
+    """The command that shows the frame in which a place is, with its regions' numbers."""
+    return f"`streamstyle preview{f' --at {thing.at_s:g}' if thing.at_s else ''}`"
 
 
 def _filled(mask: np.ndarray) -> np.ndarray:

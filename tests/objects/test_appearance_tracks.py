@@ -147,6 +147,18 @@ def test_what_is_taken_out_of_an_object_stays_out(segmenter):
 
 
 @pytest.mark.weights
+def test_who_is_taken_away_is_not_lost(segmenter):
+    film = Film([Thing(RED, 30, rising(60, 20, 0, 2))])
+    at, drawn = 6, np.uint8(labels(film) > 0)
+    y, x = 75, 20 + 2 * at + 15
+    for taken, lost in ([], []), ([named("it", at / 25, point=(x, y), remove=True)], []):
+        tracks = tracks_of(segmenter, named("it", mask=1), *taken, drawn=drawn)
+        found = list(run(tracks, film, range(16)))
+        assert bool(found[-1].any()) is not bool(taken)
+        assert tracks.lost() == lost
+
+
+@pytest.mark.weights
 def test_an_object_named_later_is_followed_from_then_on(segmenter, walk):
     tracks = tracks_of(segmenter, named("it", 10 / 25, point=(20 + 30 + 18, 30 + 10 + 18)), every=4)
     found = list(run(tracks, walk, range(24)))

@@ -47,3 +47,10 @@ def test_a_picture_without_objects_says_so():
         with pytest.raises(OptionError, match="no object was found") as error:
             object_mask(of(**place), torch.zeros(10, 20, dtype=torch.int32), 1, (100, 200))
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("at_s", "shown"), [(0.0, "`streamstyle preview`"), (2.5, "`streamstyle preview --at 2.5`")])
+@pytest.mark.parametrize("place", [{"region": 9}, {"point": (0, 0)}])
+def test_a_refusal_names_the_frame_whose_numbers_it_gives(at_s, shown, place):
+    with pytest.raises(OptionError, match=rf"see {shown}"):
+        object_mask(of(at_s=at_s, **place), IDS, 3, (100, 200))
