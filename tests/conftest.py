@@ -115,6 +115,21 @@ def way(request: pytest.FixtureRequest) -> Iterator[Implementation]:
         yield Implementation(request.param, torch.device("cpu"))
 
 
+@pytest.fixture(params=[*(f"shim-{order}" for order in shim.ORDERS), "cuda"])
+def kernel_device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    """Where kernels run: on the CPU, by the shim in each order of blocks, and on a GPU."""
+    if request.param == "cuda":
+        works, why = kernels.available()
+        if not works:
+            skip_or_fail("cuda", why)
+        yield torch.device("cuda")
+        return
+    if shim.compiler() is None:
+        skip_or_fail("shim", "there is no C++ compiler (g++ or clang++)")
+    with shim.running(request.param.removeprefix("shim-")):
+        yield torch.device("cpu")
+
+
 @pytest.fixture
 def asset() -> Callable[[str], Path]:
     """asset(name): the verified file of one of nets.weights.ASSETS, fetched into the user's cache on first use.

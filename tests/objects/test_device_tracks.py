@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from streamstyle.config import AnalysisOptions
-from streamstyle.gpu import kernels
 from streamstyle.media.states import read_state, write_state
 from streamstyle.objects import appearance_tracks, object_tracks
 from streamstyle.objects.appearance_tracks import AppearanceTracks
@@ -18,12 +17,14 @@ from streamstyle.objects.device_weighing import DeviceWeighing
 from streamstyle.objects.object_tracks import motion_of_each
 from streamstyle.objects.recalling_tracks import RecallingTracks
 from streamstyle.objects.segmenter import Segmentation, Segmenter
-from tests import shim
-from tests.conftest import skip_or_fail
 from tests.mottled_film import BLUE, RED, SIZE, Film, Thing, named, rising, run
 from tests.oracles import iou
 
-pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("cached", "networks")]
+pytestmark = [
+    pytest.mark.weights,
+    pytest.mark.usefixtures("cached", "networks"),
+    pytest.mark.parametrize("kernel_device", ["shim-natural", "cuda"], indirect=True),
+]
 FRAMES = 14
 FILM = Film(
     [
@@ -54,18 +55,9 @@ class There:
         return (FILM, frame) if frame < 4 else (self.OTHER, frame - 4) if frame < 10 else (FILM, frame - 6)
 
 
-@pytest.fixture(params=["shim", "cuda"])
-def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
-    if request.param == "cuda":
-        works, why = kernels.available()
-        if not works:
-            skip_or_fail("cuda", why)
-        yield torch.device("cuda")
-        return
-    if shim.compiler() is None:
-        skip_or_fail("shim", "there is no C++ compiler (g++ or clang++)")
-    with shim.running("natural"):
-        yield torch.device("cpu")
+@pytest.fixture
+def device(kernel_device: torch.device) -> torch.device:
+    return kernel_device
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from discs_in_motion import SIZE, Situation, disc
 
-from streamstyle.gpu import kernels
 from streamstyle.objects import device_weighing
 from streamstyle.objects.device_weighing import DeviceWeighing, moving_odds
 from streamstyle.objects.evidence import moves_by_itself, own_motion
@@ -22,23 +21,11 @@ from streamstyle.objects.host_weighing import HostWeighing
 from streamstyle.objects.tracker import Tracker
 from streamstyle.objects.weighing import FOUND, Cast, Motion
 from streamstyle.stages import object_evidence
-from tests import shim
-from tests.conftest import skip_or_fail
 
 
-@pytest.fixture(params=[*(f"shim-{order}" for order in ("natural", "random")), "cuda"])
-def device(request):
-    """Each way to run the kernels."""
-    if request.param == "cuda":
-        works, why = kernels.available()
-        if not works:
-            skip_or_fail("cuda", why)
-        yield torch.device("cuda")
-        return
-    if shim.compiler() is None:
-        skip_or_fail("shim", "there is no C++ compiler (g++ or clang++)")
-    with shim.running(request.param.removeprefix("shim-")):
-        yield torch.device("cpu")
+@pytest.fixture
+def device(kernel_device: torch.device) -> torch.device:
+    return kernel_device
 
 
 def both(situation, device, **given):

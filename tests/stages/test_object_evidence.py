@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -28,22 +27,11 @@ from streamstyle.objects.host_weighing import SNAP
 from streamstyle.stages import object_evidence as stage
 from streamstyle.stages.object_evidence import Found, Who
 from tests import shim
-from tests.conftest import skip_or_fail
 
 
-@pytest.fixture(params=[*(f"shim-{order}" for order in shim.ORDERS), "cuda"])
-def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
-    """Each way to run the kernels; there is no other."""
-    if request.param == "cuda":
-        works, why = kernels.available()
-        if not works:
-            skip_or_fail("cuda", why)
-        yield torch.device("cuda")
-        return
-    if shim.compiler() is None:
-        skip_or_fail("shim", "there is no C++ compiler (g++ or clang++)")
-    with shim.running(request.param.removeprefix("shim-")):
-        yield torch.device("cpu")
+@pytest.fixture
+def device(kernel_device: torch.device) -> torch.device:
+    return kernel_device
 
 
 def who_of(device: torch.device, slots: tuple[int, ...] = (1, 2, -1), many: int = 4, *, eager: bool = False) -> Who:
