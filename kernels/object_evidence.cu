@@ -97,6 +97,14 @@ DEVICE bool is_lost(const i64* tally, const float* classes, int k) {
     return classes[3 * k] == 0.0f && (float)tally[k * PER_CLASS + CARRIED] < classes[3 * k + 1] * UNIT;
 }
 
+// Whether nothing that moves by itself is followed, though the shot had the time to show it.
+DEVICE bool nobody_found(const i64* tally, const float* facts, int count, int many, int known) {
+    bool nobody = (known & HAS_SLOTS) && !(known & EAGER);
+    for (int slot = 1; slot < many && nobody; ++slot)
+        nobody = facts[3 * slot + 2] != 0.0f || tally[slot_at(count, slot)] == 0;
+    return nobody;
+}
+
 // With shares but without flow all stays where it is. Between pixels a mean of four; labels of the nearest. What a warp
 // has to count it counts together: neighbours are mostly of one slot, and would wait for each other.
 KERNEL object_evidence_carry(const float* __restrict__ shares, const int* __restrict__ slots,
@@ -309,9 +317,8 @@ KERNEL object_evidence_weigh(const float* __restrict__ before, const int* __rest
     const i64 plane = (i64)height * width, small_plane = (i64)small_height * small_width;
     const bool has_shares = known & HAS_SHARES, has_slots = known & HAS_SLOTS, has_motion = known & HAS_MOTION;
     const bool has_look = known & HAS_LOOK, eager = known & EAGER;
-    bool nobody = has_slots && !eager, any_named = false, knows_named = false;
-    for (int slot = 1; slot < many && nobody; ++slot)
-        nobody = facts[3 * slot + 2] != 0.0f || tally[slot_at(count, slot)] == 0;
+    const bool nobody = nobody_found(tally, facts, count, many, known);
+    bool any_named = false, knows_named = false;
     for (int k = 0; k < count; ++k) {
         any_named |= classes[3 * k] == 0.0f;
         knows_named |= classes[3 * k] == 0.0f && classes[3 * k + 2] != 0.0f;
@@ -533,10 +540,8 @@ KERNEL object_evidence_draw(const float* __restrict__ shares, const float* __res
                             const i64* __restrict__ tally, float* __restrict__ drawn, int count, int many, int height,
                             int width, int rows, int columns, int regions, int known) {
     const i64 plane = (i64)height * width, cells = (i64)rows * columns;
-    bool nobody = (known & HAS_SLOTS) && !(known & EAGER);
-    for (int slot = 1; slot < many && nobody; ++slot)
-        nobody = facts[3 * slot + 2] != 0.0f || tally[slot_at(count, slot)] == 0;
-    const bool loose = nobody || !(known & HAS_SHARES) || (known & EAGER);  // FOUND may be anything
+    // FOUND may be anything.
+    const bool loose = !(known & HAS_SHARES) || (known & EAGER) || nobody_found(tally, facts, count, many, known);
     FOR_GRID(at, plane) {
         int y = (int)(at / width), x = (int)(at - (i64)y * width), region = clamped(ids[at], regions);
         Spot spot = spot_of(x, y, height, width, rows, columns);

@@ -39,7 +39,6 @@ from streamstyle.objects.weighing import (
     Motion,
     Totals,
     lost_below_px,
-    mine,
 )
 from streamstyle.stages.optical_flow import carry, carry_labels
 
@@ -263,6 +262,13 @@ def taken(shares: Maybe, cast: Cast) -> np.ndarray | bool:
     if shares is None or not cast.named:
         return False
     return shares[cast.named].sum(0) > np.maximum(0.3, shares[cast.members.index(FOUND)])
+
+
+def mine(members: Sequence[int], count: int) -> np.ndarray:
+    """[count] slots of tracks that FOUND's pieces may be, the background for those of named objects."""
+    table = np.arange(count)
+    table[[slot for slot in members if slot != FOUND]] = BACKGROUND
+    return table
 
 
 def _nobody_found(slots: Maybe, cast: Cast) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from streamstyle.objects.segmenter import Segmentation
-from streamstyle.objects.tracker import BACKGROUND, Track
+from streamstyle.objects.tracker import Track
 
 FOUND = -1
 """In the list of slots that classes have: the class whose pieces are tracks."""
@@ -118,10 +118,3 @@ class Weighing(Protocol):
 def lost_below_px(track: Track) -> float:
     """An object of which less is to be seen is lost, and looked for everywhere."""
     return LOST_SHARE * track.usual_area_px
-
-
-def mine(members: Sequence[int], count: int) -> np.ndarray:
-    """[count] slots of tracks that FOUND's pieces may be, the background for those of named objects."""
-    table = np.arange(count)
-    table[[slot for slot in members if slot != FOUND]] = BACKGROUND
-    return table

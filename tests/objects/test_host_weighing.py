@@ -15,7 +15,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from discs_in_motion import SIZE, Situation
 
 from streamstyle.objects.evidence import own_motion
-from streamstyle.objects.host_weighing import HostCarried, HostWeighing, like_named, taken
+from streamstyle.objects.host_weighing import HostCarried, HostWeighing, like_named, mine, taken
+from streamstyle.objects.tracker import BACKGROUND
 from streamstyle.objects.weighing import FOUND, Cast, Motion
 from tests.oracles import iou
 
@@ -94,3 +95,7 @@ def test_what_was_carried_is_what_was_given_where_nothing_moved():
     assert isinstance(carried, HostCarried)
     np.testing.assert_array_equal(weighing.carried_shares(carried), situation.shares)
     np.testing.assert_array_equal(weighing.carried_slots(carried), situation.slots)
+
+
+def test_pieces_are_no_named_objects():
+    np.testing.assert_array_equal(mine([2, FOUND], 5), [0, 1, BACKGROUND, 3, 4])

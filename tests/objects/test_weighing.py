@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from streamstyle.objects.tracker import BACKGROUND, Tracker
-from streamstyle.objects.weighing import FOUND, LOST_SHARE, Cast, lost_below_px, mine
+from streamstyle.objects.tracker import Tracker
+from streamstyle.objects.weighing import FOUND, LOST_SHARE, Cast, lost_below_px
 
 
 def test_named_classes_are_all_but_found():
@@ -21,7 +21,3 @@ def test_what_is_lost_is_measured_by_its_usual_area():
     tracker.observe(np.array([0, 500]), 0)
     tracker.observe(np.array([0, 700]), 1)
     assert lost_below_px(tracker.tracks[slot]) == pytest.approx(LOST_SHARE * 600)
-
-
-def test_pieces_are_no_named_objects():
-    np.testing.assert_array_equal(mine([2, FOUND], 5), [0, 1, BACKGROUND, 3, 4])
