@@ -274,7 +274,7 @@ def test_killed_at_twenty_moments_it_goes_on_to_the_same_film(clip: Path, tmp_pa
         assert {entry.name for entry in target.parent.iterdir()} <= {"out.mp4", "out.mp4.parts"}
     assert landed > FILMS * KILLS * 3 / 4
     assert len(gone_on) > landed / 2  # what was killed before its first segment has nothing to go on with
-    assert all(after % SEGMENT == 0 for after in gone_on)
+    assert all(after % SEGMENT == 0 or after == FRAMES for after in gone_on)  # the film's last segment is a short one
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
