@@ -136,6 +136,9 @@ def _no_place(words: Sequence[str]) -> str:
     )
 
 
+OUTPUT = ("-o", "--out", "--output")
+"""What other programs call their output."""
+
 _REWORDED: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     (r"Unrecognized options: (.*)", lambda seen: _no_place(seen[1].split(", "))),
     (r"Missing value for argument '(\S+)'.*", lambda seen: f"{seen[1]} needs a value"),
@@ -202,9 +205,11 @@ def _unknown(words: Sequence[str], options: Sequence[str]) -> str:
     strange, meant = list[str](), list[str]()
     for word in dict.fromkeys(itertools.takewhile(lambda word: word != "--", words)):
         name = word.partition("=")[0]
-        if not re.match(r"-[A-Za-z][\w-]|--\w", name) or _name(name) in known:
+        if not re.match(r"-o$|-[A-Za-z][\w-]|--\w", name) or _name(name) in known:
             continue
         near = difflib.get_close_matches(name, options, n=1)
+        if name in OUTPUT:
+            near = ["--out" if "--out" in options else "OUT, the word after IN"]
         if near or name.startswith("--"):  # -b.mp4 may be a file
             strange.append(name)
             meant += near

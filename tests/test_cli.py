@@ -175,7 +175,11 @@ def test_nothing_said_is_answered_with_three_examples(capsys: pytest.CaptureFixt
         (("--ovrwrite", "--keep_colors", "--style"), "Unrecognized options: --ovrwrite; did you mean --overwrite; see"),
         (("--style", "wave", "--crf"), "--crf needs a value; see `streamstyle run --help`"),
         (("-style", "wave"), "Unrecognized options: -style; did you mean --style; see `streamstyle run"),
-        (("--style", "wave", "--out", "more.mp4"), "Unrecognized options: --out; "),
+        (
+            ("--style", "wave", "--out", "more.mp4"),
+            "Unrecognized options: --out; did you mean OUT, the word after IN; see",
+        ),
+        (("--style", "wave", "-o", "more.mp4"), "Unrecognized options: -o; did you mean OUT, the word after IN; see"),
         (("more.mp4", "--style", "wave"), "more.mp4: no place for so many words; see `streamstyle run --help`"),
         (("--style", "wave", "--xyzzy"), "Unrecognized options: --xyzzy; see `streamstyle run --help`"),
         (("--style", "wave", "--layer-format", "png"), "--layer-format: there are no layers; give --layers DIR, too"),
@@ -191,6 +195,7 @@ def test_wrong_words_are_refused_in_one_line(
 def test_what_is_misspelt_is_told_before_what_is_missing_for_it(capsys: pytest.CaptureFixture[str], clip: Path) -> None:
     said = "Unrecognized options: --ot; did you mean --out; see `streamstyle tracks --help`"
     assert said in refusal(capsys, "tracks", clip, "--ot", "masks.npz")
+    assert "-o; did you mean --out; see" in refusal(capsys, "tracks", clip, "-o", "masks.npz")
 
 
 @pytest.mark.parametrize("words", [("--stle", "wave"), ("-x",), ("--version", "run")])

@@ -313,5 +313,5 @@ def _living(tracks: list[tuple[int, dict[str, Any]]]) -> dict[int, Track]:
 
 def lost_warnings(lost: Iterable[tuple[str, int]]) -> list[str]:
     """What a person should know of objects that were lost, a line each; see ObjectTracks.lost."""
-    mend = "name it again at a later time with @SECONDS"
+    mend = "where it is to be seen later, name it there with @SECONDS"
     return [f"object '{name}' was lost after frame {frame}: {mend}" for name, frame in lost]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ class GivenTracks:
         look: its objects are those the track names so; their places are not looked at.
 
     Raises:
-        InputError: no label track, or one of a film of another size.
+        InputError: no label track, or one of a film of another size, or one that has none of the Look's objects.
     """
 
     every = 0
@@ -49,7 +50,7 @@ class GivenTracks:
             raise InputError(f"{path}: has no frames; make it again with `streamstyle tracks`")
         self._times_s = times
         self._end_s = float(times[-1] + (np.median(np.diff(times)) / 2 if len(times) > 1 else 0.0))
-        self._doubts += look.unknown_names(self._said.values(), path)
+        self._doubts += _strangers(look, self._said.values(), path)
         if any(thing.has_place for thing in look.objects):
             self._doubts.append(
                 f"{path}: says where objects are; the Look's points, regions and masks are not looked at"
@@ -140,3 +141,11 @@ class GivenTracks:
         """Go on as the tracks, of the same file and Look, whose state_dict this is."""
         self.tracker.load_state_dict(state["tracker"])
         self._scale_px, self._unlabelled = state["scale_px"], state["unlabelled"]
+
+
+def _strangers(look: Look, said: Collection[str], path: str | Path) -> list[str]:
+    """Warnings about the Look's names that nobody in a track has; InputError where all of its objects are such."""
+    unknown, wanted = look.unknown_names(said, path), {thing.name for thing in look.objects}
+    if wanted and not wanted & {look.name_of(name) for name in said}:
+        raise InputError(f"{unknown[0]}; say those of this track, or make one of this film with `streamstyle tracks`")
+    return unknown

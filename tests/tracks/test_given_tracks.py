@@ -254,8 +254,11 @@ def test_names_are_those_of_the_look(clip, labels):
     with given(labels, clip, herd) as track:
         steps(track, times(clip))
         assert [(o.track_id, o.name) for o in track.report()] == [(1, "swan"), (2, "herd")]
-    (line,) = given(labels, clip, replace(herd, objects=(ObjectStyle("calves", "starry"),))).warnings()
+    calves = ObjectStyle("calves", "starry")
+    (line,) = given(labels, clip, replace(herd, objects=(calves, *herd.objects))).warnings()
     assert line == f"object 'calves': never appears, {labels} has no such object; it has herd, swan"
+    with pytest.raises(InputError, match=r"^object 'calves': never appears, .*; it has herd, swan; say those of"):
+        given(labels, clip, replace(herd, objects=(calves,)))
 
 
 def test_what_is_renamed_or_merged_and_never_appears_is_told(clip, labels):
@@ -269,6 +272,7 @@ def test_what_is_renamed_or_merged_and_never_appears_is_told(clip, labels):
         f"object 'cow', renamed 'herd': {there}",
         f"object 'object 7', renamed 'the rock': {there}",
     ]
+    assert len(given(labels, clip, replace(look, objects=())).warnings()) == 2
 
 
 def test_places_are_not_looked_at_and_that_is_told(clip, labels):
