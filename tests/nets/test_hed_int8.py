@@ -189,6 +189,47 @@ def test_clipped_values_of_every_layer_count_and_a_few_may_be(monkeypatch, side,
     assert wide[6:] == ([1.0] * len(layers) if place == floats else expected)
 
 
+@pytest.mark.parametrize("largest", [200, 254.4, 254.6, 255.4, 382, 383, 384.4, 5000, 1e6])
+@pytest.mark.parametrize("guess", range(12))
+def test_what_is_guessed_changes_nothing_but_the_runs_it_takes(largest, guess):
+    """Values up to largest steps, more of which are clipped than may be; and many just where rounding decides."""
+    values = torch.cat([torch.linspace(0, largest, 900), torch.full((40,), largest)]).reshape(1, 1, 20, 47)
+    asked = []
+
+    def run(step):
+        asked.append(step)
+        return (values / step).round().clamp(max=255).to(torch.uint8)
+
+    expected = hed_int8._fitted(run, 1.0)
+    grown, asked = expected.grown, []
+    found = hed_int8._fitted(run, 1.0, guess=guess)
+    assert torch.equal(found.values, expected.values)
+    assert found[1:] == expected[1:]
+    if guess == grown:
+        just = abs(largest / 254.5 * 1.5 ** (1 - grown) - 1) < 0.004  # whether fewer would do is for rounding to say
+        assert len(asked) == 1 + just
+
+
+@needs_operators
+@pytest.mark.weights
+def test_a_layer_begins_with_the_steps_of_the_picture_before(asset, monkeypatch):
+    asset("hed")
+    net, runs, fitted = HED.load("3"), [], hed_int8._fitted
+
+    def counted(run, *given):
+        return fitted(lambda step: runs.append(step) or run(step), *given)
+
+    monkeypatch.setattr(hed_int8, "_fitted", counted)
+    made, took = Int8HED.of(net), []
+    for picture in (pure_colors().roll(3 * i, 3) for i in range(3)):
+        runs.clear()
+        edges = made(picture)
+        took.append(len(runs))
+        assert torch.equal(edges, Int8HED.of(net)(picture))
+    assert took[0] > 6
+    assert took[1:] == [6, 6]
+
+
 def test_steps_grow_no_wider_than_the_widest():
     asked = []
 
