@@ -55,6 +55,8 @@ WIDER = 1.5
 .46."""
 SURE = math.floor(254.5 / WIDER + 0.5) + 1
 """What is as large as this in wider steps was clipped in those before: 255 at the least, however it was rounded."""
+CACHED = 1 << 16
+"""Bytes counted at once, which a core's cache holds."""
 MOST_WIDER = 10
 """How often steps grow at most, whatever is clipped then; those of bars of pure colours do 4 times."""
 
@@ -163,25 +165,30 @@ def _fitted(run: Callable[[float], Tensor], step: float, wide: float = 1.0, gues
     widths = list(itertools.accumulate([WIDER] * MOST_WIDER, operator.mul, initial=wide))
     grown = min(guess, MOST_WIDER)
     values = run(step * widths[grown])
-    if _above(values, 255) > MOST_CLIPPED:
+    if _many(values, 255):
         for width in widths[grown + 1 :]:
             values, grown = run(step * width), grown + 1
-            if _above(values, 255) <= MOST_CLIPPED:
+            if not _many(values, 255):
                 break
     else:
-        while grown and _above(values, SURE) <= MOST_CLIPPED:
+        while grown and not _many(values, SURE):
             narrower = run(step * widths[grown - 1])
-            if _above(narrower, 255) > MOST_CLIPPED:
+            if _many(narrower, 255):
                 break
             values, grown = narrower, grown - 1
     return _Bytes(values, step * widths[grown], widths[grown], grown)
 
 
-def _above(x: Tensor, least: int) -> int:
-    """How many of x, bytes, are so large at least."""
+def _many(x: Tensor, least: int) -> bool:
+    """Whether more of x, bytes, than may be clipped are so large at least."""
     if x.numel() == 0 or int(x.amax()) < least:  # .2 ms of 8 MB; most pictures have none
-        return 0
-    return int(np.count_nonzero(x.permute(0, 2, 3, 1).numpy() >= least))  # 3 ms; torch's own count takes 80
+        return False
+    values, count = x.permute(0, 2, 3, 1).reshape(-1).numpy(), 0
+    for start in range(0, len(values), CACHED):  # torch's own count takes 80 ms
+        count += int(np.count_nonzero(values[start : start + CACHED] >= least))
+        if count > MOST_CLIPPED:
+            return True
+    return False
 
 
 def _in_steps(x: Tensor, step: float) -> Tensor:
