@@ -100,6 +100,8 @@ def searched_by(flow: Any) -> dict[tuple[Any, str], Any]:
     }
 
 
+NO_NEWCOMERS: dict[tuple[Any, str], Any] = {(host_weighing, "with_newcomers"): only_followed}
+EASY_NEWCOMERS: dict[tuple[Any, str], Any] = {(evidence, "NEWCOMER_ODDS"): 0.0}
 OVERLAP = "overlap, regions"
 """Choices that begin so are beside this one."""
 
@@ -130,9 +132,15 @@ CHOICES: dict[str, tuple[dict[str, Any], dict[tuple[Any, str], Any]]] = {
     ),
     "what stands still of what moves counts no more": ({}, {(evidence, "STILL_TIMES"): 1.0}),
     "no foresight: nothing looked at ahead": ({}, {(Foresight, "look"): lambda *_: None}),
-    "who begins to move while another is followed is not found": (
-        {},
-        {(host_weighing, "with_newcomers"): only_followed},
+    "who begins to move while another is followed is not found": ({}, NO_NEWCOMERS),
+    "every 4th frame looked at; who begins to move while another is followed is not found": (
+        {"analyse_every": 4},
+        NO_NEWCOMERS,
+    ),
+    "who begins to move while another is followed need not move more than others": ({}, EASY_NEWCOMERS),
+    "every 4th frame looked at; who begins to move while another is followed need not move more than others": (
+        {"analyse_every": 4},
+        EASY_NEWCOMERS,
     ),
     "no mutual best: pieces share the track they overlap most": ({}, {(Tracker, "_components"): best_alone}),
     "what is born is an object at once": ({}, {(tracker, "CONFIRM_AFTER"): 1}),
