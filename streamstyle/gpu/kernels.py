@@ -40,7 +40,8 @@ _POINTEES: dict[str, tuple[torch.dtype, ...]] = {
     "bf16": (torch.bfloat16,),
     "f16": (torch.float16,),
 }
-_NUMBERS: dict[str, type[np.generic]] = {"int": np.int32, "i64": np.int64, "float": np.float32, "double": np.float64}
+_NUMBERS: dict[str, Callable[[Any], Any]] = {"int": np.int32, "i64": int, "float": np.float32, "double": float}
+"""As CuPy takes numbers: Python's own have 64 bits there, as pointers have."""
 SCALARS = {torch.float32: "float", torch.bfloat16: "bf16", torch.float16: "f16"}
 """Names of floating dtypes in the kernels, for defines such as {"SCALAR": ...}."""
 
@@ -186,8 +187,8 @@ def launch(
         ShapeError: a value does not fit the entry's parameter; the message shows both.
         DeviceError: there is no such entry, or it does not compile.
 
-    Cost: a few microseconds of Python; the first launch of a build compiles it (CuPy keeps it on disk). Allocates
-    nothing and waits for nothing.
+    Cost: 9 us of Python for 4 arguments, 30 for 23, and what CuPy takes; the first launch of a build compiles it (CuPy
+    keeps it on disk). Allocates nothing and waits for nothing.
     """
     parameters = entries(stem).get(entry)
     if parameters is None:
@@ -196,17 +197,43 @@ def launch(
         raise ShapeError(f"{entry} takes {len(parameters)} arguments, got {len(values)}")
     if size <= 0:
         return
-    macros = _macros(stem) | defines if defines else _macros(stem)
-    device = None
-    for parameter, value in zip(parameters, values, strict=True):
-        _check(entry, parameter, value, macros)
-        if isinstance(value, Tensor) and value.numel():
-            if device is not None and value.device != device:
+    device: torch.device | None = None
+    for parameter, dtypes, value in zip(parameters, _dtypes(stem, entry, _build(defines)), values, strict=True):
+        # What fits is passed by: a look at objects launches two dozen kernels of up to 23 parameters.
+        if dtypes is None or not isinstance(value, Tensor):
+            if dtypes is not None or type(value) not in (int, float) or not -(2**31) <= value < 2**31:
+                _check(entry, parameter, value, _macros(stem) | defines)
+            continue
+        if value.dtype not in dtypes or not value.is_contiguous():
+            _check(entry, parameter, value, _macros(stem) | defines)
+        if value.numel():
+            if device is None:
+                device = value.device
+            elif value.device != device:
                 both = ", ".join(sorted((str(device), str(value.device))))
                 raise ShapeError(f"{entry}: all tensors must be on one device, got {both}")
-            device = value.device
     blocks = min(MOST_BLOCKS, size if by_block else -(-size // THREADS))
     _runner(stem, entry, blocks, THREADS, list(values), defines)
+
+
+def _build(defines: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    """What tells one build of a source from others."""
+    return tuple(sorted(defines.items())) if defines else ()
+
+
+@functools.cache
+def _dtypes(stem: str, entry: str, build: tuple[tuple[str, str], ...]) -> tuple[tuple[torch.dtype, ...] | None, ...]:
+    """The dtypes that each of an entry's parameters may have; None of numbers."""
+    macros = _macros(stem) | dict(build)
+    return tuple(_POINTEES[macros.get(one.kind, one.kind)] if one.pointer else None for one in entries(stem)[entry])
+
+
+@functools.cache
+def _converters(stem: str, entry: str) -> tuple[tuple[Callable[[Any], Any], ...], int]:
+    """What makes of each of an entry's values what CuPy takes; and which is its last tensor."""
+    parameters = entries(stem)[entry]
+    last = max((i for i, one in enumerate(parameters) if one.pointer), default=-1)
+    return tuple(Tensor.data_ptr if one.pointer else _NUMBERS[one.kind] for one in parameters), last
 
 
 def _check(entry: str, parameter: Parameter, value: Tensor | int | float, macros: dict[str, str]) -> None:
@@ -228,19 +255,14 @@ def _check(entry: str, parameter: Parameter, value: Tensor | int | float, macros
 def _run_with_cupy(
     stem: str, entry: str, blocks: int, threads: int, values: list[Any], defines: dict[str, str]
 ) -> None:
-    arguments: list[Any] = []
-    index = -1
-    for parameter, value in zip(entries(stem)[entry], values, strict=True):
-        if isinstance(value, Tensor):
-            index = value.get_device()
-            arguments.append(np.uintp(value.data_ptr()))
-        else:
-            arguments.append(_NUMBERS[parameter.kind](value))
-    build = tuple(sorted(defines.items())) if defines else ()
+    convert, last = _converters(stem, entry)
+    index = values[last].get_device() if last >= 0 else -1
+    arguments = tuple([of(value) for of, value in zip(convert, values, strict=True)])
+    build = _build(defines)
     # To change the device and back costs as much as a launch, and it hardly ever needs to be.
     elsewhere = torch.cuda.device(index) if torch.cuda.current_device() != index else nullcontext()
     with elsewhere, _torch_stream(index, torch.cuda.current_stream(index).cuda_stream):
-        _function(stem, entry, index, build)((blocks,), (threads,), tuple(arguments))
+        _function(stem, entry, index, build)((blocks,), (threads,), arguments)
 
 
 class _TorchStream:

@@ -133,6 +133,10 @@ KERNEL blur_columns(int* labels) {}
 """
 
 
+SOURCES = (kernels.entries, kernels.text, kernels._macros, kernels._dtypes, kernels._converters)
+"""What is remembered of sources."""
+
+
 @pytest.fixture
 def launched(folders, monkeypatch):
     """A source with two entries, and the list of what is launched from it."""
@@ -140,10 +144,10 @@ def launched(folders, monkeypatch):
     (folders[1] / "common.cuh").write_text("// nothing in common")
     calls = []
     monkeypatch.setattr(kernels, "_runner", lambda *call: calls.append(call))
-    for cached in (kernels.entries, kernels.text, kernels._macros):
+    for cached in SOURCES:
         cached.cache_clear()
     yield calls
-    for cached in (kernels.entries, kernels.text, kernels._macros):
+    for cached in SOURCES:
         cached.cache_clear()
 
 
@@ -319,7 +323,7 @@ def test_cupy_is_given_pointers_and_numbers_of_the_declared_types(launched, monk
     values = arguments(y=torch.zeros(4, dtype=torch.float16))
     kernels.launch("blur", "blur_rows", 600, *values, SCALAR="f16")
     assert (seen["entry"], seen["grid"], seen["block"]) == ("blur_rows", (3,), (256,))
-    assert [type(value) for value in seen["values"]] == [np.uintp, np.uintp, np.uintp, np.int64, np.int32, np.float32]
+    assert [type(value) for value in seen["values"]] == [int, int, int, int, np.int32, np.float32]
     assert seen["values"][0] == values[0].data_ptr()
     assert seen["inside"]["stream"] == 1234
     assert seen["inside"].get("device") == (None if current == -1 else -1)  # the tensors', where it is another
