@@ -136,9 +136,6 @@ def _no_place(words: Sequence[str]) -> str:
     )
 
 
-OUTPUT = ("-o", "--out", "--output")
-"""What other programs call their output."""
-
 _REWORDED: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     (r"Unrecognized options: (.*)", lambda seen: _no_place(seen[1].split(", "))),
     (r"Missing value for argument '(\S+)'.*", lambda seen: f"{seen[1]} needs a value"),
@@ -185,7 +182,8 @@ def read_command(command: Callable[..., T], program: str, words: Sequence[str]) 
 
 
 def options_of(print_help: Callable[[], None]) -> list[str]:
-    """The options that a help text is about, as it is printed by a call that then exits; not those it only mentions."""
+    """The options that a help text is about, as it is printed by a call that then exits, and its OUT; not those it only
+    mentions."""
     told, columns = io.StringIO(), os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = "80"  # wider ones have two boxes side by side
     try:
@@ -196,7 +194,8 @@ def options_of(print_help: Callable[[], None]) -> list[str]:
         if columns is not None:
             os.environ["COLUMNS"] = columns
     rows = [re.match(r"[│ ] (--?[a-z].*?)(  |│|$)", line) for line in told.getvalue().splitlines()]
-    return sorted({option for row in rows if row for option in re.findall(r"(?<![\w-])--[a-z][\w-]*", row[1])})
+    found = {option for row in rows if row for option in re.findall(r"(?<![\w-])--[a-z][\w-]*", row[1])}
+    return sorted(found | set(re.findall(r"^[│ ] +(OUT[.\w]*)  ", told.getvalue(), re.MULTILINE)))
 
 
 def _unknown(words: Sequence[str], options: Sequence[str]) -> str:
@@ -205,16 +204,25 @@ def _unknown(words: Sequence[str], options: Sequence[str]) -> str:
     strange, meant = list[str](), list[str]()
     for word in dict.fromkeys(itertools.takewhile(lambda word: word != "--", words)):
         name = word.partition("=")[0]
-        if not re.match(r"-o$|-[A-Za-z][\w-]|--\w", name) or _name(name) in known:
+        output = name in ("-o", "--out", "--output")  # as other programs call it
+        if not (output or re.match(r"-[A-Za-z][\w-]|--\w", name)) or _name(name) in known:
             continue
-        near = difflib.get_close_matches(name, options, n=1)
-        if name in OUTPUT:
-            near = ["--out" if "--out" in options else "OUT, the word after IN"]
-        if near or name.startswith("--"):  # -b.mp4 may be a file
+        if output:
+            near = [
+                option if option[0] == "-" else f"{option}, the word after IN" for option in options if _out(option)
+            ]
+        else:
+            near = difflib.get_close_matches(name, options, n=1)
+        if near or output or name.startswith("--"):  # -b.mp4 may be a file
             strange.append(name)
             meant += near
     hint = f"; did you mean {', '.join(dict.fromkeys(meant))}" if meant else ""
     return f"Unrecognized options: {', '.join(dict.fromkeys(strange))}{hint}" if strange else ""
+
+
+def _out(option: str) -> bool:
+    """Whether it says where the output goes: ``--out``, OUT or OUT.png."""
+    return option.lstrip("-").upper().partition(".")[0] == "OUT"
 
 
 def _reworded(told: str) -> str:

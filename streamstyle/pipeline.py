@@ -29,7 +29,7 @@ from streamstyle.painting.frame_painter import Painting, Reading
 from streamstyle.plan import Plan, plan
 from streamstyle.projects.save_project import ProjectWriter
 from streamstyle.stylizer import Stylizer
-from streamstyle.tracks.given_tracks import GivenTracks
+from streamstyle.tracks.given_tracks import GivenTracks, given_tracks
 
 if TYPE_CHECKING:
     import torch
@@ -206,7 +206,7 @@ def prepare(
     size = job.width, job.height
     if tracks is not None and mask is not None:
         raise OptionError("--mask: does not go with --tracks, which says where objects are; leave one of them out")
-    given = None if tracks is None else GivenTracks(tracks, job.info, look)
+    given = given_tracks(tracks, job.info, look)
     apart = save_project is not None
     stylizer = Stylizer(look, options, frames_expected=job.frames, given=given, apart=apart)
     if given is None:

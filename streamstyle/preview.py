@@ -31,7 +31,7 @@ from streamstyle.sheets import write_png
 from streamstyle.stages.color import yuv_to_rgb
 from streamstyle.stages.region_stats import region_stats
 from streamstyle.stylizer import Stylizer
-from streamstyle.tracks.given_tracks import GivenTracks
+from streamstyle.tracks.given_tracks import given_tracks
 
 LABELLED_SHARE = 0.002
 """Regions smaller than this share of the frame are coloured but not numbered in the picture: numbers would overlap."""
@@ -117,7 +117,7 @@ def painted_at(
     """
     begin_s = min([at_s, *(thing.at_s for thing in look.objects if tracks is None)])
     options = replace(options, output=replace(options.output, start=begin_s))
-    given = None if tracks is None else GivenTracks(tracks, info, look)
+    given = given_tracks(tracks, info, look)
     stylizer = Stylizer(look, options, given=given)
     with given or nullcontext():
         if given is None:

@@ -198,6 +198,19 @@ def test_what_is_misspelt_is_told_before_what_is_missing_for_it(capsys: pytest.C
     assert "-o; did you mean --out; see" in refusal(capsys, "tracks", clip, "-o", "masks.npz")
 
 
+@pytest.mark.parametrize("name", ["-o", "--out", "--output"])
+def test_what_other_programs_call_their_output_is_told(
+    capsys: pytest.CaptureFixture[str], clip: Path, name: str
+) -> None:
+    said = {
+        "run": "; did you mean OUT, the word after IN; see",
+        "preview": "; did you mean OUT.png, the word after IN; see",
+    }
+    for command in ("run", "preview", "doctor", "styles"):
+        line = refusal(capsys, command, *[clip] * (command in said), name, "x.png")
+        assert f"Unrecognized options: {name}{said.get(command, '; see')}" in line
+
+
 @pytest.mark.parametrize("words", [("--stle", "wave"), ("-x",), ("--version", "run")])
 def test_options_come_after_a_command(capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
     assert f"streamstyle: {words[0]}: comes after a command; give one of run, " in refusal(capsys, *words)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from streamstyle.media.label_track import LabelTrack
 from streamstyle.media.masks import object_name
 from streamstyle.objects.object_tracks import ObjectReport
 from streamstyle.objects.tracker import Track, Tracker
+from streamstyle.styles import NONE
 
 
 class GivenTracks:
@@ -29,7 +29,7 @@ class GivenTracks:
         look: its objects are those the track names so; their places are not looked at.
 
     Raises:
-        InputError: no label track, or one of a film of another size, or one that has none of the Look's objects.
+        InputError: no label track, or one of a film of another size.
     """
 
     every = 0
@@ -50,7 +50,7 @@ class GivenTracks:
             raise InputError(f"{path}: has no frames; make it again with `streamstyle tracks`")
         self._times_s = times
         self._end_s = float(times[-1] + (np.median(np.diff(times)) / 2 if len(times) > 1 else 0.0))
-        self._doubts += _strangers(look, self._said.values(), path)
+        self._doubts += look.unknown_names(self._said.values(), path)
         if any(thing.has_place for thing in look.objects):
             self._doubts.append(
                 f"{path}: says where objects are; the Look's points, regions and masks are not looked at"
@@ -71,6 +71,11 @@ class GivenTracks:
         self.tracker = Tracker()
         self._scale_px = 1.0
         self._unlabelled = 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What objects of the track are called in the end, by label."""
+        return tuple(self._names.values())
 
     def plan(self, index: int, shots: list[int], times_s: list[float]) -> list[bool]:
         """Which frames of a batch must be looked at: none."""
@@ -143,9 +148,20 @@ class GivenTracks:
         self._scale_px, self._unlabelled = state["scale_px"], state["unlabelled"]
 
 
-def _strangers(look: Look, said: Collection[str], path: str | Path) -> list[str]:
-    """Warnings about the Look's names that nobody in a track has; InputError where all of its objects are such."""
-    unknown, wanted = look.unknown_names(said, path), {thing.name for thing in look.objects}
-    if wanted and not wanted & {look.name_of(name) for name in said}:
-        raise InputError(f"{unknown[0]}; say those of this track, or make one of this film with `streamstyle tracks`")
-    return unknown
+def given_tracks(path: str | Path | None, info: VideoInfo, look: Look) -> GivenTracks | None:
+    """The tracks that a person gives with a Look; None where none are given.
+
+    Raises:
+        InputError: as of GivenTracks; or the Look styles objects alone, of which none is in the track.
+    """
+    if path is None:
+        return None
+    given = GivenTracks(path, info, look)
+    wanted = {thing.name for thing in look.objects}
+    if wanted and not wanted & set(given.names) and look.background_style == look.foreground_style == NONE:
+        there = ", ".join(sorted(given.names)) or "nobody"
+        raise InputError(
+            f"{path}: has no object '{min(wanted)}' but {there}, so that nothing would be painted; say those, or make "
+            "the track of this film with `streamstyle tracks`"
+        )
+    return given

@@ -21,7 +21,7 @@ from streamstyle.media.probe import probe
 from streamstyle.nets.hed import HED
 from streamstyle.pipeline import stylize
 from streamstyle.tracks.film_objects import tracks
-from streamstyle.tracks.given_tracks import GivenTracks
+from streamstyle.tracks.given_tracks import GivenTracks, given_tracks
 
 SIZE, FRAMES = (64, 48), 20
 NAMES = {1: "swan", 2: "object 2", 5: "calf"}
@@ -257,8 +257,21 @@ def test_names_are_those_of_the_look(clip, labels):
     calves = ObjectStyle("calves", "starry")
     (line,) = given(labels, clip, replace(herd, objects=(calves, *herd.objects))).warnings()
     assert line == f"object 'calves': never appears, {labels} has no such object; it has herd, swan"
-    with pytest.raises(InputError, match=r"^object 'calves': never appears, .*; it has herd, swan; say those of"):
-        given(labels, clip, replace(herd, objects=(calves,)))
+
+
+def test_a_track_of_which_nothing_would_be_painted_is_refused(clip, labels, tmp_path):
+    cat = Look(objects=(ObjectStyle("cat", "starry"), ObjectStyle("cow", "wave")))
+    with pytest.raises(
+        InputError, match=r"has no object 'cat' but calf, object 2, swan, so that nothing would"
+    ) as error:
+        stylize(clip, tmp_path / "out.mp4", look=cat, tracks=labels)
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+    for more in ({"background": "wave"}, {"foreground": "ember"}, {"called": (("swan", "cat"),)}):
+        assert given_tracks(labels, probe(clip), replace(cat, **more)) is not None
+    swan = (*cat.objects, ObjectStyle("swan", "starry"))
+    assert given_tracks(labels, probe(clip), replace(cat, objects=swan)).warnings()
+    assert given_tracks(None, probe(clip), cat) is None
 
 
 def test_what_is_renamed_or_merged_and_never_appears_is_told(clip, labels):
