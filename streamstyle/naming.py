@@ -36,7 +36,9 @@ def place_objects(stylizer: Stylizer, info: VideoInfo, mask: str | Path | None =
     drawn = None if mask is None else read_mask(mask, (info.height, info.width))
     check_mask_places(stylizer.look, drawn)
     if drawn is not None and not any(thing.mask is not None for thing in stylizer.look.objects):
-        raise OptionError(f'--mask {mask}: no object is in it; add --object "NAME@mask{min(drawn.names)}=STYLE"')
+        raise OptionError(
+            f'--mask {mask}: no --object is one of its labels; add --object "NAME@mask{min(drawn.names)}=STYLE"'
+        )
     if not stylizer.look.objects:
         return
     objects: list[ObjectStyle] = []

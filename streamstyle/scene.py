@@ -21,7 +21,7 @@ from streamstyle.objects.foresight import Foresight
 from streamstyle.objects.object_tracks import ObjectReport, ObjectTracks, OverlapTracks, motion_of_each
 from streamstyle.objects.recalling_tracks import RecallingTracks
 from streamstyle.objects.segmenter import Segmentation, Segmenter, left_out_warnings, segmentations
-from streamstyle.objects.tracker import BACKGROUND, Tracker, lost_warnings
+from streamstyle.objects.tracker import BACKGROUND, NOTHING_MOVES, Tracker, lost_warnings, taken_warnings
 from streamstyle.shots import ShotDetector
 from streamstyle.stages.color import yuv_to_rgb
 from streamstyle.stages.resize import resize_planes, small_size
@@ -318,22 +318,21 @@ class SceneReader:
             f"object '{thing.name}' was never named: the film ended before its moment; named were: {seen}"
             for thing in self.tracks.pending
         ]
+        lost = self.tracks.lost()
         if self._given is None:
             named = dict.fromkeys(thing.name for thing in self.look.objects if not thing.remove)
             due = set(named) - {thing.name for thing in self.tracks.pending} - {o.name for o in self.tracks.report()}
-            lines += [
-                f"object '{name}' is nowhere: what was taken away from it was all of it"
-                for name in named
-                if name in due
-            ]
-            lines += self.look.renamed_nobody()
+            lost = [(name, frame) for name, frame in lost if name not in due]
+            lines += taken_warnings(name for name in named if name in due) + self.look.renamed_nobody()
+            if self._finds and not self.tracks.tracker.all_tracks:
+                lines.append(NOTHING_MOVES)
         moving = sum(thing.name is None for thing in self.tracks.report())
         if moving and self._finds and self.look.foreground is None and self.look.style is None:
             lines.append(
                 f"{moving} thing{'' if moving == 1 else 's'} without a name moved and wore no style; give --foreground "
                 "or --style (--foreground none, if that is meant)"
             )
-        lines += lost_warnings(self.tracks.lost()) + left_out_warnings(self.tracks.left_out)
+        lines += lost_warnings(lost) + left_out_warnings(self.tracks.left_out)
         if self.tracks.tracker.forgotten:
             lines.append(f"{self.tracks.tracker.forgotten} small objects are left out of the report")
         return lines

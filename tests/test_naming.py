@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -20,6 +21,7 @@ from streamstyle.media.probe import probe
 from streamstyle.media.stills import encode_indexed_png
 from streamstyle.naming import naming_frame, place_objects
 from streamstyle.objects.places import drawn_mask, object_mask
+from streamstyle.objects.tracker import NOTHING_MOVES
 from streamstyle.pipeline import stylize
 from streamstyle.tracks.film_objects import FilmObjects
 
@@ -60,6 +62,35 @@ def test_an_object_lost_at_a_cut_is_told(tmp_path, asset):
     stylizer = Stylizer(look)
     assert len(list(stylizer.paint([first] * 6 + [second] * 14))) == 20
     assert any("object 'lamp' was lost after frame" in line for line in stylizer.warnings())
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("named", [False, True])
+def test_a_film_in_which_nobody_is_found_or_named_is_told(asset, named):
+    asset("hed"), asset("multistyle26")
+    from streamstyle.stylizer import Stylizer
+
+    frame = np.full((96, 128, 3), (10, 10, 60), np.uint8)
+    frame[30:70, 40:90] = (250, 240, 30)
+    lamp = ObjectStyle("lamp", "ember", point=(64, 50))
+    stylizer = Stylizer(Look(background="none", foreground="wave", objects=(lamp,) * named))
+    assert len(list(stylizer.paint([frame] * 8))) == 8
+    assert stylizer.warnings() == ([] if named else [NOTHING_MOVES])
+
+
+@pytest.mark.weights
+def test_who_is_taken_away_whole_is_nowhere_and_not_lost(asset):
+    asset("hed"), asset("multistyle26")
+    from streamstyle.stylizer import Stylizer
+
+    frame = np.full((96, 128, 3), (10, 10, 60), np.uint8)
+    frame[30:70, 40:90] = (250, 240, 30)
+    lamp = ObjectStyle("lamp", "ember", point=(64, 50))
+    stylizer = Stylizer(Look(background="none", objects=(lamp, replace(lamp, style="", remove=True))))
+    assert len(list(stylizer.paint([frame] * 12))) == 12
+    (line,) = stylizer.warnings()
+    assert line.startswith("object 'lamp' is nowhere: ")
+    assert "take less of it away" in line
 
 
 @pytest.mark.weights
@@ -203,7 +234,7 @@ def test_masks_that_do_not_go_with_the_look_are_refused(tmp_path):
 
     refused(None, ObjectStyle("card", "wave", mask=3), match="a label of a mask; give the mask with --mask")
     refused(tmp_path / "first.png", ObjectStyle("card", "wave", mask=2), match="has no such label; it has 3")
-    refused(tmp_path / "first.png", match='no object is in it; add --object "NAME@mask3=STYLE"')
+    refused(tmp_path / "first.png", match='no --object is one of its labels; add --object "NAME@mask3=STYLE"')
     refused(tmp_path / "gone.png", ObjectStyle("card", "wave", mask=3), match="no such file")
 
 

@@ -150,7 +150,7 @@ class LabelTrack:
             raise InputError(f"{path}: no such file; check the name") from None
         except zipfile.BadZipFile:
             raise InputError(
-                f"{path}: not a label track, or cut short; make it again with `streamstyle tracks`"
+                f"{path}: not a label track, or cut short; make one with `streamstyle tracks IN --out labels.npz`"
             ) from None
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}); give a label track") from None

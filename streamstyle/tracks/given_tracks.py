@@ -159,9 +159,9 @@ def given_tracks(path: str | Path | None, info: VideoInfo, look: Look) -> GivenT
     given = GivenTracks(path, info, look)
     wanted = {thing.name for thing in look.objects}
     if wanted and not wanted & set(given.names) and look.background_style == look.foreground_style == NONE:
-        there = ", ".join(sorted(given.names)) or "nobody"
+        there = f"but {', '.join(sorted(given.names))}" if given.names else "nor any other"
         raise InputError(
-            f"{path}: has no object '{min(wanted)}' but {there}, so that nothing would be painted; say those, or make "
+            f"{path}: has no object '{min(wanted)}' {there}, so nothing would be painted; say what it has, or make "
             "the track of this film with `streamstyle tracks`"
         )
     return given
