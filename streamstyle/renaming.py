@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from streamstyle.errors import OptionError
+
+NUMBERED = "; who has no name has a number in a label track: give it with --tracks"
+"""What to do about a renaming of an object that has none."""
 
 
 def final_name(name: str, called: dict[str, str]) -> str:
@@ -52,6 +56,7 @@ def renamed_nobody(called: dict[str, str], names: Iterable[str]) -> list[str]:
     there = sorted(set(names))
     return [
         f"object '{old}', renamed '{new}': nobody is called so; named were: {', '.join(there) or 'none'}"
+        + (NUMBERED if re.fullmatch(r"object \d+", old) else "")
         for old, new in called.items()
         if final_name(old, called) not in there
     ]

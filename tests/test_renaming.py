@@ -64,7 +64,8 @@ def test_what_a_look_styles_by_a_word_is_no_object_s_name(word, how):
 def test_a_renaming_of_nobody_is_told():
     called = {"object 99": "x", "dog": "hound", "hound": "rex"}
     assert renamed_nobody(called, ["rex", "cat"]) == [
-        "object 'object 99', renamed 'x': nobody is called so; named were: cat, rex"
+        "object 'object 99', renamed 'x': nobody is called so; named were: cat, rex; who has no name has a number in a "
+        "label track: give it with --tracks"
     ]
     assert renamed_nobody({"a": "b"}, []) == ["object 'a', renamed 'b': nobody is called so; named were: none"]
     assert renamed_nobody({}, []) == []
