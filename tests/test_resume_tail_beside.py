@@ -179,11 +179,11 @@ def test_no_resume_keeps_none(clip: Path, whole: Whole, tmp_path: Path, monkeypa
     def none(*_: Any) -> None:
         raise AssertionError("kept")
 
+    films = {name: data for name, data in whole("png", False)[0].items() if not name.endswith(".json")}
     monkeypatch.setattr(Tail, "_append", none)
     monkeypatch.setattr(read_parts.ReadPartsWriter, "noted", none)
     options = replace(FAST, output=replace(FAST.output, no_resume=True))
     paint(clip, tmp_path / "film", "png", options=options)
-    films = {name: data for name, data in whole("png", False)[0].items() if not name.endswith(".json")}
     assert films.items() <= contents(tmp_path / "film").items()
 
 
