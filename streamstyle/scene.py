@@ -21,7 +21,7 @@ from streamstyle.objects.foresight import Foresight
 from streamstyle.objects.object_tracks import ObjectReport, ObjectTracks, OverlapTracks, motion_of_each
 from streamstyle.objects.recalling_tracks import RecallingTracks
 from streamstyle.objects.segmenter import Segmentation, Segmenter, left_out_warnings, segmentations
-from streamstyle.objects.tracker import BACKGROUND, NOTHING_MOVES, Tracker, lost_warnings, taken_warnings
+from streamstyle.objects.tracker import BACKGROUND, Tracker, lost_warnings, taken_warnings
 from streamstyle.shots import ShotDetector
 from streamstyle.stages.color import yuv_to_rgb
 from streamstyle.stages.resize import resize_planes, small_size
@@ -324,8 +324,6 @@ class SceneReader:
             due = set(named) - {thing.name for thing in self.tracks.pending} - {o.name for o in self.tracks.report()}
             lost = [(name, frame) for name, frame in lost if name not in due]
             lines += taken_warnings(name for name in named if name in due) + self.look.renamed_nobody()
-            if self._finds and not self.tracks.tracker.all_tracks:
-                lines.append(NOTHING_MOVES)
         moving = sum(thing.name is None for thing in self.tracks.report())
         if moving and self._finds and self.look.foreground is None and self.look.style is None:
             lines.append(

@@ -21,7 +21,6 @@ from streamstyle.media.probe import probe
 from streamstyle.media.stills import encode_indexed_png
 from streamstyle.naming import naming_frame, place_objects
 from streamstyle.objects.places import drawn_mask, object_mask
-from streamstyle.objects.tracker import NOTHING_MOVES
 from streamstyle.pipeline import stylize
 from streamstyle.tracks.film_objects import FilmObjects
 
@@ -62,20 +61,6 @@ def test_an_object_lost_at_a_cut_is_told(tmp_path, asset):
     stylizer = Stylizer(look)
     assert len(list(stylizer.paint([first] * 6 + [second] * 14))) == 20
     assert any("object 'lamp' was lost after frame" in line for line in stylizer.warnings())
-
-
-@pytest.mark.weights
-@pytest.mark.parametrize("named", [False, True])
-def test_a_film_in_which_nobody_is_found_or_named_is_told(asset, named):
-    asset("hed"), asset("multistyle26")
-    from streamstyle.stylizer import Stylizer
-
-    frame = np.full((96, 128, 3), (10, 10, 60), np.uint8)
-    frame[30:70, 40:90] = (250, 240, 30)
-    lamp = ObjectStyle("lamp", "ember", point=(64, 50))
-    stylizer = Stylizer(Look(background="none", foreground="wave", objects=(lamp,) * named))
-    assert len(list(stylizer.paint([frame] * 8))) == 8
-    assert stylizer.warnings() == ([] if named else [NOTHING_MOVES])
 
 
 @pytest.mark.weights

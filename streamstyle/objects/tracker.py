@@ -311,10 +311,6 @@ def _living(tracks: list[tuple[int, dict[str, Any]]]) -> dict[int, Track]:
     return {slot: Track(**track) for slot, track in tracks}
 
 
-NOTHING_MOVES = "nothing moves by itself here; name an object with --object, or give --tracker overlap"
-"""What a person should know of a film in which nobody was found or named."""
-
-
 def taken_warnings(names: Iterable[str]) -> list[str]:
     """What a person should know of named objects of which nothing is left, a line each."""
     mend = "take less of it away, or later, as with @SECONDS"
