@@ -318,11 +318,9 @@ class SceneReader:
             f"object '{thing.name}' was never named: the film ended before its moment; named were: {seen}"
             for thing in self.tracks.pending
         ]
-        lost = self.tracks.lost()
         if self._given is None:
             named = dict.fromkeys(thing.name for thing in self.look.objects if not thing.remove)
             due = set(named) - {thing.name for thing in self.tracks.pending} - {o.name for o in self.tracks.report()}
-            lost = [(name, frame) for name, frame in lost if name not in due]
             lines += taken_warnings(name for name in named if name in due) + self.look.renamed_nobody()
         moving = sum(thing.name is None for thing in self.tracks.report())
         if moving and self._finds and self.look.foreground is None and self.look.style is None:
@@ -330,7 +328,7 @@ class SceneReader:
                 f"{moving} thing{'' if moving == 1 else 's'} without a name moved and wore no style; give --foreground "
                 "or --style (--foreground none, if that is meant)"
             )
-        lines += lost_warnings(lost) + left_out_warnings(self.tracks.left_out)
+        lines += lost_warnings(self.tracks.lost()) + left_out_warnings(self.tracks.left_out)
         if self.tracks.tracker.forgotten:
             lines.append(f"{self.tracks.tracker.forgotten} small objects are left out of the report")
         return lines

@@ -160,8 +160,8 @@ def _fitted(run: Callable[[float], Tensor], step: float, wide: float = 1.0, gues
         run: bytes of steps of a size.
         step: that size, as long as nothing is clipped.
         wide: how many times that it is at least.
-        guess: how often it grows, likely. What is given is the same whatever is guessed; the right
-            guess takes one run, two where rounding decides whether less would do.
+        guess: how often it grows, likely. What is given is the same whatever is guessed; the
+            right guess takes one run, two where rounding decides whether less would do.
     """
     widths = list(itertools.accumulate([WIDER] * MOST_WIDER, operator.mul, initial=wide))
     grown = min(guess, MOST_WIDER)

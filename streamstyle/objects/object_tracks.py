@@ -228,11 +228,11 @@ class ObjectTracks(ABC):
     def lost(self) -> list[tuple[str, int]]:
         """Named objects that were gone well before the film was: name, and the last frame they were in.
 
-        One of which a person took out nearly all was taken away, not lost.
+        One of which a person took out nearly all was taken away, not lost; of one that was never seen, all.
         """
         last: dict[str, int] = {}
         for track in self.tracker.all_tracks:
-            if track.name and track.usual_area_px >= TAKEN_SHARE * track.mean_area_px:
+            if track.name and track.usual_area_px > TAKEN_SHARE * track.mean_area_px:
                 last[track.name] = max(last.get(track.name, 0), track.last_frame)
         return [(name, frame) for name, frame in last.items() if frame + 2 * self.every < self._frames]
 
