@@ -22,11 +22,10 @@ from streamstyle.look import Look
 from streamstyle.media.decode import decode, frame_at
 from streamstyle.media.probe import probe
 from streamstyle.naming import place_objects
-from streamstyle.objects.foresight import Foresight
+from streamstyle.objects.foresight import Coming, Foresight
 from streamstyle.objects.segmenter import Segmentation, Segmenter
-from streamstyle.objects.tracker import BACKGROUND
 from streamstyle.plan import check_picture
-from streamstyle.scene import follow, seen_alone, small_planes
+from streamstyle.scene import small_planes
 from streamstyle.sheets import write_png
 from streamstyle.stages.color import yuv_to_rgb
 from streamstyle.stages.region_stats import region_stats
@@ -167,23 +166,21 @@ def picture_of(info: VideoInfo, frame: Frame, device: torch.device) -> np.ndarra
     return (yuv_to_rgb(planes, info.color)[0].permute(1, 2, 0) * 255 + 0.5).to(torch.uint8).cpu().numpy()
 
 
-@torch.inference_mode()
 def find_foreground(
     info: VideoInfo, frame: Frame, found: Segmentation, segmenter: Segmenter, analysis: AnalysisOptions
 ) -> np.ndarray:
     """What would wear --foreground in a frame, were it a film's first, [h, w] bool: what moves by itself from here on.
 
-    Cost: see Foresight.look.
+    A click there that is on no region names a piece of it. Cost: see Foresight.moving.
     """
-    tracks, device = follow(segmenter, analysis, (), find=True), segmenter.device
-    at_s = float((frame.pts - info.start_pts) * info.time_base)
-    small = small_planes(frame, analysis, device)
+    if analysis.tracker == "overlap":
+        return found.ids.numpy() > 0
+    at_s, device = float((frame.pts - info.start_pts) * info.time_base), segmenter.device
+    foresight = Foresight(lambda planes, color: segmenter(yuv_to_rgb(planes, color)))
     with closing(decode(info, start_s=at_s)) as film:
         later = (small_planes(after, analysis, device) for after in islice(film, 1, None))
-        foresight = Foresight(lambda planes, color: segmenter(yuv_to_rgb(planes, color)))
-        foresight.look(tracks, 0, 0, small, info.color, later)
-    luma, motion = seen_alone(tracks, small)
-    return tracks.step(luma, found, 0, 0, at_s, frame.y.shape, motion) != BACKGROUND
+        coming = Coming(0, small_planes(frame, analysis, device), info.color, lambda: later)
+        return foresight.moving(segmenter, found, coming)
 
 
 def foreground_regions(found: Segmentation, foreground: np.ndarray) -> set[int]:

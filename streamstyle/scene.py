@@ -17,8 +17,8 @@ from streamstyle.gpu.memory import Portions
 from streamstyle.gpu.streams import Download
 from streamstyle.gpu.transfer import Planes, upload
 from streamstyle.look import Look, ObjectStyle
-from streamstyle.objects.foresight import Foresight
-from streamstyle.objects.object_tracks import ObjectReport, ObjectTracks, OverlapTracks, motion_of_each
+from streamstyle.objects.foresight import Coming, Foresight
+from streamstyle.objects.object_tracks import ObjectReport, ObjectTracks, OverlapTracks
 from streamstyle.objects.recalling_tracks import RecallingTracks
 from streamstyle.objects.segmenter import Segmentation, Segmenter, left_out_warnings, segmentations
 from streamstyle.objects.tracker import BACKGROUND, Tracker, lost_warnings, taken_warnings
@@ -28,6 +28,8 @@ from streamstyle.stages.resize import resize_planes, small_size
 
 LOOK_EVERY = {"cpu": 4, "cuda": 1}
 """Frames of which one is looked at, where nobody says."""
+Upcoming = Callable[[], Iterable[Frame]]
+"""Gives the frames that come next, from the first on at each call."""
 
 
 @dataclass(frozen=True)
@@ -154,12 +156,6 @@ def small_planes(frame: Frame, options: AnalysisOptions, device: torch.device) -
     return y, u, v
 
 
-def seen_alone(tracks: ObjectTracks, small: Planes) -> tuple[np.ndarray, list[Any]]:
-    """The luma [h, w] uint8 of one small frame, and what step may be given of its motion; synchronises."""
-    (luma,) = Download((small[0],)).wait()
-    return luma[0].numpy(), motion_of_each(tracks, small[0])[0]
-
-
 class SceneReader:
     """Tells shots and follows objects through a film.
 
@@ -221,7 +217,7 @@ class SceneReader:
         index: int,
         times_s: list[float],
         size: tuple[int, int],
-        ahead: Callable[[], Iterable[Frame]] | None = None,
+        ahead: Upcoming | None = None,
     ) -> Scene:
         """Advance by a batch.
 
@@ -254,11 +250,12 @@ class SceneReader:
             self._foresight.find(small, color, index, [i for i, want in enumerate(wanted) if want])
         looks, layers, labels, parts = [], [], [], list[np.ndarray]()
         for i, luma in enumerate(lumas):
+            coming = None
             if ahead is not None:
                 y, u, v = (plane[i:] for plane in small)
-                later = (small_planes(frame, self._options, self._device) for frame in ahead())
-                self._foresight.look(self.tracks, shots[i], index + i, (y, u, v), color, later)
-            found = self._foresight.regions(index + i) if wanted[i] else None
+                coming = Coming(index + i, (y, u, v), color, functools.partial(self._later, ahead))
+                self._foresight.look(self.tracks, shots[i], coming)
+            found = self._foresight.regions(self.tracks, index + i, coming) if wanted[i] else None
             motion = [part[i] for part in moved]
             slots = self.tracks.step(luma, found, shots[i], index + i, times_s[i], size, motion)
             look_of, layer_of = self._tables()
@@ -284,11 +281,17 @@ class SceneReader:
         has_nameless = self._finds or self._given is not None or self._options.tracker == "overlap"
         return {k: name for k, name in enumerate(self.layer_names) if k != 1 or has_nameless}
 
-    def find_objects(self, planes: Planes, color: ColorTags) -> Segmentation:
-        """The regions of the first frame of planes, as they are numbered for ``#N``."""
+    def find_objects(self, planes: Planes, color: ColorTags, ahead: Upcoming | None = None) -> Segmentation:
+        """The regions of the one frame of planes, as they are numbered for ``#N``; ahead: as for read."""
         if self.segmenter is None:
             raise OptionError("this Look paints the whole frame in one style; there are no objects to find")
-        return self.segmenter(yuv_to_rgb(self.small(planes), color))[0]
+        foresight, small = Foresight(self._regions), self.small(planes)
+        foresight.learn(0, {0: self.segmenter(yuv_to_rgb(small, color))[0]})
+        coming = None if ahead is None else Coming(0, small, color, functools.partial(self._later, ahead))
+        return foresight.regions(self.tracks, 0, coming)
+
+    def _later(self, ahead: Upcoming) -> Iterable[Planes]:
+        return (small_planes(frame, self._options, self._device) for frame in ahead())
 
     def report(self) -> list[ObjectStyleReport]:
         """The objects found so far, with the style each wore."""

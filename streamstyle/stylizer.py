@@ -18,7 +18,7 @@ from torch import Tensor
 
 from streamstyle.config import Options
 from streamstyle.errors import OptionError, ShapeError
-from streamstyle.frames import ColorTags, Frame, FrameBatch
+from streamstyle.frames import ColorTags, FrameBatch
 from streamstyle.frozen_statistics import FrozenStatistics
 from streamstyle.gpu.streams import Lanes
 from streamstyle.gpu.transfer import choose_device, choose_dtype, has_native, upload
@@ -32,7 +32,7 @@ from streamstyle.painting.layers import LayerCutter
 from streamstyle.painting.palette import Palette
 from streamstyle.painting.worn import Worn, changed_looks
 from streamstyle.plugins import BUILT_IN, check_segmenter
-from streamstyle.scene import Given, Numbers, ObjectStyleReport, Scene, SceneReader
+from streamstyle.scene import Given, Numbers, ObjectStyleReport, Scene, SceneReader, Upcoming
 from streamstyle.stages.blend_modes import laid_over, looked_up
 from streamstyle.stages.color import rgb_to_yuv, yuv_to_rgb
 from streamstyle.stages.style_map import MOST_LOOKS, pair_feathers
@@ -201,7 +201,7 @@ class Stylizer:
         batch: FrameBatch,
         color: ColorTags,
         times_s: list[float],
-        ahead: Callable[[], Iterable[Frame]] | None = None,
+        ahead: Upcoming | None = None,
     ) -> Reading:
         """Advance by a batch: its objects, its shots, its styles. All that is carried from frame to frame changes here.
 
@@ -337,21 +337,23 @@ class Stylizer:
         return self._scene.report()
 
     @torch.inference_mode()
-    def find_objects(self, batch: FrameBatch, color: ColorTags) -> Segmentation:
+    def find_objects(self, batch: FrameBatch, color: ColorTags, ahead: Upcoming | None = None) -> Segmentation:
         """The regions of a batch's first frame, as they are numbered for ``#N``."""
-        return self._scene.find_objects(upload((batch.y[:1], batch.u[:1], batch.v[:1]), self.device), color)
+        return self._scene.find_objects(upload((batch.y[:1], batch.u[:1], batch.v[:1]), self.device), color, ahead)
 
-    def check_object(self, thing: ObjectStyle, batch: FrameBatch, color: ColorTags) -> np.ndarray:
+    def check_object(
+        self, thing: ObjectStyle, batch: FrameBatch, color: ColorTags, ahead: Upcoming | None = None
+    ) -> np.ndarray:
         """Where a named object is in the batch's first frame, [h, w] bool, at the analysis size.
 
         Args:
             thing: the object.
-            batch, color: the frame it is named in.
+            batch, color: the frame it is named in; ahead: those after it, for what moves by itself there.
 
         Raises:
             OptionError: outside the frame, on the background, no region of that number, or the segmenter finds nothing.
         """
-        found = self.find_objects(batch, color)
+        found = self.find_objects(batch, color, ahead)
         assert self._scene.segmenter is not None
         return place_mask(thing, found, self._scene.segmenter, (batch.y.shape[1], batch.y.shape[2]))
 

@@ -51,6 +51,27 @@ def disc_in(i: int, size: tuple[int, int] = (160, 120), step_px: int = 3) -> np.
     return (x - size[0] * 0.35 - step_px * i) ** 2 + (y - size[1] / 2) ** 2 < (size[1] / 5) ** 2
 
 
+FAINT = (320, 240)
+"""Size of make_faint_disc, in whose frame i the disc is disc_in(i, FAINT, 6)."""
+
+
+def make_faint_disc(folder: Path, frames: int) -> Path:
+    """As make_moving_disc; no edge parts the disc from the ground, so that it has no region of its own."""
+    folder.mkdir()
+    ground, disc = _grain(5, (110, 110, 105)), _grain(6, (124, 112, 104))
+    for i in range(frames):
+        share = cv2.GaussianBlur(disc_in(i, FAINT, 6).astype(np.float32), (0, 0), 6)[..., None]
+        picture = share * np.roll(disc, 6 * i, 1) + (1 - share) * ground
+        cv2.imwrite(str(folder / f"{i:03d}.png"), picture.clip(0, 255).astype(np.uint8))
+    return folder
+
+
+def _grain(seed: int, color: tuple[int, int, int]) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(0, 1, FAINT[::-1]).astype(np.float32)
+    noise = cv2.GaussianBlur(noise, (0, 0), 4)[..., None]
+    return np.array(color) + 14 * noise / noise.std()
+
+
 def _texture(size: tuple[int, int], cell_px: int, levels: tuple[int, int], seed: int = 0) -> np.ndarray:
     width, height = size
     cells = np.random.default_rng(cell_px + 100 * seed).uniform(

@@ -30,6 +30,7 @@ from streamstyle.objects.device_weighing import DeviceWeighing, moving_odds, wei
 from streamstyle.objects.evidence import near, own_motion, own_motions
 from streamstyle.objects.host_weighing import HostWeighing
 from streamstyle.objects.object_tracks import Moment, ObjectTracks
+from streamstyle.objects.places import piece_at, small_point
 from streamstyle.objects.reentry import Reentry
 from streamstyle.objects.segmenter import Segmentation, Segmenter
 from streamstyle.objects.tracker import BACKGROUND, Tracker
@@ -185,6 +186,18 @@ class AppearanceTracks(ObjectTracks):
     def _take_places(self, moment: Moment, found: Segmentation) -> None:
         for thing in self._due(moment.time_s):
             self._say(thing, self._place(thing, found, moment.size), moment.index)
+
+    def _place(self, thing: ObjectStyle, found: Segmentation, size: tuple[int, int]) -> np.ndarray:
+        """As ObjectTracks says; what is taken away where no region is, is the piece that the object has there."""
+        slot = self._there().get(thing.name)
+        if thing.remove and thing.point is not None and slot is not None:
+            assert self._shares is not None
+            ids = found.ids.numpy()
+            its = (self._shares[self._members.index(slot)] > 0.5).cpu().numpy()  # synchronises
+            piece = piece_at(its & (ids == 0), *small_point(thing, thing.point, size, ids.shape))
+            if piece is not None:
+                return piece
+        return super()._place(thing, found, size)
 
     def _say(self, thing: ObjectStyle, place: np.ndarray, index: int) -> None:
         """A person said that a place [h, w] bool of this frame is their object's, or is not."""

@@ -11,21 +11,42 @@ Motion is found by a shot's second frame, an object by its fourth: without fores
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice, takewhile
 
+import numpy as np
 import torch
 
 from streamstyle.frames import ColorTags
 from streamstyle.gpu.streams import Download
 from streamstyle.gpu.transfer import Planes
 from streamstyle.objects.appearance_tracks import EAGER_FRAMES, AppearanceTracks
-from streamstyle.objects.object_tracks import motion_of_each
-from streamstyle.objects.segmenter import Segmentation
+from streamstyle.objects.object_tracks import motion_of_each, seen_alone
+from streamstyle.objects.segmenter import Segmentation, Segmenter
+from streamstyle.objects.tracker import BACKGROUND
 from streamstyle.shots import ShotDetector
 
 FORESIGHT_FRAMES = 6
 """Frames of a shot looked at before its first is read; the fourth completes what is known, others change little."""
+
+
+@dataclass(frozen=True)
+class Coming:
+    """A frame and those that follow it.
+
+    Attributes:
+        index: the frame's number in the film.
+        small: the frame and others that follow it, at the analysis size on the device.
+        color: what they mean.
+        later: gives the frames after those, likewise, from the first on at each call; few are taken.
+    """
+
+    index: int
+    small: Planes
+    color: ColorTags
+    later: Callable[[], Iterable[Planes]]
 
 
 class Foresight:
@@ -56,18 +77,34 @@ class Foresight:
         """Whether the regions of a frame were found already."""
         return number in self._known
 
-    def regions(self, number: int) -> Segmentation:
-        """The regions of a frame, which is read now: they are not asked for again."""
-        return self._known.pop(number)
+    def regions(self, tracks: object, number: int, coming: Coming | None) -> Segmentation:
+        """The regions of a frame, which is read now: they are not asked for again.
+
+        Where tracks go by motion, and it is known what is coming, they tell when asked what moves there.
+        """
+        found = self._known.pop(number)
+        if coming is None or not isinstance(tracks, AppearanceTracks):
+            return found
+        return replace(found, moving=functools.partial(self.moving, tracks.segmenter, found, coming))
 
     def pass_by(self, number: int) -> None:
         """Forget the frames before a number."""
         self._known = {frame: regions for frame, regions in self._known.items() if frame >= number}
 
     @torch.inference_mode()
-    def look(
-        self, tracks: object, shot: int, index: int, small: Planes, color: ColorTags, later: Iterable[Planes]
-    ) -> None:
+    def moving(self, segmenter: Segmenter, found: Segmentation, coming: Coming) -> np.ndarray:
+        """Where something moves by itself in a frame, were it a film's first, [h, w] bool; found: its regions.
+
+        Cost: that of look where a shot begins, and one step of tracks more.
+        """
+        tracks = AppearanceTracks(segmenter, (), 1, find=True)
+        self.learn(coming.index, {0: found})
+        self.look(tracks, 0, coming)
+        luma, motion = seen_alone(tracks, coming.small[0][:1])
+        return tracks.step(luma, found, 0, 0, 0.0, luma.shape, motion) != BACKGROUND
+
+    @torch.inference_mode()
+    def look(self, tracks: object, shot: int, coming: Coming) -> None:
         """Before tracks meet a frame: where it begins a shot, let them know what moves by itself in that.
 
         A follower of its own looks at FORESIGHT_FRAMES, up to a cut. A shot too short to learn from is not looked at,
@@ -76,16 +113,14 @@ class Foresight:
         Args:
             tracks: what follows the film's objects.
             shot: the number of the shot that the frame is of.
-            index: the frame's number in the film.
-            small: the frame and others that follow it, at the analysis size on the device; color: what they mean.
-            later: frames after those, likewise; no more are taken than are needed, and only where a shot begins.
+            coming: the frame and those that follow it; later ones are taken only where a shot begins.
 
         Cost: where a shot begins, of each frame its regions, its motion and one step of tracks.
         """
         if not isinstance(tracks, AppearanceTracks) or not tracks.foresees(shot):
             return
-        here = small[0].shape[0]
-        frames = [small, *islice(later, max(0, FORESIGHT_FRAMES - here))]
+        index, color, here = coming.index, coming.color, coming.small[0].shape[0]
+        frames = [coming.small, *islice(coming.later(), max(0, FORESIGHT_FRAMES - here))]
         y, u, v = (torch.cat(planes)[:FORESIGHT_FRAMES] for planes in zip(*frames, strict=True))
         lumas = Download((y,)).wait()[0].numpy()  # synchronises
         shots = ShotDetector()

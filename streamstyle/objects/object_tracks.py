@@ -308,6 +308,12 @@ def motion_of_each(tracks: ObjectTracks, lumas: Tensor) -> list[list[Any]]:
     return [[part[i] for part in parts] for i in range(len(lumas))]
 
 
+def seen_alone(tracks: ObjectTracks, luma: Tensor) -> tuple[np.ndarray, list[Any]]:
+    """One small picture [1, h, w] uint8 on the host, and what step may be given of its motion; synchronises."""
+    (here,) = Download((luma,)).wait()
+    return here[0].numpy(), motion_of_each(tracks, luma)[0]
+
+
 def _by_flow(flow: np.ndarray | None) -> tuple[Motion, bool]:
     return Motion(flow), flow is not None and not flow.any()
 

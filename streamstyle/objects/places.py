@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -24,7 +24,7 @@ def place_mask(
     """Where a place that is not a mask's is, [h, w] bool, in the frame it was named in.
 
     A segmenter that takes points is asked what is meant by a click; what a click takes away is the region under it, for
-    of that a segmenter would give the object.
+    of that a segmenter would give the object. Where no region is, a click is on the piece of what moves by itself.
 
     Args:
         thing: the place.
@@ -38,10 +38,10 @@ def place_mask(
     """
     clicked = thing.point is not None and not thing.remove and "points" in segmenter.takes
     if thing.words is None and not clicked:
-        return object_mask(thing, found.ids, found.regions, size)
+        return object_mask(thing, found.ids, found.regions, size, found.moving)
     prompt = Prompt(text=thing.words)
     if thing.point is not None:
-        small = [_small_point(thing, point, size, found.ids.shape) for point in (thing.point, *not_points)]
+        small = [small_point(thing, point, size, found.ids.shape) for point in (thing.point, *not_points)]
         prompt = Prompt(points=(small[0],), not_points=tuple(small[1:]))
     try:
         mask = segmenter.asked(found.rgb, prompt)
@@ -56,7 +56,7 @@ def place_mask(
     return mask
 
 
-def _small_point(
+def small_point(
     thing: ObjectStyle, point: tuple[int, int], size: tuple[int, int], shape: Sequence[int]
 ) -> tuple[int, int]:
     """A pixel (x, y) of the film in a map of another size, (x, y) too; OptionError where it is outside the film."""
@@ -66,8 +66,14 @@ def _small_point(
     return int((x + 0.5) * shape[1] / width), int((y + 0.5) * shape[0] / height)
 
 
-def object_mask(thing: ObjectStyle, ids: Tensor, regions: int, size: tuple[int, int]) -> np.ndarray:
-    """Where the object is, [h, w] bool, in the frame it was named in.
+def object_mask(
+    thing: ObjectStyle,
+    ids: Tensor,
+    regions: int,
+    size: tuple[int, int],
+    moving: Callable[[], np.ndarray] | None = None,
+) -> np.ndarray:
+    """Where the object is, [h, w] bool, in the frame it was named in; moving is asked where a point is on no region.
 
     Raises:
         OptionError: the point is outside the frame or on no object, or there is no region of that number.
@@ -78,9 +84,12 @@ def object_mask(thing: ObjectStyle, ids: Tensor, regions: int, size: tuple[int, 
             there = f"the regions are #1 .. #{regions - 1}" if regions > 1 else "no object was found there"
             raise OptionError(f"object '{thing.name}' @{thing.where}: no such region; {there}, see {_preview(thing)}")
         return _filled(labels == thing.region)
-    column, row = _small_point(thing, thing.point or (0, 0), size, labels.shape)
+    column, row = small_point(thing, thing.point or (0, 0), size, labels.shape)
     region = int(labels[row, column])
     if region == 0:
+        piece = None if moving is None else piece_at(moving(), column, row)
+        if piece is not None:
+            return _filled(piece)
         near = _nearest(labels, row, column)
         hint = f"the nearest region is #{near}" if near else "no object was found in that frame"
         what = (
@@ -91,6 +100,14 @@ def object_mask(thing: ObjectStyle, ids: Tensor, regions: int, size: tuple[int, 
             f"{_preview(thing)}, and more are told apart with a larger --detail"
         )
     return _filled(labels == region)
+
+
+def piece_at(mask: np.ndarray, column: int, row: int) -> np.ndarray | None:
+    """The 8-connected piece of a mask [h, w] bool at a pixel; None where the mask is not there."""
+    if not mask[row, column]:
+        return None
+    _, pieces = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    return np.asarray(pieces == pieces[row, column])
 
 
 def _preview(thing: ObjectStyle) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +47,7 @@ class Segmentation:
         left_out: regions that were more than MOST_REGIONS.
         tree: how the finest join, as into and at of RegionHierarchy, [finest_regions] int32 each; None without one.
         there: rgb, finest and the tree's into and at on the device, where that is not the host.
+        moving: gives where something moves by itself there, [h, w] bool; None where nobody knows.
     """
 
     ids: Tensor
@@ -58,6 +59,7 @@ class Segmentation:
     left_out: int = 0
     tree: tuple[Tensor, Tensor] | None = None
     there: tuple[Tensor, ...] = ()
+    moving: Callable[[], np.ndarray] | None = None
 
     @property
     def picture(self) -> Tensor:

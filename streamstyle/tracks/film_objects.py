@@ -20,11 +20,11 @@ from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.decode import decode, frame_at
 from streamstyle.media.masks import MOST_OBJECTS, Mask, object_name, read_mask
 from streamstyle.naming import check_mask_places
-from streamstyle.objects.foresight import Foresight
-from streamstyle.objects.object_tracks import ObjectTracks
+from streamstyle.objects.foresight import Coming, Foresight
+from streamstyle.objects.object_tracks import ObjectTracks, seen_alone
 from streamstyle.objects.segmenter import Segmentation, Segmenter, left_out_warnings
 from streamstyle.objects.tracker import Tracker, lost_warnings
-from streamstyle.scene import follow, seen_alone, small_planes
+from streamstyle.scene import follow, small_planes
 from streamstyle.shots import ShotDetector
 from streamstyle.stages.color import yuv_to_rgb
 from streamstyle.styles import NONE
@@ -237,15 +237,16 @@ class FilmObjects:
         with closing(Ahead(decode(info, warn=warn))) as film:
             for index, frame in enumerate(film):
                 small = self._small(frame)
-                luma, motion = seen_alone(self._tracks, small)
+                luma, motion = seen_alone(self._tracks, small[0])
                 time_s = float((frame.pts - info.start_pts) * info.time_base)
                 shot = shots.step(luma)
                 (wanted,) = self._tracks.plan(index, [shot], [time_s])
-                foresight.look(self._tracks, shot, index, small, info.color, map(self._small, film.ahead()))
+                coming = Coming(index, small, info.color, lambda: map(self._small, film.ahead()))
+                foresight.look(self._tracks, shot, coming)
                 found: Segmentation | None = None
                 if wanted:
                     foresight.find(small, info.color, index, [0])
-                    found = foresight.regions(index)
+                    found = foresight.regions(self._tracks, index, coming)
                 foresight.pass_by(index + 1)
                 slots = self._tracks.step(luma, found, shot, index, time_s, frame.y.shape, motion)
                 yield LabelledFrame(frame, self._label_table(self._tracks.tracker)[slots])

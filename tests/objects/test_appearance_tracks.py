@@ -147,6 +147,21 @@ def test_what_is_taken_out_of_an_object_stays_out(segmenter):
 
 
 @pytest.mark.weights
+def test_what_is_taken_out_where_no_region_is_leaves_the_region_beside_it(segmenter):
+    """What was drawn too large, a strip of the ground beside the square, and a patch of it elsewhere."""
+    film = Film([Thing(RED, 30, rising(60, 40, 0, 2))])
+    drawn = np.uint8(labels(film) > 0)
+    drawn[60:90, 70:90] = drawn[110:130, 120:140] = 1
+    for taken, left in ((80, 75), (130, 120)), ((130, 120), (80, 75)):
+        tracks = tracks_of(segmenter, named("it", mask=1), named("it", point=taken, remove=True), drawn=drawn)
+        (slots,) = run(tracks, film, range(1))
+        assert film.found(segmenter, 0).ids[taken[1], taken[0]] == 0
+        assert not slots[taken[1], taken[0]]
+        assert slots[left[1], left[0]]
+        assert slots[film.seen(0, 0)].mean() > 0.9
+
+
+@pytest.mark.weights
 def test_who_is_taken_away_is_not_lost(segmenter):
     film = Film([Thing(RED, 30, rising(60, 20, 0, 2))])
     at, drawn = 6, np.uint8(labels(film) > 0)

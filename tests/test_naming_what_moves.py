@@ -1,0 +1,115 @@
+"""A click where no region is, on what moves by itself or on what an object has there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from moving_disc import FAINT, disc_in, make_faint_disc
+
+from streamstyle import pipeline
+from streamstyle.config import AnalysisOptions, Options, OutputOptions
+from streamstyle.errors import OptionError
+from streamstyle.look import Look, ObjectStyle
+from streamstyle.media.probe import probe
+from streamstyle.pipeline import stylize
+from streamstyle.tracks.film_objects import FilmObjects
+
+FAST = Options(output=OutputOptions(preset="ultrafast"))
+
+
+def faint(tmp_path, frames: int = 12) -> Path:
+    return make_faint_disc(tmp_path / "film", frames)
+
+
+def inside(i: int) -> tuple[int, int]:
+    """The middle of the faint disc in frame i."""
+    return 112 + 6 * i, 120
+
+
+def car(i: int, **said) -> ObjectStyle:
+    return ObjectStyle("car", "" if "remove" in said else "wave", inside(i), at_s=i / 25, **said)
+
+
+def labels_of(film: Path, *objects: ObjectStyle, analysis: AnalysisOptions | None = None) -> list[np.ndarray]:
+    """Of each frame where the named object is."""
+    look, device = Look("none", objects=objects), torch.device("cpu")
+    found = FilmObjects(probe(film), look, None, analysis or AnalysisOptions(), device)
+    return [frame.labels == 1 for frame in found.labelled()]
+
+
+def there(i: int) -> np.ndarray:
+    return disc_in(i, FAINT, 6)
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("first", [0, 3])
+def test_a_click_on_what_moves_names_it_though_no_region_is_there(tmp_path, asset, first):
+    asset("hed")
+    for i, is_it in enumerate(labels_of(faint(tmp_path), car(first))):
+        if i < first:
+            assert not is_it.any()
+        else:
+            assert (is_it & there(i)).sum() / (is_it | there(i)).sum() > 0.5, f"frame {i}"
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize(("place", "tracker"), [((300, 20), "appearance"), (inside(0), "overlap")])
+def test_a_click_on_still_ground_is_refused_and_any_where_motion_is_not_followed(tmp_path, asset, place, tracker):
+    asset("hed"), asset("multistyle26")
+    film, out, thing = faint(tmp_path, 8), tmp_path / "out.mp4", ObjectStyle("car", "wave", place)
+    for remove in (False, True):
+        objects, analysis = (thing, replace(thing, style="", remove=True))[: 1 + remove], AnalysisOptions()
+        analysis = replace(analysis, tracker=tracker)
+        with pytest.raises(OptionError, match=r"object 'car' @\d+,\d+: on no object, that is the background"):
+            labels_of(film, *objects, analysis=analysis)
+        with pytest.raises(OptionError, match=r"object 'car' @\d+,\d+: on no object, that is the background"):
+            stylize(film, out, look=Look(background="none", objects=objects), options=Options(analysis))
+    assert not out.exists()
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("foreground", [None, "starry"])
+def test_run_paints_what_was_clicked_as_tracks_finds_it(tmp_path, asset, monkeypatch, foreground):
+    """Also where what moves has a style already, and whatever comes in a batch."""
+    asset("hed"), asset("multistyle26")
+    film, first = faint(tmp_path), 3
+    look = Look(background="none", foreground=foreground, objects=(car(first),))
+    areas = []
+    for batch in (1, 5):
+        monkeypatch.setattr(pipeline, "frames_of", lambda *_, batch=batch: (batch, 10))
+        report = stylize(film, tmp_path / f"{batch}.mp4", look=look, options=FAST)
+        (it,) = (thing for thing in report.objects if thing.name == "car")
+        assert (it.first_frame, it.last_frame) == (first, 11)
+        areas.append(it.mean_area_px)
+    assert areas[0] == areas[1]
+    assert 0.5 < areas[0] / there(5).sum() < 1.2
+    if foreground is None:
+        maps = labels_of(film, car(first))
+        assert areas[0] == pytest.approx(np.mean([is_it.sum() for is_it in maps[first:]]), rel=0.1)
+
+
+@pytest.mark.weights
+def test_what_an_object_has_on_no_region_is_taken_away(tmp_path, asset):
+    asset("hed"), asset("multistyle26")
+    film, objects = faint(tmp_path), (car(0), car(10, remove=True))  # nothing is known to move in the last frames
+    maps = labels_of(film, *objects)
+    assert all(is_it.any() for is_it in maps[:10])
+    assert not any(is_it.any() for is_it in maps[10:])
+    look = Look(background="none", objects=objects)
+    (it,) = stylize(film, tmp_path / "out.mp4", look=look, options=FAST).objects
+    assert (it.first_frame, it.last_frame) == (0, 9)
+
+
+@pytest.mark.weights
+def test_what_an_object_does_not_have_is_refused_before_work_in_a_persons_numbers(tmp_path, asset):
+    asset("hed"), asset("multistyle26")
+    film, out, wrong = faint(tmp_path), tmp_path / "out.mp4", replace(car(10, remove=True), point=(300, 20))
+    for size in (None, 480):
+        look, options = Look(background="none", objects=(car(0), wrong)), Options(output=OutputOptions(size=size))
+        with pytest.raises(OptionError, match=r"'-car' @300,20@0.4: on no object, there is nothing to take away"):
+            stylize(film, out, look=look, options=options)
+    assert list(tmp_path.iterdir()) == [film]
