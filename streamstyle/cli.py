@@ -147,7 +147,7 @@ class Preview:
         probe(self.input, fps=self.fps)
         check_picture(self.input, self.output, self.overwrite)
         with uncollected():
-            from streamstyle.preview import preview
+            from streamstyle.preview import preview, words_of
 
         found = preview(
             self.input,
@@ -162,16 +162,9 @@ class Preview:
         )
         if self.json:
             print(jsonlib.dumps(found))
-        elif not found["objects"]:
-            say(f"{self.output}: no objects; try another --edge-side, a smaller --min-area or another moment (--at)")
         else:
-            moving = sum(thing["foreground"] for thing in found["objects"])
-            count = f"{len(found['objects'])} objects, {moving} of them foreground,"
-            say(f"{self.output}: {count} to name by number or by a point inside, e.g.")
-            at = f"@{self.at:g}" if self.at else ""
-            thing = found["objects"][0]
-            x, y = thing["point"]
-            say(f'  --object "name@#{thing["number"]}{at}=starry"   or   --object "name@{x},{y}{at}=starry"')
+            for line in words_of(found):
+                say(line)
         return 0
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
 from streamstyle.config import AnalysisOptions, Device, Options
 from streamstyle.flow import Ahead
@@ -65,8 +66,9 @@ def preview(
     Returns:
         input, output, at_s, width, height and objects: number, area_px, box_xyxy, point, a pixel well inside it, and
         foreground, whether at least half of it is what ``--foreground`` paints without a word: what moves by itself in
-        this and the next frames, and every object where objects are followed by overlap. All in pixels of the film as
-        shown, largest object first.
+        this and the next frames, and every object where objects are followed by overlap. And moving: area_px, box_xyxy
+        and point of each piece of what moves by itself that is by half or more on no region; a click there names it.
+        All in pixels of the film as shown, largest first.
 
     Raises:
         InputError: no such film, or no such time. OptionError: output is not a .png, or fps is given for a film.
@@ -96,7 +98,28 @@ def preview(
         "width": info.width,
         "height": info.height,
         "objects": objects,
+        "moving": describe_moving(found, foreground, (info.height, info.width)),
     }
+
+
+def words_of(found: dict[str, Any]) -> list[str]:
+    """What a person is told of what preview gave, a line each."""
+    at = f"@{found['at_s']:g}" if found["at_s"] else ""
+    if found["objects"]:
+        moving, thing = sum(thing["foreground"] for thing in found["objects"]), found["objects"][0]
+        x, y = thing["point"]
+        count = f"{len(found['objects'])} objects, {moving} of them foreground,"
+        return [
+            f"{found['output']}: {count} to name by number or by a point inside, e.g.",
+            f'  --object "name@#{thing["number"]}{at}=starry"   or   --object "name@{x},{y}{at}=starry"',
+        ]
+    if found["moving"]:
+        x, y = found["moving"][0]["point"]
+        return [
+            f"{found['output']}: no objects but what moves by itself, to name by a point inside, e.g.",
+            f'  --object "name@{x},{y}{at}=starry"',
+        ]
+    return [f"{found['output']}: no objects; try another --edge-side, a smaller --min-area or another moment (--at)"]
 
 
 def painted_at(
@@ -192,14 +215,30 @@ def foreground_regions(found: Segmentation, foreground: np.ndarray) -> set[int]:
 
 def describe_objects(found: Segmentation, size: tuple[int, int]) -> list[dict[str, Any]]:
     """Number, area, box and an inner point of every region but the background, largest first, in pixels of size."""
-    stats = region_stats(found.ids[None], found.regions)
-    labels = found.ids.numpy()
+    return _described(found.ids, found.regions, np.ones(found.ids.shape, bool), size)
+
+
+def describe_moving(found: Segmentation, foreground: np.ndarray, size: tuple[int, int]) -> list[dict[str, Any]]:
+    """Area, box and a point of each piece of what moves by itself ([h, w] bool), half of which is on no region."""
+    count, pieces = cv2.connectedComponents(foreground.astype(np.uint8), connectivity=8)
+    ground = found.ids.numpy() == 0
+    areas, bare = (np.bincount(pieces[where], minlength=count) for where in (pieces >= 0, ground))
+    some = _described(torch.from_numpy(pieces), count, ground & (2 * bare >= areas)[pieces], size)
+    return [{key: thing[key] for key in ("area_px", "box_xyxy", "point")} for thing in some]
+
+
+def _described(ids: Tensor, count: int, within: np.ndarray, size: tuple[int, int]) -> list[dict[str, Any]]:
+    """As describe_objects, of ids [h, w] int32 from 1 on, with points within [h, w] bool; who has none is left out."""
+    stats, labels = region_stats(ids[None], count), ids.numpy()
     down, right = size[0] / labels.shape[0], size[1] / labels.shape[1]
     objects = []
-    for number in range(1, found.regions):
+    for number in range(1, count):
         x0, y0, x1, y1 = stats.box_xyxy[0, number].tolist()
+        its = (labels[y0:y1, x0:x1] == number) & within[y0:y1, x0:x1]
+        if not its.any():
+            continue
         # The pixel farthest from the region's border: inside it even where the centroid is not.
-        inside = cv2.distanceTransform(np.pad((labels[y0:y1, x0:x1] == number).astype(np.uint8), 1), cv2.DIST_L2, 3)
+        inside = cv2.distanceTransform(np.pad(its.astype(np.uint8), 1), cv2.DIST_L2, 3)
         row, column = np.unravel_index(int(inside.argmax()), inside.shape)
         objects.append(
             {

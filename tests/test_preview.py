@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from clips import draw, make_clip
-from moving_disc import disc_in, make_moving_disc
+from moving_disc import FAINT, disc_in, make_faint_disc, make_moving_disc
 
 from streamstyle import cli
 from streamstyle.config import AnalysisOptions, Options
@@ -32,7 +32,7 @@ def test_picture_and_list(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert cli.main(["preview", str(clip), str(out), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said == preview(clip, out, overwrite=True)
-    assert set(said) == {"input", "output", "at_s", "width", "height", "objects"}
+    assert set(said) == {"input", "output", "at_s", "width", "height", "objects", "moving"}
     assert (said["width"], said["height"]) == SIZE
     objects = said["objects"]
     assert sorted(thing["number"] for thing in objects) == list(range(1, len(objects) + 1))
@@ -243,3 +243,31 @@ def test_where_objects_are_followed_by_overlap_all_are_foreground(tmp_path: Path
     found = preview(film, tmp_path / "o.png", options=Options(AnalysisOptions(tracker="overlap")))["objects"]
     assert found
     assert all(thing["foreground"] for thing in found)
+
+
+@pytest.mark.parametrize("at_s", [0.0, 0.12])
+def test_what_moves_on_no_region_is_told_with_a_point_that_names_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], at_s: float
+) -> None:
+    film, out, i = make_faint_disc(tmp_path / "film", 10), tmp_path / "o.png", round(at_s * 25)
+    words = ["preview", str(film), str(out), "--at", str(at_s)]
+    assert cli.main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    (moving,), (x, y) = found["moving"], found["moving"][0]["point"]
+    assert found["objects"] == []
+    assert disc_in(i, FAINT, 6)[y, x]
+    assert 0.5 < moving["area_px"] / disc_in(i, FAINT, 6).sum() < 1.2
+    place = f"name@{x},{y}@{at_s:g}=" if at_s else f"name@{x},{y}="
+    painted = ["--object", f"{place}starry", "--background", "none"]
+    assert cli.main([*words, *painted, "--overwrite"]) == 0
+    assert f'--object "{place}starry"' in capsys.readouterr().err
+    picture = cv2.imread(str(out))[::2, ::2].astype(int)
+    change = np.abs(picture[:, -FAINT[0] :] - picture[:, : FAINT[0]]).max(2) > 25
+    assert change[disc_in(i, FAINT, 6)].mean() > 0.5
+    assert change[~disc_in(i, FAINT, 6)].mean() < 0.02
+
+
+def test_what_moves_and_has_a_region_is_told_once(tmp_path: Path) -> None:
+    found = preview(make_moving_disc(tmp_path / "film", 10), tmp_path / "o.png")
+    assert any(thing["foreground"] for thing in found["objects"])
+    assert found["moving"] == []
