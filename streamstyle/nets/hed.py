@@ -126,11 +126,11 @@ class HED(nn.Module):
             before = x
             for place, x in enumerate(self._block(number, before), start=1):
                 if (number, place) in layers:
-                    features.append(self._floats(number, place, x))
+                    features.append(self._seen(x))
                 if (number, place) == last and number > self._sides[-1]:
                     break  # nobody asked for what comes after
             if number in self._sides:
-                logit = self.get_submodule(f"side{number}")(self._floats(number, place, x)).float()
+                logit = self.get_submodule(f"side{number}")(self._floats(x)).float()
                 logits.append(F.interpolate(logit, size=size, mode="bilinear", align_corners=False))
         assert len(features) == len(layers)
         if self.side == "fuse":
@@ -146,8 +146,12 @@ class HED(nn.Module):
             x = F.relu_(convolution(x))
             yield x
 
-    def _floats(self, number: int, place: int, x: LayerOutput) -> Tensor:
+    def _floats(self, x: LayerOutput) -> Tensor:
         """What a layer gave, in the network's own dtype."""
+        return cast(Tensor, x)
+
+    def _seen(self, x: LayerOutput) -> Tensor:
+        """What a layer gave, as it is told to who asks for it."""
         return cast(Tensor, x)
 
     def _centred(self, rgb: Tensor) -> Tensor:

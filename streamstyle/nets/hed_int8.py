@@ -82,23 +82,21 @@ class Int8HED(HED):
     """
 
     _convolutions: list[list[Callable[..., Tensor]]]
-    _dtype: torch.dtype
     _grown: dict[tuple[int, int], int]
     """How often steps grew in each layer, by block and place in it, for the picture before."""
 
     @classmethod
-    def of(cls, net: HED, dtype: torch.dtype = torch.float32) -> Int8HED:
+    def of(cls, net: HED) -> Int8HED:
         """The same network in 8-bit integers, where ``nets.int8`` is available().
 
         Args:
             net: in float32 on a CPU.
-            dtype: of the features it gives.
         """
         with torch.device("meta"):
             made = cls(net.side, net.depth)
         made.load_state_dict({key: values.clone() for key, values in net.state_dict().items()}, assign=True)
         made.eval().requires_grad_(False)
-        made._dtype, made._convolutions, made._grown = dtype, [], {}
+        made._convolutions, made._grown = [], {}
         before: float | None = None
         for number, largest in enumerate(LARGEST[: net.depth], start=1):
             layers = cast(nn.ModuleList, made.get_submodule(f"block{number}"))
@@ -116,13 +114,16 @@ class Int8HED(HED):
         return made
 
     def edges_and_features(self, rgb: Tensor, layers: Sequence[tuple[int, int]]) -> tuple[Tensor, list[Tensor]]:
-        """As HED's, each picture by itself; the features' dtype is of()'s."""
+        """As HED's, each picture by itself.
+
+        Features are uint8, in steps of a size that may be another in each picture and layer: who compares their
+        directions alone need not know it. Those of a layer that _gives_floats are float32.
+        """
         look = super().edges_and_features
         if len(rgb) == 1:  # copied no more than need be
-            edges, features = look(rgb, layers)
-            return edges, [seen.to(self._dtype) for seen in features]
+            return look(rgb, layers)
         found = [look(picture, layers) for picture in rgb.split(1)]  # one, if there are none
-        features = [torch.cat(maps).to(self._dtype) for maps in zip(*(seen for _, seen in found), strict=True)]
+        features = [torch.cat(maps) for maps in zip(*(seen for _, seen in found), strict=True)]
         return torch.cat([edges for edges, _ in found]), features
 
     def _block(self, number: int, x: LayerOutput) -> Iterator[LayerOutput]:
@@ -149,8 +150,11 @@ class Int8HED(HED):
         """Whoever reads the deepest side's block wants floats, whether another block follows or not."""
         return number >= self._sides[-1] and place == len(LARGEST[number - 1])
 
-    def _floats(self, number: int, place: int, x: LayerOutput) -> Tensor:
+    def _floats(self, x: LayerOutput) -> Tensor:
         return x if isinstance(x, Tensor) else x.values.float().mul_(x.step)
+
+    def _seen(self, x: LayerOutput) -> Tensor:
+        return x if isinstance(x, Tensor) else x.values
 
 
 def _fitted(run: Callable[[float], Tensor], step: float, wide: float = 1.0, guess: int = 0) -> _Bytes:

@@ -101,7 +101,8 @@ class AppearanceModel:
         """Descriptions of a frame; the first since reset decides the principal directions.
 
         Args:
-            features: [C, h', w'] of each layer, any floating dtype and best channels-last; the second is at STRIDE.
+            features: [C, h', w'] of each layer, floating or uint8 and best channels-last; the second is at STRIDE.
+                Only the directions of a place's features count, so their units may be any.
             rgb: [3, h, w] uint8, the picture they were found in.
 
         Returns:
@@ -145,7 +146,8 @@ class AppearanceModel:
         block = features[0].permute(1, 2, 0).float().flatten(0, 1)
         lengths = torch.linalg.vector_norm(block, dim=1, keepdim=True).clamp_min_(1e-12)
         color = small_picture(rgb, size, self._device).flatten(1)
-        z += (block @ (self._bases[0].T @ of_first)).div_(lengths).T
+        # Not block @ ...: of so few columns it takes three times as long.
+        z += F.linear(block, of_first.T @ self._bases[0]).div_(lengths).T
         z += of_color.T @ torch.cat([color, color * color])
         found = z.new_zeros(self.classes, *size)
         found[known] = torch.softmax(SHARPNESS * z, 0).unflatten(1, size)
@@ -222,6 +224,10 @@ class AppearanceModel:
 
 def _moment(x: Tensor, weight: Tensor) -> Tensor:
     """The mean [D, D] of x x^T over rows of x [P, D], by weight [P]."""
+    if x.device.type == "cpu":  # elsewhere how many count would have to be waited for
+        rows = weight.nonzero()[:, 0]
+        if len(rows) < len(x) / 2:  # of most objects
+            x, weight = x[rows], weight[rows]
     return (x * (weight / weight.sum().clamp_min(1e-6))[:, None]).T @ x
 
 
@@ -239,17 +245,18 @@ def color_parts(rgb: Tensor, size: tuple[int, int], device: torch.device) -> lis
 
 
 def halved(features: Tensor) -> Tensor:
-    """The means of 2 x 2; at an odd border those of what is there."""
+    """The means of 2 x 2, floating; at an odd border those of what is there."""
     if features.device.type != "cpu":
         return F.avg_pool2d(features[None], 2, ceil_mode=True)[0]
-    rows = features.permute(1, 2, 0).float()  # torch's own pooling of channels-last takes seven times as long
+    # torch's own pooling of channels-last takes seven times as long; and bytes are added up in two bytes.
+    rows = features.permute(1, 2, 0).to(torch.int16 if features.dtype == torch.uint8 else torch.float32)
     if rows.shape[0] % 2:
         rows = torch.cat([rows, rows[-1:]])
     if rows.shape[1] % 2:
         rows = torch.cat([rows, rows[:, -1:]], 1)
     upper, lower = rows[::2], rows[1::2]
     sums = (upper[:, ::2] + lower[:, ::2]).add_(upper[:, 1::2]).add_(lower[:, 1::2])
-    return sums.mul_(0.25).permute(2, 0, 1)
+    return sums.float().mul_(0.25).permute(2, 0, 1)
 
 
 def _principal(x: Tensor, most: int) -> Tensor:

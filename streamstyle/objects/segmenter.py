@@ -43,7 +43,8 @@ class Segmentation:
         rgb: the picture they were found in, [3, h, w] uint8.
         finest: [h, w] int32, the smallest parts there are: objects' borders lie on theirs.
         finest_regions: one more than the largest of finest.
-        features: [C, h', w'] of each of HED's LOOK_LAYERS, on its device; none if it was not asked for them.
+        features: [C, h', w'] of each of HED's LOOK_LAYERS, on its device, in the units of this picture and layer alone;
+            none if it was not asked for them.
         left_out: regions that were more than MOST_REGIONS.
         tree: how the finest join, as into and at of RegionHierarchy, [finest_regions] int32 each; None without one.
         there: rgb, finest and the tree's into and at on the device, where that is not the host.
@@ -91,11 +92,10 @@ class Segmenter:
         self._hed: HED | None = None
         if own or self._layers:
             deepest = max((block for block, _ in self._layers), default=0)
-            dtype = choose_dtype("auto", device)
             if edges_in(device) == "int8":
-                self._hed = Int8HED.of(HED.load(side, device, blocks=deepest), dtype)
+                self._hed = Int8HED.of(HED.load(side, device, blocks=deepest))
             else:
-                self._hed = HED.load(side, device, dtype, blocks=deepest)
+                self._hed = HED.load(side, device, choose_dtype("auto", device), blocks=deepest)
 
     def __call__(self, rgb: Tensor) -> list[Segmentation]:
         """Segment pictures [N, 3, h, w], floating, 0..1, one Segmentation each.
@@ -173,7 +173,7 @@ class Segmenter:
             margin, size = MARGIN_PX // stride, (-(-rgb.shape[2] // stride), -(-rgb.shape[3] // stride))
             first = seen[0][1][number]
             shape = (len(rgb), first.shape[1], *size)
-            # As the appearance model reads them, and copied once: a picture's are 35 MB.
+            # As the appearance model reads them, and copied once: a picture's are 20 MB in floats.
             maps = torch.empty(shape, dtype=first.dtype, device=first.device, memory_format=torch.channels_last)
             for place, (_, found) in zip(maps.split(at_once), seen, strict=True):
                 place.copy_(found[number][:, :, margin : margin + size[0], margin : margin + size[1]])

@@ -21,6 +21,13 @@ def untrained(side, blocks=0):
     return net.eval().requires_grad_(False)
 
 
+def off(bytes_, floats):
+    """How far features are off, as a share of them, in the units that fit best; those of bytes are not told."""
+    mine, theirs = bytes_.float(), floats.float()
+    unit = (mine * theirs).sum() / (mine * mine).sum().clamp_min(1e-12)
+    return float((mine * unit - theirs).norm() / theirs.norm())
+
+
 def layers_of(net):
     """All that are built, by block and place."""
     return [(b, k) for b in range(1, net.depth + 1) for k in range(1, 1 + len(getattr(net, f"block{b}")))]
@@ -43,23 +50,25 @@ def test_edges_and_features_are_near_float32(asset, side):
     assert apart.mean() < 0.01, apart.mean()
     assert apart.max() < 0.15, apart.max()
     for mine, theirs in zip(seen, features, strict=True):
-        assert mine.dtype == torch.float32
         assert mine.shape == theirs.shape
         assert mine.is_contiguous(memory_format=torch.channels_last)
-        assert (mine - theirs).norm() < 0.06 * theirs.norm()
+        assert off(mine, theirs) < 0.06
+    deepest, last = net._sides[-1], dict(layers_of(net))
+    for (block, place), mine in zip(layers_of(net), seen, strict=True):
+        read_in_floats = block >= deepest and place == last[block]
+        assert mine.dtype == (torch.float32 if read_in_floats else torch.uint8)
 
 
 @needs_operators
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (6, 1), (17, 16), (34, 43)])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_shapes_and_dtypes_are_those_of_hed(size, dtype):
+def test_shapes_are_those_of_hed(size):
     net = untrained("2", blocks=3)
     edges, features = net.edges_and_features(torch.rand(2, 3, *size), LAYERS)
-    found, seen = Int8HED.of(net, dtype).edges_and_features(torch.rand(2, 3, *size), LAYERS)
+    found, seen = Int8HED.of(net).edges_and_features(torch.rand(2, 3, *size), LAYERS)
     assert found.shape == edges.shape
     assert found.dtype == torch.float32
     assert [each.shape for each in seen] == [each.shape for each in features]
-    assert {each.dtype for each in seen} == {dtype}
+    assert [each.dtype for each in seen] == [torch.float32, torch.uint8]  # side 2 reads the first of them in floats
 
 
 @needs_operators
@@ -73,7 +82,7 @@ def test_edges_are_the_same_when_more_blocks_are_built(side):
     assert torch.equal(Int8HED.of(few)(rgb), Int8HED.of(more)(rgb))
     _, features = Int8HED.of(more).edges_and_features(rgb, layers_of(more))
     for mine, theirs in zip(features, more.edges_and_features(rgb, layers_of(more))[1], strict=True):
-        assert (mine - theirs).norm() < 0.06 * theirs.norm()
+        assert off(mine, theirs) < 0.06
 
 
 @needs_operators
@@ -139,7 +148,7 @@ def test_lettering_and_pure_colours_take_wider_steps(asset, monkeypatch, side, p
     assert apart.mean() < 0.01, apart.mean()
     assert apart.max() < 0.3, apart.max()
     for mine, theirs in zip(seen, features, strict=True):
-        assert (mine - theirs).norm() < 0.16 * theirs.norm()
+        assert off(mine, theirs) < 0.16
     monkeypatch.setattr(hed_int8, "MOST_WIDER", 0)
     clipped = (Int8HED.of(net)(picture) - edges).abs()
     assert clipped.max() > 1.5 * apart.max()
@@ -149,7 +158,7 @@ def test_lettering_and_pure_colours_take_wider_steps(asset, monkeypatch, side, p
 @pytest.mark.weights
 def test_how_wide_a_pictures_steps_are_is_its_own_affair(asset):
     asset("hed")
-    made = Int8HED.of(HED.load("3"), torch.bfloat16)
+    made = Int8HED.of(HED.load("3"))
     calm = F.interpolate(torch.rand(1, 3, 8, 9), (80, 90), mode="bicubic").clamp(0, 1) * 0.3 + 0.35
     edges, features = made.edges_and_features(torch.cat([calm, pure_colors(), calm]), LAYERS[:1])
     for i, picture in enumerate((calm, pure_colors(), calm)):
