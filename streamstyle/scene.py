@@ -21,7 +21,7 @@ from streamstyle.objects.foresight import Coming, Foresight
 from streamstyle.objects.object_tracks import ObjectReport, ObjectTracks, OverlapTracks
 from streamstyle.objects.recalling_tracks import RecallingTracks
 from streamstyle.objects.segmenter import Segmentation, Segmenter, left_out_warnings, segmentations
-from streamstyle.objects.tracker import BACKGROUND, Tracker, lost_warnings, taken_warnings
+from streamstyle.objects.tracker import BACKGROUND, Tracker, lost_warnings, nobody_warning, taken_warnings
 from streamstyle.shots import ShotDetector
 from streamstyle.stages.color import yuv_to_rgb
 from streamstyle.stages.resize import resize_planes, small_size
@@ -326,7 +326,10 @@ class SceneReader:
             due = set(named) - {thing.name for thing in self.tracks.pending} - {o.name for o in self.tracks.report()}
             lines += taken_warnings(name for name in named if name in due) + self.look.renamed_nobody()
         moving = sum(thing.name is None for thing in self.tracks.report())
-        if moving and self._finds and self.look.foreground is None and self.look.style is None:
+        asked = self.look.foreground is not None or self.look.style is not None
+        if self._finds and asked and not moving and self._given is None:
+            lines.append(nobody_warning(self._options.tracker, named=bool(self.look.objects)))
+        if self._finds and moving and not asked:
             lines.append(
                 f"{moving} thing{'' if moving == 1 else 's'} without a name moved and wore no style; give --foreground "
                 "or --style (--foreground none, if that is meant)"

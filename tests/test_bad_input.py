@@ -25,6 +25,7 @@ from streamstyle import cli, pipeline
 from streamstyle.frames import FrameBatch
 from streamstyle.media.probe import probe
 from streamstyle.nets import weights
+from streamstyle.objects.tracker import nobody_warning
 from streamstyle.stylizer import Stylizer
 
 pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("cached")]
@@ -211,7 +212,8 @@ def test_small_and_odd_films(
 ) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=3, size=size, pix_fmt="yuv444p")
     said = job(capsys, source, tmp_path / "out.mp4", *look)
-    assert (said["frames_out"], said["width"], said["height"], said["warnings"]) == (3, *size, [])
+    assert (said["frames_out"], said["width"], said["height"]) == (3, *size)
+    assert said["warnings"] == [nobody_warning("appearance")] * ("--foreground" in look)
     info = probe(tmp_path / "out.mp4")
     assert (info.width, info.height) == size
 

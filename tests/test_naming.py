@@ -21,6 +21,7 @@ from streamstyle.media.probe import probe
 from streamstyle.media.stills import encode_indexed_png
 from streamstyle.naming import naming_frame, place_objects
 from streamstyle.objects.places import drawn_mask, object_mask
+from streamstyle.objects.tracker import nobody_warning
 from streamstyle.pipeline import stylize
 from streamstyle.tracks.film_objects import FilmObjects
 
@@ -61,6 +62,41 @@ def test_an_object_lost_at_a_cut_is_told(tmp_path, asset):
     stylizer = Stylizer(look)
     assert len(list(stylizer.paint([first] * 6 + [second] * 14))) == 20
     assert any("object 'lamp' was lost after frame" in line for line in stylizer.warnings())
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize(
+    ("look", "told"),
+    [
+        (Look(background="none", foreground="wave"), True),
+        (Look(style="wave", background="none"), True),
+        (Look(background="wave"), False),
+        (Look(style="wave"), False),
+    ],
+)
+@pytest.mark.parametrize("named", [False, True])
+def test_where_nobody_moves_it_is_told_if_who_moves_has_a_style(asset, look, told, named):
+    asset("hed"), asset("multistyle26")
+    from streamstyle.stylizer import Stylizer
+
+    frame = np.full((96, 128, 3), (10, 10, 60), np.uint8)
+    frame[30:70, 40:90] = (250, 240, 30)
+    lamp = ObjectStyle("lamp", "ember", point=(64, 50))
+    stylizer = Stylizer(replace(look, objects=(lamp,) * named))
+    assert stylizer.warnings() == []
+    assert len(list(stylizer.paint([frame] * 8))) == 8
+    assert stylizer.warnings() == [nobody_warning("appearance", named=named)] * told
+
+
+@pytest.mark.weights
+def test_where_there_are_no_regions_the_tracker_that_takes_them_is_not_advised(asset):
+    asset("hed"), asset("multistyle26")
+    from streamstyle.stylizer import Stylizer
+
+    options = Options(analysis=AnalysisOptions(tracker="overlap"))
+    stylizer = Stylizer(Look(background="none", foreground="wave"), options)
+    assert len(list(stylizer.paint([np.full((96, 128, 3), 60, np.uint8)] * 3))) == 3
+    assert stylizer.warnings() == [nobody_warning("overlap")]
 
 
 @pytest.mark.weights

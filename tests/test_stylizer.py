@@ -25,6 +25,7 @@ from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.states import read_state, write_state
 from streamstyle.nets import int8
 from streamstyle.objects.segmenter import Segmenter
+from streamstyle.objects.tracker import nobody_warning
 from streamstyle.painting import frame_painter
 from streamstyle.painting.frame_painter import FramePainter, Reading
 from streamstyle.stylizer import Stylizer
@@ -344,9 +345,10 @@ def test_out_of_memory_halves_the_batch_with_a_warning_and_the_same_picture(
     monkeypatch.setattr(FramePainter, "_paint_planes", limited)
     stylizer = Stylizer(look)
     assert same(stylizer.paint_batch(batch, COLOR, [i / 25 for i in batch.pts]), wanted)
-    (line,) = stylizer.warnings()
+    line, other = stylizer.warnings()
     assert "was out of memory" in line
     assert "went on with smaller batches" in line
+    assert other == nobody_warning("appearance")
 
 
 def test_out_of_memory_while_a_reference_is_recorded_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:

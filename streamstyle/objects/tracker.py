@@ -311,6 +311,15 @@ def _living(tracks: list[tuple[int, dict[str, Any]]]) -> dict[int, Track]:
     return {slot: Track(**track) for slot, track in tracks}
 
 
+def nobody_warning(tracker: str, *, named: bool = False) -> str:
+    """What a person should know of a film in which nobody was followed, or nobody but those that are named."""
+    if tracker == "overlap":
+        found = "no other object is" if named else "no object is"
+        return f"{found} found here; give another --edge-side or a smaller --min-area"
+    moves = "nothing else moves" if named else "nothing moves"
+    return f"{moves} by itself here; name an object with --object, or give --tracker overlap"
+
+
 def taken_warnings(names: Iterable[str]) -> list[str]:
     """What a person should know of named objects of which nothing is left, a line each."""
     mend = "take less of it away, or later, as with @SECONDS"

@@ -23,7 +23,7 @@ from streamstyle.naming import check_mask_places
 from streamstyle.objects.foresight import Coming, Foresight
 from streamstyle.objects.object_tracks import ObjectTracks, seen_alone
 from streamstyle.objects.segmenter import Segmentation, Segmenter, left_out_warnings
-from streamstyle.objects.tracker import Tracker, lost_warnings
+from streamstyle.objects.tracker import Tracker, lost_warnings, nobody_warning
 from streamstyle.scene import follow, small_planes
 from streamstyle.shots import ShotDetector
 from streamstyle.stages.color import yuv_to_rgb
@@ -274,7 +274,7 @@ class FilmObjects:
             return []
         lines = [f"object '{o.name}' was never named: the film ended before its moment" for o in self._tracks.pending]
         if not self._tracks.tracker.all_tracks:
-            lines.append("nothing moves by itself here; name an object with --object, or give --tracker overlap")
+            lines.append(nobody_warning(self._analysis.tracker))
         if self._book.left_out:
             lines.append(
                 f"{self._book.left_out} objects beyond number {self._most}, the last there is, are left out; "
