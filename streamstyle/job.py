@@ -166,10 +166,9 @@ def identity(
     said = asdict(options)
     for only_how in ("overwrite", "no_resume"):
         del said["output"][only_how]
-    if options.output.layers is None:
-        del said["output"]["layer_format"]
-    else:
-        said["output"]["layers"] = os.path.realpath(options.output.layers)
+    form = said["output"].pop("layer_format")
+    if options.output.layers is not None:  # one value, so that without layers no format differs
+        said["output"]["layers"] = {"folder": os.path.realpath(options.output.layers), "format": form}
     return {
         "version": {
             "streamstyle": __version__,

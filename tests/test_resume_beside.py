@@ -241,7 +241,7 @@ def test_what_changed_starts_afresh_and_is_told(
     reason = {
         "format": "for --layer-format changed since",
         "folder": "for --layers changed since",
-        "no layers": "for --layers, --layer-format changed since",
+        "no layers": "for --layers changed since",
         "project": "for --save-project changed since",
     }.get(what, "for a part of it is missing or damaged")
     assert report.resumed_frames == 0

@@ -76,7 +76,13 @@ class Placed:
         return there is not None and any(line["placing"].get(str(path)) == there for line in self.lines)
 
 
-_IN_WORDS = {"look.objects": "--object", "look.called": "[rename]", "project": "--save-project"}
+_IN_WORDS = {
+    "look.objects": "--object",
+    "look.called": "[rename]",
+    "project": "--save-project",
+    "options.output.layers.folder": "--layers",
+    "options.output.layers.format": "--layer-format",
+}
 _FILES = ("mask", "tracks")
 
 
