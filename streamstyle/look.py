@@ -39,7 +39,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,6 +47,7 @@ from typing import Any
 from streamstyle.arguments import seconds
 from streamstyle.config import StyleChoices
 from streamstyle.errors import OptionError, OutputError
+from streamstyle.look_file import PARTS, read_look_file, tables
 from streamstyle.renaming import called_from, final_name, refuse_circles, refuse_parts, renamed_nobody, unknown_names
 from streamstyle.styles import NONE, canonical, moved, quotes_wanted
 
@@ -58,7 +58,6 @@ OBJECT_FORM = re.compile(
 )
 REMOVE = "-"
 """Before a name, and without a style: this place is no part of the object."""
-PARTS = ("style", "background", "foreground")
 PLACES = ("point", "points", "region", "words", "mask")
 NOTHING_SAID = (
     "no style given; for example:  --style starry   |   --background wave --foreground ember   |   "
@@ -246,32 +245,15 @@ class Look:
         Raises:
             OptionError: the file is missing, is not TOML, or says something a Look cannot hold.
         """
-        try:
-            said = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise OptionError(f"Look '{path}': no such file; check the name") from None
-        except IsADirectoryError:
-            raise OptionError(f"Look '{path}': a folder; give the Look file in it") from None
-        except OSError as error:
-            raise OptionError(
-                f"Look '{path}': cannot be read ({error.strerror}); check its path and its mode"
-            ) from None
-        except UnicodeDecodeError:
-            raise OptionError(f"Look '{path}': not text in UTF-8; save it so") from None
-        except tomllib.TOMLDecodeError as error:
-            raise OptionError(f"Look '{path}': not TOML: {error}") from None
-        unknown = set(said) - {*PARTS, "object", "merge", "rename"}
-        if unknown:
-            raise OptionError(
-                f"Look '{path}': unknown key '{min(unknown)}'; a Look has style, background, foreground, [[object]], "
-                "[[merge]], [rename]"
-            )
-        objects = [place for table in _tables(said.pop("object", [])) for place in _places_from(path, table)]
-        called, worn = called_from(path, _tables(said.pop("merge", [])), said.pop("rename", {}))
+        said = read_look_file(path)
+        objects = [place for table in tables(said.pop("object", [])) for place in _places_from(path, table)]
+        called, worn = called_from(path, tables(said.pop("merge", [])), said.pop("rename", {}))
         dressed = [replace(o, style=worn.get(final_name(o.name, called), o.style)) for o in objects]
         there = {final_name(o.name, called) for o in objects}
         # What is merged of objects that are found by themselves has no place, and a style all the same.
         dressed += [ObjectStyle(name, style) for name, style in worn.items() if name not in there]
+        if unstyled is None:
+            _refuse_unstyled(path, dressed, called)
         look = cls(**_styled({**said, "objects": tuple(dressed), "called": tuple(called.items())}, unstyled))
         return look.moved(lambda file: os.path.normpath(os.path.join(os.path.dirname(path), file)))
 
@@ -321,6 +303,16 @@ def _styled(parts: dict[str, Any], unstyled: str | None) -> dict[str, Any]:
     return {**parts, "objects": objects, "style": parts.get("style") or unstyled}
 
 
+def _refuse_unstyled(path: str | Path, places: Iterable[ObjectStyle], called: dict[str, str]) -> None:
+    """OptionError where an object of a Look file is given no style in it."""
+    worn = {final_name(place.name, called) for place in places if place.style}
+    for place in places:
+        if not place.remove and final_name(place.name, called) not in worn:
+            raise OptionError(
+                f"Look '{path}': object '{place.name}' has no style; give its [[object]] one, as in style = \"wave\""
+            )
+
+
 def _dressed(places: Iterable[ObjectStyle]) -> tuple[ObjectStyle, ...]:
     """The places, each with its object's style; of an object that has places, only those."""
     places = [replace(place, style=canonical(str(place.style)) if place.style != "" else "") for place in places]
@@ -357,11 +349,6 @@ def _place_to(thing: ObjectStyle) -> dict[str, Any]:
     if thing.remove:
         table["remove"] = True
     return table
-
-
-def _tables(said: Any) -> list[Any]:
-    """What ``[[...]]`` gave; one None, which is no table either, for anything else."""
-    return said if isinstance(said, list) else [None]
 
 
 def _places_from(path: str | Path, table: Any) -> list[ObjectStyle]:

@@ -232,6 +232,18 @@ def test_where_no_style_is_wanted_none_need_be_said(tmp_path):
         Look.from_options(LookOptions(look=tmp_path / "a.toml"))
 
 
+@pytest.mark.parametrize("place", ["", "point = [1, 2]\n"])
+def test_an_object_of_a_file_that_has_no_style_is_told_in_the_files_words(tmp_path, place):
+    file = tmp_path / "a.toml"
+    file.write_text(
+        f'background = "wave"\n[[object]]\nname = "swan"\n{place}[[merge]]\ninto = "bird"\nobjects = ["swan"]\n'
+    )
+    with pytest.raises(OptionError) as told:
+        Look.from_options(LookOptions(look=file))
+    mend = 'has no style; give its [[object]] one, as in style = "wave"'
+    assert str(told.value) == f"Look '{file}': object 'swan' {mend}"
+
+
 # -- files ------------------------------------------------------------------------------------------------------------
 
 slugs = st.sampled_from([*STYLES, NONE])
