@@ -28,7 +28,7 @@ from streamstyle.arguments import (
 )
 from streamstyle.bench.options import BenchOptions
 from streamstyle.config import AnalysisOptions, Device, Fps, LookOptions, Options, Range, StyleChoices, StyleOptions
-from streamstyle.errors import OptionError, OutputError, StreamstyleError
+from streamstyle.errors import OptionError, StreamstyleError
 from streamstyle.process import share_one_heap, uncollected
 from streamstyle.progress import Progress, say
 from streamstyle.tracks_command import Tracks
@@ -67,9 +67,8 @@ class Run:
 
     def __call__(self) -> int:
         """Run the job and say how it went."""
-        self._check_save_look()
         with uncollected():
-            from streamstyle.run_job import planned
+            from streamstyle.run_job import planned, save_look
 
         look, paint = planned(self.input, self.output, self.look, self.options.output, self.typed)
         share_one_heap()
@@ -84,7 +83,7 @@ class Run:
                 dry_run=self.dry_run,
             )
         if self.look.save_look is not None and not self.dry_run:
-            look.write(self.look.save_look)
+            report = replace(report, warnings=(*report.warnings, *save_look(look, self.look.save_look)))
         for line in report.warnings:
             say(f"warning: {line}")
         if self.json:
@@ -98,19 +97,6 @@ class Run:
             for line in report.in_words():
                 say(line)
         return 0
-
-    def _check_save_look(self) -> None:
-        """Refuse before any work what would be refused after it."""
-        target = self.look.save_look
-        if target is None:
-            return
-        if target.suffix.lower() != ".toml":  # a film given by mistake is not overwritten
-            raise OptionError(f"--save-look {target}: a Look is TOML; give it the ending .toml")
-        if target.is_dir() or not target.parent.is_dir():
-            wrong = "is a folder; remove it" if target.is_dir() else "no such folder; make it"
-            raise OutputError(f"--save-look {target}: {wrong}, or choose another place")
-        if target.exists() and not self.options.output.overwrite and target != self.look.look:
-            raise OutputError(f"--save-look {target}: exists; add --overwrite, or choose another name")
 
 
 @dataclass(frozen=True)

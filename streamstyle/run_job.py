@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamstyle.config import LookOptions, OutputOptions
-from streamstyle.errors import OptionError
+from streamstyle.errors import OptionError, OutputError
 from streamstyle.look import Look
 from streamstyle.process import uncollected
 
@@ -29,8 +29,10 @@ def planned(
 
     Raises:
         OptionError: choices that do not go together, or as of ``plan.plan``. InputError: no film, or a project that
-            cannot be used. OutputError: as of ``plan.plan``.
+            cannot be used. OutputError: as of ``plan.plan``, or a Look that could not be saved.
     """
+    if choices.save_look is not None:
+        _check_save_look(choices.save_look, choices, options)
     if "layer_format" in typed and options.layers is None:
         raise OptionError("--layer-format: there are no layers; give --layers DIR, too, or leave it out")
     if choices.project is None:
@@ -56,3 +58,27 @@ def planned(
     with uncollected():
         from streamstyle.projects.repaint import repaint
     return look, functools.partial(repaint, project=project, save_project=choices.save_project, typed=typed)
+
+
+def _check_save_look(target: Path, choices: LookOptions, options: OutputOptions) -> None:
+    """Refuse before any work what would be refused after it."""
+    if target.suffix.lower() != ".toml":  # a film given by mistake is not overwritten
+        raise OptionError(f"--save-look {target}: a Look is TOML; give it the ending .toml")
+    if target.is_dir() or not target.parent.is_dir():
+        wrong = "is a folder; remove it" if target.is_dir() else "no such folder; make it"
+        raise OutputError(f"--save-look {target}: {wrong}, or choose another place")
+    if target.exists() and not options.overwrite and target != choices.look:
+        raise OutputError(f"--save-look {target}: exists; add --overwrite, or choose another name")
+
+
+def save_look(look: Look, target: Path) -> list[str]:
+    """Write the Look; what it takes beside it to find its objects again, a line each.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    look.write(target)
+    drawn = dict.fromkeys(f"'{thing.name}'" for thing in look.objects if thing.mask is not None)
+    if not drawn:
+        return []
+    return [f"--save-look {target}: a Look holds no mask; for {', '.join(drawn)} give --mask with it again"]

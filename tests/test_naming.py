@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -243,6 +244,20 @@ def test_a_label_of_a_mask_is_painted(tmp_path):
     (card,) = report.objects
     assert (card.name, card.style, card.first_frame, card.last_frame) == ("card", "wave", 0, 3)
     assert card.mean_area_px == pytest.approx(60 * 40, rel=0.05)
+
+
+@pytest.mark.weights
+@pytest.mark.usefixtures("networks")
+def test_a_look_that_is_saved_without_its_mask_is_told_of(tmp_path, capsys):
+    saved, out = tmp_path / "look.toml", tmp_path / "out.mp4"
+    words = ["run", str(cards(tmp_path)), str(out), "--background", "none", "--overwrite", "--json"]
+    drawn = ["--mask", str(tmp_path / "first.png"), "--object", "card@mask3=wave"]
+    assert cli.main([*words, *drawn, "--save-look", str(saved)]) == 0
+    told, line = capsys.readouterr(), f"--save-look {saved}: a Look holds no mask; for 'card' give --mask with it again"
+    assert told.err.splitlines()[-1] == f"warning: {line}"
+    assert json.loads(told.out)["warnings"] == [line]
+    assert cli.main([*words, "--look", str(saved)]) == 2
+    assert cli.main([*words, "--look", str(saved), *drawn[:2]]) == 0
 
 
 @pytest.mark.weights
