@@ -365,7 +365,7 @@ def main(arguments: list[str] | None = None) -> int:
         say_with_notes(f"{PROGRAM}: out of memory; give a smaller --size", error)
         return 2
     except KeyboardInterrupt as error:
-        say_with_notes(f"{PROGRAM}: stopped", error, ("no half-written film was left behind",))
+        say_with_notes(f"{PROGRAM}: stopped", error, ("nothing half-written was left behind",))
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -296,7 +296,7 @@ def test_a_signal_stops_it_and_leaves_nothing(nothing_left: Path) -> None:
         _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
     assert [line for line in err.splitlines() if "stopped" in line] == [
-        "streamstyle: stopped; no half-written film was left behind"
+        "streamstyle: stopped; nothing half-written was left behind"
     ]
 
 

@@ -411,6 +411,18 @@ def test_progress_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
         assert bool(stderr.getvalue()) == shown
 
 
+@pytest.mark.parametrize(("command", "words"), [(cli.Preview, ("x.png",)), (cli.Tracks, ("--out", "labels.npz"))])
+def test_who_is_stopped_and_makes_no_film_speaks_of_none(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: type, words: tuple[str, ...]
+) -> None:
+    def stopped(self: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "__call__", stopped)
+    status, _, err = call(capsys, command.__name__.lower(), "in.mp4", *words)
+    assert (status, err) == (130, "streamstyle: stopped; nothing half-written was left behind\n")
+
+
 # -- the other commands ---------------------------------------------------------------------------------------------
 
 

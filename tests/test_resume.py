@@ -577,7 +577,7 @@ def test_a_signal_stops_the_job_and_the_same_command_goes_on(
     out, err = job.communicate(timeout=60)
     assert (job.returncode, out) == (130, "")
     if extra:
-        assert err == "streamstyle: stopped; no half-written film was left behind\n"
+        assert err == "streamstyle: stopped; nothing half-written was left behind\n"
         assert list(tmp_path.iterdir()) == [source]
         return
     kept = f"frames are kept in {parts_folder(target)}; run the same command again to go on, or delete that folder"
