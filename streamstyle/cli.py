@@ -91,8 +91,9 @@ class Run:
         elif self.quiet:
             pass
         elif self.dry_run:
-            size = f"{report.width}x{report.height}"
-            say(f"nothing written (--dry-run): {self.input} -> {self.output}, {size}, all is well")
+            size, count = f"{report.width}x{report.height}", len(report.warnings)
+            well = f"{count} warning{'' if count == 1 else 's'}, see above" if count else "all is well"
+            say(f"nothing written (--dry-run): {self.input} -> {self.output}, {size}, {well}")
         else:
             for line in report.in_words():
                 say(line)

@@ -344,12 +344,27 @@ def test_summary_quiet_and_overwrite(capsys: pytest.CaptureFixture[str], clip: P
 
 @pytest.mark.weights
 @pytest.mark.usefixtures("cached")
+@pytest.mark.parametrize(("renamed", "told"), [('"a" = "b"', "1 warning"), ('"a" = "b"\n"c" = "d"', "2 warnings")])
+def test_a_dry_run_that_warns_does_not_say_that_all_is_well(
+    capsys: pytest.CaptureFixture[str], clip: Path, tmp_path: Path, renamed: str, told: str
+) -> None:
+    look = tmp_path / "look.toml"
+    look.write_text(f'background = "none"\nforeground = "wave"\n[rename]\n{renamed}\n')
+    status, _, err = call(capsys, "run", clip, tmp_path / "out.mp4", "--dry-run", "--look", look)
+    *above, last = err.splitlines()
+    assert (status, len(above)) == (0, int(told[0]))
+    assert all(line.startswith("warning: ") for line in above)
+    assert last.endswith(f", 64x48, {told}, see above")
+
+
+@pytest.mark.weights
+@pytest.mark.usefixtures("cached")
 def test_dry_run_checks_and_writes_nothing(capsys: pytest.CaptureFixture[str], clip: Path, tmp_path: Path) -> None:
     words = ("run", clip, tmp_path / "out.mp4", "--dry-run")
     status, out, err = call(capsys, *words, "--style", "starry", "--size", 24)
     assert (status, out) == (0, "")
     assert "nothing written" in err
-    assert "32x24" in err
+    assert err.endswith("32x24, all is well\n")
     assert call(capsys, *words, "--style", "starry", "--quiet") == (0, "", "")
     status, out, _ = call(capsys, *words, "--style", "starry", "--json")
     assert (status, json.loads(out)["frames_out"]) == (0, 0)
