@@ -92,6 +92,10 @@ def called_from(path: str | Path, merges: list[Any], rename: Any) -> tuple[dict[
             into, olds = table["into"], table["objects"]
             if set(table) - {"into", "objects", "style"} or not isinstance(olds, list) or not olds:
                 raise ValueError
+            if all(old == into for old in olds):
+                raise OptionError(
+                    f"Look '{path}': a [[merge]] of '{into}' into itself; name another in objects, or leave it out"
+                )
             pairs += [(old, into) for old in olds if old != into]
             if "style" in table:
                 worn[into] = str(table["style"])

@@ -312,9 +312,7 @@ class SceneReader:
 
     def warnings(self) -> list[str]:
         """What a person should know of the objects so far, a line each."""
-        if self.tracks is None:
-            return []
-        if not self._begun:  # nothing was looked for yet
+        if self.tracks is None or not self._begun:  # nothing is looked for, or was yet
             return [] if self._given is not None else self.look.renamed_nobody()
         seen = ", ".join(sorted({o.name for o in self.tracks.report() if o.name})) or "none"
         lines = [

@@ -349,6 +349,10 @@ def test_corrections_in_a_file(tmp_path):
         ('[[merge]]\ninto = "herd"\nobjects = "cow"', "a [[merge]] needs into"),
         ('[[merge]]\ninto = "herd"\nobjects = ["cow"]\nat_s = 1', "a [[merge]] needs into"),
         ('merge = "herd"', "a [[merge]] needs into"),
+        (
+            '[[merge]]\ninto = "cow"\nobjects = ["cow", "cow"]',
+            "a [[merge]] of 'cow' into itself; name another in objects",
+        ),
         ('rename = "herd"', "[rename] has lines"),
         ("[rename]\ncow = 3", "[rename] has lines"),
         ('[rename]\ncow = "a"\n[[merge]]\ninto = "b"\nobjects = ["cow"]', "becomes both 'a' and 'b'"),

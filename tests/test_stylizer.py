@@ -469,3 +469,12 @@ def test_a_renaming_of_nobody_is_told() -> None:
     said = "object 'object 99', renamed 'x': nobody is called so; named were: that; who has no name"
     assert any(line.startswith(said) for line in Stylizer(look).warnings())
     assert not any("nobody" in line for line in Stylizer(replace(look, called=(("it", "that"),))).warnings())
+
+
+@pytest.mark.parametrize("look", [Look(background="none"), Look(style="wave")])
+def test_a_renaming_of_nobody_is_told_where_nobody_is_looked_for(look: Look) -> None:
+    stylizer = Stylizer(replace(look, called=(("cow", "herd"),)))
+    said = ["object 'cow', renamed 'herd': nobody is called so; named were: none"]
+    assert stylizer.warnings() == said
+    assert len(list(stylizer.paint(film(2)))) == 2
+    assert stylizer.warnings() == said
