@@ -221,8 +221,8 @@ def _unknown(words: Sequence[str], options: Sequence[str]) -> str:
 
 
 def _out(option: str) -> bool:
-    """Whether it says where the output goes: ``--out``, OUT or OUT.png."""
-    return option.lstrip("-").upper().partition(".")[0] == "OUT"
+    """Whether it says where the output goes: ``--out``, ``--sheet``, ``--plot``, OUT or OUT.png."""
+    return option.lstrip("-").upper().partition(".")[0] in ("OUT", "SHEET", "PLOT")
 
 
 def _reworded(told: str) -> str:

@@ -205,9 +205,11 @@ def test_what_other_programs_call_their_output_is_told(
     said = {
         "run": "; did you mean OUT, the word after IN; see",
         "preview": "; did you mean OUT.png, the word after IN; see",
+        "styles": "; did you mean --sheet; see",
+        "bench": "; did you mean --plot; see",
     }
-    for command in ("run", "preview", "doctor", "styles"):
-        line = refusal(capsys, command, *[clip] * (command in said), name, "x.png")
+    for command in ("run", "preview", "doctor", "styles", "bench"):
+        line = refusal(capsys, command, *[clip] * (command in ("run", "preview")), name, "x.png")
         assert f"Unrecognized options: {name}{said.get(command, '; see')}" in line
 
 
