@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -85,6 +85,7 @@ class Tracks:
                 device=self.device,
                 on_frames=progress,
             )
+        report = replace(report, warnings=(*report.warnings, *self._unworn()))
         for line in report.warnings:
             say(f"warning: {line}")
         if self.json:
@@ -94,3 +95,11 @@ class Tracks:
         count = len({thing["label"] for thing in report.objects})
         say(f"{self.out}: {count} object{'' if count == 1 else 's'} in {report.frames} frames, {report.fps:.1f} fps")
         return 0
+
+    def _unworn(self) -> list[str]:
+        """A line where styles were typed, as `run` takes them."""
+        from streamstyle.look import ObjectStyle
+
+        typed = dict.fromkeys(f"'{thing.name}'" for thing in map(ObjectStyle.parse, self.object) if thing.style)
+        mend = "is left out, for nothing is painted here; give it to `streamstyle run`"
+        return [f"--object: the style of {', '.join(typed)} {mend}"] if typed else []

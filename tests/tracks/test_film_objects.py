@@ -274,6 +274,17 @@ def test_a_named_object_at_a_rate_of_ones_own(tmp_path, folder, capsys):
 
 @pytest.mark.weights
 @pytest.mark.usefixtures("cached")
+def test_a_style_that_is_typed_is_told_to_be_left_out(tmp_path, folder, capsys):
+    words = ["tracks", folder, "--out", tmp_path / "a.npz", "--object", "card@100,120=starry", "--json"]
+    assert cli.main([str(word) for word in words]) == 0
+    told = capsys.readouterr()
+    (line,) = json.loads(told.out)["warnings"]
+    assert line.startswith("--object: the style of 'card' is left out, for nothing is painted here")
+    assert told.err == f"warning: {line}\n"
+
+
+@pytest.mark.weights
+@pytest.mark.usefixtures("cached")
 def test_what_is_taken_out_of_an_object_leaves_it_at_its_moment(tmp_path, folder):
     look = Look(
         objects=(ObjectStyle("card", "none", (100, 120)), ObjectStyle("card", "", (112, 120), at_s=0.12, remove=True))
