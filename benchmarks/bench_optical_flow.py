@@ -23,7 +23,7 @@ import torch
 from common import Rows, copy_gbps, figure, read_picture, run_stage_bench, time_on
 
 from streamstyle.stages.dominant_motion import dominant_motion
-from streamstyle.stages.optical_flow import occlusion, optical_flow
+from streamstyle.stages.optical_flow import OpticalFlow, occlusion, optical_flow
 
 HEIGHT, WIDTH, BATCH = 240, 427, 16
 CPU_BATCH = 4
@@ -100,6 +100,7 @@ def _beside_opencv(source: torch.Tensor, target: torch.Tensor, ours: float) -> R
     calls: dict[str, Callable[[], Any]] = {
         f"OpenCV's DIS, {preset}": functools.partial(search.calc, one, two, NEW) for preset, search in searches.items()
     }
+    calls["careful search"] = functools.partial(careful_flow, one, two)
     calls["OpenCV's Farneback"] = lambda: cv2.calcOpticalFlowFarneback(one, two, NEW, 0.5, 5, 15, 3, 5, 1.2, 0)
     if not source.is_cuda:
         del calls["OpenCV's DIS, fast"]
@@ -116,6 +117,21 @@ def _beside_opencv(source: torch.Tensor, target: torch.Tensor, ours: float) -> R
         yield figure(f"{name}, on the CPU", ms, "ms/frame")
         goal = 10.0 if source.is_cuda and "DIS" in name else None
         yield figure(f"{name} / ours", ms / ours, "x", goal=goal)
+    yield figure(
+        "OpenCV's DIS, medium / careful search", medians["OpenCV's DIS, medium"] / medians["careful search"], "x"
+    )
+
+
+@functools.cache
+def _careful() -> OpticalFlow:
+    return OpticalFlow(careful=True)
+
+
+def careful_flow(source: np.ndarray, target: np.ndarray) -> np.ndarray | None:
+    """Flow as a CPU searches it to tell what moves."""
+    search = _careful()
+    search.previous = target
+    return search.step(source)
 
 
 def _beside_consensus(flow: np.ndarray, ours: float) -> Rows:
@@ -135,6 +151,7 @@ def _accuracy(device: torch.device) -> Rows:
         pair = [torch.from_numpy(picture)[None].to(device) for picture in (source, target)]
         found = {
             "kernels": optical_flow(*pair, impl="auto" if device.type == "cuda" else "ref")[0].cpu().numpy(),
+            "careful search": careful_flow(source, target),
             **{
                 f"OpenCV's DIS, {preset}": cv2.DISOpticalFlow.create(number).calc(source, target, NEW)
                 for preset, number in PRESETS.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -26,6 +27,14 @@ def coarse_map(
     found = x.new_zeros(model.classes, len(x))
     found[known] = torch.softmax(appearance.SHARPNESS * (x @ weights), 1).T
     return found.unflatten(1, grid)
+
+
+class MediumFlow(OpticalFlow):
+    """Flow searched with the steps and rounds of OpenCV's own preset."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
 
 class CheckedFlow(OpticalFlow):
@@ -116,6 +125,7 @@ CHOICES: dict[str, tuple[dict[str, Any], dict[tuple[Any, str], Any]]] = {
         {(host_weighing, "carry"): stays, (host_weighing, "carry_labels"): stays},
     ),
     "motion by the quick search": ({}, searched_by(lambda careful: OpticalFlow())),
+    "motion by OpenCV's medium search: 25 steps, 5 rounds": ({}, searched_by(lambda careful: MediumFlow())),
     "motion checked forward and backward: what had no past is open": (
         {},
         {**searched_by(lambda careful: CheckedFlow(careful=True)), (host_weighing, "carry"): carry_what_was_seen},

@@ -13,7 +13,6 @@ import numpy as np
 
 from streamstyle.config import OutputOptions
 from streamstyle.errors import OptionError
-from streamstyle.flow import Ahead
 from streamstyle.frames import Frame, FrameBatch, VideoInfo
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.decode import decode, frame_at
@@ -38,6 +37,9 @@ def place_objects(stylizer: Stylizer, info: VideoInfo, mask: str | Path | None =
             after the part that is painted, a region that has another name already, or a label the mask lacks; in the
             person's own numbers.
         InputError: a time outside the film, or a mask that does not fit.
+
+    Cost: of each place its frame's regions; where a point that names is on none, what moves there too, see
+    Foresight.moving.
     """
     drawn = None if mask is None else read_mask(mask, (info.height, info.width))
     check_mask_places(stylizer.look, drawn)
@@ -48,7 +50,7 @@ def place_objects(stylizer: Stylizer, info: VideoInfo, mask: str | Path | None =
     if not stylizer.look.objects:
         return
     objects: list[ObjectStyle] = []
-    taken, unsure = list[tuple[ObjectStyle, np.ndarray]](), list[tuple[ObjectStyle, ObjectStyle]]()
+    taken, doubtful = list[tuple[ObjectStyle, np.ndarray]](), list[tuple[ObjectStyle, OptionError]]()
     for said in stylizer.look.objects:
         if said.mask is not None:
             frame = naming_frame(info, said, stylizer.options.output)
@@ -56,9 +58,10 @@ def place_objects(stylizer: Stylizer, info: VideoInfo, mask: str | Path | None =
             continue
         thing, covered = _placed(stylizer, info, said, stylizer.options.output)
         objects.append(thing)
-        if covered is None:
-            unsure.append((said, thing))
-        if covered is None or thing.remove:
+        if isinstance(covered, OptionError):
+            doubtful.append((thing, covered))
+            continue
+        if thing.remove:
             continue
         for other, region in taken:
             if other.at_s == thing.at_s and other.name != thing.name and np.array_equal(region, covered):
@@ -66,16 +69,23 @@ def place_objects(stylizer: Stylizer, info: VideoInfo, mask: str | Path | None =
                     f"object '{said.name}' @{said.where}: that region is object '{other.name}'; name it once"
                 )
         taken.append((thing, covered))
+    for thing, refusal in doubtful:
+        if not any(_may_lie_anywhere(other, thing) for other in objects):
+            raise refusal
     stylizer.name_objects(tuple(objects), None if drawn is None else drawn.labels)
-    if unsure:
-        _meet(stylizer, info, unsure)
+
+
+def _may_lie_anywhere(place: ObjectStyle, taken: ObjectStyle) -> bool:
+    """Whether an object of which something is taken away may by then be where no region is: it was drawn, or moved."""
+    of_it = place.name == taken.name and not place.remove
+    return of_it and (place.mask is not None or place.at_s < taken.at_s)
 
 
 def _placed(
     stylizer: Stylizer, info: VideoInfo, said: ObjectStyle, out: OutputOptions
-) -> tuple[ObjectStyle, np.ndarray | None]:
-    """The object with its exact time and point, and where it is in that frame, [h, w] bool at the analysis size; None
-    where a point that is taken away is on no region: there may be some of the object by then."""
+) -> tuple[ObjectStyle, np.ndarray | OptionError]:
+    """The object with its exact time and point, and where it is in that frame, [h, w] bool at the analysis size; of a
+    point that is taken away and on no region, the refusal: some of the object may be there by then."""
     if said.point is not None and not (0 <= said.point[0] < info.width and 0 <= said.point[1] < info.height):
         raise OptionError(
             f"object '{said.name}' @{said.where}: outside the frame, which is {info.width}x{info.height} pixels"
@@ -101,9 +111,10 @@ def _placed(
         ahead = functools.partial(_frames_after, info, at_s, out)
         return thing, stylizer.check_object(thing, FrameBatch.stack([frame]), info.color, ahead)
     except OptionError as error:
+        refusal = OptionError(str(error).replace(f"@{thing.where}", f"@{said.where}"))
         if thing.remove and thing.point is not None and stylizer.options.analysis.tracker == "appearance":
-            return thing, None
-        raise OptionError(str(error).replace(f"@{thing.where}", f"@{said.where}")) from None
+            return thing, refusal
+        raise refusal from None
 
 
 def _frames_after(info: VideoInfo, at_s: float, out: OutputOptions) -> Iterator[Frame]:
@@ -111,30 +122,6 @@ def _frames_after(info: VideoInfo, at_s: float, out: OutputOptions) -> Iterator[
     left_s = None if out.duration is None else out.start + out.duration - at_s
     with closing(decode(info, start_s=at_s, duration_s=left_s, size=out.size)) as film:
         yield from islice(film, 1, None)
-
-
-def _meet(stylizer: Stylizer, info: VideoInfo, places: list[tuple[ObjectStyle, ObjectStyle]]) -> None:
-    """Follow the objects to the last of these places, each as it was said and as it was placed, and forget the film.
-
-    Cost: each frame up to there is read, none painted.
-
-    Raises:
-        OptionError: one of them is on nothing.
-    """
-    out, last_s = stylizer.options.output, max(thing.at_s for _, thing in places)
-    try:
-        with closing(Ahead(decode(info, start_s=out.start, duration_s=out.duration, size=out.size))) as film:
-            for index, frame in enumerate(film):
-                time_s = float((frame.pts - info.start_pts) * info.time_base)
-                stylizer.read_batch(FrameBatch.stack([frame], index), info.color, [time_s], film.ahead)
-                if time_s >= last_s:
-                    break
-    except OptionError as error:
-        text = str(error)
-        for said, thing in places:
-            text = text.replace(f"@{thing.where}:", f"@{said.where}:")
-        raise OptionError(text) from None
-    stylizer.restart()
 
 
 def shown_frame(info: VideoInfo, thing: ObjectStyle, out: OutputOptions) -> Frame:

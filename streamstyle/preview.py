@@ -105,21 +105,25 @@ def preview(
 def words_of(found: dict[str, Any]) -> list[str]:
     """What a person is told of what preview gave, a line each."""
     at = f"@{found['at_s']:g}" if found["at_s"] else ""
+    lines = []
     if found["objects"]:
         moving, thing = sum(thing["foreground"] for thing in found["objects"]), found["objects"][0]
         x, y = thing["point"]
         count = f"{len(found['objects'])} objects, {moving} of them foreground,"
-        return [
+        lines = [
             f"{found['output']}: {count} to name by number or by a point inside, e.g.",
             f'  --object "name@#{thing["number"]}{at}=starry"   or   --object "name@{x},{y}{at}=starry"',
         ]
     if found["moving"]:
         x, y = found["moving"][0]["point"]
-        return [
-            f"{found['output']}: no objects but what moves by itself, to name by a point inside, e.g.",
+        what = "and what moves by itself and has no number" if lines else "no objects but what moves by itself"
+        lines += [
+            f"{found['output']}: {what}, to name by a point inside, e.g.",
             f'  --object "name@{x},{y}{at}=starry"',
         ]
-    return [f"{found['output']}: no objects; try another --edge-side, a smaller --min-area or another moment (--at)"]
+    return lines or [
+        f"{found['output']}: no objects; try another --edge-side, a smaller --min-area or another moment (--at)"
+    ]
 
 
 def painted_at(
@@ -201,7 +205,7 @@ def find_foreground(
     at_s, device = float((frame.pts - info.start_pts) * info.time_base), segmenter.device
     foresight = Foresight(lambda planes, color: segmenter(yuv_to_rgb(planes, color)))
     with closing(decode(info, start_s=at_s)) as film:
-        later = (small_planes(after, analysis, device) for after in islice(film, 1, None))
+        later = (small_planes(after, analysis, device) for after in islice(film, 1, None))  # once: it is asked once
         coming = Coming(0, small_planes(frame, analysis, device), info.color, lambda: later)
         return foresight.moving(segmenter, found, coming)
 

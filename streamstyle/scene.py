@@ -17,11 +17,19 @@ from streamstyle.gpu.memory import Portions
 from streamstyle.gpu.streams import Download
 from streamstyle.gpu.transfer import Planes, upload
 from streamstyle.look import Look, ObjectStyle
+from streamstyle.objects.following import Following, Given
 from streamstyle.objects.foresight import Coming, Foresight
-from streamstyle.objects.object_tracks import ObjectReport, ObjectTracks, OverlapTracks
+from streamstyle.objects.object_tracks import ObjectTracks, OverlapTracks
+from streamstyle.objects.object_warnings import (
+    lost_warnings,
+    pending_warnings,
+    taken_warnings,
+    unnamed_warnings,
+    untaken_warnings,
+)
 from streamstyle.objects.recalling_tracks import RecallingTracks
 from streamstyle.objects.segmenter import Segmentation, Segmenter, left_out_warnings, segmentations
-from streamstyle.objects.tracker import BACKGROUND, Tracker, lost_warnings, nobody_warning, taken_warnings
+from streamstyle.objects.tracker import BACKGROUND, Tracker
 from streamstyle.shots import ShotDetector
 from streamstyle.stages.color import yuv_to_rgb
 from streamstyle.stages.resize import resize_planes, small_size
@@ -66,64 +74,11 @@ class ObjectStyleReport:
     mean_area_px: float
 
 
-class Following(Protocol):
-    """What a SceneReader asks of what follows objects; ObjectTracks says more."""
-
-    every: int
-    left_out: int
-    tracker: Tracker
-
-    @property
-    def motions_told(self) -> int | None:
-        """How many of motions, from the first on, step wants on the host; None for all."""
-
-    @property
-    def pending(self) -> tuple[ObjectStyle, ...]:
-        """Named objects whose moment has not come yet."""
-
-    def plan(self, index: int, shots: list[int], times_s: list[float]) -> list[bool]:
-        """Which frames of a batch must be looked at."""
-
-    def motions(self, lumas: torch.Tensor, part: slice = slice(None)) -> tuple[torch.Tensor, ...]:
-        """What step may be given of a batch's motion, found on the device; nothing where step does without."""
-
-    def step(
-        self,
-        luma: np.ndarray,
-        found: Segmentation | None,
-        shot: int,
-        index: int,
-        time_s: float,
-        size: tuple[int, int],
-        motion: Sequence[Any] = (),
-    ) -> np.ndarray:
-        """Advance by one frame: its map of slots, [h, w] int32."""
-
-    def lost(self) -> list[tuple[str, int]]:
-        """Named objects that were gone before the film was, and the last frame of each."""
-
-    def report(self) -> list[ObjectReport]:
-        """Every object so far."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything later frames depend on; see load_state_dict."""
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on as what this is the state_dict of."""
-
-
 class Numbers(Protocol):
     """Who numbers a film's objects; see Scene.labels."""
 
     def table(self, tracker: Tracker) -> np.ndarray:
         """Slot -> number, int32."""
-
-
-class Given(Following, Protocol):
-    """What knows where objects are without being shown regions."""
-
-    def restart(self, look: Look) -> None:
-        """Forget the film so far; from now on this Look."""
 
 
 def follow(
@@ -227,11 +182,13 @@ class SceneReader:
             index: number of the first frame; times_s: each frame's time in seconds.
             size: (height, width) of the film.
             ahead: the frames that come after the batch, from its end on at each call; few are taken, and only where a
-                shot begins. Without it, what moves by itself is known some frames after that.
+                shot begins or a click is on no region. Without it, what moves by itself is known some frames after
+                that, and such a click is refused.
 
         Cost: the regions' networks and kernels, one synchronisation (two where not every frame is looked at), and
         flow and matching on the host. Where objects are followed by their look some more for each frame looked at:
-        what it shows is learned before the next is read. Where a shot begins, see Foresight.look.
+        what it shows is learned before the next is read. Where a shot begins, see Foresight.look; where a click is on
+        no region, Foresight.moving.
         """
         self._begun = True
         at_once = self.tracks is not None and self.tracks.every == 1 and not self._foresight.knows(index)
@@ -255,7 +212,9 @@ class SceneReader:
                 y, u, v = (plane[i:] for plane in small)
                 coming = Coming(index + i, (y, u, v), color, functools.partial(self._later, ahead))
                 self._foresight.look(self.tracks, shots[i], coming)
-            found = self._foresight.regions(self.tracks, index + i, coming) if wanted[i] else None
+            found = self._foresight.regions(index + i) if wanted[i] else None
+            if found is not None and coming is not None:
+                found = self._foresight.telling(found, self.tracks, coming)
             motion = [part[i] for part in moved]
             slots = self.tracks.step(luma, found, shots[i], index + i, times_s[i], size, motion)
             look_of, layer_of = self._tables()
@@ -285,10 +244,12 @@ class SceneReader:
         """The regions of the one frame of planes, as they are numbered for ``#N``; ahead: as for read."""
         if self.segmenter is None:
             raise OptionError("this Look paints the whole frame in one style; there are no objects to find")
-        foresight, small = Foresight(self._regions), self.small(planes)
-        foresight.learn(0, {0: self.segmenter(yuv_to_rgb(small, color))[0]})
-        coming = None if ahead is None else Coming(0, small, color, functools.partial(self._later, ahead))
-        return foresight.regions(self.tracks, 0, coming)
+        small = self.small(planes)
+        found = self.segmenter(yuv_to_rgb(small, color))[0]
+        if ahead is None:
+            return found
+        coming = Coming(0, small, color, functools.partial(self._later, ahead))
+        return Foresight(self._regions).telling(found, self.tracks, coming)
 
     def _later(self, ahead: Upcoming) -> Iterable[Planes]:
         return (small_planes(frame, self._options, self._device) for frame in ahead())
@@ -314,25 +275,16 @@ class SceneReader:
         """What a person should know of the objects so far, a line each."""
         if self.tracks is None or not self._begun:  # nothing is looked for, or was yet
             return [] if self._given is not None else self.look.renamed_nobody()
-        seen = ", ".join(sorted({o.name for o in self.tracks.report() if o.name})) or "none"
-        lines = [
-            f"object '{thing.name}' was never named: the film ended before its moment; named were: {seen}"
-            for thing in self.tracks.pending
-        ]
+        names, pending = [o.name for o in self.tracks.report()], {thing.name for thing in self.tracks.pending}
+        lines = pending_warnings((thing.name for thing in self.tracks.pending), filter(None, names))
         if self._given is None:
             named = dict.fromkeys(thing.name for thing in self.look.objects if not thing.remove)
-            due = set(named) - {thing.name for thing in self.tracks.pending} - {o.name for o in self.tracks.report()}
-            lines += taken_warnings(name for name in named if name in due) + self.look.renamed_nobody()
-        moving = sum(thing.name is None for thing in self.tracks.report())
-        asked = self.look.foreground is not None or self.look.style is not None
-        if self._finds and asked and not moving and self._given is None:
-            lines.append(nobody_warning(self._options.tracker, named=bool(self.look.objects)))
-        if self._finds and moving and not asked:
-            lines.append(
-                f"{moving} thing{'' if moving == 1 else 's'} without a name moved and wore no style; give --foreground "
-                "or --style (--foreground none, if that is meant)"
-            )
-        lines += lost_warnings(self.tracks.lost()) + left_out_warnings(self.tracks.left_out)
+            lines += taken_warnings(name for name in named if name not in pending and name not in names)
+            lines += self.look.renamed_nobody()
+        if self._finds and (self._given is None or None in names):
+            lines += unnamed_warnings(self.look, self._options.tracker, names)
+        lines += untaken_warnings(self.tracks.untaken) + lost_warnings(self.tracks.lost())
+        lines += left_out_warnings(self.tracks.left_out)
         if self.tracks.tracker.forgotten:
             lines.append(f"{self.tracks.tracker.forgotten} small objects are left out of the report")
         return lines

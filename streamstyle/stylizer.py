@@ -24,6 +24,7 @@ from streamstyle.gpu.streams import Lanes
 from streamstyle.gpu.transfer import choose_device, choose_dtype, has_native, upload
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.nets.painting import Affine
+from streamstyle.objects.following import Given
 from streamstyle.objects.places import place_mask
 from streamstyle.objects.segmenter import Segmentation
 from streamstyle.painting.boxes import Box
@@ -32,7 +33,7 @@ from streamstyle.painting.layers import LayerCutter
 from streamstyle.painting.palette import Palette
 from streamstyle.painting.worn import Worn, changed_looks
 from streamstyle.plugins import BUILT_IN, check_segmenter
-from streamstyle.scene import Given, Numbers, ObjectStyleReport, Scene, SceneReader, Upcoming
+from streamstyle.scene import Numbers, ObjectStyleReport, Scene, SceneReader, Upcoming
 from streamstyle.stages.blend_modes import laid_over, looked_up
 from streamstyle.stages.color import rgb_to_yuv, yuv_to_rgb
 from streamstyle.stages.style_map import MOST_LOOKS, pair_feathers
@@ -344,14 +345,13 @@ class Stylizer:
     def check_object(
         self, thing: ObjectStyle, batch: FrameBatch, color: ColorTags, ahead: Upcoming | None = None
     ) -> np.ndarray:
-        """Where a named object is in the batch's first frame, [h, w] bool, at the analysis size.
+        """Where a named object, thing, is in the batch's first frame, [h, w] bool, at the analysis size.
 
         Args:
-            thing: the object.
             batch, color: the frame it is named in; ahead: those after it, for what moves by itself there.
 
         Raises:
-            OptionError: outside the frame, on the background, no region of that number, or the segmenter finds nothing.
+            OptionError: outside the frame, on ground that is still, no such region, or the segmenter finds nothing.
         """
         found = self.find_objects(batch, color, ahead)
         assert self._scene.segmenter is not None

@@ -25,7 +25,7 @@ from streamstyle import cli, pipeline
 from streamstyle.frames import FrameBatch
 from streamstyle.media.probe import probe
 from streamstyle.nets import weights
-from streamstyle.objects.tracker import nobody_warning
+from streamstyle.objects.object_warnings import nobody_warning
 from streamstyle.stylizer import Stylizer
 
 pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("cached")]

@@ -132,6 +132,8 @@ WITHIN: dict[str, dict[str, set[str]]] = {
         "area_filter": set(),
         "guided_filter": set(),
         "tracker": set(),
+        "object_warnings": set(),
+        "following": {"object_tracks", "segmenter", "tracker"},
         "segmenter": {"appearance"},
         "reentry": {"tracker"},
         "weighing": {"segmenter", "tracker"},

@@ -21,8 +21,8 @@ from streamstyle.media.masks import PALETTE
 from streamstyle.media.probe import probe
 from streamstyle.media.stills import encode_indexed_png
 from streamstyle.naming import naming_frame, place_objects
+from streamstyle.objects.object_warnings import nobody_warning
 from streamstyle.objects.places import drawn_mask, object_mask
-from streamstyle.objects.tracker import nobody_warning
 from streamstyle.pipeline import stylize
 from streamstyle.tracks.film_objects import FilmObjects
 
@@ -72,6 +72,7 @@ def test_an_object_lost_at_a_cut_is_told(tmp_path, asset):
         (Look(background="none", foreground="wave"), True),
         (Look(style="wave", background="none"), True),
         (Look(background="wave"), False),
+        (Look(background="wave", foreground="none"), False),
         (Look(style="wave"), False),
     ],
 )

@@ -14,8 +14,11 @@ from streamstyle import pipeline
 from streamstyle.config import AnalysisOptions, Options, OutputOptions
 from streamstyle.errors import OptionError
 from streamstyle.look import Look, ObjectStyle
+from streamstyle.media.masks import Mask
 from streamstyle.media.probe import probe
+from streamstyle.objects.object_warnings import untaken_warnings
 from streamstyle.pipeline import stylize
+from streamstyle.stylizer import Stylizer
 from streamstyle.tracks.film_objects import FilmObjects
 
 FAST = Options(output=OutputOptions(preset="ultrafast"))
@@ -105,11 +108,48 @@ def test_what_an_object_has_on_no_region_is_taken_away(tmp_path, asset):
 
 
 @pytest.mark.weights
-def test_what_an_object_does_not_have_is_refused_before_work_in_a_persons_numbers(tmp_path, asset):
+def test_what_lies_beside_an_object_is_not_taken_for_it(tmp_path, asset):
+    """A click beside it takes nothing away, though that moves too and hangs together with it."""
+    asset("hed")
+    film, drawn = faint(tmp_path), there(0)
+    drawn[:, 112:] = False  # half of what moves
+    mask = Mask(np.uint8(drawn), {1: "car"})
+
+    def areas(*objects: ObjectStyle) -> list[int]:
+        look = Look("none", objects=(ObjectStyle("car", "wave", mask=1), *objects))
+        found = FilmObjects(probe(film), look, mask, AnalysisOptions(), torch.device("cpu"))
+        said.append(found)
+        return [int((frame.labels == 1).sum()) for frame in found.labelled()]
+
+    said: list[FilmObjects] = []
+    alone, beside = areas(), areas(replace(car(0, remove=True), point=(140, 120)))
+    assert beside == alone
+    assert said[0].warnings() == []
+    assert said[1].warnings() == untaken_warnings([("car", 0.0)])
+
+
+@pytest.mark.weights
+def test_of_an_object_that_is_not_drawn_nothing_lies_on_no_region_in_its_first_frame(tmp_path, asset):
     asset("hed"), asset("multistyle26")
-    film, out, wrong = faint(tmp_path), tmp_path / "out.mp4", replace(car(10, remove=True), point=(300, 20))
+    film, out, wrong = faint(tmp_path), tmp_path / "out.mp4", replace(car(0, remove=True), point=(300, 20))
     for size in (None, 480):
         look, options = Look(background="none", objects=(car(0), wrong)), Options(output=OutputOptions(size=size))
-        with pytest.raises(OptionError, match=r"'-car' @300,20@0.4: on no object, there is nothing to take away"):
+        with pytest.raises(OptionError, match=r"'-car' @300,20: on no object, there is nothing to take away"):
             stylize(film, out, look=look, options=options)
     assert list(tmp_path.iterdir()) == [film]
+
+
+@pytest.mark.weights
+def test_that_nothing_was_taken_away_is_told_also_by_who_goes_on(tmp_path, asset):
+    asset("hed"), asset("multistyle26")
+    film, wrong = faint(tmp_path), replace(car(3, remove=True), point=(300, 20))
+    look, told = Look(background="none", objects=(car(0), wrong)), untaken_warnings([("car", 0.12)])
+    report = stylize(film, tmp_path / "out.mp4", look=look, options=FAST)
+    assert list(report.warnings) == told
+    assert report.objects[0].last_frame == 11
+    stylizer = Stylizer(look)
+    stylizer._scene.tracks.untaken.append(("car", 0.12))
+    other = Stylizer(look)
+    other.load_state_dict(stylizer.state_dict())
+    other._scene._begun = True
+    assert other.warnings()[-1:] == told

@@ -28,7 +28,7 @@ from streamstyle.job import MOST_WORKERS, Report, workers_for
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.decode import decode
 from streamstyle.media.probe import probe
-from streamstyle.objects.tracker import nobody_warning
+from streamstyle.objects.object_warnings import nobody_warning
 from streamstyle.pipeline import stylize
 from streamstyle.preview import preview
 

@@ -24,8 +24,8 @@ from streamstyle.gpu.transfer import Planes
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.states import read_state, write_state
 from streamstyle.nets import int8
+from streamstyle.objects.object_warnings import nobody_warning
 from streamstyle.objects.segmenter import Segmenter
-from streamstyle.objects.tracker import nobody_warning
 from streamstyle.painting import frame_painter
 from streamstyle.painting.frame_painter import FramePainter, Reading
 from streamstyle.stylizer import Stylizer

@@ -112,7 +112,7 @@ class HED(nn.Module):
 
         Returns:
             The edges, and [N, C, ceil(h / 2**(b - 1)), ceil(w / 2**(b - 1))] of each layer of a block b, after its
-            ReLU, in the network's dtype.
+            ReLU, in the network's dtype; of a network in integers see Int8HED.
 
         Raises:
             ShapeError: rgb is not [N, 3, h, w] floating point; the message shows what it is.

@@ -4,7 +4,7 @@
 
     RGB -> conv (float) -> clamp, 8 bits -> conv -> pool -> ... -> conv     u8 x s8 -> s32 -> + bias, ReLU, u8
                                                      |               |
-                                                   u8 x step       float32          to side outputs and features
+                                                     u8           float32           to features and side outputs
 
 Activations are unsigned and in steps of one size a layer, fixed below, so that a film's regions do not depend on its
 other frames; weights are signed, in steps of one size an output channel.

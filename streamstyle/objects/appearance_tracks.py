@@ -185,19 +185,27 @@ class AppearanceTracks(ObjectTracks):
 
     def _take_places(self, moment: Moment, found: Segmentation) -> None:
         for thing in self._due(moment.time_s):
-            self._say(thing, self._place(thing, found, moment.size), moment.index)
+            point, ids = thing.point if thing.remove else None, found.ids.numpy()
+            place: np.ndarray | None = None
+            if point is not None:
+                column, row = small_point(thing, point, moment.size, ids.shape)
+            if point is None or ids[row, column]:
+                place = self._place(thing, found, moment.size)
+            else:
+                place = self._bare_piece(thing.name, ids == 0, column, row)
+            if place is None:
+                self.untaken.append((thing.name, thing.at_s))
+            else:
+                self._say(thing, place, moment.index)
 
-    def _place(self, thing: ObjectStyle, found: Segmentation, size: tuple[int, int]) -> np.ndarray:
-        """As ObjectTracks says; what is taken away where no region is, is the piece that the object has there."""
-        slot = self._there().get(thing.name)
-        if thing.remove and thing.point is not None and slot is not None:
-            assert self._shares is not None
-            ids = found.ids.numpy()
-            its = (self._shares[self._members.index(slot)] > 0.5).cpu().numpy()  # synchronises
-            piece = piece_at(its & (ids == 0), *small_point(thing, thing.point, size, ids.shape))
-            if piece is not None:
-                return piece
-        return super()._place(thing, found, size)
+    def _bare_piece(self, name: str, bare: np.ndarray, column: int, row: int) -> np.ndarray | None:
+        """The piece [h, w] bool at a pixel of what a named object has within bare; None where it has nothing."""
+        slot = self._there().get(name)
+        if slot is None:
+            return None
+        assert self._shares is not None
+        its = (self._shares[self._members.index(slot)] > 0.5).cpu().numpy()  # synchronises
+        return piece_at(its & bare, column, row)
 
     def _say(self, thing: ObjectStyle, place: np.ndarray, index: int) -> None:
         """A person said that a place [h, w] bool of this frame is their object's, or is not."""

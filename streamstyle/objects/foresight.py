@@ -23,7 +23,7 @@ from streamstyle.frames import ColorTags
 from streamstyle.gpu.streams import Download
 from streamstyle.gpu.transfer import Planes
 from streamstyle.objects.appearance_tracks import EAGER_FRAMES, AppearanceTracks
-from streamstyle.objects.object_tracks import motion_of_each, seen_alone
+from streamstyle.objects.object_tracks import motion_of_each
 from streamstyle.objects.segmenter import Segmentation, Segmenter
 from streamstyle.objects.tracker import BACKGROUND
 from streamstyle.shots import ShotDetector
@@ -77,15 +77,15 @@ class Foresight:
         """Whether the regions of a frame were found already."""
         return number in self._known
 
-    def regions(self, tracks: object, number: int, coming: Coming | None) -> Segmentation:
-        """The regions of a frame, which is read now: they are not asked for again.
+    def regions(self, number: int) -> Segmentation:
+        """The regions of a frame, which is read now: they are not asked for again."""
+        return self._known.pop(number)
 
-        Where tracks go by motion, and it is known what is coming, they tell when asked what moves there.
-        """
-        found = self._known.pop(number)
-        if coming is None or not isinstance(tracks, AppearanceTracks):
+    def telling(self, found: Segmentation, tracks: object, coming: Coming) -> Segmentation:
+        """Regions that tell what moves in their frame, where tracks go by motion; found out when asked, and once."""
+        if not isinstance(tracks, AppearanceTracks):
             return found
-        return replace(found, moving=functools.partial(self.moving, tracks.segmenter, found, coming))
+        return replace(found, moving=functools.cache(functools.partial(self.moving, tracks.segmenter, found, coming)))
 
     def pass_by(self, number: int) -> None:
         """Forget the frames before a number."""
@@ -95,13 +95,13 @@ class Foresight:
     def moving(self, segmenter: Segmenter, found: Segmentation, coming: Coming) -> np.ndarray:
         """Where something moves by itself in a frame, were it a film's first, [h, w] bool; found: its regions.
 
-        Cost: that of look where a shot begins, and one step of tracks more.
+        Cost: that of look where a shot begins, and one step of tracks more; some synchronisations.
         """
         tracks = AppearanceTracks(segmenter, (), 1, find=True)
         self.learn(coming.index, {0: found})
         self.look(tracks, 0, coming)
-        luma, motion = seen_alone(tracks, coming.small[0][:1])
-        return tracks.step(luma, found, 0, 0, 0.0, luma.shape, motion) != BACKGROUND
+        luma = Download((coming.small[0][:1],)).wait()[0][0].numpy()  # synchronises
+        return tracks.step(luma, found, 0, 0, 0.0, luma.shape) != BACKGROUND
 
     @torch.inference_mode()
     def look(self, tracks: object, shot: int, coming: Coming) -> None:

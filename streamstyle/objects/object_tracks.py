@@ -73,12 +73,13 @@ class ObjectTracks(ABC):
     Attributes:
         drawn: [H, W] uint8 labels of the first frame's mask, at any size; None without one.
         left_out: regions so far that were more than a frame may have.
+        untaken: of places that were to be taken away from an object, and where nothing of it was: its name, and when.
     """
 
     def __init__(self, segmenter: Segmenter, tracker: Tracker, objects: tuple[ObjectStyle, ...], every: int) -> None:
         self.segmenter, self.every, self.tracker = segmenter, every, tracker
         self.drawn: np.ndarray | None = None
-        self.left_out = 0
+        self.left_out, self.untaken = 0, list[tuple[str, float]]()
         self._flow = OpticalFlow()
         self._slots: np.ndarray | None = None
         self._shot: int | None = None
@@ -213,6 +214,7 @@ class ObjectTracks(ABC):
             "left": list(self._left.items()),
             "pending": len(self._pending),
             "left_out": self.left_out,
+            "untaken": list(self.untaken),
             "scale_px": self._scale_px,
             "frames": self._frames,
         }
@@ -224,6 +226,7 @@ class ObjectTracks(ABC):
         self._take_up(state["now"])
         self._pending = self._pending[len(self._pending) - state["pending"] :]
         self.left_out, self._scale_px, self._frames = state["left_out"], state["scale_px"], state["frames"]
+        self.untaken = [(name, at_s) for name, at_s in state["untaken"]]
 
     def lost(self) -> list[tuple[str, int]]:
         """Named objects that were gone well before the film was: name, and the last frame they were in.

@@ -24,7 +24,8 @@ def place_mask(
     """Where a place that is not a mask's is, [h, w] bool, in the frame it was named in.
 
     A segmenter that takes points is asked what is meant by a click; what a click takes away is the region under it, for
-    of that a segmenter would give the object. Where no region is, a click is on the piece of what moves by itself.
+    of that a segmenter would give the object. Where no region is, a click that names is on the piece of what moves by
+    itself.
 
     Args:
         thing: the place.
@@ -73,7 +74,9 @@ def object_mask(
     size: tuple[int, int],
     moving: Callable[[], np.ndarray] | None = None,
 ) -> np.ndarray:
-    """Where the object is, [h, w] bool, in the frame it was named in; moving is asked where a point is on no region.
+    """Where the object is, [h, w] bool, in the frame it was named in.
+
+    moving is asked where a point that names it is on no region: what moves by itself, [h, w] bool.
 
     Raises:
         OptionError: the point is outside the frame or on no object, or there is no region of that number.
@@ -87,7 +90,7 @@ def object_mask(
     column, row = small_point(thing, thing.point or (0, 0), size, labels.shape)
     region = int(labels[row, column])
     if region == 0:
-        piece = None if moving is None else piece_at(moving(), column, row)
+        piece = None if moving is None or thing.remove else piece_at(moving(), column, row)
         if piece is not None:
             return _filled(piece)
         near = _nearest(labels, row, column)

@@ -9,7 +9,7 @@ pixel that lies in region r and was carried as slot s is ``table[r, s]``. Pixels
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -309,24 +309,3 @@ def _plain(tracks: dict[int, Track]) -> list[tuple[int, dict[str, Any]]]:
 
 def _living(tracks: list[tuple[int, dict[str, Any]]]) -> dict[int, Track]:
     return {slot: Track(**track) for slot, track in tracks}
-
-
-def nobody_warning(tracker: str, *, named: bool = False) -> str:
-    """What a person should know of a film in which nobody was followed, or nobody but those that are named."""
-    if tracker == "overlap":
-        found = "no other object is" if named else "no object is"
-        return f"{found} found here; give another --edge-side or a smaller --min-area"
-    moves = "nothing else moves" if named else "nothing moves"
-    return f"{moves} by itself here; name an object with --object, or give --tracker overlap"
-
-
-def taken_warnings(names: Iterable[str]) -> list[str]:
-    """What a person should know of named objects of which nothing is left, a line each."""
-    mend = "take less of it away, or later, as with @SECONDS"
-    return [f"object '{name}' is nowhere: what was taken away from it was all of it; {mend}" for name in names]
-
-
-def lost_warnings(lost: Iterable[tuple[str, int]]) -> list[str]:
-    """What a person should know of objects that were lost, a line each; see ObjectTracks.lost."""
-    mend = "where it is to be seen later, name it there with @SECONDS"
-    return [f"object '{name}' was lost after frame {frame}: {mend}" for name, frame in lost]

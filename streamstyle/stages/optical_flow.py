@@ -36,8 +36,8 @@ TILE_PX, WARP = 32, 32
 SMALLEST_PX = 32
 """Short side below which OpenCV's search reads outside its pyramid: 31x96 kills the process (OpenCV 5.0)."""
 CAREFUL_STEPS, CAREFUL_ROUNDS = 16, 3
-"""Steps downhill of a patch at most, and rounds of smoothing. OpenCV's preset has 25 and 5, takes an eighth longer, and
-tells what moves as well: 9.1 and 0.26 px for OpticalFlow's 9.1 and 0.27, J within .002 of eight DAVIS sequences."""
+"""Steps downhill of a patch at most, and rounds of smoothing. OpenCV's medium preset has 25 and 5, takes a sixth more
+time, and tells what moves as well: 9.1 and 0.26 px for OpticalFlow's 9.1 and 0.27, J within .002 on eight sequences."""
 MOST_PX = 1 << 20
 """Of a side: positions are counted in 1/256 px, in 32 bits."""
 

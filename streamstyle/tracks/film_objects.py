@@ -22,8 +22,9 @@ from streamstyle.media.masks import MOST_OBJECTS, Mask, object_name, read_mask
 from streamstyle.naming import check_mask_places
 from streamstyle.objects.foresight import Coming, Foresight
 from streamstyle.objects.object_tracks import ObjectTracks, seen_alone
+from streamstyle.objects.object_warnings import lost_warnings, nobody_warning, untaken_warnings
 from streamstyle.objects.segmenter import Segmentation, Segmenter, left_out_warnings
-from streamstyle.objects.tracker import Tracker, lost_warnings, nobody_warning
+from streamstyle.objects.tracker import Tracker
 from streamstyle.scene import follow, small_planes
 from streamstyle.shots import ShotDetector
 from streamstyle.stages.color import yuv_to_rgb
@@ -228,7 +229,7 @@ class FilmObjects:
         """Every frame with its labels [h, w] int32 at the analysis size; each call begins anew, one at a time.
 
         Raises:
-            OptionError: a place outside the frame or on no object.
+            OptionError: a place outside the frame, or on no object and nothing that moves.
         """
         info, shots, foresight = self._info, ShotDetector(), Foresight(self._find)
         self._forgotten = 0
@@ -246,7 +247,7 @@ class FilmObjects:
                 found: Segmentation | None = None
                 if wanted:
                     foresight.find(small, info.color, index, [0])
-                    found = foresight.regions(self._tracks, index, coming)
+                    found = foresight.telling(foresight.regions(index), self._tracks, coming)
                 foresight.pass_by(index + 1)
                 slots = self._tracks.step(luma, found, shot, index, time_s, frame.y.shape, motion)
                 yield LabelledFrame(frame, self._label_table(self._tracks.tracker)[slots])
@@ -283,7 +284,12 @@ class FilmObjects:
             )
         lines += self._look.unknown_names(self._book.said, self._info.path)
         lost = [(name, frame) for name, frame in self._tracks.lost() if self._book.label_of(name)]
-        return lines + lost_warnings(lost) + left_out_warnings(self._tracks.left_out)
+        return (
+            lines
+            + untaken_warnings(self._tracks.untaken)
+            + lost_warnings(lost)
+            + left_out_warnings(self._tracks.left_out)
+        )
 
     def _small(self, frame: Frame) -> Planes:
         return small_planes(frame, self._analysis, self._device)

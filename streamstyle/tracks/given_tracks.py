@@ -38,6 +38,8 @@ class GivenTracks:
     """Objects whose moment has not come: none, for none is looked for."""
     left_out = 0
     """Regions that were too many: none, for none is looked for."""
+    untaken: tuple[tuple[str, float], ...] = ()
+    """Places of which nothing could be taken away: none, for none is looked at."""
 
     def __init__(self, path: str | Path, info: VideoInfo, look: Look) -> None:
         self._path = path

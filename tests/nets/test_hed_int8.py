@@ -21,10 +21,11 @@ def untrained(side, blocks=0):
     return net.eval().requires_grad_(False)
 
 
-def off(bytes_, floats):
-    """How far features are off, as a share of them, in the units that fit best; those of bytes are not told."""
-    mine, theirs = bytes_.float(), floats.float()
-    unit = (mine * theirs).sum() / (mine * mine).sum().clamp_min(1e-12)
+def off(seen, floats):
+    """How far features are off, as a share of them; bytes, whose units are not told, in those that fit best."""
+    mine, theirs, unit = seen.float(), floats.float(), 1.0
+    if seen.dtype == torch.uint8:
+        unit = float((mine * theirs).sum() / (mine * mine).sum().clamp_min(1e-12))
     return float((mine * unit - theirs).norm() / theirs.norm())
 
 

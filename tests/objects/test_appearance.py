@@ -17,7 +17,7 @@ from object_choices import coarse_map
 
 from streamstyle.media.states import read_state, write_state
 from streamstyle.objects import appearance
-from streamstyle.objects.appearance import ANCHOR, AppearanceModel
+from streamstyle.objects.appearance import ANCHOR, AppearanceModel, halved
 
 CPU = torch.device("cpu")
 GRID = (12, 16)
@@ -104,6 +104,40 @@ def test_features_may_be_of_any_precision(dtype):
     assert near.dtype == torch.float32
     # Principal directions have no sign: products are the same.
     torch.testing.assert_close(near @ near.T, exact @ exact.T, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("units", [(1.0, 1.0), (2.0, 0.7)])
+def test_features_may_be_bytes_of_any_units(units):
+    """Of each layer its own; descriptions and scores are as those of floats that say the same."""
+    kinds = layout((2, 2, 5, 5))
+    blocks, rgb = scene(kinds)
+    in_bytes = [(unit * 40 * block).round().clamp(0, 255).byte() for unit, block in zip(units, blocks, strict=True)]
+    models = AppearanceModel(CPU), AppearanceModel(CPU)
+    found = []
+    for model, some in zip(models, (in_bytes, [block.float() for block in in_bytes]), strict=True):
+        x, _ = model.describe(some, rgb)
+        model.add()
+        model.learn(x, shares_of(kinds, 2))
+        found.append((x, scores(model, some, rgb)))
+    torch.testing.assert_close(found[0], found[1])
+    exact, _ = AppearanceModel(CPU).describe(blocks, rgb)
+    torch.testing.assert_close(found[0][0] @ found[0][0].T, exact @ exact.T, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("size", [(8, 6), (7, 6), (8, 5), (1, 1)])
+def test_the_means_of_bytes_are_those_of_floats(size):
+    features = torch.randint(0, 256, (5, *size), dtype=torch.uint8)
+    features[0] = 255
+    assert torch.equal(halved(features), halved(features.float()))
+
+
+def test_what_few_blocks_show_is_learned_as_if_all_counted():
+    """A class without a share in most of the blocks takes in its own alone."""
+    x = torch.rand(200, 7)
+    weight = torch.zeros(200)
+    weight[30:90] = torch.rand(60)
+    weighed = x * (weight / weight.sum())[:, None]
+    torch.testing.assert_close(appearance._moment(x, weight), weighed.T @ x)
 
 
 def test_an_odd_grid_fits_its_picture():

@@ -73,15 +73,14 @@ def click(x: int, y: int, **said) -> ObjectStyle:
     return of(point=(10 * x + 5, 10 * y + 5), **said)
 
 
-@pytest.mark.parametrize("remove", [False, True])
-def test_a_point_on_no_region_is_on_the_piece_that_moves(remove):
+def test_a_point_on_no_region_is_on_the_piece_that_moves():
     whole = np.zeros((10, 20), bool)
     whole[3:8, 1:6] = whole[8, 0] = True  # and what it encloses
     for x, y in ((1, 4), (2, 7), (0, 8)):
-        np.testing.assert_array_equal(object_mask(click(x, y, remove=remove), IDS, 3, (100, 200), moves), whole)
+        np.testing.assert_array_equal(object_mask(click(x, y), IDS, 3, (100, 200), moves), whole)
     bar = np.zeros((10, 20), bool)
     bar[0, 12:18] = True
-    np.testing.assert_array_equal(object_mask(click(13, 0, remove=remove), IDS, 3, (100, 200), moves), bar)
+    np.testing.assert_array_equal(object_mask(click(13, 0), IDS, 3, (100, 200), moves), bar)
 
 
 def test_where_a_region_is_nobody_asks_what_moves():
@@ -101,6 +100,11 @@ def test_a_point_where_nothing_moves_is_refused_as_ever(remove):
             object_mask(click(19, 0, remove=remove), IDS, 3, (100, 200), moving)
         said.append(str(error.value))
     assert said[0] == said[1]
+
+
+def test_what_moves_is_not_what_a_point_on_no_region_takes_away():
+    with pytest.raises(OptionError, match="on no object, there is nothing to take away"):
+        object_mask(click(13, 0, remove=True), IDS, 3, (100, 200), moves)
 
 
 def test_a_piece_hangs_together_by_its_corners():

@@ -16,10 +16,10 @@ from streamstyle.media.label_track import LabelTrack
 from streamstyle.media.states import read_state, write_state
 from streamstyle.objects import recall
 from streamstyle.objects.appearance_tracks import EAGER_FRAMES, AppearanceTracks
+from streamstyle.objects.object_warnings import nobody_warning
 from streamstyle.objects.recall import SEARCH_LOOKS
 from streamstyle.objects.recalling_tracks import RecallingTracks
 from streamstyle.objects.segmenter import Segmentation, Segmenter
-from streamstyle.objects.tracker import nobody_warning
 from streamstyle.pipeline import stylize
 from streamstyle.tracks.film_objects import tracks as write_tracks
 from tests.mottled_film import BLUE, RED, Film, Thing, named, rising, run

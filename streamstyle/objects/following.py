@@ -1,0 +1,71 @@
+"""What is asked of whatever tells where a film's objects are, from frame to frame: found, or given in a label track."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from streamstyle.look import Look, ObjectStyle
+from streamstyle.objects.object_tracks import ObjectReport
+from streamstyle.objects.segmenter import Segmentation
+from streamstyle.objects.tracker import Tracker
+
+
+class Following(Protocol):
+    """What a SceneReader asks of what follows objects; ObjectTracks says more."""
+
+    every: int
+    left_out: int
+    tracker: Tracker
+
+    @property
+    def untaken(self) -> Sequence[tuple[str, float]]:
+        """Names of objects of which nothing could be taken away where that was asked for, and when, in seconds."""
+
+    @property
+    def motions_told(self) -> int | None:
+        """How many of motions, from the first on, step wants on the host; None for all."""
+
+    @property
+    def pending(self) -> tuple[ObjectStyle, ...]:
+        """Named objects whose moment has not come yet."""
+
+    def plan(self, index: int, shots: list[int], times_s: list[float]) -> list[bool]:
+        """Which frames of a batch must be looked at."""
+
+    def motions(self, lumas: torch.Tensor, part: slice = slice(None)) -> tuple[torch.Tensor, ...]:
+        """What step may be given of a batch's motion, found on the device; nothing where step does without."""
+
+    def step(
+        self,
+        luma: np.ndarray,
+        found: Segmentation | None,
+        shot: int,
+        index: int,
+        time_s: float,
+        size: tuple[int, int],
+        motion: Sequence[Any] = (),
+    ) -> np.ndarray:
+        """Advance by one frame: its map of slots, [h, w] int32."""
+
+    def lost(self) -> list[tuple[str, int]]:
+        """Named objects that were gone before the film was, and the last frame of each."""
+
+    def report(self) -> list[ObjectReport]:
+        """Every object so far."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything later frames depend on; see load_state_dict."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on as what this is the state_dict of."""
+
+
+class Given(Following, Protocol):
+    """What knows where objects are without being shown regions."""
+
+    def restart(self, look: Look) -> None:
+        """Forget the film so far; from now on this Look."""

@@ -1,0 +1,64 @@
+"""What a person should know of a film's objects when it ends, a line each, with what mends it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from streamstyle.look import Look
+from streamstyle.styles import NONE
+
+
+def pending_warnings(pending: Iterable[str], named: Iterable[str]) -> list[str]:
+    """Of objects whose moment never came; named: those whose did."""
+    seen = ", ".join(sorted(set(named))) or "none"
+    return [
+        f"object '{name}' was never named: the film ended before its moment; named were: {seen}" for name in pending
+    ]
+
+
+def unnamed_warnings(look: Look, tracker: str, names: Collection[str | None]) -> list[str]:
+    """Of what wears --foreground without a name: that there was none, or that it wore nothing.
+
+    Args:
+        look: what is worn.
+        tracker: how objects were followed, as of ``--tracker``.
+        names: of all objects there were, None of each that has none.
+    """
+    said, unnamed = look.foreground is not None or look.style is not None, sum(name is None for name in names)
+    if said and not unnamed and look.foreground_style != NONE:
+        return [nobody_warning(tracker, named=len(names) > 0)]
+    if unnamed and not said:
+        things = "1 thing" if unnamed == 1 else f"{unnamed} things"
+        mend = "give --foreground or --style (--foreground none, if that is meant)"
+        return [f"{things} without a name moved and wore no style; {mend}"]
+    return []
+
+
+def nobody_warning(tracker: str, *, named: bool = False) -> str:
+    """What a person should know of a film in which nobody was followed, or nobody but those that are named."""
+    if tracker == "overlap":
+        found = "no other object is" if named else "no object is"
+        return f"{found} found here; give another --edge-side or a smaller --min-area"
+    moves = "nothing else moves" if named else "nothing moves"
+    return f"{moves} by itself here; name an object with --object, or give --tracker overlap"
+
+
+def taken_warnings(names: Iterable[str]) -> list[str]:
+    """What a person should know of named objects of which nothing is left, a line each."""
+    mend = "take less of it away, or later, as with @SECONDS"
+    return [f"object '{name}' is nowhere: what was taken away from it was all of it; {mend}" for name in names]
+
+
+def untaken_warnings(places: Iterable[tuple[str, float]]) -> list[str]:
+    """What a person should know of places where nothing could be taken away, a line each; see ObjectTracks.untaken."""
+    return [
+        f"object '{name}': nothing was taken away at {at_s:g} s, for none of it was there; see "
+        f"`streamstyle preview --at {at_s:g}` with this Look"
+        for name, at_s in places
+    ]
+
+
+def lost_warnings(lost: Iterable[tuple[str, int]]) -> list[str]:
+    """What a person should know of objects that were lost, a line each; see ObjectTracks.lost."""
+    mend = "where it is to be seen later, name it there with @SECONDS"
+    return [f"object '{name}' was lost after frame {frame}: {mend}" for name, frame in lost]

@@ -1,0 +1,20 @@
+"""Whatever a SceneReader may be given takes what it is asked, by the names that it is asked by."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from streamstyle.objects.following import Following, Given
+from streamstyle.objects.object_tracks import ObjectTracks
+from streamstyle.tracks.given_tracks import GivenTracks
+
+
+@pytest.mark.parametrize(("kind", "asked"), [(ObjectTracks, Following), (GivenTracks, Following), (GivenTracks, Given)])
+def test_who_follows_takes_what_is_asked(kind, asked):
+    methods = dict(inspect.getmembers(asked, inspect.isfunction))
+    assert {"plan", "step", "report", "state_dict"} <= methods.keys()
+    for name, method in methods.items():
+        if not name.startswith("_"):
+            assert list(inspect.signature(getattr(kind, name)).parameters) == list(inspect.signature(method).parameters)

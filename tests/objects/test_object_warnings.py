@@ -1,0 +1,59 @@
+"""What is said of a film's objects, and when nothing is."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamstyle.look import Look
+from streamstyle.objects.object_warnings import (
+    lost_warnings,
+    nobody_warning,
+    pending_warnings,
+    taken_warnings,
+    unnamed_warnings,
+    untaken_warnings,
+)
+
+NOBODY, NOBODY_ELSE = "nothing moves by itself here", "nothing else moves by itself here"
+
+
+@pytest.mark.parametrize(
+    ("look", "names", "told"),
+    [
+        (Look(background="none", foreground="wave"), [], NOBODY),
+        (Look(background="none", foreground="wave"), ["swan"], NOBODY_ELSE),
+        (Look(background="none", foreground="wave"), ["swan", None], None),
+        (Look(style="wave", background="none"), [], NOBODY),
+        (Look(background="wave", foreground="none"), [], None),
+        (Look(background="wave"), [], None),
+        (Look(background="wave"), [None], "1 thing without a name moved and wore no style"),
+        (Look(background="wave"), [None, "swan", None], "2 things without a name moved and wore no style"),
+        (Look(background="wave", foreground="none"), [None], None),
+    ],
+)
+def test_of_what_has_no_name(look, names, told):
+    lines = unnamed_warnings(look, "appearance", names)
+    assert len(lines) == (told is not None)
+    assert all(line.startswith(f"{told}; ") for line in lines)
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_who_was_sought_by_overlap_is_not_told_to_try_that(named):
+    assert "--tracker overlap" in nobody_warning("appearance", named=named)
+    assert "--tracker" not in nobody_warning("overlap", named=named)
+
+
+def test_each_line_names_its_object_and_what_mends_it():
+    assert pending_warnings(["swan"], ["fox", "boat", "fox"]) == [
+        "object 'swan' was never named: the film ended before its moment; named were: boat, fox"
+    ]
+    assert pending_warnings(["swan"], [])[0].endswith("named were: none")
+    for lines, mend in (
+        (taken_warnings(["swan"]), "take less of it away, or later, as with @SECONDS"),
+        (lost_warnings([("swan", 7)]), "name it there with @SECONDS"),
+        (untaken_warnings([("swan", 2.5)]), "`streamstyle preview --at 2.5` with this Look"),
+    ):
+        (line,) = lines
+        assert line.startswith("object 'swan'")
+        assert line.endswith(mend)
+    assert not [*pending_warnings([], ["a"]), *taken_warnings([]), *lost_warnings([]), *untaken_warnings([])]
