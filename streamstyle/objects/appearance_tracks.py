@@ -185,27 +185,27 @@ class AppearanceTracks(ObjectTracks):
 
     def _take_places(self, moment: Moment, found: Segmentation) -> None:
         for thing in self._due(moment.time_s):
-            point, ids = thing.point if thing.remove else None, found.ids.numpy()
-            place: np.ndarray | None = None
-            if point is not None:
-                column, row = small_point(thing, point, moment.size, ids.shape)
-            if point is None or ids[row, column]:
-                place = self._place(thing, found, moment.size)
+            ids, point = found.ids.numpy(), None
+            if thing.remove and thing.point is not None:
+                point = small_point(thing, thing.point, moment.size, ids.shape)
+            place: np.ndarray | None
+            if point is not None and ids[point[::-1]] == 0:
+                place = self._piece_of(thing.name, ids == 0, point)
             else:
-                place = self._bare_piece(thing.name, ids == 0, column, row)
+                place = self._place(thing, found, moment.size)
             if place is None:
                 self.untaken.append((thing.name, thing.at_s))
             else:
                 self._say(thing, place, moment.index)
 
-    def _bare_piece(self, name: str, bare: np.ndarray, column: int, row: int) -> np.ndarray | None:
-        """The piece [h, w] bool at a pixel of what a named object has within bare; None where it has nothing."""
+    def _piece_of(self, name: str, within: np.ndarray, point: tuple[int, int]) -> np.ndarray | None:
+        """The piece [h, w] bool at a pixel (x, y) of what a named object has within a mask; None where it has none."""
         slot = self._there().get(name)
         if slot is None:
             return None
         assert self._shares is not None
         its = (self._shares[self._members.index(slot)] > 0.5).cpu().numpy()  # synchronises
-        return piece_at(its & bare, column, row)
+        return piece_at(its & within, *point)
 
     def _say(self, thing: ObjectStyle, place: np.ndarray, index: int) -> None:
         """A person said that a place [h, w] bool of this frame is their object's, or is not."""
