@@ -18,6 +18,7 @@ from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.decode import decode, frame_at
 from streamstyle.media.masks import Mask, read_mask
 from streamstyle.media.planes import scaled_size
+from streamstyle.objects.places import small_point
 from streamstyle.stylizer import Stylizer
 
 
@@ -69,8 +70,9 @@ def place_objects(stylizer: Stylizer, info: VideoInfo, mask: str | Path | None =
                     f"object '{said.name}' @{said.where}: that region is object '{other.name}'; name it once"
                 )
         taken.append((thing, covered))
+    size = scaled_size(info, stylizer.options.output.size)[::-1]
     for thing, refusal in doubtful:
-        if not any(_may_lie_anywhere(other, thing) for other in objects):
+        if not any(_may_lie_anywhere(place, thing) for place in objects) and not _covered(taken, thing, size):
             raise refusal
     stylizer.name_objects(tuple(objects), None if drawn is None else drawn.labels)
 
@@ -79,6 +81,13 @@ def _may_lie_anywhere(place: ObjectStyle, taken: ObjectStyle) -> bool:
     """Whether an object of which something is taken away may by then be where no region is: it was drawn, or moved."""
     of_it = place.name == taken.name and not place.remove
     return of_it and (place.mask is not None or place.at_s < taken.at_s)
+
+
+def _covered(places: list[tuple[ObjectStyle, np.ndarray]], taken: ObjectStyle, size: tuple[int, int]) -> bool:
+    """Whether a point that is taken away lies in one of its object's places [h, w] bool of the same moment."""
+    assert taken.point is not None
+    its = [mask for place, mask in places if (place.name, place.at_s) == (taken.name, taken.at_s)]
+    return any(mask[small_point(taken, taken.point, size, mask.shape)[::-1]] for mask in its)
 
 
 def _placed(

@@ -108,6 +108,30 @@ def test_what_an_object_has_on_no_region_is_taken_away(tmp_path, asset):
 
 
 @pytest.mark.weights
+@pytest.mark.parametrize("at", [0, 4])
+def test_what_was_taken_away_whole_does_not_come_back(tmp_path, asset, at):
+    """Nor from specks that are left of it; in the frame it is named in it is taken away by the same click."""
+    asset("hed"), asset("multistyle26")
+    film, objects = faint(tmp_path, 24), (car(0), car(at, remove=True))
+    maps = labels_of(film, *objects)
+    assert all(is_it.any() for is_it in maps[:at])
+    assert not any(is_it.any() for is_it in maps[at:])
+    report = stylize(film, tmp_path / "out.mp4", look=Look(background="none", objects=objects), options=FAST)
+    assert [thing.last_frame for thing in report.objects] == [at - 1] * (at > 0)
+
+
+@pytest.mark.weights
+def test_a_speck_that_is_left_does_not_find_what_was_taken_away(tmp_path, asset):
+    asset("hed")
+    drawn = there(0)
+    drawn[20:23, 20:23] = True
+    look = Look("none", objects=(ObjectStyle("car", "wave", mask=1), car(0, remove=True)))
+    film = probe(faint(tmp_path, 24))
+    found = FilmObjects(film, look, Mask(np.uint8(drawn), {1: "car"}), AnalysisOptions(), torch.device("cpu"))
+    assert not any((frame.labels == 1).any() for frame in found.labelled())
+
+
+@pytest.mark.weights
 def test_what_lies_beside_an_object_is_not_taken_for_it(tmp_path, asset):
     """A click beside it takes nothing away, though that moves too and hangs together with it."""
     asset("hed")

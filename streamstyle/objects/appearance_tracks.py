@@ -227,6 +227,8 @@ class AppearanceTracks(ObjectTracks):
         k, there = self._members.index(slot), torch.from_numpy(place).to(self._shares.device)
         if remove:
             self._shares[k].masked_fill_(there, 0)
+            if (self._shares[k] > 0.5).sum() < LEARNABLE_SHARE * place.size:  # synchronises
+                self._shares[k].zero_()  # from specks that are left all of it would be found again
             self._refused = np.maximum(self._refused, place)
         else:
             self._shares.masked_fill_(there, 0)

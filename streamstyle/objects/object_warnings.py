@@ -52,8 +52,7 @@ def taken_warnings(names: Iterable[str]) -> list[str]:
 def untaken_warnings(places: Iterable[tuple[str, float]]) -> list[str]:
     """What a person should know of places where nothing could be taken away, a line each; see ObjectTracks.untaken."""
     return [
-        f"object '{name}': nothing was taken away at {at_s:g} s, for none of it was there; see "
-        f"`streamstyle preview --at {at_s:g}` with this Look"
+        f"object '{name}': nothing was taken away at {at_s:g} s, where none of it was; `streamstyle tracks` draws it"
         for name, at_s in places
     ]
 

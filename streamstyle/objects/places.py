@@ -98,9 +98,10 @@ def object_mask(
         what = (
             "there is nothing to take away" if thing.remove else "that is the background (style it with --background)"
         )
+        shown = "" if moving is None or thing.remove else ", which outlines what moves"
         raise OptionError(
             f"object '{'-' * thing.remove}{thing.name}' @{thing.where}: on no object, {what}; {hint}, see "
-            f"{_preview(thing)}, and more are told apart with a larger --detail"
+            f"{_preview(thing)}{shown}, and more are told apart with a larger --detail"
         )
     return _filled(labels == region)
 

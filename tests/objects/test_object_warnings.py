@@ -51,7 +51,10 @@ def test_each_line_names_its_object_and_what_mends_it():
     for lines, mend in (
         (taken_warnings(["swan"]), "take less of it away, or later, as with @SECONDS"),
         (lost_warnings([("swan", 7)]), "name it there with @SECONDS"),
-        (untaken_warnings([("swan", 2.5)]), "`streamstyle preview --at 2.5` with this Look"),
+        (
+            untaken_warnings([("swan", 2.5)]),
+            "at 2.5 s, where none of it was; `streamstyle tracks` draws it",
+        ),
     ):
         (line,) = lines
         assert line.startswith("object 'swan'")
