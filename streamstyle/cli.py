@@ -82,8 +82,9 @@ class Run:
                 say=None if self.quiet else say,
                 dry_run=self.dry_run,
             )
-        if self.look.save_look is not None and not self.dry_run:
-            report = replace(report, warnings=(*report.warnings, *save_look(look, self.look.save_look)))
+        if self.look.save_look is not None:
+            lines = save_look(look, self.look.save_look, dry_run=self.dry_run)
+            report = replace(report, warnings=(*report.warnings, *lines))
         for line in report.warnings:
             say(f"warning: {line}")
         if self.json:

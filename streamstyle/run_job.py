@@ -71,13 +71,14 @@ def _check_save_look(target: Path, choices: LookOptions, options: OutputOptions)
         raise OutputError(f"--save-look {target}: exists; add --overwrite, or choose another name")
 
 
-def save_look(look: Look, target: Path) -> list[str]:
-    """Write the Look; what it takes beside it to find its objects again, a line each.
+def save_look(look: Look, target: Path, *, dry_run: bool = False) -> list[str]:
+    """Write the Look, but for a dry run; what it takes beside it to find its objects again, a line each.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    look.write(target)
+    if not dry_run:
+        look.write(target)
     drawn = dict.fromkeys(f"'{thing.name}'" for thing in look.objects if thing.mask is not None)
     if not drawn:
         return []

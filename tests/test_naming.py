@@ -253,10 +253,13 @@ def test_a_look_that_is_saved_without_its_mask_is_told_of(tmp_path, capsys):
     saved, out = tmp_path / "look.toml", tmp_path / "out.mp4"
     words = ["run", str(cards(tmp_path)), str(out), "--background", "none", "--overwrite", "--json"]
     drawn = ["--mask", str(tmp_path / "first.png"), "--object", "card@mask3=wave"]
-    assert cli.main([*words, *drawn, "--save-look", str(saved)]) == 0
-    told, line = capsys.readouterr(), f"--save-look {saved}: a Look holds no mask; for 'card' give --mask with it again"
-    assert told.err.splitlines()[-1] == f"warning: {line}"
-    assert json.loads(told.out)["warnings"] == [line]
+    line = f"--save-look {saved}: a Look holds no mask; for 'card' give --mask with it again"
+    for dry_run in (["--dry-run"], []):
+        assert not saved.exists()
+        assert cli.main([*words, *drawn, "--save-look", str(saved), *dry_run]) == 0
+        told = capsys.readouterr()
+        assert told.err.splitlines()[-1] == f"warning: {line}"
+        assert json.loads(told.out)["warnings"] == [line]
     assert cli.main([*words, "--look", str(saved)]) == 2
     assert cli.main([*words, "--look", str(saved), *drawn[:2]]) == 0
 
