@@ -132,6 +132,41 @@ def test_a_speck_that_is_left_does_not_find_what_was_taken_away(tmp_path, asset)
 
 
 @pytest.mark.weights
+@pytest.mark.parametrize("size", [None, 480])
+@pytest.mark.parametrize("order", [1, -1])
+def test_what_a_click_named_another_takes_away_in_the_same_frame(tmp_path, asset, size, order):
+    """Whichever is said first, at any size that is painted; away from the middle, where rows and columns differ."""
+    asset("hed"), asset("multistyle26")
+    film, aside = faint(tmp_path, 8), replace(car(0, remove=True), point=(130, 100))
+    look, options = Look(background="none", objects=(car(0), aside)[::order]), Options(output=OutputOptions(size=size))
+    report = stylize(film, tmp_path / "out.mp4", look=look, options=options)
+    assert report.objects == ()
+    (told,) = report.warnings
+    assert told.startswith("object 'car' is nowhere")
+
+
+@pytest.mark.weights
+def test_a_click_elsewhere_leaves_what_is_small(tmp_path, asset):
+    asset("hed")
+    drawn = np.zeros_like(there(0))
+    drawn[118:121, 110:113] = True  # fewer pixels than can be learned from
+    film, found = probe(faint(tmp_path, 4)), list[int]()
+    for aside in ((), (replace(car(0, remove=True), point=(300, 20)),)):
+        look = Look("none", objects=(ObjectStyle("car", "wave", mask=1), *aside))
+        tracks = FilmObjects(film, look, Mask(np.uint8(drawn), {1: "car"}), AnalysisOptions(), torch.device("cpu"))
+        found.append(int((next(iter(tracks.labelled())).labels == 1).sum()))
+    assert found[0] == found[1] == drawn.sum()
+
+
+@pytest.mark.weights
+def test_tracks_refuses_what_run_refuses(tmp_path, asset):
+    asset("hed")
+    for objects in ((car(0), replace(car(0, remove=True), point=(300, 20))), (car(3, remove=True), car(5))):
+        with pytest.raises(OptionError, match=r"'-car' @.*: on no object, there is nothing to take away"):
+            labels_of(make_faint_disc(tmp_path / str(len(list(tmp_path.iterdir()))), 8), *objects)
+
+
+@pytest.mark.weights
 def test_what_lies_beside_an_object_is_not_taken_for_it(tmp_path, asset):
     """A click beside it takes nothing away, though that moves too and hangs together with it."""
     asset("hed")

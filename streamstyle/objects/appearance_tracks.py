@@ -193,10 +193,17 @@ class AppearanceTracks(ObjectTracks):
                 place = self._piece_of(thing.name, ids == 0, point)
             else:
                 place = self._place(thing, found, moment.size)
+            if place is None and not self._may_lie_anywhere(thing.name, moment.index):
+                place = self._place(thing, found, moment.size)  # which refuses it
             if place is None:
                 self.untaken.append((thing.name, thing.at_s))
             else:
                 self._say(thing, place, moment.index)
+
+    def _may_lie_anywhere(self, name: str, index: int) -> bool:
+        """Whether an object may be where no region is in a frame: it was drawn, or named before and moved."""
+        drawn = any(thing.name == name and thing.mask is not None for thing in self._objects)
+        return drawn or any(track.name == name and track.first_frame < index for track in self.tracker.all_tracks)
 
     def _piece_of(self, name: str, within: np.ndarray, point: tuple[int, int]) -> np.ndarray | None:
         """The piece [h, w] bool at a pixel (x, y) of what a named object has within a mask; None where it has none."""
@@ -226,9 +233,11 @@ class AppearanceTracks(ObjectTracks):
             self._shares = torch.cat([self._shares, self._shares.new_zeros(1, *place.shape)])
         k, there = self._members.index(slot), torch.from_numpy(place).to(self._shares.device)
         if remove:
-            self._shares[k].masked_fill_(there, 0)
-            if (self._shares[k] > 0.5).sum() < LEARNABLE_SHARE * place.size:  # synchronises
+            its = self._shares[k] > 0.5
+            left_px = (its & ~there).sum()
+            if (its & there).any() and left_px < LEARNABLE_SHARE * place.size:  # synchronises
                 self._shares[k].zero_()  # from specks that are left all of it would be found again
+            self._shares[k].masked_fill_(there, 0)
             self._refused = np.maximum(self._refused, place)
         else:
             self._shares.masked_fill_(there, 0)

@@ -23,7 +23,7 @@ class Following(Protocol):
 
     @property
     def untaken(self) -> Sequence[tuple[str, float]]:
-        """Names of objects of which nothing could be taken away where that was asked for, and when, in seconds."""
+        """Of clicks on no region that took nothing away: whose, and when in seconds; see ObjectTracks."""
 
     @property
     def motions_told(self) -> int | None:

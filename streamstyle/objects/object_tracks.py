@@ -73,7 +73,8 @@ class ObjectTracks(ABC):
     Attributes:
         drawn: [H, W] uint8 labels of the first frame's mask, at any size; None without one.
         left_out: regions so far that were more than a frame may have.
-        untaken: of places that were to be taken away from an object, and where nothing of it was: its name, and when.
+        untaken: of clicks on no region that were to take away of an object, and where it had nothing: its name, and
+            when in seconds.
     """
 
     def __init__(self, segmenter: Segmenter, tracker: Tracker, objects: tuple[ObjectStyle, ...], every: int) -> None:
@@ -85,7 +86,7 @@ class ObjectTracks(ABC):
         self._shot: int | None = None
         self._left = ShotMemory[dict[str, Any]]()
         self._objects = objects
-        self._pending = sorted(objects, key=lambda thing: thing.at_s)
+        self._pending = sorted(objects, key=lambda thing: (thing.at_s, thing.remove))
         self._scale_px = 1.0
         self._frames = 0
 

@@ -1,4 +1,4 @@
-"""What a person should know of a film's objects when it ends, a line each, with what mends it."""
+"""What a person should know of a film's objects when it ends, a line each."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def unnamed_warnings(look: Look, tracker: str, names: Collection[str | None]) ->
     """
     said, unnamed = look.foreground is not None or look.style is not None, sum(name is None for name in names)
     if said and not unnamed and look.foreground_style != NONE:
-        return [nobody_warning(tracker, named=len(names) > 0)]
+        return [nobody_warning(tracker, named=bool(look.objects))]
     if unnamed and not said:
         things = "1 thing" if unnamed == 1 else f"{unnamed} things"
         mend = "give --foreground or --style (--foreground none, if that is meant)"
@@ -50,10 +50,11 @@ def taken_warnings(names: Iterable[str]) -> list[str]:
 
 
 def untaken_warnings(places: Iterable[tuple[str, float]]) -> list[str]:
-    """What a person should know of places where nothing could be taken away, a line each; see ObjectTracks.untaken."""
+    """What a person should know of clicks that took nothing away, a line each; see ObjectTracks.untaken."""
+    mend = "click on it, or at another moment, as with @SECONDS"
     return [
-        f"object '{name}': nothing was taken away at {at_s:g} s, where none of it was; `streamstyle tracks` draws it"
-        for name, at_s in places
+        f"object '-{name}': nothing was taken away at {at_s:g} s, where none of it was; {mend}"
+        for name, at_s in dict.fromkeys(places)
     ]
 
 

@@ -15,6 +15,11 @@ from streamstyle.tracks.given_tracks import GivenTracks
 def test_who_follows_takes_what_is_asked(kind, asked):
     methods = dict(inspect.getmembers(asked, inspect.isfunction))
     assert {"plan", "step", "report", "state_dict"} <= methods.keys()
+    known = {"every", "tracker", "left_out"}  # told in its head, or given by the constructor
+    properties = [name for name, _ in inspect.getmembers(asked, lambda part: isinstance(part, property))]
+    assert {"pending", "untaken"} <= {*properties}
+    source = inspect.getsource(kind)
+    assert all(hasattr(kind, name) or f"self.{name}" in source for name in known.union(properties))
     for name, method in methods.items():
         if not name.startswith("_"):
             assert list(inspect.signature(getattr(kind, name)).parameters) == list(inspect.signature(method).parameters)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from streamstyle.look import Look
+from streamstyle.look import Look, ObjectStyle
 from streamstyle.objects.object_warnings import (
     lost_warnings,
     nobody_warning,
@@ -14,6 +16,7 @@ from streamstyle.objects.object_warnings import (
     untaken_warnings,
 )
 
+SWAN = ObjectStyle("swan", "wave", point=(3, 4))
 NOBODY, NOBODY_ELSE = "nothing moves by itself here", "nothing else moves by itself here"
 
 
@@ -21,8 +24,9 @@ NOBODY, NOBODY_ELSE = "nothing moves by itself here", "nothing else moves by its
     ("look", "names", "told"),
     [
         (Look(background="none", foreground="wave"), [], NOBODY),
-        (Look(background="none", foreground="wave"), ["swan"], NOBODY_ELSE),
-        (Look(background="none", foreground="wave"), ["swan", None], None),
+        (Look(background="none", foreground="wave", objects=(SWAN,)), ["swan"], NOBODY_ELSE),
+        (Look(background="none", foreground="wave", objects=(SWAN,)), [], NOBODY_ELSE),  # its moment never came
+        (Look(background="none", foreground="wave", objects=(SWAN,)), ["swan", None], None),
         (Look(style="wave", background="none"), [], NOBODY),
         (Look(background="wave", foreground="none"), [], None),
         (Look(background="wave"), [], None),
@@ -43,7 +47,7 @@ def test_who_was_sought_by_overlap_is_not_told_to_try_that(named):
     assert "--tracker" not in nobody_warning("overlap", named=named)
 
 
-def test_each_line_names_its_object_and_what_mends_it():
+def test_each_line_names_its_object_and_what_is_told_once_needs_no_more():
     assert pending_warnings(["swan"], ["fox", "boat", "fox"]) == [
         "object 'swan' was never named: the film ended before its moment; named were: boat, fox"
     ]
@@ -53,10 +57,11 @@ def test_each_line_names_its_object_and_what_mends_it():
         (lost_warnings([("swan", 7)]), "name it there with @SECONDS"),
         (
             untaken_warnings([("swan", 2.5)]),
-            "at 2.5 s, where none of it was; `streamstyle tracks` draws it",
+            "click on it, or at another moment, as with @SECONDS",
         ),
     ):
         (line,) = lines
-        assert line.startswith("object 'swan'")
+        assert re.match("object '-?swan'", line)
         assert line.endswith(mend)
+    assert len(untaken_warnings([("swan", 2.5), ("swan", 2.5), ("swan", 3.0)])) == 2
     assert not [*pending_warnings([], ["a"]), *taken_warnings([]), *lost_warnings([]), *untaken_warnings([])]
