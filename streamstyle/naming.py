@@ -18,7 +18,7 @@ from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.decode import decode, frame_at
 from streamstyle.media.masks import Mask, read_mask
 from streamstyle.media.planes import scaled_size
-from streamstyle.objects.places import small_point
+from streamstyle.objects.places import may_lie_anywhere, small_point
 from streamstyle.stylizer import Stylizer
 
 
@@ -72,15 +72,9 @@ def place_objects(stylizer: Stylizer, info: VideoInfo, mask: str | Path | None =
         taken.append((thing, covered))
     size = scaled_size(info, stylizer.options.output.size)[::-1]
     for thing, refusal in doubtful:
-        if not any(_may_lie_anywhere(place, thing) for place in objects) and not _covered(taken, thing, size):
+        if not may_lie_anywhere(thing, objects) and not _covered(taken, thing, size):
             raise refusal
     stylizer.name_objects(tuple(objects), None if drawn is None else drawn.labels)
-
-
-def _may_lie_anywhere(place: ObjectStyle, taken: ObjectStyle) -> bool:
-    """Whether an object of which something is taken away may by then be where no region is: it was drawn, or moved."""
-    of_it = place.name == taken.name and not place.remove
-    return of_it and (place.mask is not None or place.at_s < taken.at_s)
 
 
 def _covered(places: list[tuple[ObjectStyle, np.ndarray]], taken: ObjectStyle, size: tuple[int, int]) -> bool:

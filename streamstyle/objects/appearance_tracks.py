@@ -30,7 +30,7 @@ from streamstyle.objects.device_weighing import DeviceWeighing, moving_odds, wei
 from streamstyle.objects.evidence import near, own_motion, own_motions
 from streamstyle.objects.host_weighing import HostWeighing
 from streamstyle.objects.object_tracks import Moment, ObjectTracks
-from streamstyle.objects.places import piece_at, small_point
+from streamstyle.objects.places import may_lie_anywhere, piece_at, small_point
 from streamstyle.objects.reentry import Reentry
 from streamstyle.objects.segmenter import Segmentation, Segmenter
 from streamstyle.objects.tracker import BACKGROUND, Tracker
@@ -193,17 +193,12 @@ class AppearanceTracks(ObjectTracks):
                 place = self._piece_of(thing.name, ids == 0, point)
             else:
                 place = self._place(thing, found, moment.size)
-            if place is None and not self._may_lie_anywhere(thing.name, moment.index):
+            if place is None and not may_lie_anywhere(thing, self._objects):
                 place = self._place(thing, found, moment.size)  # which refuses it
             if place is None:
                 self.untaken.append((thing.name, thing.at_s))
             else:
                 self._say(thing, place, moment.index)
-
-    def _may_lie_anywhere(self, name: str, index: int) -> bool:
-        """Whether an object may be where no region is in a frame: it was drawn, or named before and moved."""
-        drawn = any(thing.name == name and thing.mask is not None for thing in self._objects)
-        return drawn or any(track.name == name and track.first_frame < index for track in self.tracker.all_tracks)
 
     def _piece_of(self, name: str, within: np.ndarray, point: tuple[int, int]) -> np.ndarray | None:
         """The piece [h, w] bool at a pixel (x, y) of what a named object has within a mask; None where it has none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import cv2
 import numpy as np
@@ -104,6 +104,13 @@ def object_mask(
             f"{_preview(thing)}{shown}, and more are told apart with a larger --detail"
         )
     return _filled(labels == region)
+
+
+def may_lie_anywhere(taken: ObjectStyle, places: Iterable[ObjectStyle]) -> bool:
+    """Whether an object of which something is taken away may by then be where no region is: it was drawn, or named
+    before and moved."""
+    its = (place for place in places if place.name == taken.name and not place.remove)
+    return any(place.mask is not None or place.at_s < taken.at_s for place in its)
 
 
 def piece_at(mask: np.ndarray, column: int, row: int) -> np.ndarray | None:
