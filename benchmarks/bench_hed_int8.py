@@ -6,7 +6,8 @@ Photographs are every fourth of BSDS500 val, where STREAMSTYLE_DATA or ../shared
 train. Lettering, bars and blocks of pure colours and the film of ``streamstyle bench``, of flat ones, are made here.
 Largest is the farthest of all pixels of all pictures. Times are of small films, each picture 2 px on from the one
 before, means over frames; the first of each film follows another picture, whose steps may be others. Side 3 is that of
-regions; both networks give the features, too.
+regions; the networks give the features of LOOK_LAYERS, too, as far as they reach: HED's are of three blocks, those of
+the narrow network, which regions and objects are found by, of four.
 """
 
 from __future__ import annotations
@@ -74,35 +75,49 @@ def measure(device: torch.device) -> Rows:
     """Figures of the host's processor; the device is of no account."""
     if not int8.available():
         raise SystemExit("no x86 processor, or no torch with oneDNN's operators: HED computes in floats here")
-    net = HED.load("3", blocks=max(block for block, _ in LOOK_LAYERS))
-    made = Int8HED.of(net)
     if not DATA.is_dir():
         print(f"{DATA}: no such folder, so no photographs; put BSDS500 there or set STREAMSTYLE_DATA", file=sys.stderr)
+    hed, narrow = HED.load("3"), HED.load_narrow()
+    made = Int8HED.of(hed)
     for name, pictures in (("photographs", photographs), ("lettering and flat colours", lettering_and_flat_colors)):
         for lines in LINES:
             if some := list(pictures(lines)):
-                yield from beside_floats(f"{name}, {lines} lines", some, net, made)
+                yield from beside_floats(f"{name}, {lines} lines", some, hed, made)
+                yield from beside_floats(f"narrow, {name}, {lines} lines", some, narrow, Int8HED.of(narrow), made)
 
 
-def beside_floats(what: str, pictures: list[torch.Tensor], net: HED, made: Int8HED) -> Rows:
+def beside_floats(
+    what: str, pictures: list[torch.Tensor], net: HED, made: Int8HED, wide: Int8HED | None = None
+) -> Rows:
+    """Figures of a network in bytes; and of it beside HED in bytes, which it stands in for, if that is given."""
     off = torch.cat([(made(rgb) - net(rgb)).abs().flatten() * 255 for rgb in pictures])
     yield figure(f"{what}: pictures", len(pictures), "")
     wider = [widest_steps(made, rgb) > 1 for rgb in pictures]
     yield figure(f"{what}: in wider steps", sum(wider) / len(wider), "of the pictures")
     yield figure(f"{what}: edges off, mean", float(off.mean()), "of 255")
     yield figure(f"{what}: edges off, largest", float(off.max()), "of 255")
-    took: dict[str, list[float]] = {"float32": [], "int8": [], "int8, after another picture": []}
+    kinds = {"float32": net, "int8": made} | ({} if wide is None else {"HED, int8": wide})
+    took: dict[str, list[float]] = {kind: [] for kind in (*kinds, "int8, after another picture")}
     for rgb in pictures:
         for run in range(1 + RUNS):
-            for kind, each in (("float32", net), ("int8", made)):
+            for kind, each in kinds.items():
                 frame = rgb.roll(2 * run, 3)  # as in a film, where the frame before is like it but for the first
                 began = time.perf_counter()
-                each.edges_and_features(frame, LOOK_LAYERS)
+                each.edges_and_features(frame, layers_of(each))
                 first = run == 0 and kind == "int8"
                 took["int8, after another picture" if first else kind].append((time.perf_counter() - began) * 1e3)
     ms = {kind: float(np.mean(values)) for kind, values in took.items()}
     yield from (figure(f"{what}: {kind}", value, "ms a picture") for kind, value in ms.items())
     yield figure(f"{what}: float32 / int8", ms["float32"] / ms["int8"], "x", goal=1)
+    if wide is not None:
+        apart = torch.cat([(made(rgb) - wide(rgb)).abs().flatten() * 255 for rgb in pictures])
+        yield figure(f"{what}: edges off HED's, mean", float(apart.mean()), "of 255")
+        yield figure(f"{what}: HED in bytes / in bytes", ms["HED, int8"] / ms["int8"], "x", goal=2)
+
+
+def layers_of(net: HED) -> list[tuple[int, int]]:
+    """Those looked at, as far as the network reaches."""
+    return [(block, place) for block, place in LOOK_LAYERS if block <= net.depth]
 
 
 def widest_steps(made: Int8HED, rgb: torch.Tensor) -> float:
@@ -115,7 +130,7 @@ def widest_steps(made: Int8HED, rgb: torch.Tensor) -> float:
         return found
 
     with mock.patch.object(hed_int8, "_fitted", told):
-        made.edges_and_features(rgb, LOOK_LAYERS)
+        made.edges_and_features(rgb, layers_of(made))
     return max(wide)
 
 

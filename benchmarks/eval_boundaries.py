@@ -59,7 +59,7 @@ DATA = Path(os.environ.get("STREAMSTYLE_DATA", ROOT.parent / "shared" / "data"))
 SHARE_OF_DIAGONAL = 0.0075
 HED_MARGIN_PX = 16
 SIDES = get_args(EdgeSide)
-SOURCES = ("2", "3", "fuse")
+SOURCES = ("2", "3", "fuse", "narrow")
 """Sides the hierarchy is built on."""
 Matching = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, int]]
 """From predicted and drawn pixels, [H, W] bool, to those predicted that have a partner, and how many."""
@@ -357,7 +357,7 @@ def main(say: Callable[[str], None] = print) -> int:
         return 2
     say(str(machine()))
     thresholds = np.linspace(0, 1, arguments.thresholds + 2)[1:-1]
-    nets = {side: HED.load(side, say=None) for side in SIDES}
+    nets = {**{side: HED.load(side, say=None) for side in SIDES}, "narrow": HED.load_narrow()}
     judge = referee(arguments.judged)
     say(f"the referee is {judge.name}" + ("" if judge.name == "edgeval" else "; --help says how it may be edgeval"))
     each: list[tuple[dict[str, Tally], dict[str, Tally]]] = []

@@ -117,7 +117,8 @@ OVERLAP = "overlap, regions"
 CHOICES: dict[str, tuple[dict[str, Any], dict[tuple[Any, str], Any]]] = {
     "all of it": ({}, {}),
     "every 4th frame looked at": ({"analyse_every": 4}, {}),
-    "edges of all sides, fused": ({"edge_side": "fuse"}, {}),
+    "HED itself, side 3": ({"edge_side": "3"}, {}),
+    "HED itself, all sides fused": ({"edge_side": "fuse"}, {}),
     "360 lines": ({"analysis_size": 360}, {}),
     "no motion": ({}, {(evidence, "MOTION_WEIGHT"): 0.0}),
     "no motion compensation: carried to where it was": (
@@ -131,7 +132,10 @@ CHOICES: dict[str, tuple[dict[str, Any], dict[tuple[Any, str], Any]]] = {
         {**searched_by(lambda careful: CheckedFlow(careful=True)), (host_weighing, "carry"): carry_what_was_seen},
     ),
     "no look": ({}, {(evidence, "LOOK_WEIGHT"): 0.0}),
-    "the look of layer 3_3, which edges are read from": ({}, {(appearance, "LOOK_LAYERS"): ((2, 2), (3, 3))}),
+    "the look of HED's layers alone: none of 4_3": (
+        {},
+        {(appearance, "LOOK_LAYERS"): ((2, 2), (3, 2)), (appearance, "DIMENSIONS"): (32, 64)},
+    ),
     "the look at 4 px, not at 2": ({}, {(AppearanceModel, "score_map"): coarse_map}),
     "the background beside the object counts no more": ({}, {(appearance, "NEAR_WEIGHT"): 0.0}),
     "no regions": ({}, {(host_weighing, "SNAP"): 0.0}),

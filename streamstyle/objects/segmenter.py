@@ -73,8 +73,8 @@ class Segmenter:
 
     Args:
         options: segmenter, edge side, detail, threshold, smallest area.
-        device: where HED runs, in the arithmetic that is quickest there, so that a region has one number in a preview
-            and in every run.
+        device: where the network runs, in the arithmetic that is quickest there, so that a region has one number in a
+            preview and in every run.
         features: whether to give HED's features, for AppearanceTracks.
 
     Raises:
@@ -84,18 +84,11 @@ class Segmenter:
     def __init__(self, options: AnalysisOptions, device: torch.device, *, features: bool = False) -> None:
         self.options, self.device = options, device
         self._layers = appearance.LOOK_LAYERS if features else ()
-        side = options.edge_side
-        if side == "auto":
-            side = "2" if options.segmenter == "components" else "3"
         own = options.segmenter in BUILT_IN
         self._others = None if own else load_segmenter(options.segmenter, device.type)
         self._hed: HED | None = None
         if own or self._layers:
-            deepest = max((block for block, _ in self._layers), default=0)
-            if edges_in(device) == "int8":
-                self._hed = Int8HED.of(HED.load(side, device, blocks=deepest))
-            else:
-                self._hed = HED.load(side, device, choose_dtype("auto", device), blocks=deepest)
+            self._hed = self._load()
 
     def __call__(self, rgb: Tensor) -> list[Segmentation]:
         """Segment pictures [N, 3, h, w], floating, 0..1, one Segmentation each.
@@ -154,6 +147,17 @@ class Segmenter:
             raise OptionError(f"--segmenter {self.options.segmenter} takes no words; {POINT_AT_IT}")
         picture = rgb.permute(1, 2, 0).contiguous().cpu().numpy()
         return self._others(picture, [prompt]) == 1
+
+    def _load(self) -> HED:
+        """The network that edges and features come from, ready to run on the device."""
+        in_bytes = edges_in(self.device) == "int8"
+        dtype = torch.float32 if in_bytes else choose_dtype("auto", self.device)
+        if self.options.edge_side == "auto" and self.options.segmenter != "components":
+            hed = HED.load_narrow(self.device, dtype)
+        else:
+            side = "2" if self.options.edge_side == "auto" else self.options.edge_side
+            hed = HED.load(side, self.device, dtype, blocks=max((block for block, _ in self._layers), default=0))
+        return Int8HED.of(hed) if in_bytes else hed
 
     def _edges(self, rgb: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """HED's edges [N, h, w] uint8 of pictures that go on beyond their border: its zero padding would put an edge

@@ -1,1 +1,1 @@
-"""Room for slow transfer and training; never imported by the streaming path. Empty so far."""
+"""How networks that come with the package were trained; never imported by the streaming path."""

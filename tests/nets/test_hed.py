@@ -1,3 +1,5 @@
+from importlib import resources
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,7 @@ import torch.nn.functional as F
 
 from streamstyle.errors import OptionError, ShapeError
 from streamstyle.nets import weights
-from streamstyle.nets.hed import HED
+from streamstyle.nets.hed import HED, NARROW_CHANNELS, NARROW_FILE
 
 SIDES = ["1", "2", "3", "4", "5", "fuse"]
 
@@ -214,3 +216,40 @@ def test_another_shape_or_type_is_refused_and_shown(rgb):
 def test_an_unknown_side_is_refused_and_shown(side):
     with pytest.raises(OptionError, match=f"{side!r}: unknown; give one of 1, 2, 3, 4, 5, fuse"):
         HED(side)
+
+
+def test_the_narrow_network_comes_with_the_package_and_is_ready_for_inference():
+    before = torch.get_rng_state()
+    net = HED.load_narrow()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert (net.side, net.channels, net.depth) == ("3", NARROW_CHANNELS, 4)
+    assert not net.training
+    assert all(values.dtype == torch.float32 and not values.requires_grad for values in net.parameters())
+    assert resources.files("streamstyle.nets").joinpath(NARROW_FILE).stat().st_size < 3_000_000
+    half = HED.load_narrow(dtype=torch.bfloat16)
+    rgb = torch.rand(2, 3, 40, 56)
+    torch.testing.assert_close(half(rgb), net(rgb), atol=0.05, rtol=0)
+
+
+@pytest.mark.weights
+def test_the_narrow_network_sees_the_edges_and_likenesses_that_hed_sees(asset):
+    """Of pictures it was not taught with: made here."""
+    asset("hed")
+    rgb = F.interpolate(torch.rand(4, 3, 6, 9), (96, 144), mode="bicubic").clamp(0, 1)
+    rgb[:, :, 30:70, 40:90] *= 0.4
+    layers = [(2, 2), (3, 2)]
+    narrow, hed = HED.load_narrow(), HED.load("3", blocks=3)
+    edges, features = hed.edges_and_features(rgb, layers)
+    found, seen = narrow.edges_and_features(rgb, layers)
+    assert (found - edges).abs().mean() < 0.05
+    for mine, theirs in zip(seen, features, strict=True):
+        cosines = [(unit := F.normalize(x.flatten(2), dim=1)).transpose(1, 2) @ unit for x in (mine, theirs)]
+        assert (cosines[0] - cosines[1]).abs().mean() < 0.06
+
+
+@pytest.mark.parametrize("channels", [(4,), (4, 6), (4, 6, 8, 8, 8)])
+def test_channels_may_be_any(channels):
+    net = HED(str(len(channels)), channels=channels).requires_grad_(False)
+    edges, features = net.edges_and_features(torch.rand(1, 3, 20, 30), [(len(channels), 1)])
+    assert edges.shape == (1, 20, 30)
+    assert features[0].shape[1] == channels[-1]

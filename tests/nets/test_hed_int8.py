@@ -61,6 +61,21 @@ def test_edges_and_features_are_near_float32(asset, side):
 
 
 @needs_operators
+def test_the_narrow_network_in_bytes_is_near_float32():
+    rgb = F.interpolate(torch.rand(1, 3, 12, 15), (90, 123), mode="bicubic").clamp(0, 1) * 0.3 + 0.35
+    rgb[:, :, 30:70, 40:90] *= 0.3
+    net = HED.load_narrow()
+    edges, features = net.edges_and_features(rgb, layers_of(net))
+    made = Int8HED.of(net)
+    found, seen = made.edges_and_features(rgb, layers_of(net))
+    assert (found - edges).abs().mean() < 0.01
+    assert (found - edges).abs().max() < 0.15
+    for mine, theirs in zip(seen, features, strict=True):
+        assert off(mine, theirs) < 0.08
+    assert not any(made._grown.values()), "its layers fit the steps of HED's"
+
+
+@needs_operators
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (6, 1), (17, 16), (34, 43)])
 def test_shapes_are_those_of_hed(size):
     net = untrained("2", blocks=3)

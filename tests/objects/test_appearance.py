@@ -124,6 +124,30 @@ def test_features_may_be_bytes_of_any_units(units):
     torch.testing.assert_close(found[0][0] @ found[0][0].T, exact @ exact.T, rtol=0.05, atol=0.05)
 
 
+def test_what_a_layer_of_a_greater_stride_sees_is_enlarged():
+    """Surfaces that it alone tells apart are told, and what is twice as strong is as like."""
+    kinds = np.zeros(GRID, np.int64)
+    kinds[:, 8:] = 1
+    fine, coarse = surface(0, 0)
+    same = [fine.expand(-1, 2 * GRID[0], 2 * GRID[1]), coarse.expand(-1, *GRID)]
+    rgb = torch.zeros(3, 4 * GRID[0], 4 * GRID[1], dtype=torch.uint8)
+    coarser = torch.from_numpy(kinds[::2, ::2] == 1)
+    third = torch.where(coarser, surface(1, 0)[1][:, :6, :8], surface(2, 0)[1][:, :6, :8])
+    model = AppearanceModel(CPU)
+    model.add()
+    x, grid = model.describe([*same, third], rgb)
+    assert (grid, x.shape) == (GRID, (GRID[0] * GRID[1], CHANNELS[0] + 2 * CHANNELS[1] + 10))
+    model.learn(x, shares_of(kinds, 2))
+    assert right(scores(model, [*same, third], rgb), kinds) > 0.9
+    doubled, _ = model.describe([*same, 2 * third], rgb)
+    torch.testing.assert_close(doubled, x)
+    without = AppearanceModel(CPU)
+    without.add()
+    x, _ = without.describe(same, rgb)
+    without.learn(x, shares_of(kinds, 2))
+    assert right(scores(without, same, rgb), kinds) < 0.8
+
+
 @pytest.mark.parametrize("size", [(8, 6), (7, 6), (8, 5), (1, 1)])
 def test_the_means_of_bytes_are_those_of_floats(size):
     features = torch.randint(0, 256, (5, *size), dtype=torch.uint8)

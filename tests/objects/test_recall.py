@@ -19,14 +19,14 @@ GROUND, RED, BLUE = 0, 1, 2
 
 
 def picture(*things: tuple[np.ndarray, int], seed: int = 0) -> tuple[list[Tensor], Tensor]:
-    """Features of two blocks and a picture; each mask [h, w] has the looks of a kind, all else the ground's."""
+    """Features of three blocks and a picture; each mask [h, w] has the looks of a kind, all else the ground's."""
     kinds = np.zeros(SIZE, int)
     for mask, kind in things:
         kinds[mask] = kind
     rng, likes = np.random.default_rng(seed), np.random.default_rng(5)
     colors = np.array([(90, 110, 90), (190, 70, 50), (60, 80, 190)])
     features = []
-    for channels, step in ((128, 2), (256, 4)):
+    for channels, step in ((64, 2), (128, 4), (128, 8)):
         means = likes.uniform(0, 1, (3, channels))
         each = means[kinds[::step, ::step]] + rng.normal(0, 0.08, (SIZE[0] // step, SIZE[1] // step, channels))
         features.append(torch.from_numpy(each.transpose(2, 0, 1).astype(np.float32)))
@@ -40,7 +40,7 @@ def box(y: int, x: int, side: int = 32) -> np.ndarray:
     return mask
 
 
-LEFT, RIGHT = box(20, 8), box(50, 80, 40)
+LEFT, RIGHT = box(24, 8), box(48, 80, 40)
 
 
 @pytest.fixture
@@ -135,8 +135,8 @@ def test_a_state_is_taken_up(recall, tmp_path: Path):
 def test_descriptions_do_not_depend_on_the_shot():
     features, rgb = picture((LEFT, RED))
     x = described(features, rgb)
-    assert x.shape == (GRID[0] * GRID[1], 128 + 256 + 9)
-    torch.testing.assert_close(x[:, :128].norm(dim=1), torch.ones(len(x)))
+    assert x.shape == (GRID[0] * GRID[1], 64 + 128 + 9)
+    torch.testing.assert_close(x[:, :64].norm(dim=1), torch.ones(len(x)))
     torch.testing.assert_close(described([2 * block for block in features], rgb), x)
     torch.testing.assert_close(described(features, rgb, np.array([3, 70])), x[[3, 70]])
 

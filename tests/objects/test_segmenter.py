@@ -8,7 +8,7 @@ from streamstyle.config import AnalysisOptions, Options
 from streamstyle.job import identity
 from streamstyle.look import Look
 from streamstyle.nets import int8
-from streamstyle.nets.hed import HED
+from streamstyle.nets.hed import HED, NARROW_CHANNELS
 from streamstyle.nets.hed_int8 import Int8HED
 from streamstyle.objects import segmenter
 from streamstyle.objects.appearance import LOOK_LAYERS
@@ -25,8 +25,9 @@ def constant_edges(edges: np.ndarray):
 
 
 def load_as_it_is(monkeypatch, load) -> None:
-    """HED.load is this, and what it gives is not turned into integers."""
+    """HED.load is this, of the narrow network, too, and what it gives is not turned into integers."""
     monkeypatch.setattr(HED, "load", load)
+    monkeypatch.setattr(HED, "load_narrow", lambda *given, **more: load("narrow", *given, **more))
     monkeypatch.setattr(int8, "available", lambda: False)
 
 
@@ -160,7 +161,7 @@ def never(*_, **__):
 
 
 def test_regions_of_anothers_segmenter_are_numbered_as_ours_are(monkeypatch):
-    monkeypatch.setattr(HED, "load", never)
+    load_as_it_is(monkeypatch, never)
     first, second = np.zeros((10, 20), np.int32), np.zeros((10, 20), np.int32)
     first[1:4, 2:9], first[5:9, 0:9], first[6, 12] = 2**31 - 1, 40, 7
     second[2:5, 3:8] = 9
@@ -175,7 +176,7 @@ def test_regions_of_anothers_segmenter_are_numbered_as_ours_are(monkeypatch):
 
 
 def test_regions_of_anothers_segmenter_are_limited_too(monkeypatch):
-    monkeypatch.setattr(HED, "load", never)
+    load_as_it_is(monkeypatch, never)
     monkeypatch.setattr(segmenter, "MOST_REGIONS", 6)
     ids = np.arange(1, 201, dtype=np.int32).reshape(10, 20)  # more of them than any picture of connected regions has
     ids[:2] = 1
@@ -226,24 +227,24 @@ def test_regions_are_made_of_the_finest_parts(monkeypatch):
     assert found.finest_regions > found.regions
 
 
-@pytest.mark.parametrize(("kind", "side"), [("regions", "3"), ("components", "2")])
-def test_the_side_output_suits_the_segmenter_unless_one_is_said(monkeypatch, kind, side):
+@pytest.mark.parametrize(("kind", "network"), [("regions", "narrow"), ("components", "2")])
+def test_the_network_suits_the_segmenter_unless_a_side_is_said(monkeypatch, kind, network):
     asked = []
-    load_as_it_is(monkeypatch, lambda side, *_, **__: asked.append(side))
-    for options in (AnalysisOptions(segmenter=kind), AnalysisOptions(segmenter=kind, edge_side="fuse")):
-        Segmenter(options, torch.device("cpu"))
-    assert asked == [side, "fuse"]
+    load_as_it_is(monkeypatch, lambda which, *_, **__: asked.append(which))
+    for side in ("auto", "3", "fuse"):
+        Segmenter(AnalysisOptions(segmenter=kind, edge_side=side), torch.device("cpu"))
+    assert asked == [network, "3", "fuse"]
 
 
 @pytest.mark.parametrize("can", [True, False])
 def test_hed_runs_in_integers_where_it_can(monkeypatch, can):
     loads = []
 
-    def load(side, device, dtype=torch.float32, *, blocks=0):
+    def load(device, dtype=torch.float32):
         loads.append(dtype)
-        return HED(side, blocks)
+        return HED("3", 4, NARROW_CHANNELS)
 
-    monkeypatch.setattr(HED, "load", load)
+    monkeypatch.setattr(HED, "load_narrow", load)
     can = can and int8.available()
     monkeypatch.setattr(int8, "available", lambda: can)
     monkeypatch.setattr(segmenter, "choose_dtype", lambda precision, device: torch.bfloat16)
@@ -253,7 +254,7 @@ def test_hed_runs_in_integers_where_it_can(monkeypatch, can):
     assert loads == [torch.float32 if can else torch.bfloat16]
     if can:
         (found,) = seeker(torch.rand(1, 3, 20, 30) * 0.1 + 0.4)
-        assert [block.dtype for block in found.features] == [torch.uint8] * len(LOOK_LAYERS)
+        assert [block.dtype for block in found.features] == [torch.uint8, torch.uint8, torch.float32]
 
 
 @pytest.mark.weights
@@ -269,8 +270,10 @@ def test_features_lie_over_the_picture_and_change_no_region(asset, kind, size):
     for without, found in zip(plain, more, strict=True):
         assert without.features == ()
         assert torch.equal(without.ids, found.ids)
+        channels = (64, 128, 128) if kind == "regions" else (128, 256, 512)
         assert [tuple(block.shape) for block in found.features] == [
-            (channels, -(-size[0] // stride), -(-size[1] // stride)) for channels, stride in ((128, 2), (256, 4))
+            (count, -(-size[0] // stride), -(-size[1] // stride))
+            for count, stride in zip(channels, (2, 4, 8), strict=True)
         ]
     one = Segmenter(AnalysisOptions(segmenter=kind), torch.device("cpu"), features=True)(rgb[1:])[0]
     for alone, together in zip(one.features, more[1].features, strict=True):
