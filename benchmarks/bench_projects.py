@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from common import ANALYSIS, figure, make_clip, run_json, spread
+from common import figure, make_clip, run_json, spread
 
 FRAMES, SHOTS = 96, 3
 SMALL_SHARE = 0.02
@@ -28,7 +28,7 @@ def bench_projects(folder: Path, runs: int) -> list[dict[str, Any]]:
 
         def whole(style: str, *more: str, calm: float = calm) -> list[str]:
             named = ["--object", f"thing@#{number}={style}", "--background", "wave"]
-            return [*run, *ANALYSIS, *named, "--calm", str(calm), *more]
+            return [*run, *named, "--calm", str(calm), *more]
 
         ways = {
             "whole run": whole("ember"),
@@ -62,7 +62,7 @@ def bench_projects(folder: Path, runs: int) -> list[dict[str, Any]]:
 
 def small_object(clip: Path) -> int:
     """The number, in a preview of its first frame, of a film's largest object that is small."""
-    found = run_json("preview", str(clip), str(clip.with_suffix(".png")), "--overwrite", *ANALYSIS)
+    found = run_json("preview", str(clip), str(clip.with_suffix(".png")), "--overwrite")
     areas = {thing["number"]: thing["area_px"] / found["width"] / found["height"] for thing in found["objects"]}
     small = {number: share for number, share in areas.items() if share <= SMALL_SHARE}
     if not small:

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 RESULTS = Path(__file__).parent / "results"
 
-ANALYSIS = ["--edge-side", "3"]
-"""Arguments of what the pipeline's benchmarks have found and followed."""
-
 HEAD_START_CYCLES = 4_000_000
 """About 2 ms: some hundred launches of Python."""
 
@@ -133,7 +130,7 @@ def time_on(device: torch.device, function: Callable[[], Any], runs: int = 20, w
 
 
 def weights_or_random() -> bool:
-    """Whether the published weights are here; where not, both networks get random ones from now on."""
+    """Whether the published weights are here; where not, HED itself and the painter get random ones from now on."""
     import torch
 
     from streamstyle.nets import weights

@@ -329,11 +329,12 @@ def measure(
     coverings = {}
     for side, net in nets.items():
         edges = hed_edges(net, picture.rgb)
-        maps[f"HED {side}, thinned"] = non_maximum_suppressed(edges)
+        source = side if side == "narrow" else f"HED {side}"
+        maps[f"{source}, thinned"] = non_maximum_suppressed(edges)
         if side not in SOURCES:
             continue
         hierarchy = region_hierarchy(torch.from_numpy((edges * 255 + 0.5).astype(np.uint8))[None])
-        name = f"hierarchy on HED {side}"
+        name = f"hierarchy on {source}"
         maps[name] = contour_map(hierarchy)
         coverings[name] = [covering(cut(hierarchy, float(level))[0][0].numpy(), picture) for level in thresholds]
     tallies = {name: tallied(contours, picture, thresholds) for name, contours in maps.items()}

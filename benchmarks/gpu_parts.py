@@ -85,7 +85,7 @@ def part_stages(folder: Path) -> Rows:
     calls: list[tuple[str, int, Callable[[], Any]]] = [
         ("upload", 16, lambda: [plane.to(device, non_blocking=True) for plane in host]),
         ("YUV to RGB", 16, lambda: yuv_to_rgb(planes, ColorTags())),
-        ("HED, Otsu, labels, regions (427x240)", 16, lambda: segmenter(small)),
+        ("edges, hierarchy, regions (427x240)", 16, lambda: segmenter(small)),
         ("paint, one style", 4, lambda: net.paint(four, styles[0])),
         ("paint, four styles", 4, several(4)),
         ("paint, eight styles", 4, several(8)),

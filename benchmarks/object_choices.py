@@ -132,7 +132,7 @@ CHOICES: dict[str, tuple[dict[str, Any], dict[tuple[Any, str], Any]]] = {
         {**searched_by(lambda careful: CheckedFlow(careful=True)), (host_weighing, "carry"): carry_what_was_seen},
     ),
     "no look": ({}, {(evidence, "LOOK_WEIGHT"): 0.0}),
-    "the look of HED's layers alone: none of 4_3": (
+    "the look of layers 2_2 and 3_2 alone": (
         {},
         {(appearance, "LOOK_LAYERS"): ((2, 2), (3, 2)), (appearance, "DIMENSIONS"): (32, 64)},
     ),

@@ -222,7 +222,7 @@ class River:
     # A CPU's cores paint different frames, each alone, instead of sharing every layer of one: on two cores with AMX
     # three styles take 38 ms a frame so, 54 ms shared, and no core waits at a barrier for one that x264 has taken. The
     # torch threads of the process are dealt out to the workers, at most MOST_WORKERS, for each has a workspace. The
-    # thread that reads keeps all of them: HED's large layers share well (92 ms a picture on two cores, 215 on one). The
+    # thread that reads keeps all of them: a network's large layers share well (HED's: 92 ms a picture, 215 on one). The
     # one that ends paintings has a worker's share: its many small operations would wait for cores that paint. On
     # CUDA two workers suffice: one brings its batch down while the other's is painted.
 

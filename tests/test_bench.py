@@ -305,7 +305,7 @@ def test_a_signal_stops_it_and_leaves_nothing(nothing_left: Path) -> None:
 
 def test_a_job_of_its_own_gets_the_same_options() -> None:
     output = BenchOutput(size=96, duration=1.5, codec="hevc", encoder="software", start=0.5, preset="fast", crf=30)
-    options = JobOptions(AnalysisOptions(edge_side="3", analyse_every=2), output=output, device="cpu")
+    options = JobOptions(AnalysisOptions(analyse_every=2), output=output, device="cpu")
     run = cli.parse(["run", "a.mp4", "b.mp4", "--style", "wave", *jobs.words(options)])
     assert isinstance(run, cli.Run)
     assert dataclasses.asdict(run.options) == dataclasses.asdict(options)
@@ -316,7 +316,7 @@ def test_a_job_of_its_own_gets_the_same_options() -> None:
 def test_the_objects_of_a_clip_are_named_at_every_size(tmp_path: Path) -> None:
     clip = make_film(tmp_path / "in.mp4", wide(180), 3)
     output = BenchOutput(size=96, preset="ultrafast", encoder="software")
-    options = JobOptions(AnalysisOptions(edge_side="3"), output=output, device="cpu")
+    options = JobOptions(AnalysisOptions(), output=output, device="cpu")
     film = jobs.Film(clip, probe(clip), options, (170, 96), tmp_path)
     look = jobs.choose_look(film, 5)
     assert len(look.styles) == 5

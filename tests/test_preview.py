@@ -53,9 +53,7 @@ def test_picture_and_list(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixt
 
 def test_the_disc_is_an_object(clip: Path, tmp_path: Path) -> None:
     for at_s, index in ((0.0, 0), (0.2, 6), (0.21, 6), (0.366, 10)):
-        found = preview(
-            clip, tmp_path / f"objects{at_s}.png", at_s=at_s, options=Options(AnalysisOptions(edge_side="3"))
-        )
+        found = preview(clip, tmp_path / f"objects{at_s}.png", at_s=at_s)
         centre = SIZE[0] * (0.2 + 0.6 * index / 24), SIZE[1] / 2
         disc = min(found["objects"], key=lambda o: np.hypot(o["point"][0] - centre[0], o["point"][1] - centre[1]))
         assert np.hypot(disc["point"][0] - centre[0], disc["point"][1] - centre[1]) < 12
@@ -66,13 +64,13 @@ def test_without_json_an_example_to_paste_is_given(
     clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "objects.png"
-    assert cli.main(["preview", str(clip), str(out), "--at", "0.2", "--edge-side", "3"]) == 0
+    assert cli.main(["preview", str(clip), str(out), "--at", "0.2"]) == 0
     said, err = capsys.readouterr()
     assert said == ""
     (line,) = (line for line in err.splitlines() if "--object" in line)
     for word in line.replace("or", "").split("--object")[1:]:
         arguments = ["run", str(clip), str(tmp_path / "o.mp4"), "--dry-run", "--object", word.strip().strip('"')]
-        assert cli.main([*arguments, "--edge-side", "3"]) == 0
+        assert cli.main(arguments) == 0
 
 
 def test_with_styles_the_frame_is_shown_painted_as_run_paints_it(clip: Path, tmp_path: Path) -> None:

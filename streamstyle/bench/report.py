@@ -39,7 +39,7 @@ class Resolution:
         batch_frames: painted at once, once the job's first batches, which may be smaller, are over.
         alone_ms: milliseconds a frame of each stage with nothing beside it: "decode", "paint_1" (one style, nothing to
             find), "paint_k" (K styles, objects tracked), "encode" (of the painted frames).
-        parts_ms: milliseconds a frame of the parts of painting: "upload" (and YUV to RGB), "find" (shrinking; HED, Otsu
+        parts_ms: milliseconds a frame of the parts of painting: "upload" (and YUV to RGB), "find" (shrinking; edges
             and regions of the frames that are looked at, spread over all), "track" (optical flow, matching: what
             reading the film in a job's batches takes beside "find"), "map" (soft borders at full size), "network_1",
             "network_k", "download" (RGB to YUV before it).

@@ -69,7 +69,7 @@ def _sections(report: BenchReport) -> list[tuple[str, list[tuple[str, Cell]]]]:
     every = f"every {report.analyse_every} frames" if report.analyse_every > 1 else "every frame"
     parts = [
         _ms("upload, YUV to RGB", "parts_ms", "upload"),
-        _ms(f"find objects (HED, regions), {every}", "parts_ms", "find"),
+        _ms(f"find objects (edges, regions), {every}", "parts_ms", "find"),
         _ms("track them (optical flow, matching)", "parts_ms", "track"),
         _ms("enlarge their map, soft borders", "parts_ms", "map"),
         _ms("network, 1 style", "parts_ms", "network_1"),

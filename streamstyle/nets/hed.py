@@ -9,9 +9,10 @@
 
 Only the blocks that the chosen output needs are built: side 2 costs 31 % of the whole.
 
-Note [Narrow]. What regions and tracks are found by need not be HED itself: a network of half the channels, a quarter of
-the arithmetic, was taught (``train.narrow_hed``) to give side 3 and to tell pixels apart by layers 2_2 and 3_2 as HED
-does. It comes with the package.
+Note [Narrow]. What regions and tracks are found by need not be HED itself. A network of half its channels in blocks 1
+to 3, a quarter of the arithmetic, was taught (``train.narrow_hed``) to give its side 3 and to tell places apart by
+layers 2_2 and 3_2 as it does; and by a fourth block, of 128 channels, as VGG-16's 4_3 does, an eighth on top. It comes
+with the package.
 
 Source: Xie and Tu 2015. Differs: the weights are a retraining by the authors' recipe; each side output is upsampled by
 plain bilinear interpolation instead of a transposed convolution and a crop.
@@ -29,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from streamstyle.config import EdgeSide
-from streamstyle.errors import OptionError, ShapeError
+from streamstyle.errors import OptionError, ShapeError, WeightsError
 from streamstyle.nets import weights
 
 CHANNELS = (64, 128, 256, 512, 512)
@@ -51,6 +52,9 @@ class HED(nn.Module):
         side: "1" (fine) to "5" (coarse), or "fuse".
         blocks: build at least so many, for features of their layers.
         channels: of each block, as many blocks as are built or more.
+
+    Raises:
+        OptionError: an unknown side, or channels of too few blocks.
     """
 
     def __init__(self, side: EdgeSide = "2", blocks: int = 0, channels: tuple[int, ...] = CHANNELS) -> None:
@@ -61,9 +65,10 @@ class HED(nn.Module):
         depth = len(_CONVOLUTIONS) if side == "fuse" else int(side)
         self._sides = range(1, depth + 1) if side == "fuse" else range(depth, depth + 1)
         self.depth, before = max(depth, blocks), 3
-        for number, (width, convolutions) in enumerate(zip(channels, _CONVOLUTIONS, strict=False), start=1):
-            if number > self.depth:
-                break
+        if len(channels) < self.depth:
+            raise OptionError(f"channels {channels}: {self.depth} blocks are built; give as many")
+        built = zip(channels[: self.depth], _CONVOLUTIONS[: self.depth], strict=True)
+        for number, (width, convolutions) in enumerate(built, start=1):
             block = nn.ModuleList()
             for _ in range(convolutions):
                 block.append(nn.Conv2d(before, width, 3, padding=1))
@@ -106,10 +111,16 @@ class HED(nn.Module):
 
         Args:
             device, dtype: as of load.
+
+        Raises:
+            WeightsError: the package was installed without them.
         """
         with torch.device("meta"):
             net = cls("3", len(NARROW_CHANNELS), NARROW_CHANNELS)
-        packed = importlib.resources.files(__package__).joinpath(NARROW_FILE).read_bytes()
+        try:
+            packed = importlib.resources.files(__package__).joinpath(NARROW_FILE).read_bytes()
+        except FileNotFoundError:
+            raise WeightsError(f"{NARROW_FILE} is missing in {__package__}; install streamstyle again") from None
         return net._ready(
             {key: values.float() for key, values in safetensors.torch.load(packed).items()}, device, dtype
         )

@@ -45,7 +45,8 @@ LARGEST = (
 )
 """The activation that 255 steps stand for, after each convolution of each block. What leaves the least squared error
 over 29 pictures of BSDS500 train and 16 frames of DAVIS at 240 lines, where about one value in 100 000 is larger; in
-the first three blocks up to half as much more, for large even surfaces of one colour."""
+the first three blocks up to half as much more, for large even surfaces of one colour. The narrow network's layers
+are scaled such that these fit them, too (``train.narrow_hed.scale``): other values here want other weights of it."""
 MOST_CLIPPED = 32
 """How many values of a layer may be clipped, however large the picture: one line of lettering moves edges as far as a
 frame full of it. Of 24 photographs of BSDS500 train and 11 frames of DAVIS at 240 lines, by side 2, edges are up to 60

@@ -3,7 +3,7 @@
 ::
 
     probabilities of the frame before ─► carried by optical flow ─┐
-    HED's features ─► AppearanceModel.score ──────────────────────┼─► added up as log-odds ─► drawn to the regions
+    net's features ─► AppearanceModel.score ──────────────────────┼─► added up as log-odds ─► drawn to the regions
     flow beside the camera's motion ──────────────────────────────┘            │
          ▲                                                                     ▼  and to the colours around
          └────────────── learned again ◄── probabilities, one map an object; the likeliest is the pixel's slot

@@ -9,7 +9,7 @@
                                                                  ▼
                                                        the piece is it, from that frame on
 
-A look holds in every shot, so it is of HED's features as they are, not of a shot's principal directions. What was known
+A look holds in every shot, so it is of the features as they are, not of a shot's principal directions. What was known
 again teaches nothing: one error would bring on others.
 """
 
@@ -29,12 +29,13 @@ from streamstyle.objects.reentry import likeness
 
 LAYERS = 2
 """How many of appearance.LOOK_LAYERS are compared. What 4_3 sees reaches 92 px, and around a thing another shot has
-other things: with it 4 of the 24 below were above all others, not 12."""
-COLORS = 9
-"""The last numbers of a description; those before are HED's."""
+other things: with it 4 of the 24 below were above all others, not 11."""
+PLAIN_COLORS = 9
+"""The last numbers of a description; those before are the network's."""
 SAME_LIKENESS = 0.65
 """A piece is an object from this likeness on. Of the objects of eight DAVIS sequences, in mirrored and enlarged views
-of three later frames, 12 of 24 are above it, and none of the 168 others: ten of those are above .57."""
+of three later frames, 11 of 24 are above it, and none of the 168 others: ten of those are above .57. By HED itself
+likenesses are smaller, and fewer are known again."""
 MARGIN = 0.2
 """It must be so much more alike than any other object is to the piece, or any other piece to it: of two, neither is."""
 MOST_LOOKS = 8
@@ -120,7 +121,7 @@ class Recall:
         means = torch.from_numpy(np.stack([sure for sure in weights if sure is not None])).to(x) @ x
         names = list(self._looks)
         looks = [look for name in names for _, look in self._looks[name].values()]
-        each = likeness(means, torch.stack(looks), x, x.shape[1] - COLORS)
+        each = likeness(means, torch.stack(looks), x, x.shape[1] - PLAIN_COLORS)
         ends = np.cumsum([len(self._looks[name]) for name in names])
         alike = np.stack([part.max(1) for part in np.split(each, ends[:-1], axis=1)])  # [names, pieces]
         found = {}

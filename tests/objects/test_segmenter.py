@@ -230,10 +230,12 @@ def test_regions_are_made_of_the_finest_parts(monkeypatch):
 @pytest.mark.parametrize(("kind", "network"), [("regions", "narrow"), ("components", "2")])
 def test_the_network_suits_the_segmenter_unless_a_side_is_said(monkeypatch, kind, network):
     asked = []
-    load_as_it_is(monkeypatch, lambda which, *_, **__: asked.append(which))
+    load_as_it_is(monkeypatch, lambda which, *_, blocks=None: asked.append((which, blocks)))
     for side in ("auto", "3", "fuse"):
-        Segmenter(AnalysisOptions(segmenter=kind, edge_side=side), torch.device("cpu"))
-    assert asked == [network, "3", "fuse"]
+        for features in (False, True):
+            Segmenter(AnalysisOptions(segmenter=kind, edge_side=side), torch.device("cpu"), features=features)
+    of_narrow = [(network, None)] * 2 if network == "narrow" else [(network, 0), (network, 3)]
+    assert asked == [*of_narrow, ("3", 0), ("3", 3), ("fuse", 0), ("fuse", 3)]
 
 
 @pytest.mark.parametrize("can", [True, False])
@@ -270,10 +272,10 @@ def test_features_lie_over_the_picture_and_change_no_region(asset, kind, size):
     for without, found in zip(plain, more, strict=True):
         assert without.features == ()
         assert torch.equal(without.ids, found.ids)
-        channels = (64, 128, 128) if kind == "regions" else (128, 256, 512)
+        channels = (64, 128, 128) if kind == "regions" else (128, 256)
         assert [tuple(block.shape) for block in found.features] == [
             (count, -(-size[0] // stride), -(-size[1] // stride))
-            for count, stride in zip(channels, (2, 4, 8), strict=True)
+            for count, stride in zip(channels, (2, 4, 8), strict=False)
         ]
     one = Segmenter(AnalysisOptions(segmenter=kind), torch.device("cpu"), features=True)(rgb[1:])[0]
     for alone, together in zip(one.features, more[1].features, strict=True):

@@ -140,6 +140,7 @@ def test_painted_pixels_are_those_of_the_labels_and_nothing_is_looked_for(clip, 
         raise AssertionError("a network was loaded")
 
     monkeypatch.setattr(HED, "load", refuse)
+    monkeypatch.setattr(HED, "load_narrow", refuse)
     options = Options(output=replace(FAST, crf=0))
     report = stylize(clip, tmp_path / "out.mp4", look=LOOK, options=options, tracks=labels)
     assert [(o.name, o.style, o.first_frame) for o in report.objects] == [
@@ -164,7 +165,7 @@ def test_painted_pixels_are_those_of_the_labels_and_nothing_is_looked_for(clip, 
 def test_a_film_of_its_own_tracks_is_the_film_of_the_named_object(tmp_path):
     """Named with a point, and by name in the label track of the same point: the same film."""
     source = make_clip(tmp_path / "in.mp4", frames=8, size=(160, 120), audio=False)
-    analysis = AnalysisOptions(edge_side="3", analyse_every=2)
+    analysis = AnalysisOptions(analyse_every=2)
     place = ObjectStyle("disc", "starry", (32, 60))
     named = Look(background="none", objects=(place,))
     options = Options(analysis=analysis, output=FAST)

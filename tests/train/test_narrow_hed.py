@@ -147,6 +147,7 @@ def test_what_is_drawn_is_flat_or_has_shapes():
 
 def test_the_command_writes_a_network_that_loads(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(narrow_hed, "FIT_BATCHES", 1)
+    monkeypatch.setattr(narrow_hed, "CROP_PX", 64)
     monkeypatch.setattr(narrow_hed, "NARROW_CHANNELS", FEW)
     monkeypatch.setattr(HED, "load", lambda side: small(MORE))
     monkeypatch.setattr(narrow_hed.int8, "available", lambda: False)
@@ -156,10 +157,10 @@ def test_the_command_writes_a_network_that_loads(tmp_path, monkeypatch, capsys):
     cv2.imwrite(str(folder / "a.png"), np.random.default_rng(0).integers(0, 256, (60, 80, 3)).astype(np.uint8))
     (folder / "notes.txt").write_text("no picture")
     assert (
-        narrow_hed.main([str(folder), "--vgg", "vgg.pth", "--out", str(tmp_path / "net.safetensors"), "--steps", "3"])
+        narrow_hed.main([str(folder), "--vgg", "vgg.pth", "--out", str(tmp_path / "net.safetensors"), "--steps", "5"])
         == 0
     )
-    assert "step 3: edges" in capsys.readouterr().out
+    assert "step 5: edges" in capsys.readouterr().out
     values = safetensors.torch.load_file(tmp_path / "net.safetensors")
     net = HED("3", 4, FEW)
     net.load_state_dict(values)
@@ -173,11 +174,13 @@ def test_the_command_writes_a_network_that_loads(tmp_path, monkeypatch, capsys):
         ("nowhere", "no such file"),
         ("empty", "no picture is there; give a folder of photographs"),
         ("text.jpg", "not a picture that can be read"),
+        ("thin.png", "at least 16"),
     ],
 )
 def test_what_cannot_be_taught_from_is_said_in_a_line(tmp_path, capsys, pictures, said):
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.jpg").write_text("no picture")
+    cv2.imwrite(str(tmp_path / "thin.png"), np.zeros((4, 900, 3), np.uint8))
     assert (
         narrow_hed.main([str(tmp_path / pictures), "--vgg", "vgg.pth", "--out", str(tmp_path / "net.safetensors")]) == 2
     )
@@ -197,3 +200,31 @@ def test_an_output_that_cannot_be_written_is_refused_before_anything_is_taught(t
     assert narrow_hed.main([str(tmp_path / "a.png"), "--vgg", "vgg.pth", "--out", str(tmp_path / out)]) == 2
     assert said in capsys.readouterr().err
     assert (tmp_path / "there.safetensors").read_bytes() == b"kept"
+
+
+def test_too_few_steps_are_refused(tmp_path, capsys):
+    given = [str(tmp_path), "--vgg", "vgg.pth", "--out", str(tmp_path / "net.safetensors"), "--steps", "0"]
+    assert narrow_hed.main(given) == 2
+    assert capsys.readouterr().err == "narrow_hed: --steps 0: too few; give at least 5\n"
+
+
+@pytest.mark.parametrize("steps", [5, 50, 100, 101])
+def test_any_number_of_steps_has_a_schedule(steps, monkeypatch):
+    monkeypatch.setattr(narrow_hed, "errors", lambda narrow, *_: narrow.block1[0].weight.square().sum().expand(4))
+    assert len(list(teach(small(FEW), None, lessons(), steps))) == steps
+
+
+def test_a_disk_that_is_full_is_said_in_a_line(tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(narrow_hed, "start", lambda *_: None)
+    monkeypatch.setattr(narrow_hed, "teach", lambda *_: iter(()))
+    monkeypatch.setattr(narrow_hed, "scale", lambda *_: None)
+    monkeypatch.setattr(HED, "load", lambda side: small(MORE))
+    monkeypatch.setattr(VGG16, "load", lambda path, dtype: alive(VGG16()))
+    monkeypatch.setattr(narrow_hed.int8, "available", lambda: False)
+    monkeypatch.setattr(narrow_hed.Path, "write_bytes", full)
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((60, 60, 3), np.uint8))
+    assert narrow_hed.main([str(tmp_path / "a.png"), "--vgg", "vgg.pth", "--out", str(tmp_path / "net.st")]) == 2
+    assert "cannot be written (No space left on device)" in capsys.readouterr().err
