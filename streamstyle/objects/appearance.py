@@ -265,7 +265,7 @@ def halved(features: Tensor) -> Tensor:
 
 def _enlarged(part: Tensor, seen: Tensor, size: tuple[int, int]) -> Tensor:
     """[P, d] over a grid of a size, of a part [p, d] over the places of what a layer has seen, [C, h', w']."""
-    times = -(-size[0] // seen.shape[1])
+    times = max(-(-size[0] // seen.shape[1]), -(-size[1] // seen.shape[2]))  # the longer side tells
     # Not size=: where a grid's last places reach beyond the picture all others would be moved by that.
     larger = F.interpolate(part.T.unflatten(1, seen.shape[1:])[None], scale_factor=times, mode="bilinear")
     return larger[0, :, : size[0], : size[1]].flatten(1).T

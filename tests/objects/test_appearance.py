@@ -148,6 +148,15 @@ def test_what_a_layer_of_a_greater_stride_sees_is_enlarged():
     assert right(scores(without, same, rgb), kinds) < 0.8
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 51), (23, 1), (5, 8), (60, 107)])
+def test_a_coarser_layer_lies_where_it_saw_over_a_grid_of_any_size(size):
+    coarse = (-(-size[0] // 2), -(-size[1] // 2))
+    columns = torch.arange(coarse[1]).float().expand(1, *coarse)
+    found = appearance._enlarged(columns.flatten(1).T, columns, size).view(size)
+    expected = ((torch.arange(size[1]) + 0.5) / 2 - 0.5).clamp(0, coarse[1] - 1)
+    torch.testing.assert_close(found, expected.expand(size))
+
+
 @pytest.mark.parametrize("size", [(8, 6), (7, 6), (8, 5), (1, 1)])
 def test_the_means_of_bytes_are_those_of_floats(size):
     features = torch.randint(0, 256, (5, *size), dtype=torch.uint8)
