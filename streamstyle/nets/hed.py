@@ -121,9 +121,7 @@ class HED(nn.Module):
             packed = importlib.resources.files(__package__).joinpath(NARROW_FILE).read_bytes()
         except FileNotFoundError:
             raise WeightsError(f"{NARROW_FILE} is missing in {__package__}; install streamstyle again") from None
-        return net._ready(
-            {key: values.float() for key, values in safetensors.torch.load(packed).items()}, device, dtype
-        )
+        return net._ready(safetensors.torch.load(packed), device, dtype)
 
     def _ready(self, trained: Mapping[str, Tensor], device: torch.device | str, dtype: torch.dtype) -> HED:
         """Itself with those of some weights that it has, ready for inference."""
