@@ -10,9 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from streamstyle.objects import appearance, appearance_tracks, bodies, evidence, host_weighing, tracker, weighing
+from streamstyle.objects import (
+    appearance,
+    appearance_tracks,
+    bodies,
+    evidence,
+    host_weighing,
+    tracker,
+    trust,
+    weighing,
+)
 from streamstyle.objects.appearance import AppearanceModel
 from streamstyle.objects.appearance_tracks import AppearanceTracks
+from streamstyle.objects.between import Between
 from streamstyle.objects.foresight import Foresight
 from streamstyle.objects.reentry import Reentry
 from streamstyle.objects.tracker import BACKGROUND, SNAP_SHARE, Tracker
@@ -109,6 +119,7 @@ def searched_by(flow: Any) -> dict[tuple[Any, str], Any]:
     }
 
 
+TRUSTED: dict[tuple[Any, str], Any] = {(trust, "trust"): lambda luma, *_: np.ones(luma.shape, np.float32)}
 NO_NEWCOMERS: dict[tuple[Any, str], Any] = {(host_weighing, "with_newcomers"): only_followed}
 EASY_NEWCOMERS: dict[tuple[Any, str], Any] = {(evidence, "NEWCOMER_ODDS"): 0.0}
 OVERLAP = "overlap, regions"
@@ -117,6 +128,12 @@ OVERLAP = "overlap, regions"
 CHOICES: dict[str, tuple[dict[str, Any], dict[tuple[Any, str], Any]]] = {
     "all of it": ({}, {}),
     "every 4th frame looked at": ({"analyse_every": 4}, {}),
+    "what was carried is trusted, whatever the picture": ({}, TRUSTED),
+    "every 4th frame looked at; what was carried is trusted, whatever the picture": ({"analyse_every": 4}, TRUSTED),
+    "every 4th frame looked at; between two all is carried from the first": (
+        {"analyse_every": 4},
+        {(Between, "step"): lambda *_: []},
+    ),
     "HED itself, side 3": ({"edge_side": "3"}, {}),
     "HED itself, all sides fused": ({"edge_side": "fuse"}, {}),
     "360 lines": ({"analysis_size": 360}, {}),

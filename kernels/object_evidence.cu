@@ -4,6 +4,7 @@
 // Input   shares   float [K, h, w] of the frame before; slots int [h, w] of it, 0 the background, below S
 //         flow     float [h, w, 2] px to the frame before; own float [2, h, w] px, beside the camera's motion
 //         moving   float [h, w], log-odds that a pixel moves by itself
+//         trust    float [h, w], 0..1: how far what was carried says something of named objects
 //         look     float [K + 1, h', w'] probabilities, 0 the background's
 //         classes  float [K, 3]: 1 for what has no name (FOUND, at most one) or 0; lost where fewer px are carried; 1
 //                  if its look is known
@@ -72,7 +73,7 @@ enum Weight {
 };
 
 // What is known beside the maps; bits of one number.
-enum Known { HAS_SHARES = 1, HAS_SLOTS = 2, HAS_MOTION = 4, HAS_LOOK = 8, EAGER = 16 };
+enum Known { HAS_SHARES = 1, HAS_SLOTS = 2, HAS_MOTION = 4, HAS_LOOK = 8, EAGER = 16, HAS_TRUST = 32 };
 
 // Where tally keeps what: for each class its carried sum, its core's pixels, those of them that move as it, the pixels
 // around, those of them that do not; later its own sum, pixels, and those that specks left. Then of all classes the
@@ -86,6 +87,9 @@ DEVICE int clamped(int at, int size) { return at < 0 ? 0 : at < size ? at : size
 DEVICE float bounded(float value, float low, float high) { return !(value >= low) ? low : value > high ? high : value; }
 DEVICE i64 units(float value) { return (i64)(value * UNIT + 0.5f); }
 DEVICE float log_weighed(float probability, float weight) { return weight * logf(bounded(probability, 0.03f, 0.97f)); }
+
+// What was carried as a share, drawn to one half as far as it cannot be trusted.
+DEVICE float doubted(float share, float trust) { return 0.5f + trust * (share - 0.5f); }
 
 // Adds to a count for the lanes of a warp that hold the predicate; all lanes must call.
 DEVICE void count_lanes(i64* at, bool predicate) {
@@ -308,10 +312,11 @@ DEVICE float aimed_at(int x, int y, int height, int width, const float* weights)
 // Each class's share of each pixel before it is drawn to anything; and its sum over each region, with the areas.
 KERNEL object_evidence_weigh(const float* __restrict__ before, const int* __restrict__ carried,
                              const float* __restrict__ nears, const float* __restrict__ own,
-                             const float* __restrict__ moving, const float* __restrict__ look,
-                             const float* __restrict__ classes, const float* __restrict__ facts,
-                             const float* __restrict__ weights, const float* __restrict__ medians,
-                             const i64* __restrict__ tally, const int* __restrict__ ids, float* __restrict__ shares,
+                             const float* __restrict__ moving, const float* __restrict__ trust,
+                             const float* __restrict__ look, const float* __restrict__ classes,
+                             const float* __restrict__ facts, const float* __restrict__ weights,
+                             const float* __restrict__ medians, const i64* __restrict__ tally,
+                             const int* __restrict__ ids, float* __restrict__ shares,
                              i64* __restrict__ sums, i64* __restrict__ areas, int count, int many, int height,
                              int width, int small_height, int small_width, int regions, int known) {
     const i64 plane = (i64)height * width, small_plane = (i64)small_height * small_width;
@@ -328,7 +333,7 @@ KERNEL object_evidence_weigh(const float* __restrict__ before, const int* __rest
         if (!inside) at = plane - 1;  // a lane past the end weighs the last pixel again, and tells nobody
         int y = (int)(at / width), x = (int)(at - (i64)y * width);
         float odds[MOST_CLASSES], seen[MOST_CLASSES], rest = 0.0f, all = 0.0f, named = 0.0f, found_before = 0.0f;
-        float like_named = 0.0f, like_others = 0.0f;
+        float like_named = 0.0f, like_others = 0.0f, sure = 0.0f, trusted = known & HAS_TRUST ? trust[at] : 1.0f;
         if (has_look) {
             Spot spot = spot_of(x, y, height, width, small_height, small_width);
             like_others = at_spot(look, spot);
@@ -346,7 +351,10 @@ KERNEL object_evidence_weigh(const float* __restrict__ before, const int* __rest
                 all += share;
                 (classes[3 * k] == 0.0f ? named : found_before) += share;
             }
-            rest += log_weighed(1 - all, weights[CARRIED_WEIGHT]);
+            sure = rest + log_weighed(1 - all, weights[CARRIED_WEIGHT]);
+            rest += log_weighed(doubted(1 - all, trusted), weights[CARRIED_WEIGHT]);
+        } else {
+            sure = rest;
         }
         bool alike = has_look && knows_named && like_named > like_others;
         float u = has_motion ? own[at] : 0.0f, v = has_motion ? own[plane + at] : 0.0f, top = rest;
@@ -356,7 +364,8 @@ KERNEL object_evidence_weigh(const float* __restrict__ before, const int* __rest
             if (knows) by_look = log_weighed(seen[k], weights[LOOK_WEIGHT]);
             if (classes[3 * k] == 0.0f) {
                 bool lost = is_lost(tally, classes, k);
-                value = log_weighed(lost ? weights[LOST_PRIOR] : here, weights[CARRIED_WEIGHT]) + by_look;
+                float prior = lost ? weights[LOST_PRIOR] : doubted(here, trusted);
+                value = log_weighed(prior, weights[CARRIED_WEIGHT]) + by_look;
                 if (has_motion && lost) value += weights[LOST_MOTION_WEIGHT] * moving[at];
                 if (has_motion && !lost) value += moves_alike(u, v, medians + 2 * k, tally + k * PER_CLASS, weights);
             } else {
@@ -370,13 +379,14 @@ KERNEL object_evidence_weigh(const float* __restrict__ before, const int* __rest
                 if (nobody) {
                     value = alike || !has_motion ? weights[NOT_FOUND] : aimed + 2 * motion;
                 } else if (newcomers && far) {
-                    value = alike ? weights[NOT_FOUND] : rest + aimed + 2 * motion - weights[NEWCOMER_ODDS];
+                    value = alike ? weights[NOT_FOUND] : sure + aimed + 2 * motion - weights[NEWCOMER_ODDS];
                 } else if (!has_motion && !has_shares && !knows) {
                     value = weights[NOT_FOUND];
                 } else {
                     value = aimed + motion * (has_shares ? 1 : 2) + by_look;
                     if (has_shares) value += log_weighed(here, weights[CARRIED_WEIGHT]);
                 }
+                value += rest - sure;  // where it was carried to is as sure as ever
                 if (has_shares && any_named && named > larger(0.3f, found_before)) value = weights[NOT_FOUND];
             }
             odds[k] = value;

@@ -241,14 +241,19 @@ def read(
 ) -> Iterator[tuple[Reading, Checkpoint | None]]:
     """Batches as they are read, with a checkpoint after each that ends a segment, after the last, and where one is due.
 
-    Times given to the stylizer are seconds after the film's first frame. Where a shot begins it looks ahead, at frames
-    of the batches that come next; these are held until their turn.
+    Times given to the stylizer are seconds after the film's first frame. Where a shot begins, and where a batch
+    ends between two frames that are looked at, it looks ahead, at frames of the batches that come next; these are held
+    until their turn.
     """
+
+    def time_of(pts: int) -> float:
+        return float((pts - info.start_pts) * info.time_base)
+
     with closing(Ahead(batches)) as upstream:
         for batch in upstream:
-            times_s = [float((pts - info.start_pts) * info.time_base) for pts in batch.pts]
+            times_s = [time_of(pts) for pts in batch.pts]
             ahead = functools.partial(unstacked, upstream)
-            reading, checkpoint = stylizer.read_batch(batch, info.color, times_s, ahead), None
+            reading, checkpoint = stylizer.read_batch(batch, info.color, times_s, ahead, time_of), None
             closes = upstream.is_over or (batch.index + len(batch)) % per_segment == 0
             if tail.is_due(closes) if tail is not None else closes:
                 checkpoint = Checkpoint.after(batch, stylizer.reading_state(), closes=closes)

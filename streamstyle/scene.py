@@ -17,8 +17,9 @@ from streamstyle.gpu.memory import Portions
 from streamstyle.gpu.streams import Download
 from streamstyle.gpu.transfer import Planes, upload
 from streamstyle.look import Look, ObjectStyle
+from streamstyle.objects.between import Between
 from streamstyle.objects.following import Following, Given
-from streamstyle.objects.foresight import Coming, Foresight
+from streamstyle.objects.foresight import Coming, Foresight, Then
 from streamstyle.objects.object_tracks import ObjectTracks, OverlapTracks
 from streamstyle.objects.object_warnings import (
     lost_warnings,
@@ -146,7 +147,7 @@ class SceneReader:
         elif self.segmenter is not None:
             tracks = follow(self.segmenter, self._options, look.objects, find=self._finds)
             self.tracks, tracks.drawn = tracks, self.drawn
-        self._foresight = Foresight(self._regions)
+        self._foresight, self._between = Foresight(self._regions), Between()
         self._shots = ShotDetector()
         self._begun = False
 
@@ -173,6 +174,7 @@ class SceneReader:
         times_s: list[float],
         size: tuple[int, int],
         ahead: Upcoming | None = None,
+        time_of: Callable[[int], float] | None = None,
     ) -> Scene:
         """Advance by a batch.
 
@@ -182,13 +184,16 @@ class SceneReader:
             index: number of the first frame; times_s: each frame's time in seconds.
             size: (height, width) of the film.
             ahead: the frames that come after the batch, from its end on at each call; few are taken, and only where a
-                shot begins or a click is on no region. Without it, what moves by itself is known some frames after
-                that, and such a click is refused.
+                shot begins, a click is on no region, or the batch ends between two frames that are looked at. Without
+                it, what moves by itself is known some frames after that, and such a click is refused.
+            time_of: a time in seconds by its pts. Without it, or ahead, the last frames of a batch that does not end
+                with one that is looked at are followed from one side alone.
 
         Cost: the regions' networks and kernels, one synchronisation (two where not every frame is looked at), and
         flow and matching on the host. Where objects are followed by their look some more for each frame looked at:
-        what it shows is learned before the next is read. Where a shot begins, see Foresight.look; where a click is on
-        no region, Foresight.moving.
+        what it shows is learned before the next is read; and where not every frame is looked at, of what is between
+        two that are, see Between.step. Where a shot begins, see Foresight.look; where a click is on no region,
+        Foresight.moving; where a batch ends between two, Foresight.until_seen.
         """
         self._begun = True
         at_once = self.tracks is not None and self.tracks.every == 1 and not self._foresight.knows(index)
@@ -205,7 +210,7 @@ class SceneReader:
             self._foresight.learn(index, dict(enumerate(segmentations(arrived[1 + len(here) :], features, told))))
         else:
             self._foresight.find(small, color, index, [i for i, want in enumerate(wanted) if want])
-        looks, layers, labels, parts = [], [], [], list[np.ndarray]()
+        maps, tables, labels = list[np.ndarray](), list[tuple[np.ndarray, np.ndarray]](), list[np.ndarray]()
         for i, luma in enumerate(lumas):
             coming = None
             if ahead is not None:
@@ -216,16 +221,24 @@ class SceneReader:
             if found is not None and coming is not None:
                 found = self._foresight.telling(found, self.tracks, coming)
             motion = [part[i] for part in moved]
-            slots = self.tracks.step(luma, found, shots[i], index + i, times_s[i], size, motion)
-            look_of, layer_of = self._tables()
-            looks.append(look_of[slots])
-            layers.append(layer_of[slots])
+            maps.append(self.tracks.step(luma, found, shots[i], index + i, times_s[i], size, motion))
+            tables.append(self._tables())
             if self.numbers is not None:
-                labels.append(self.numbers.table(self.tracks.tracker)[slots])
-            parts.append(part_numbers(np.arange(len(layer_of)), layer_of, len(self.layer_names))[slots])
+                labels.append(self.numbers.table(self.tracks.tracker))
+            for number, slots in self._between.step(index + i, self.tracks.followed):
+                maps[number - index] = slots
+        if ahead is not None and time_of is not None and self._between.waiting:
+            then = Then(index + len(lumas), size, color, functools.partial(self._later_timed, ahead, time_of))
+            known = self._foresight.until_seen(self.tracks, self._shots, self._between, then)
+            maps = [known.get(number, slots) for number, slots in enumerate(maps, index)]
+        self._between.forget()
         self._foresight.pass_by(index + len(lumas))
-        known = np.stack(labels) if labels else None
-        return Scene(lumas, shots, np.stack(looks), np.stack(layers), known, np.stack(parts))
+        numbers = [part_numbers(np.arange(len(of)), of, len(self.layer_names)) for _, of in tables]
+        looks, layers = ([table[k] for table in tables] for k in range(2))
+        numbered = _looked_up(labels, maps) if labels else None
+        return Scene(
+            lumas, shots, _looked_up(looks, maps), _looked_up(layers, maps), numbered, _looked_up(numbers, maps)
+        )
 
     @property
     def layer_names(self) -> tuple[str, ...]:
@@ -253,6 +266,9 @@ class SceneReader:
 
     def _later(self, ahead: Upcoming) -> Iterable[Planes]:
         return (small_planes(frame, self._options, self._device) for frame in ahead())
+
+    def _later_timed(self, ahead: Upcoming, time_of: Callable[[int], float]) -> Iterable[tuple[float, Planes]]:
+        return ((time_of(frame.pts), small_planes(frame, self._options, self._device)) for frame in ahead())
 
     def report(self) -> list[ObjectStyleReport]:
         """The objects found so far, with the style each wore."""
@@ -339,6 +355,11 @@ class SceneReader:
                 looks[slot] = number[worn.get(track.name or "", self.look.foreground_style)]
                 layers[slot] = layer.get(track.name or "", 1)
         return looks, layers
+
+
+def _looked_up(tables: Sequence[np.ndarray], maps: Sequence[np.ndarray]) -> np.ndarray:
+    """[N, h, w] of each frame's table at its map of slots [h, w]."""
+    return np.stack([table[slots] for table, slots in zip(tables, maps, strict=True)])
 
 
 def part_numbers(slots: np.ndarray, layers: np.ndarray, count: int) -> np.ndarray:

@@ -203,12 +203,12 @@ class Stylizer:
         color: ColorTags,
         times_s: list[float],
         ahead: Upcoming | None = None,
+        time_of: Callable[[int], float] | None = None,
     ) -> Reading:
         """Advance by a batch: its objects, its shots, its styles. All that is carried from frame to frame changes here.
 
         Args:
-            batch, color, times_s: as for paint_batch.
-            ahead: the frames that come after the batch, for what moves by itself; see SceneReader.read.
+            batch, color, times_s: as for paint_batch; ahead, time_of: as for SceneReader.read.
 
         Cost: the synchronisations of SceneReader.read.
         """
@@ -220,7 +220,7 @@ class Stylizer:
             return Reading(planes, batch.pts, batch.index, color, None, [], [], uploaded)
         with lanes.on("analysis", after=uploaded, uses=planes):
             small = self._scene.small(planes)
-            scene = self._scene.read(small, color, batch.index, times_s, (size[0], size[1]), ahead)
+            scene = self._scene.read(small, color, batch.index, times_s, (size[0], size[1]), ahead, time_of)
             wear = self._wear(scene, lambda i: yuv_to_rgb(part_of(planes, slice(i, i + 1)), color), size, times_s)
         return Reading(planes, batch.pts, batch.index, color, scene, *wear, lanes.mark("analysis"))
 

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from streamstyle.look import ObjectStyle
 from streamstyle.objects.appearance import AppearanceModel
+from streamstyle.objects.between import Followed
 from streamstyle.objects.device_weighing import DeviceWeighing, moving_odds, weighs
 from streamstyle.objects.evidence import near, own_motion, own_motions
 from streamstyle.objects.host_weighing import HostWeighing
@@ -34,6 +35,7 @@ from streamstyle.objects.places import may_lie_anywhere, piece_at, small_point
 from streamstyle.objects.reentry import Reentry
 from streamstyle.objects.segmenter import Segmentation, Segmenter
 from streamstyle.objects.tracker import BACKGROUND, Tracker
+from streamstyle.objects.trust import Trust, trusts
 from streamstyle.objects.weighing import FOUND, Cast, Motion, Totals, Weighing, lost_below_px
 from streamstyle.stages.optical_flow import OpticalFlow
 
@@ -46,8 +48,9 @@ EAGER_FRAMES = 4
 class AppearanceTracks(ObjectTracks):
     """Named objects, and what moves by itself, followed by a model of how they look.
 
-    State between frames: the tracker's table, a probability map an object, the model, the last small luma picture,
-    the looks of what was found and of some that are gone; and the same of the shots that are remembered.
+    State between frames: the tracker's table, a probability map an object, how far these may be trusted where they were
+    carried, the model, the last small luma picture, the looks of what was found and of some that are gone; and the same
+    of the shots that are remembered.
 
     Args:
         segmenter: must give features.
@@ -64,6 +67,7 @@ class AppearanceTracks(ObjectTracks):
         self._weighing: Weighing = HostWeighing(self.tracker)
         if self._on_device:
             self._weighing = DeviceWeighing(self.tracker, segmenter.device)
+        self._trust = Trust(self._shares_on)
         self._model = AppearanceModel(segmenter.device)
         self._reentry = Reentry(segmenter.device)
         self._foreseen: dict[str, Any] | None = None
@@ -75,6 +79,7 @@ class AppearanceTracks(ObjectTracks):
         self._members = [FOUND] if self._find else []
         self._shares: Tensor | None = None
         self._eager = EAGER_FRAMES if self._find else 0
+        self._trust.reset()
         self._model.reset()
         self._reentry.reset()
         for _ in self._members:
@@ -112,35 +117,44 @@ class AppearanceTracks(ObjectTracks):
         """As ObjectTracks says; and the motion beside the camera's, [M, 2, h, w] float32 px.
 
         Where the device weighs: whether each frame moved at all, [M] bool, which alone the host is told; the flows;
-        that motion; and the log-odds that each pixel moves by itself, [M, h, w] float32.
+        that motion; the log-odds that each pixel moves by itself, [M, h, w] float32; and trust in the flows, likewise.
         """
         motion = super().motions(lumas, part)
         if not motion:
             return ()
         own = own_motions(motion[0])
-        return (motion[0].flatten(1).any(1), *motion, own, moving_odds(own)) if self._on_device else (*motion, own)
+        if not self._on_device:
+            return *motion, own
+        trusted = trusts(lumas[part], self._flow.before(lumas, part), motion[0])
+        return motion[0].flatten(1).any(1), *motion, own, moving_odds(own), trusted
 
     def _motion_of(self, motion: Sequence[Any]) -> tuple[Motion, bool]:
         if not self._on_device:
             return super()._motion_of(motion)
-        moved, flow, own, moving = motion
-        return Motion(flow, own, moving), not moved
+        moved, *parts = motion
+        return Motion(*parts), not moved
 
     def _advance(self, moment: Moment) -> np.ndarray:
         motion, found, index = moment.motion, moment.found, moment.index
-        if moment.still and self._slots is not None and self._nothing_said(moment):
-            found, self._eager = None, max(0, self._eager - 1)  # the frame before once more: all stays as it is
+        waiting, looked_at = len(self._pending), found is not None
+        if moment.still and self._slots is not None and not self._trust.since and self._nothing_said(moment):
+            # The frame before once more, and that was looked at: all stays as it is.
+            self._eager -= looked_at and self._eager > 0
+            found, looked_at = None, True
         if moment.starts:
             self._start(moment)
+        steady, trust = self._trust.step(motion, *moment.lumas, looked_at=looked_at)
+        motion = replace(motion, trust=trust)
         if found is not None and motion.own is None and motion.flow is not None:
             motion = replace(motion, own=own_motion(motion.flow))
-            moment = replace(moment, motion=motion)  # for whoever looks at it after us
+        moment = replace(moment, motion=motion)  # for whoever looks at it after us
         size = found.ids.shape if found is not None else () if self._slots is None else self._slots.shape
         carried = self._weighing.carry(self._shares, self._slots, motion, self._cast(), (size[0], size[1]))
         if found is None:
             self._shares = self._weighing.carried_shares(carried)
             slots = self._weighing.carried_slots(carried)
             self.tracker.present(slots, index)
+            self.followed = self._followed(slots, motion, steady, said=False)
             return slots
         self._shares = self._weighing.seen(found, carried, motion, self._look(found), self._cast())
         self._take_places(moment, found)
@@ -156,7 +170,13 @@ class AppearanceTracks(ObjectTracks):
             blocks = functools.partial(self._weighing.blocks, slots, grid=self._grid)
             self._reentry.step(self.tracker, areas, blocks, self._described)
         self.tracker.observe(areas, index, hidden={slot for slot in self._members if slot != FOUND})
+        self.followed = self._followed(slots, motion, steady, said=len(self._pending) < waiting)
         return slots
+
+    def _followed(self, slots: np.ndarray, motion: Motion, steady: Any, *, said: bool) -> Followed:
+        ids = {slot: track.track_id for slot, track in self.tracker.tracks.items()}
+        where = (motion.flow, steady, motion.trust)
+        return Followed(slots, self._shares, tuple(self._members), ids, *where, self._trust.since, said)
 
     def _cast(self) -> Cast:
         knows = tuple(self._model.knows(k + 1) for k in range(len(self._members)))
@@ -277,13 +297,15 @@ class AppearanceTracks(ObjectTracks):
     def _shot_state(self) -> dict[str, Any]:
         """What later frames of this shot depend on, beside the tracker's part; see _take_up."""
         shares = None if self._shares is None else self._shares.cpu().numpy()
-        own = {"members": list(self._members), "shares": shares, "eager": self._eager}
-        return super()._shot_state() | own | {"model": self._model.state_dict(), "reentry": self._reentry.state_dict()}
+        own: dict[str, Any] = {"members": list(self._members), "shares": shares, "eager": self._eager}
+        own |= {"trust": self._trust.state_dict(), "model": self._model.state_dict()}
+        return super()._shot_state() | own | {"reentry": self._reentry.state_dict()}
 
     def _take_up(self, state: dict[str, Any]) -> None:
         """Go on in the shot whose _shot_state this is."""
         super()._take_up(state)
         self._members, self._eager, shares = list(state["members"]), state["eager"], state["shares"]
         self._shares = None if shares is None else torch.from_numpy(shares).to(self._shares_on)
+        self._trust.load_state_dict(state["trust"])
         self._model.load_state_dict(state["model"])
         self._reentry.load_state_dict(state["reentry"])

@@ -82,7 +82,10 @@ class DeviceWeighing:
         assert self._who is not None
         rgb, ids, into, at = found.there or (found.rgb, found.finest, *(found.tree or _no_tree(found.finest_regions)))
         regions = Found(*(self._here(part) for part in (ids, rgb, into, at)))
-        return object_evidence.weigh(carried, look, regions, self._who, self._rules_of((ids.shape[0], ids.shape[1])))
+        rules, trust = self._rules_of((ids.shape[0], ids.shape[1])), None
+        if motion.trust is not None and cast.named:
+            trust = self._here(motion.trust)
+        return object_evidence.weigh(carried, look, regions, self._who, rules, trust)
 
     def settle(self, shares: Tensor, carried: Any, cast: Cast) -> tuple[np.ndarray, Totals]:
         """As of a Weighing."""
@@ -267,4 +270,4 @@ def _on_host(motion: Motion, cast: Cast) -> Motion:
     def host(part: Any) -> Any:
         return part.cpu().numpy() if isinstance(part, Tensor) else part
 
-    return Motion(host(motion.flow), host(motion.own))
+    return Motion(host(motion.flow), host(motion.own), trust=host(motion.trust))

@@ -9,17 +9,19 @@ import numpy as np
 import torch
 
 from streamstyle.look import Look, ObjectStyle
+from streamstyle.objects.between import Followed
 from streamstyle.objects.object_tracks import ObjectReport
 from streamstyle.objects.segmenter import Segmentation
 from streamstyle.objects.tracker import Tracker
 
 
 class Following(Protocol):
-    """What a SceneReader asks of what follows objects; ObjectTracks says more."""
+    """What a SceneReader asks of what follows objects; ObjectTracks says more, of followed, too."""
 
     every: int
     left_out: int
     tracker: Tracker
+    followed: Followed | None
 
     @property
     def untaken(self) -> Sequence[tuple[str, float]]:

@@ -7,10 +7,12 @@
                                                         whatever batches they come in
 
 Motion is found by a shot's second frame, an object by its fourth: without foresight a style pops in after each cut.
+Where a batch ends between two frames that are looked at, its end is known better from the second; see between.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +25,8 @@ from streamstyle.frames import ColorTags
 from streamstyle.gpu.streams import Download
 from streamstyle.gpu.transfer import Planes
 from streamstyle.objects.appearance_tracks import EAGER_FRAMES, AppearanceTracks
-from streamstyle.objects.object_tracks import motion_of_each
+from streamstyle.objects.between import Between
+from streamstyle.objects.object_tracks import motion_of_each, seen_alone
 from streamstyle.objects.segmenter import Segmentation, Segmenter
 from streamstyle.objects.tracker import BACKGROUND
 from streamstyle.shots import ShotDetector
@@ -49,8 +52,26 @@ class Coming:
     later: Callable[[], Iterable[Planes]]
 
 
+@dataclass(frozen=True)
+class Then:
+    """What comes after a batch.
+
+    Attributes:
+        index: the number of the first frame after it.
+        size: (height, width) of the film.
+        color: what small frames mean.
+        later: gives the frames after it, with the time of each in seconds, at the analysis size on the device; few are
+            taken.
+    """
+
+    index: int
+    size: tuple[int, int]
+    color: ColorTags
+    later: Callable[[], Iterable[tuple[float, Planes]]]
+
+
 class Foresight:
-    """Looks ahead where a shot begins. Regions found ahead serve again when their frames are read.
+    """Looks ahead where a shot begins, or a batch ends. Regions found ahead serve again when their frames are read.
 
     It carries nothing that later frames depend on: who goes on elsewhere finds the same regions again.
 
@@ -61,6 +82,7 @@ class Foresight:
     def __init__(self, find: Callable[[Planes, ColorTags], Sequence[Segmentation]]) -> None:
         self._find = find
         self._known: dict[int, Segmentation] = {}
+        self._maps: dict[int, np.ndarray | None] = {}
 
     def find(self, small: Planes, color: ColorTags, index: int, wanted: Sequence[int]) -> None:
         """Have the regions of the frames of small that are wanted, from 0 on; index: the number of its first."""
@@ -90,6 +112,7 @@ class Foresight:
     def pass_by(self, number: int) -> None:
         """Forget the frames before a number."""
         self._known = {frame: regions for frame, regions in self._known.items() if frame >= number}
+        self._maps = {frame: slots for frame, slots in self._maps.items() if frame >= number}
 
     @torch.inference_mode()
     def moving(self, segmenter: Segmenter, found: Segmentation, coming: Coming) -> np.ndarray:
@@ -132,3 +155,45 @@ class Foresight:
         for i, (luma, motion) in enumerate(zip(lumas[:count], motion_of_each(ahead, y[:count]), strict=True)):
             ahead.step(luma, self._known[index + i], 0, i, 0.0, luma.shape, motion)
         tracks.foresee(ahead)
+
+    @torch.inference_mode()
+    def until_seen(self, tracks: object, shots: ShotDetector, between: Between, then: Then) -> dict[int, np.ndarray]:
+        """Maps of a batch's frames, by their numbers, that wait for the next frame of the shot that is looked at.
+
+        What that tells of frames after the batch is kept for their batches.
+
+        Args:
+            tracks, shots: as after the batch's last frame, and again afterwards.
+            between: has met the batch's frames.
+
+        Cost: where some wait that are not known yet, motion, regions and a step of tracks of each frame up to that,
+        and a copy of their state.
+        """
+        waiting = between.waiting
+        if isinstance(tracks, AppearanceTracks) and not self._maps.keys() >= set(waiting):
+            self._maps = self._until_seen(tracks, shots, between, then)
+        maps = {number: self._maps[number] for number in waiting}
+        return {number: slots for number, slots in maps.items() if slots is not None}
+
+    def _until_seen(
+        self, tracks: AppearanceTracks, shots: ShotDetector, between: Between, then: Then
+    ) -> dict[int, np.ndarray | None]:
+        """Maps of all frames that wait for the same; None where it tells nothing."""
+        state, waiting = copy.deepcopy((tracks.state_dict(), shots.state_dict())), between.waiting
+        found = list[tuple[int, np.ndarray]]()
+        for number, (time_s, small) in enumerate(islice(then.later(), tracks.every), then.index):
+            if any(thing.at_s <= time_s + 1e-6 for thing in tracks.pending):
+                break  # a person says there what is whose, which tells nothing of frames before
+            luma, motion = seen_alone(tracks, small[0])
+            shot = shots.step(luma)
+            (wanted,) = tracks.plan(number, [shot], [time_s])
+            if wanted:
+                self.find(small, then.color, number, [0])
+            tracks.step(luma, self._known.get(number) if wanted else None, shot, number, time_s, then.size, motion)
+            found = between.step(number, tracks.followed)
+            if wanted:
+                break
+            waiting.append(number)
+        tracks.load_state_dict(state[0])
+        shots.load_state_dict(state[1])
+        return dict.fromkeys(waiting) | dict(found)

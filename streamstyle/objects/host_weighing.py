@@ -31,6 +31,7 @@ from streamstyle.objects.evidence import (
 from streamstyle.objects.guided_filter import GuidedFilter, drawn_to_colors
 from streamstyle.objects.segmenter import Segmentation
 from streamstyle.objects.tracker import BACKGROUND, Tracker
+from streamstyle.objects.trust import doubted
 from streamstyle.objects.weighing import (
     FOUND,
     MUST_MOVE_LOOKS,
@@ -106,36 +107,43 @@ class HostWeighing:
         """As of a Weighing."""
         shape = (found.ids.shape[0], found.ids.shape[1])
         seen = None if look is None else F.interpolate(look[None], size=shape, mode="bilinear")[0].cpu().numpy()
-        return torch.from_numpy(self.weighed(found, carried, motion.own, seen, cast))
+        return torch.from_numpy(self.weighed(found, carried, motion, seen, cast))
 
-    def weighed(self, found: Segmentation, carried: HostCarried, own: Maybe, look: Maybe, cast: Cast) -> np.ndarray:
+    def weighed(self, found: Segmentation, carried: HostCarried, motion: Motion, look: Maybe, cast: Cast) -> np.ndarray:
         """Each class's share of each pixel, [K, h, w] float32; look: [K + 1, h, w]."""
         shape = (found.ids.shape[0], found.ids.shape[1])
-        shares, slots = carried.shares, carried.slots
-        rest = np.zeros(shape, np.float32) if look is None else by_look(look[0])
+        shares, slots, own = carried.shares, carried.slots, motion.own
+        trust = motion.trust if cast.named else None
+        rest = sure = np.zeros(shape, np.float32) if look is None else by_look(look[0])
         if shares is not None:
-            rest = rest + by_carried(1 - shares.sum(0))
+            left = 1 - shares.sum(0)
+            sure = rest + by_carried(left)
+            rest = sure if trust is None else rest + by_carried(doubted(left, trust))
         odds, gates = list[np.ndarray](), list[Maybe]()
         for k, slot in enumerate(cast.members):
             before = None if shares is None else shares[k]
             # What nobody has seen yet may look like anything.
             seen = look[k + 1] if look is not None and cast.knows[k] else None
             if slot == FOUND:
-                weighed, gate = self.found_odds(before, seen, own, slots, rest, like_named(look, shape, cast), cast)
+                weighed, gate = self.found_odds(before, seen, own, slots, sure, like_named(look, shape, cast), cast)
+                if rest is not sure:
+                    weighed = weighed + (rest - sure)  # where it was carried to is as sure as ever
                 weighed = np.where(taken(shares, cast), NOT_FOUND, weighed)
             else:
                 assert before is not None
-                weighed, gate = self.named_odds(slot, before, seen, own)
+                weighed, gate = self.named_odds(slot, before, seen, own, trust)
             odds.append(weighed)
             gates.append(gate)
         if not odds:
             return np.zeros((0, *shape), np.float32)
         return agreed(rest, odds, gates, found, cast)
 
-    def named_odds(self, slot: int, before: np.ndarray, seen: Maybe, own: Maybe) -> tuple[np.ndarray, Maybe]:
+    def named_odds(
+        self, slot: int, before: np.ndarray, seen: Maybe, own: Maybe, trust: Maybe = None
+    ) -> tuple[np.ndarray, Maybe]:
         """Log-likelihood of a named object; and where it may be, None for everywhere."""
         lost = float(before.sum()) < lost_below_px(self.tracker.tracks[slot])
-        prior = np.full_like(before, LOST_PRIOR) if lost else before
+        prior = np.full_like(before, LOST_PRIOR) if lost else doubted(before, trust)
         odds = by_carried(prior)
         if seen is not None:
             odds = odds + by_look(seen)

@@ -16,6 +16,7 @@ from streamstyle.errors import OptionError
 from streamstyle.gpu.kernels import chosen
 from streamstyle.gpu.streams import Download
 from streamstyle.look import ObjectStyle
+from streamstyle.objects.between import Followed
 from streamstyle.objects.places import drawn_mask, place_mask
 from streamstyle.objects.segmenter import Segmentation, Segmenter
 from streamstyle.objects.tracker import BACKGROUND, Tracker
@@ -45,6 +46,7 @@ class Moment:
 
     Attributes:
         motion: how it moved from the frame before, where that is of this shot.
+        lumas: [h, w] uint8 of the frame before and of this one; the first is None where motion is.
         still: whether it is the frame before once more.
         found: its regions, where it is looked at.
         starts: a shot begins with it that is not one to which the film comes back.
@@ -53,6 +55,7 @@ class Moment:
     """
 
     motion: Motion
+    lumas: tuple[np.ndarray | None, np.ndarray]
     still: bool
     found: Segmentation | None
     starts: bool
@@ -75,12 +78,14 @@ class ObjectTracks(ABC):
         left_out: regions so far that were more than a frame may have.
         untaken: of clicks on no region that were to take away of an object, and where it had nothing: its name, and
             when in seconds.
+        followed: the last frame, as ``between`` takes it; None where nobody tells. Nothing later depends on it.
     """
 
     def __init__(self, segmenter: Segmenter, tracker: Tracker, objects: tuple[ObjectStyle, ...], every: int) -> None:
         self.segmenter, self.every, self.tracker = segmenter, every, tracker
         self.drawn: np.ndarray | None = None
         self.left_out, self.untaken = 0, list[tuple[str, float]]()
+        self.followed: Followed | None = None
         self._flow = OpticalFlow()
         self._slots: np.ndarray | None = None
         self._shot: int | None = None
@@ -96,13 +101,16 @@ class ObjectTracks(ABC):
         return tuple(self._pending)
 
     def plan(self, index: int, shots: list[int], times_s: list[float]) -> list[bool]:
-        """Which frames of a batch must be looked at: every Nth, the first after a cut, and where a person points."""
+        """Which frames of a batch must be looked at: every Nth, the first after a cut, and where a person points.
+
+        The Nth and not the first of N: a batch of N ends with it, and those before it are known better then.
+        """
         waiting = [thing.at_s for thing in self._pending]
         look = []
         for i, ((before, shot), time_s) in enumerate(zip(pairwise([self._shot, *shots]), times_s, strict=True)):
             due = [at for at in waiting if at <= time_s + 1e-6]
             waiting = waiting[len(due) :]
-            look.append(bool(shot != before or due or (index + i) % self.every == 0))
+            look.append(bool(shot != before or due or (index + i + 1) % self.every == 0))
         return look
 
     @property
@@ -156,9 +164,10 @@ class ObjectTracks(ABC):
             motion = ()  # it is that from another shot
         if motion and (self._flow.previous is None or self._flow.previous.shape != luma.shape):
             motion = ()  # from nowhere; and step says that there is none
+        before = self._flow.previous
         moved, still = self._motion_of(motion) if motion else _by_flow(self._flow.step(luma))
         self._flow.previous = luma
-        moment = Moment(moved, still, found, self._slots is None, index, time_s, size)
+        moment = Moment(moved, (before, luma), still, found, self._slots is None, index, time_s, size)
         self._slots = self._advance(moment)
         self._frames = index + 1
         return self._slots

@@ -56,11 +56,13 @@ class Motion:
         flow: [h, w, 2] float32 px to the frame before.
         own: [2, h, w] float32 px, beside the camera's.
         moving: [h, w] float32, log-odds that a pixel moves by itself; None: it is to be found of own.
+        trust: [h, w] float32, see trust; None: what is carried by flow is trusted.
     """
 
     flow: Any = None
     own: Any = None
     moving: Any = None
+    trust: Any = None
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ WEIGHTS = (
     "speck_px",
 )
 """What the numbers of Rules.weights are, in the order of the kernels' enum Weight."""
-HAS_SHARES, HAS_SLOTS, HAS_MOTION, HAS_LOOK, EAGER = (1 << bit for bit in range(5))
+HAS_SHARES, HAS_SLOTS, HAS_MOTION, HAS_LOOK, EAGER, HAS_TRUST = (1 << bit for bit in range(6))
 """The kernels' enum Known."""
 CARRIED, CORE, CORE_ALIKE, AROUND, AROUND_ELSE, SUM, PIXELS, LEFT, PER_CLASS = range(9)
 """The kernels' enum Tally."""
@@ -216,7 +216,9 @@ def empty_tally(who: Who) -> Tensor:
     return torch.zeros(size, dtype=torch.int64, device=who.facts.device)
 
 
-def weigh(carried: Carried, look: Tensor | None, found: Found, who: Who, rules: Rules) -> Tensor:
+def weigh(
+    carried: Carried, look: Tensor | None, found: Found, who: Who, rules: Rules, trust: Tensor | None = None
+) -> Tensor:
     """Each class's share of each pixel: all that speaks for it, drawn to regions and to colours.
 
     Args:
@@ -225,6 +227,7 @@ def weigh(carried: Carried, look: Tensor | None, found: Found, who: Who, rules: 
             class; None before anybody's look is known.
         found: the frame's regions and colours.
         rules: the weights.
+        trust: [h, w] float32, 0..1, how far what was carried says something of named objects; None: all of it.
 
     Returns:
         [K, h, w] float32, together at most 1.
@@ -233,7 +236,8 @@ def weigh(carried: Carried, look: Tensor | None, found: Found, who: Who, rules: 
     """
     count, many, (height, width) = len(who.slots), len(who.facts), found.ids.shape
     nears, own, moving = nearness(carried, who, rules), carried.own, carried.moving
-    known, regions, device = carried.known | HAS_LOOK * (look is not None), len(found.into), found.ids.device
+    known, regions, device = carried.known, len(found.into), found.ids.device
+    known |= HAS_LOOK * (look is not None) | HAS_TRUST * (trust is not None)
     none, whole = _none(device)
     shares = torch.empty(count, height, width, device=device)
     levels = len(rules.heights)
@@ -250,6 +254,7 @@ def weigh(carried: Carried, look: Tensor | None, found: Found, who: Who, rules: 
         nears,
         _or(own, none),
         _or(moving, none),
+        _or(trust, none),
     )
     evidence += (_or(look, none), who.classes, who.facts, rules.weights, carried.medians, carried.tally, found.ids)
     sizes = (count, many, height, width, *small, regions, known)

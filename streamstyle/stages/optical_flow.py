@@ -20,6 +20,8 @@ kernels/optical_flow.cu. The reference is optical_flow_ref.py.
 
 from __future__ import annotations
 
+import functools
+
 import cv2
 import numpy as np
 import torch
@@ -161,6 +163,10 @@ class OpticalFlow:
 
         Cost: as :func:`optical_flow`.
         """
+        return optical_flow(lumas[part], self.before(lumas, part))
+
+    def before(self, lumas: Tensor, part: slice = slice(None)) -> Tensor:
+        """The frames before those of a part, as together takes them, [M, H, W] uint8."""
         first = part.start or 0
         if first > 0:
             before = lumas[first - 1 : first]
@@ -168,8 +174,7 @@ class OpticalFlow:
             before = to_device(torch.from_numpy(self.previous), lumas.device)[None]
         else:
             before = lumas[:1]
-        wanted = lumas[part]
-        return optical_flow(wanted, torch.cat([before, wanted[:-1]]))
+        return torch.cat([before, lumas[part][:-1]])
 
     def reset(self) -> None:
         """Forget the previous frame (at a cut)."""
@@ -188,9 +193,7 @@ def carry_labels(labels: np.ndarray, flow: np.ndarray | None) -> np.ndarray:
     """
     if flow is None:
         return labels
-    moved = cv2.remap(
-        labels.astype(np.int16), *_ahead(flow), interpolation=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE
-    )
+    moved = cv2.remap(labels.astype(np.int16), _to(flow), None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]  # None is allowed
     return moved.astype(np.int32)
 
 
@@ -206,7 +209,7 @@ def carry(values: np.ndarray, flow: np.ndarray | None) -> np.ndarray:
     """
     if flow is None:
         return values
-    return cv2.remap(values, *_ahead(flow), interpolation=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.remap(values, _to(flow), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]  # None is allowed
 
 
 def _check(what: str, one: Tensor, other: Tensor, axes: int, dtype: torch.dtype, wanted: str) -> None:
@@ -229,18 +232,26 @@ def _careful_search() -> cv2.DISOpticalFlow:
     return search
 
 
-def _ahead(flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Column and row to which the flow [H, W, 2] leads from each pixel, float32 [H, W]."""
-    height, width = flow.shape[:2]
-    columns = np.arange(width, dtype=np.float32)[None] + flow[..., 0]
-    return columns, np.arange(height, dtype=np.float32)[:, None] + flow[..., 1]
+def _to(flow: np.ndarray) -> np.ndarray:
+    """(Column, row) to which the flow [H, W, 2] leads from each pixel, float32 likewise."""
+    return flow + coordinates(flow.shape[0], flow.shape[1])
+
+
+@functools.lru_cache(maxsize=4)
+def coordinates(height: int, width: int) -> np.ndarray:
+    """Each pixel's (column, row), [H, W, 2] float32; the same read-only array each time."""
+    rows, columns = np.indices((height, width), np.float32)
+    found = np.stack([columns, rows], -1)
+    found.flags.writeable = False
+    return found
 
 
 def _occlusion_cpu(forward: np.ndarray, backward: np.ndarray, share: float, slack_px2: float) -> np.ndarray:
     """occlusion of one frame."""
     height, width = forward.shape[:2]
-    x, y = _ahead(forward)
-    home = cv2.remap(backward, x, y, interpolation=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    to = _to(forward)
+    home = cv2.remap(backward, to, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]  # None is allowed
+    x, y = to[..., 0], to[..., 1]
 
     def squares(flow: np.ndarray) -> np.ndarray:
         return flow[..., 0] ** 2 + flow[..., 1] ** 2

@@ -20,6 +20,7 @@ from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.decode import decode, frame_at
 from streamstyle.media.masks import MOST_OBJECTS, Mask, object_name, read_mask
 from streamstyle.naming import check_mask_places
+from streamstyle.objects.between import Between
 from streamstyle.objects.foresight import Coming, Foresight
 from streamstyle.objects.object_tracks import ObjectTracks, seen_alone
 from streamstyle.objects.object_warnings import lost_warnings, nobody_warning, untaken_warnings
@@ -231,7 +232,8 @@ class FilmObjects:
         Raises:
             OptionError: a place outside the frame, or on no object and nothing that moves.
         """
-        info, shots, foresight = self._info, ShotDetector(), Foresight(self._find)
+        info, shots, foresight, between = self._info, ShotDetector(), Foresight(self._find), Between()
+        held = dict[int, tuple[Frame, np.ndarray, np.ndarray]]()
         self._forgotten = 0
         self._book.restart()
         self._tracks = self._begin()
@@ -250,7 +252,13 @@ class FilmObjects:
                     found = foresight.telling(foresight.regions(index), self._tracks, coming)
                 foresight.pass_by(index + 1)
                 slots = self._tracks.step(luma, found, shot, index, time_s, frame.y.shape, motion)
-                yield LabelledFrame(frame, self._label_table(self._tracks.tracker)[slots])
+                held[index] = frame, self._label_table(self._tracks.tracker), slots
+                for number, slots in between.step(index, self._tracks.followed):
+                    held[number] = (*held[number][:2], slots)
+                if not between.waiting:
+                    yield from (LabelledFrame(frame, table[slots]) for frame, table, slots in held.values())
+                    held.clear()
+        yield from (LabelledFrame(frame, table[slots]) for frame, table, slots in held.values())
 
     def report(self) -> list[dict[str, Any]]:
         """Every object so far: its label, name, first and last frame, and mean area in pixels of the film."""

@@ -12,6 +12,7 @@ from streamstyle.frames import VideoInfo
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.label_track import LabelTrack
 from streamstyle.media.masks import object_name
+from streamstyle.objects.between import Followed
 from streamstyle.objects.object_tracks import ObjectReport
 from streamstyle.objects.tracker import Track, Tracker
 from streamstyle.styles import NONE
@@ -38,6 +39,8 @@ class GivenTracks:
     """Objects whose moment has not come: none, for none is looked for."""
     left_out = 0
     """Regions that were too many: none, for none is looked for."""
+    followed: Followed | None = None
+    """The last frame, as between takes it: its map is known already."""
     untaken: tuple[tuple[str, float], ...] = ()
     """Places of which nothing could be taken away: none, for none is looked at."""
 

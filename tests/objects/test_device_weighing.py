@@ -74,6 +74,15 @@ def nowhere(situation: Situation) -> np.ndarray:
     return shares
 
 
+def motion_of(situation: Situation) -> Motion:
+    return Motion(situation.flow, own_motion(situation.flow))
+
+
+def doubt() -> np.ndarray:
+    """Trust in what was carried: none at the left, all at the right."""
+    return np.tile(np.linspace(0, 1, SIZE[1], dtype=np.float32), (SIZE[0], 1))
+
+
 WAYS = {
     "a shot begins": lambda s: {"shares": None, "slots": None, "motion": Motion(), "look": None},
     "nobody knows how it moved": lambda s: {"motion": Motion()},
@@ -91,6 +100,7 @@ WAYS = {
         "shares": s.shares * np.array([*[1] * (len(s.cast.members) - 1), 0], np.float32)[:, None, None],
     },
     "who has a name is lost": lambda s: {"shares": nowhere(s)},
+    "what was carried is doubted": lambda s: {"motion": replace(motion_of(s), trust=doubt())},
     "nothing moves": lambda s: {"motion": Motion(np.zeros_like(s.flow), np.zeros((2, *SIZE), np.float32))},
 }
 
@@ -117,7 +127,7 @@ def test_who_comes_meanwhile_is_in_the_map(device):
     """A person names somebody between weighing and the map: one class and one slot more."""
     situation = Situation(1, named=1)
     weighing = DeviceWeighing(situation.tracker, device)
-    motion = Motion(situation.flow, own_motion(situation.flow))
+    motion = motion_of(situation)
     shares = torch.from_numpy(situation.shares).to(device)
     carried = weighing.carry(shares, situation.slots, motion, situation.cast, SIZE)
     seen = weighing.seen(situation.found, carried, motion, situation.look.to(device), situation.cast)

@@ -99,3 +99,40 @@ def test_what_was_carried_is_what_was_given_where_nothing_moved():
 
 def test_pieces_are_no_named_objects():
     np.testing.assert_array_equal(mine([2, FOUND], 5), [0, 1, BACKGROUND, 3, 4])
+
+
+@pytest.mark.parametrize("named", [1, 2])
+def test_what_is_doubted_is_told_by_how_it_looks(named):
+    """Where a named object was not carried to, for it came out from behind something, though it looks like it."""
+    situation = Situation(named=named)
+    situation.shares[0] = np.where(np.indices(SIZE)[1] > 56, 0, situation.shares[0])  # its right side was hidden
+    came_out = situation.masks[0] & (np.indices(SIZE)[1] > 58)
+    motion = Motion(situation.flow, own_motion(situation.flow))
+    seen = [
+        weighed(
+            situation, motion=replace(motion, trust=None if sure else np.where(came_out, 0.01, 1).astype(np.float32))
+        )
+        for sure in (True, False)
+    ]
+    believed, doubting = (shares[0][came_out].mean() for shares, _ in seen)
+    assert doubting > believed + 0.1
+
+
+def test_doubt_moves_nothing_where_nobody_has_a_name():
+    situation = Situation(named=0)
+    motion = Motion(situation.flow, own_motion(situation.flow))
+    known, doubting = (
+        weighed(situation, motion=replace(motion, trust=trust))[0] for trust in (None, np.zeros(SIZE, np.float32))
+    )
+    np.testing.assert_array_equal(doubting, known)
+
+
+def test_doubt_leaves_what_has_no_name_where_it_was():
+    """Beside named objects, too: it is as sure against the background as it was."""
+    situation = Situation(named=2)
+    motion = Motion(situation.flow, own_motion(situation.flow))
+    (known, _), (doubting, _) = (
+        weighed(situation, motion=replace(motion, trust=trust)) for trust in (None, np.full(SIZE, 0.3, np.float32))
+    )
+    inside = situation.masks[2]
+    assert abs(known[2][inside].mean() - doubting[2][inside].mean()) < 0.02
