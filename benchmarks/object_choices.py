@@ -140,7 +140,7 @@ CHOICES: dict[str, tuple[dict[str, Any], dict[tuple[Any, str], Any]]] = {
     "no motion": ({}, {(evidence, "MOTION_WEIGHT"): 0.0}),
     "no motion compensation: carried to where it was": (
         {},
-        {(host_weighing, "carry"): stays, (host_weighing, "carry_labels"): stays},
+        {(host_weighing, "carry"): stays, (host_weighing, "carry_labels"): stays, (trust, "carry"): stays},
     ),
     "motion by the quick search": ({}, searched_by(lambda careful: OpticalFlow())),
     "motion by OpenCV's medium search: 25 steps, 5 rounds": ({}, searched_by(lambda careful: MediumFlow())),

@@ -68,6 +68,10 @@ class VideoInfo:
     pix_fmt: str = ""
     audio: tuple[str, ...] = ()
 
+    def time_of(self, pts: int) -> float:
+        """Seconds from the first frame to a pts."""
+        return float((pts - self.start_pts) * self.time_base)
+
 
 @dataclass(frozen=True)
 class Faults:

@@ -55,7 +55,7 @@ def place_objects(stylizer: Stylizer, info: VideoInfo, mask: str | Path | None =
     for said in stylizer.look.objects:
         if said.mask is not None:
             frame = naming_frame(info, said, stylizer.options.output)
-            objects.append(replace(said, at_s=float((frame.pts - info.start_pts) * info.time_base)))
+            objects.append(replace(said, at_s=info.time_of(frame.pts)))
             continue
         thing, covered = _placed(stylizer, info, said, stylizer.options.output)
         objects.append(thing)
@@ -94,7 +94,7 @@ def _placed(
             f"object '{said.name}' @{said.where}: outside the frame, which is {info.width}x{info.height} pixels"
         )
     frame = naming_frame(info, said, out)
-    at_s = float((frame.pts - info.start_pts) * info.time_base)
+    at_s = info.time_of(frame.pts)
     if out.duration is not None and at_s >= out.start + out.duration:
         raise OptionError(
             f"object '{said.name}' @{said.where}: after the part that is painted, which ends at "
@@ -136,7 +136,7 @@ def naming_frame(info: VideoInfo, thing: ObjectStyle, out: OutputOptions) -> Fra
     """The frame an object is named in: on screen at its time, or the first that is painted."""
     if thing.at_s > out.start:
         frame = frame_at(info, thing.at_s, out.size)
-        if float((frame.pts - info.start_pts) * info.time_base) >= out.start:
+        if info.time_of(frame.pts) >= out.start:
             return frame
     film = decode(info, start_s=out.start, size=out.size)
     try:

@@ -246,14 +246,11 @@ def read(
     until their turn.
     """
 
-    def time_of(pts: int) -> float:
-        return float((pts - info.start_pts) * info.time_base)
-
     with closing(Ahead(batches)) as upstream:
         for batch in upstream:
-            times_s = [time_of(pts) for pts in batch.pts]
+            times_s = [info.time_of(pts) for pts in batch.pts]
             ahead = functools.partial(unstacked, upstream)
-            reading, checkpoint = stylizer.read_batch(batch, info.color, times_s, ahead, time_of), None
+            reading, checkpoint = stylizer.read_batch(batch, info.color, times_s, ahead, info.time_of), None
             closes = upstream.is_over or (batch.index + len(batch)) % per_segment == 0
             if tail.is_due(closes) if tail is not None else closes:
                 checkpoint = Checkpoint.after(batch, stylizer.reading_state(), closes=closes)

@@ -151,10 +151,11 @@ def painted_at(
         reading = None
         with closing(Ahead(decode(info, start_s=begin_s))) as film:
             for index, frame in enumerate(film):
-                time_s = float((frame.pts - info.start_pts) * info.time_base)
+                time_s = info.time_of(frame.pts)
                 if reading is not None and time_s > at_s:
                     break
-                reading = stylizer.read_batch(FrameBatch.stack([frame], index), info.color, [time_s], film.ahead)
+                batch = FrameBatch.stack([frame], index)
+                reading = stylizer.read_batch(batch, info.color, [time_s], film.ahead, info.time_of)
     assert reading is not None
     planes = stylizer.paint_reading(reading, subsample=output_chroma(info.width, info.height) == "yuv420p")
     return picture_of(info, planes.unstack()[0], stylizer.device)
@@ -202,7 +203,7 @@ def find_foreground(
     """
     if analysis.tracker == "overlap":
         return found.ids.numpy() > 0
-    at_s, device = float((frame.pts - info.start_pts) * info.time_base), segmenter.device
+    at_s, device = info.time_of(frame.pts), segmenter.device
     foresight = Foresight(lambda planes, color: segmenter(yuv_to_rgb(planes, color)))
     with closing(decode(info, start_s=at_s)) as film:
         later = (small_planes(after, analysis, device) for after in islice(film, 1, None))  # once: it is asked once

@@ -17,6 +17,7 @@ from streamstyle.gpu.memory import Portions
 from streamstyle.gpu.streams import Download
 from streamstyle.gpu.transfer import Planes, upload
 from streamstyle.look import Look, ObjectStyle
+from streamstyle.objects.appearance_tracks import AppearanceTracks
 from streamstyle.objects.between import Between
 from streamstyle.objects.following import Following, Given
 from streamstyle.objects.foresight import Coming, Foresight, Then
@@ -227,18 +228,37 @@ class SceneReader:
                 labels.append(self.numbers.table(self.tracks.tracker))
             for number, slots in self._between.step(index + i, self.tracks.followed):
                 maps[number - index] = slots
-        if ahead is not None and time_of is not None and self._between.waiting:
-            then = Then(index + len(lumas), size, color, functools.partial(self._later_timed, ahead, time_of))
-            known = self._foresight.until_seen(self.tracks, self._shots, self._between, then)
+        if ahead is not None and time_of is not None:
+            later = functools.partial(self._later_timed, ahead, time_of)
+            known = self._seen_later(Then(index + len(lumas), shots[-1], size, color, later))
             maps = [known.get(number, slots) for number, slots in enumerate(maps, index)]
         self._between.forget()
         self._foresight.pass_by(index + len(lumas))
-        numbers = [part_numbers(np.arange(len(of)), of, len(self.layer_names)) for _, of in tables]
-        looks, layers = ([table[k] for table in tables] for k in range(2))
-        numbered = _looked_up(labels, maps) if labels else None
-        return Scene(
-            lumas, shots, _looked_up(looks, maps), _looked_up(layers, maps), numbered, _looked_up(numbers, maps)
+        return self._scene(lumas, shots, maps, tables, labels)
+
+    def _seen_later(self, then: Then) -> dict[int, np.ndarray]:
+        """Maps of the batch's frames that wait for one that is looked at."""
+        if not isinstance(self.tracks, AppearanceTracks) or not self._between.waiting:
+            return {}
+        return self._foresight.until_seen(self.tracks, self._shots, self._between, then)
+
+    def _scene(
+        self,
+        lumas: np.ndarray,
+        shots: list[int],
+        maps: Sequence[np.ndarray],
+        tables: Sequence[tuple[np.ndarray, np.ndarray]],
+        labels: Sequence[np.ndarray],
+    ) -> Scene:
+        """Of each frame's map of slots, and what these were in it: the styles and layers, and the labels if wanted."""
+        names = len(self.layer_names)
+        numbers = [part_numbers(np.arange(len(layers)), layers, names) for _, layers in tables]
+        looks, layers, parts = (
+            np.stack([table[slots] for table, slots in zip(of, maps, strict=True)])
+            for of in (*zip(*tables, strict=True), numbers)
         )
+        known = np.stack([table[slots] for table, slots in zip(labels, maps, strict=True)]) if labels else None
+        return Scene(lumas, shots, looks, layers, known, parts)
 
     @property
     def layer_names(self) -> tuple[str, ...]:
@@ -355,11 +375,6 @@ class SceneReader:
                 looks[slot] = number[worn.get(track.name or "", self.look.foreground_style)]
                 layers[slot] = layer.get(track.name or "", 1)
         return looks, layers
-
-
-def _looked_up(tables: Sequence[np.ndarray], maps: Sequence[np.ndarray]) -> np.ndarray:
-    """[N, h, w] of each frame's table at its map of slots [h, w]."""
-    return np.stack([table[slots] for table, slots in zip(tables, maps, strict=True)])
 
 
 def part_numbers(slots: np.ndarray, layers: np.ndarray, count: int) -> np.ndarray:

@@ -151,7 +151,7 @@ def _read_alone(
     found_ms, took_ms, maps = list[float](), list[float](), list[np.ndarray]()
     for batch in batches:
         planes = once_ms(device, functools.partial(upload, (batch.y, batch.u, batch.v), device))[1]
-        times_s = [float((pts - info.start_pts) * info.time_base) for pts in batch.pts]
+        times_s = [info.time_of(pts) for pts in batch.pts]
         found_ms.append(once_ms(device, functools.partial(find, planes, batch.index))[0])
         ms, looks = once_ms(device, functools.partial(read_planes, planes, batch.index, times_s))
         assert looks is not None

@@ -35,7 +35,7 @@ from streamstyle.nets import weights
 
 CHANNELS = (64, 128, 256, 512, 512)
 """Of each block."""
-NARROW_CHANNELS = (32, 64, 128, 128)
+NARROW_CHANNELS = (32, 64, 128, 192)
 """Those of the narrow network, which ends at block 4. See Note [Narrow]."""
 NARROW_FILE = "narrow_hed.safetensors"
 """Its weights, beside this file: float16, named as HED's."""

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from streamstyle.look import ObjectStyle
 from streamstyle.objects.appearance import AppearanceModel
-from streamstyle.objects.between import Followed
+from streamstyle.objects.between import MOST_BETWEEN, Followed
 from streamstyle.objects.device_weighing import DeviceWeighing, moving_odds, weighs
 from streamstyle.objects.evidence import near, own_motion, own_motions
 from streamstyle.objects.host_weighing import HostWeighing
@@ -72,6 +72,7 @@ class AppearanceTracks(ObjectTracks):
         self._reentry = Reentry(segmenter.device)
         self._foreseen: dict[str, Any] | None = None
         self._refused: np.ndarray | float = 0.0
+        self._gave = False
         self._begin()
 
     def _begin(self) -> None:
@@ -117,7 +118,8 @@ class AppearanceTracks(ObjectTracks):
         """As ObjectTracks says; and the motion beside the camera's, [M, 2, h, w] float32 px.
 
         Where the device weighs: whether each frame moved at all, [M] bool, which alone the host is told; the flows;
-        that motion; the log-odds that each pixel moves by itself, [M, h, w] float32; and trust in the flows, likewise.
+        that motion; the log-odds that each pixel moves by itself, [M, h, w] float32; and, where somebody asks, trust in
+        the flows, likewise.
         """
         motion = super().motions(lumas, part)
         if not motion:
@@ -125,8 +127,10 @@ class AppearanceTracks(ObjectTracks):
         own = own_motions(motion[0])
         if not self._on_device:
             return *motion, own
-        trusted = trusts(lumas[part], self._flow.before(lumas, part), motion[0])
-        return motion[0].flatten(1).any(1), *motion, own, moving_odds(own), trusted
+        more = [moving_odds(own)]
+        if self._asks_trust:
+            more.append(trusts(lumas[part], self._flow.before(lumas, part), motion[0]))
+        return motion[0].flatten(1).any(1), *motion, own, *more
 
     def _motion_of(self, motion: Sequence[Any]) -> tuple[Motion, bool]:
         if not self._on_device:
@@ -136,15 +140,16 @@ class AppearanceTracks(ObjectTracks):
 
     def _advance(self, moment: Moment) -> np.ndarray:
         motion, found, index = moment.motion, moment.found, moment.index
-        waiting, looked_at = len(self._pending), found is not None
+        pending, as_seen = len(self._pending), found is not None
         if moment.still and self._slots is not None and not self._trust.since and self._nothing_said(moment):
             # The frame before once more, and that was looked at: all stays as it is.
-            self._eager -= looked_at and self._eager > 0
-            found, looked_at = None, True
+            self._eager = max(0, self._eager - 1)
+            found, as_seen = None, True
         if moment.starts:
             self._start(moment)
-        steady, trust = self._trust.step(motion, *moment.lumas, looked_at=looked_at)
-        motion = replace(motion, trust=trust)
+        before, luma = moment.lumas
+        steady, trust = self._trust.step(motion, before if self._asks_trust else None, luma, looked_at=as_seen)
+        motion, self._gave = replace(motion, steady=steady, trust=trust), False
         if found is not None and motion.own is None and motion.flow is not None:
             motion = replace(motion, own=own_motion(motion.flow))
         moment = replace(moment, motion=motion)  # for whoever looks at it after us
@@ -154,7 +159,7 @@ class AppearanceTracks(ObjectTracks):
             self._shares = self._weighing.carried_shares(carried)
             slots = self._weighing.carried_slots(carried)
             self.tracker.present(slots, index)
-            self.followed = self._followed(slots, motion, steady, said=False)
+            self.followed = self._followed(slots, motion, moment, said=False)
             return slots
         self._shares = self._weighing.seen(found, carried, motion, self._look(found), self._cast())
         self._take_places(moment, found)
@@ -170,13 +175,20 @@ class AppearanceTracks(ObjectTracks):
             blocks = functools.partial(self._weighing.blocks, slots, grid=self._grid)
             self._reentry.step(self.tracker, areas, blocks, self._described)
         self.tracker.observe(areas, index, hidden={slot for slot in self._members if slot != FOUND})
-        self.followed = self._followed(slots, motion, steady, said=len(self._pending) < waiting)
+        self.followed = self._followed(slots, motion, moment, said=self._gave or len(self._pending) < pending)
         return slots
 
-    def _followed(self, slots: np.ndarray, motion: Motion, steady: Any, *, said: bool) -> Followed:
+    @property
+    def _asks_trust(self) -> bool:
+        """Whether somebody has a name, or will have, or frames are carried."""
+        return self.every > 1 or bool(self._objects)
+
+    def _followed(self, slots: np.ndarray, motion: Motion, moment: Moment, *, said: bool) -> Followed | None:
+        if self.every > MOST_BETWEEN:
+            return None
         ids = {slot: track.track_id for slot, track in self.tracker.tracks.items()}
-        where = (motion.flow, steady, motion.trust)
-        return Followed(slots, self._shares, tuple(self._members), ids, *where, self._trust.since, said)
+        who = (tuple(self._members), ids)
+        return Followed(slots, self._shares, *who, motion, self._trust.since, moment.shot, said)
 
     def _cast(self) -> Cast:
         knows = tuple(self._model.knows(k + 1) for k in range(len(self._members)))
@@ -241,6 +253,7 @@ class AppearanceTracks(ObjectTracks):
     def _give(self, name: str, place: np.ndarray, index: int, *, remove: bool = False) -> None:
         """A place [h, w] bool of this frame is a named object's, or no longer."""
         assert self._shares is not None
+        self._gave = True
         slot = self.tracker.claim(name, index)
         if slot not in self._members:
             self._members.append(slot)

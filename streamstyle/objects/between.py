@@ -12,8 +12,7 @@ Flow is known from each frame to the one before it, so what goes back goes along
 pixels to one place, those that were not seen there do not count. It tells nothing of what follows: objects go on from
 the frame that was looked at.
 
-On eight DAVIS sequences, every 4th frame looked at, J is .723 as carried from one side, .743 where nearness alone
-counts, .749 so.
+Benchmarks/eval_objects.py --choices says what it is worth.
 """
 
 from __future__ import annotations
@@ -28,14 +27,17 @@ from torch import Tensor
 
 from streamstyle.objects.area_filter import box_of
 from streamstyle.objects.tracker import BACKGROUND
-from streamstyle.objects.weighing import FOUND
-from streamstyle.stages.optical_flow import coordinates
+from streamstyle.objects.weighing import FOUND, Motion
+from streamstyle.stages.optical_flow import carry, carry_labels, leads_to
 
 SEEN_TRUST = 0.5
 """A pixel that is trusted less was not seen in the frame before."""
 LEAST_TRUST = 0.02
 """Of either side: where neither is trusted, nearness decides."""
 SURELY = 0.51
+"""The least share of what a map says is somebody's."""
+MOST_BETWEEN = 16
+"""Where frames are looked at more rarely than that, those between stay as they were carried: all would be held."""
 AROUND_PX = 20
 """What goes back is looked for so far (of 240 lines) around where it is in any of the frames."""
 
@@ -48,20 +50,19 @@ class Followed:
         slots: [h, w] int32.
         shares: [K, h, w] float32 of the classes; members: [K] their slots, FOUND of what has no name.
         tracks: slot -> number of its track.
-        flow: [h, w, 2] float32 px to the frame before; None where that is of another shot, or nobody knows.
-        steady: [h, w] float32, trust in that flow; trust: in all that was carried since a frame was looked at.
+        motion: with flow, and trust in it and in all that was carried; where the shot begins, None or from another.
         since: how many frames ago one was looked at; 0: it is this one.
-        said: whether a person said here what is whose, which tells nothing of frames before.
+        shot: the number of the shot it is of.
+        said: whether somebody was given a place here, as a person says, which tells nothing of frames before.
     """
 
     slots: np.ndarray
     shares: Any
     members: tuple[int, ...]
     tracks: dict[int, int]
-    flow: Any
-    steady: Any
-    trust: Any
+    motion: Motion
     since: int
+    shot: int
     said: bool
 
 
@@ -89,9 +90,10 @@ class Between:
 
         Cost: of carried frames some 2 ms each at 427x240 on one core, more for objects that fill it.
         """
-        if followed is None or followed.flow is None or followed.steady is None:
-            self.forget()  # a shot begins
-        if followed is None or followed.shares is None:
+        if self._frames and (followed is None or followed.shot != self._frames[-1][1].shot):
+            self.forget()
+        if followed is None or followed.motion.trust is None or followed.shares is None:
+            self.forget()
             return []
         if followed.since:
             self._frames.append((index, followed))
@@ -122,12 +124,13 @@ def revised(carried: Sequence[Followed], seen: Followed) -> list[np.ndarray]:
         somebody |= frame.slots != BACKGROUND
         if not somebody.any():
             maps.append(frame.slots)
-            after = frame
+            back, after = {}, frame
             continue
         box = box_of(somebody, margin_px)
-        way, own = _Back(_here(after.flow)[box], _here(after.steady)[box]), _shares(frame, box)
+        steady, own = _here(after.motion.steady[box]), _shares(frame, box)
+        way = _Back(_here(after.motion.flow[box]), steady)
         same = {slot for slot, track in frame.tracks.items() if seen.tracks.get(slot) == track} | {FOUND}
-        trust = _within(box, way.carry((trust * _here(after.steady))[box]), shape)
+        trust = _within(box, way.carry(trust[box] * steady), shape)
         slots = _within(box, way.carry_labels(slots[box]), shape)
         back = {
             slot: _within(box, way.carry(back[slot][box], share), shape)
@@ -135,7 +138,7 @@ def revised(carried: Sequence[Followed], seen: Followed) -> list[np.ndarray]:
             if slot in same and slot in back
         }
         near = frame.since / (carried[-1].since + 1)
-        ours = (1 - near) * np.maximum(_here(frame.trust)[box], LEAST_TRUST)
+        ours = (1 - near) * np.maximum(_here(frame.motion.trust[box]), LEAST_TRUST)
         theirs = near * np.maximum(trust[box], LEAST_TRUST) * way.seen
         theirs /= ours + theirs
         both = {k: share + theirs * (back[k][box] - share) if k in back else share for k, share in own.items()}
@@ -206,32 +209,28 @@ class _Back:
     """
 
     def __init__(self, flow: np.ndarray, steady: np.ndarray) -> None:
-        height, width = steady.shape
-        here, (x, y) = coordinates(height, width), cv2.split(flow)
-        to_x, to_y = np.rint(here[..., 0] + x), np.rint(here[..., 1] + y)
+        (height, width), (x, y), (to_x, to_y) = steady.shape, cv2.split(flow), cv2.split(np.rint(leads_to(flow)))
         leads = steady >= SEEN_TRUST
         for to, most in ((to_x, width), (to_y, height)):
             leads &= (to >= 0) & (to < most)
-        # What leads nowhere is written beyond the end. Of what leads to one place the last counts.
+        # What leads nowhere is written beyond the end. Of what leads to one place the last counts: any is as good.
         at = np.where(leads, to_y * width + to_x, height * width).astype(np.intp)
         back = np.zeros((3, height * width + 1), np.float32)
-        for plane, values in zip(back, (x, y, 1), strict=True):
+        for plane, values in zip(back, (-x, -y, 1), strict=True):
             plane[at] = values
         x, y, led = back[:, :-1].reshape(3, height, width)
         # What flow draws apart leaves gaps of a pixel; what the frame hides is wider, and stays open.
         around = cv2.blur(led, (3, 3))
         gaps = (around > 0.5) & (led == 0)
-        self.seen: np.ndarray = gaps | (led > 0)
         for plane in (x, y):
             plane[gaps] = cv2.blur(plane, (3, 3))[gaps] / around[gaps]
-        self._to = here - cv2.merge([x, y])
+        self.seen: np.ndarray = gaps | (led > 0)
+        self._flow = cv2.merge([x, y])
 
     def carry(self, values: np.ndarray, elsewhere: np.ndarray | float = 0.0) -> np.ndarray:
         """Values [h, w] float32 of the frame, in the one before; where it shows nothing of that, those of elsewhere."""
-        moved = cv2.remap(values, self._to, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]  # None is allowed
-        return np.where(self.seen, moved, np.float32(elsewhere) if isinstance(elsewhere, float) else elsewhere)
+        return np.where(self.seen, carry(values, self._flow), np.asarray(elsewhere, np.float32))
 
     def carry_labels(self, labels: np.ndarray) -> np.ndarray:
         """Likewise labels [h, w] int32, below 32768; 0 elsewhere."""
-        moved = cv2.remap(labels.astype(np.int16), self._to, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]  # None is allowed
-        return np.where(self.seen, moved, 0).astype(np.int32)
+        return np.where(self.seen, carry_labels(labels, self._flow), 0).astype(np.int32)

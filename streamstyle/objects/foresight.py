@@ -57,7 +57,7 @@ class Then:
     """What comes after a batch.
 
     Attributes:
-        index: the number of the first frame after it.
+        index: the number of the first frame after it; shot: that of the shot its last one is of.
         size: (height, width) of the film.
         color: what small frames mean.
         later: gives the frames after it, with the time of each in seconds, at the analysis size on the device; few are
@@ -65,6 +65,7 @@ class Then:
     """
 
     index: int
+    shot: int
     size: tuple[int, int]
     color: ColorTags
     later: Callable[[], Iterable[tuple[float, Planes]]]
@@ -157,20 +158,22 @@ class Foresight:
         tracks.foresee(ahead)
 
     @torch.inference_mode()
-    def until_seen(self, tracks: object, shots: ShotDetector, between: Between, then: Then) -> dict[int, np.ndarray]:
+    def until_seen(
+        self, tracks: AppearanceTracks, shots: ShotDetector, between: Between, then: Then
+    ) -> dict[int, np.ndarray]:
         """Maps of a batch's frames, by their numbers, that wait for the next frame of the shot that is looked at.
 
         What that tells of frames after the batch is kept for their batches.
 
         Args:
             tracks, shots: as after the batch's last frame, and again afterwards.
-            between: has met the batch's frames.
+            between: has met the batch's frames; it is to forget them afterwards.
 
         Cost: where some wait that are not known yet, motion, regions and a step of tracks of each frame up to that,
         and a copy of their state.
         """
         waiting = between.waiting
-        if isinstance(tracks, AppearanceTracks) and not self._maps.keys() >= set(waiting):
+        if not self._maps.keys() >= set(waiting):
             self._maps = self._until_seen(tracks, shots, between, then)
         maps = {number: self._maps[number] for number in waiting}
         return {number: slots for number, slots in maps.items() if slots is not None}
@@ -181,19 +184,22 @@ class Foresight:
         """Maps of all frames that wait for the same; None where it tells nothing."""
         state, waiting = copy.deepcopy((tracks.state_dict(), shots.state_dict())), between.waiting
         found = list[tuple[int, np.ndarray]]()
-        for number, (time_s, small) in enumerate(islice(then.later(), tracks.every), then.index):
-            if any(thing.at_s <= time_s + 1e-6 for thing in tracks.pending):
-                break  # a person says there what is whose, which tells nothing of frames before
-            luma, motion = seen_alone(tracks, small[0])
-            shot = shots.step(luma)
-            (wanted,) = tracks.plan(number, [shot], [time_s])
-            if wanted:
-                self.find(small, then.color, number, [0])
-            tracks.step(luma, self._known.get(number) if wanted else None, shot, number, time_s, then.size, motion)
-            found = between.step(number, tracks.followed)
-            if wanted:
-                break
-            waiting.append(number)
-        tracks.load_state_dict(state[0])
-        shots.load_state_dict(state[1])
+        try:
+            for number, (time_s, small) in enumerate(islice(then.later(), tracks.every), then.index):
+                luma, motion = seen_alone(tracks, small[0])
+                shot = shots.step(luma)
+                if shot != then.shot or any(thing.at_s <= time_s + 1e-6 for thing in tracks.pending):
+                    break  # what another shot shows, or a person says there, tells nothing of frames before
+                (wanted,) = tracks.plan(number, [shot], [time_s])
+                if wanted:
+                    self.find(small, then.color, number, [0])
+                regions = self._known.get(number) if wanted else None
+                tracks.step(luma, regions, shot, number, time_s, then.size, motion)
+                found = between.step(number, tracks.followed)
+                if wanted:
+                    break
+                waiting.append(number)
+        finally:
+            tracks.load_state_dict(state[0])
+            shots.load_state_dict(state[1])
         return dict.fromkeys(waiting) | dict(found)

@@ -50,6 +50,7 @@ class Moment:
         still: whether it is the frame before once more.
         found: its regions, where it is looked at.
         starts: a shot begins with it that is not one to which the film comes back.
+        shot: the number of the shot it is of.
         index: its number; time_s: its time in seconds.
         size: (height, width) of the film.
     """
@@ -59,6 +60,7 @@ class Moment:
     still: bool
     found: Segmentation | None
     starts: bool
+    shot: int
     index: int
     time_s: float
     size: tuple[int, int]
@@ -167,7 +169,7 @@ class ObjectTracks(ABC):
         before = self._flow.previous
         moved, still = self._motion_of(motion) if motion else _by_flow(self._flow.step(luma))
         self._flow.previous = luma
-        moment = Moment(moved, (before, luma), still, found, self._slots is None, index, time_s, size)
+        moment = Moment(moved, (before, luma), still, found, self._slots is None, shot, index, time_s, size)
         self._slots = self._advance(moment)
         self._frames = index + 1
         return self._slots

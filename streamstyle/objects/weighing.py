@@ -56,12 +56,14 @@ class Motion:
         flow: [h, w, 2] float32 px to the frame before.
         own: [2, h, w] float32 px, beside the camera's.
         moving: [h, w] float32, log-odds that a pixel moves by itself; None: it is to be found of own.
-        trust: [h, w] float32, see trust; None: what is carried by flow is trusted.
+        steady: [h, w] float32, trust in flow; None: it is to be found of the pictures.
+        trust: [h, w] float32, in all that was carried since a frame was looked at; None: all of it.
     """
 
     flow: Any = None
     own: Any = None
     moving: Any = None
+    steady: Any = None
     trust: Any = None
 
 

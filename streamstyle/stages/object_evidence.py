@@ -232,9 +232,14 @@ def weigh(
     Returns:
         [K, h, w] float32, together at most 1.
 
+    Raises:
+        ShapeError: trust is not of the frame's size.
+
     Cost: 9 launches and a dozen buffers, no synchronisation; some 50 bytes a pixel and class.
     """
     count, many, (height, width) = len(who.slots), len(who.facts), found.ids.shape
+    if trust is not None and trust.shape != found.ids.shape:
+        raise ShapeError(f"trust must be {[*found.ids.shape]}, got {[*trust.shape]}")
     nears, own, moving = nearness(carried, who, rules), carried.own, carried.moving
     known, regions, device = carried.known, len(found.into), found.ids.device
     known |= HAS_LOOK * (look is not None) | HAS_TRUST * (trust is not None)

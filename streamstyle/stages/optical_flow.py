@@ -193,7 +193,7 @@ def carry_labels(labels: np.ndarray, flow: np.ndarray | None) -> np.ndarray:
     """
     if flow is None:
         return labels
-    moved = cv2.remap(labels.astype(np.int16), _to(flow), None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]  # None is allowed
+    moved = cv2.remap(labels.astype(np.int16), leads_to(flow), None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]  # None is allowed
     return moved.astype(np.int32)
 
 
@@ -201,15 +201,28 @@ def carry(values: np.ndarray, flow: np.ndarray | None) -> np.ndarray:
     """Each pixel takes the value of where it was, between pixels a mean of four.
 
     Args:
-        values: [H, W] float32.
+        values: [H, W] float32 or uint8.
         flow: [H, W, 2] float32 from :meth:`OpticalFlow.step`, or None for no motion.
 
     Returns:
-        [H, W] float32; what came in over the border takes the value at the border.
+        [H, W] likewise; what came in over the border takes the value at the border.
     """
     if flow is None:
         return values
-    return cv2.remap(values, _to(flow), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]  # None is allowed
+    return cv2.remap(values, leads_to(flow), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]  # None is allowed
+
+
+def leads_to(flow: np.ndarray) -> np.ndarray:
+    """(Column, row) to which a flow [H, W, 2] float32 leads from each pixel, likewise."""
+    height, width = flow.shape[:2]
+    return flow + _coordinates(-(-height // 256) * 256, -(-width // 256) * 256)[:height, :width]
+
+
+@functools.lru_cache(maxsize=4)
+def _coordinates(height: int, width: int) -> np.ndarray:
+    """Each pixel's (column, row), [H, W, 2] float32; the same array each time."""
+    rows, columns = np.indices((height, width), np.float32)
+    return np.stack([columns, rows], -1)
 
 
 def _check(what: str, one: Tensor, other: Tensor, axes: int, dtype: torch.dtype, wanted: str) -> None:
@@ -232,24 +245,10 @@ def _careful_search() -> cv2.DISOpticalFlow:
     return search
 
 
-def _to(flow: np.ndarray) -> np.ndarray:
-    """(Column, row) to which the flow [H, W, 2] leads from each pixel, float32 likewise."""
-    return flow + coordinates(flow.shape[0], flow.shape[1])
-
-
-@functools.lru_cache(maxsize=4)
-def coordinates(height: int, width: int) -> np.ndarray:
-    """Each pixel's (column, row), [H, W, 2] float32; the same read-only array each time."""
-    rows, columns = np.indices((height, width), np.float32)
-    found = np.stack([columns, rows], -1)
-    found.flags.writeable = False
-    return found
-
-
 def _occlusion_cpu(forward: np.ndarray, backward: np.ndarray, share: float, slack_px2: float) -> np.ndarray:
     """occlusion of one frame."""
     height, width = forward.shape[:2]
-    to = _to(forward)
+    to = leads_to(forward)
     home = cv2.remap(backward, to, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]  # None is allowed
     x, y = to[..., 0], to[..., 1]
 

@@ -241,7 +241,7 @@ class FilmObjects:
             for index, frame in enumerate(film):
                 small = self._small(frame)
                 luma, motion = seen_alone(self._tracks, small[0])
-                time_s = float((frame.pts - info.start_pts) * info.time_base)
+                time_s = info.time_of(frame.pts)
                 shot = shots.step(luma)
                 (wanted,) = self._tracks.plan(index, [shot], [time_s])
                 coming = Coming(index, small, info.color, lambda: map(self._small, film.ahead()))
@@ -321,7 +321,7 @@ class FilmObjects:
         if not thing.at_s:
             return thing
         pts = frame_at(self._info, thing.at_s).pts
-        return replace(thing, at_s=float((pts - self._info.start_pts) * self._info.time_base))
+        return replace(thing, at_s=self._info.time_of(pts))
 
     def _label_table(self, tracker: Tracker) -> np.ndarray:
         """Slot -> label, int32; what is not confirmed as an object has none, and uses no number up."""

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from streamstyle.config import AnalysisOptions
 from streamstyle.media.states import read_state, write_state
 from streamstyle.objects.appearance_tracks import EAGER_FRAMES, AppearanceTracks
+from streamstyle.objects.between import Between
 from streamstyle.objects.evidence import STILL_TIMES
 from streamstyle.objects.host_weighing import HostWeighing
 from streamstyle.objects.segmenter import Segmentation, Segmenter
@@ -42,7 +43,7 @@ def labels(film: Film, frame: int = 0) -> np.ndarray:
 
 def enough(frame: int, every: int) -> float:
     """The least IoU: of a frame that is looked at, and of one that a map is only carried to."""
-    return 0.85 if (frame + 1) % every == 0 else 0.55
+    return 0.85 if frame == 0 or (frame + 1) % every == 0 else 0.55
 
 
 # -- a named object -------------------------------------------------------------------------------------------------
@@ -277,7 +278,7 @@ def test_a_named_object_that_comes_back_is_nobody_new(segmenter, alone, every):
     tracks = tracks_of(segmenter, named("it", mask=1), every=every, find=True, drawn=drawn)
     found = list(run(tracks, film, range(36)))
     slot = slot_of(tracks, "it")
-    for i in range(every - 1, 36, every):
+    for i in (0, *range(every - 1, 36, every)):
         if i in gone:
             assert (found[i] == slot).sum() < 90, f"frame {i}"
         else:
@@ -511,6 +512,19 @@ def test_after_an_insert_all_goes_on_as_if_it_had_not_been(segmenter, straight, 
     assert [(thing.first_frame, thing.last_frame) for thing in it] == [(0, LEFT + film.inserted + 7)]
     assert tracks.lost() == []
     assert all(not (slots == slot_of(tracks, "it")).any() or find for slots in maps[LEFT : LEFT + film.inserted])
+
+
+@pytest.mark.weights
+def test_no_frame_is_known_better_by_another_shot(segmenter):
+    film, between = Interrupted(TWO, ((REVERSE, 11),)), Between()
+    tracks = tracks_of(segmenter, named("it", mask=1), every=4, find=True, drawn=labels(TWO))
+    known = set[int]()
+    for i, _ in enumerate(run(tracks, film, range(LEFT + 20), shot_of=film.shot)):
+        numbers = [number for number, _ in between.step(i, tracks.followed)]
+        assert {film.shot(number) for number in numbers} <= {film.shot(i)}
+        known.update(numbers)
+    assert known & set(range(LEFT, LEFT + 11))
+    assert known & set(range(LEFT + 11, LEFT + 20))
 
 
 @pytest.mark.weights

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from streamstyle.objects.between import Between, Followed, revised
 from streamstyle.objects.tracker import BACKGROUND
-from streamstyle.objects.weighing import FOUND
+from streamstyle.objects.weighing import FOUND, Motion
 from tests.oracles import iou
 
 SIZE = (80, 120)
@@ -32,7 +33,8 @@ def frame(
     steady = np.ones(SIZE, np.float32) if trust is None else trust
     slots = np.where(mask, slot, BACKGROUND).astype(np.int32)
     shares = np.where(mask, 0.9, 0.05).astype(np.float32)[None]
-    return Followed(slots, shares, (member,), {slot: 7}, flow, steady, steady, since, said=False)
+    motion = Motion(flow, steady=steady, trust=steady)
+    return Followed(slots, shares, (member,), {slot: 7}, motion, since, shot=0, said=False)
 
 
 def coming_out(member: int = IT) -> tuple[list[Followed], Followed, list[np.ndarray]]:
@@ -43,7 +45,7 @@ def coming_out(member: int = IT) -> tuple[list[Followed], Followed, list[np.ndar
     last = np.where(square(30 + 12 + 18, 6), 0.01, 1).astype(np.float32)
     for i, shown in enumerate(carried):
         only = np.where(square(42 + 6 * i, 6), 0.01, 1).astype(np.float32)
-        carried[i] = replace(shown, steady=only)
+        carried[i] = replace(shown, motion=replace(shown.motion, steady=only))
     return carried, frame(true[3], 0, member=member, speed=0, trust=last), true[:3]
 
 
@@ -123,6 +125,16 @@ def test_two_objects_know_each_other():
         np.testing.assert_array_equal(after == OTHER, beside)
 
 
+def test_frames_on_a_device_are_known_alike(device):
+    def there(shown: Followed) -> Followed:
+        parts = {name: torch.from_numpy(getattr(shown.motion, name)).to(device) for name in ("flow", "steady", "trust")}
+        return replace(shown, shares=torch.from_numpy(shown.shares).to(device), motion=Motion(**parts))
+
+    carried, seen, _ = coming_out()
+    for host, found in zip(revised(carried, seen), revised([*map(there, carried)], there(seen)), strict=True):
+        np.testing.assert_array_equal(found, host)
+
+
 def test_where_nobody_is_followed_nothing_is_to_be_known():
     nobody = np.zeros(SIZE, bool)
     carried = [frame(nobody, i) for i in range(1, 4)]
@@ -148,7 +160,7 @@ def test_maps_come_with_the_frame_that_is_looked_at():
     assert [index for index, _ in found] == [5, 6, 7]
     np.testing.assert_array_equal([slots for _, slots in found], revised(carried, seen))
     assert not between.waiting
-    assert between.step(9, replace(seen, since=0)) == []
+    assert between.step(9, seen) == []
 
 
 def test_what_a_person_says_tells_nothing_of_frames_before():
@@ -165,7 +177,10 @@ def test_nothing_is_known_through_a_cut():
     between = Between()
     for i, shown in enumerate(carried):
         between.step(i, shown)
-    assert between.step(3, replace(seen, flow=None, steady=None, trust=None)) == []
+    assert between.step(3, replace(seen, shot=1)) == []  # with its motion, from where that shot was left
+    assert not between.waiting
+    between.step(4, carried[0])
+    assert between.step(5, replace(carried[1], motion=Motion())) == []
     assert not between.waiting
 
 

@@ -15,12 +15,14 @@ from moving_disc import disc_in, make_moving_disc, make_shots
 from streamstyle import pipeline
 from streamstyle.config import AnalysisOptions, Options, OutputOptions
 from streamstyle.flow import rebatch
-from streamstyle.frames import Frame
+from streamstyle.frames import Frame, FrameBatch
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.decode import decode
 from streamstyle.media.label_track import LabelTrack
 from streamstyle.media.probe import probe
+from streamstyle.objects import between
 from streamstyle.objects.appearance_tracks import EAGER_FRAMES, AppearanceTracks
+from streamstyle.objects.between import MOST_BETWEEN
 from streamstyle.objects.foresight import FORESIGHT_FRAMES
 from streamstyle.objects.segmenter import Segmenter
 from streamstyle.pipeline import stylize
@@ -37,6 +39,7 @@ CUTS = tuple(np.cumsum(SHOTS)[:-1].tolist())
 LOOK = Look(background="none", foreground="wave")
 NAMED = Look(background="none", foreground="wave", objects=(ObjectStyle("it", "ember", (56, 60), at_s=7 / 25),))
 """Has a name for the disc in the frame behind the first cut."""
+NAMED_AT_ONCE = Look(background="none", objects=(ObjectStyle("it", "ember", (56, 60)),))
 FAST = Options(output=OutputOptions(preset="ultrafast"), analysis=AnalysisOptions(analyse_every=3))
 
 
@@ -211,7 +214,7 @@ def test_a_shot_that_the_film_comes_back_to_is_not_looked_at_again(film, shots, 
     assert len(foreseen) == 2
 
 
-def held(film: Path, look: Look, per_batch: int) -> int:
+def held(film: Path, look: Look, per_batch: int, options: Options = FAST) -> int:
     """The most frames that a film was read ahead of the batch in hand."""
     given, most = 0, 0
 
@@ -221,7 +224,7 @@ def held(film: Path, look: Look, per_batch: int) -> int:
             given += 1
             yield frame
 
-    stylizer = Stylizer(look, FAST)
+    stylizer = Stylizer(look, options)
     batches = pipeline.stack(rebatch(frames(), per_batch), 0, stylizer.device)
     read = 0
     for reading, _ in pipeline.read(stylizer, batches, probe(film), 100):
@@ -235,6 +238,14 @@ def test_few_frames_are_held_and_only_where_objects_are_found(shots, per_batch):
     assert per_batch < held(shots, LOOK, per_batch) <= FORESIGHT_FRAMES + per_batch
     for look in (Look("wave"), Look(background="wave", foreground="wave")):
         assert held(shots, look, per_batch) <= per_batch  # whether the film ends is all that is asked
+
+
+def test_few_frames_are_held_however_rarely_one_is_looked_at(tmp_path):
+    film = make_moving_disc(tmp_path / "long", MOST_BETWEEN + 14)
+    rarely = [replace(FAST, analysis=AnalysisOptions(analyse_every=every)) for every in (MOST_BETWEEN, 1000)]
+    most = [held(film, NAMED_AT_ONCE, 1, options) for options in rarely]
+    assert most[0] in range(MOST_BETWEEN - 2, MOST_BETWEEN + 1)
+    assert most[1] <= FORESIGHT_FRAMES + 1
 
 
 @pytest.mark.parametrize("look", [Look("wave"), Look(background="wave", foreground="wave")])
@@ -262,6 +273,56 @@ def test_tracks_have_what_moves_from_every_shots_first_frame_on(shots, tmp_path,
     with LabelTrack(tmp_path / "labels.npz") as track:
         assert found_at_once(list(track))
     assert len(foreseen) == sum(length >= EAGER_FRAMES for length in SHOTS)
+
+
+@pytest.fixture
+def blank(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is known better from behind is that nobody is there: so that one sees of which frames it is."""
+    empty = lambda carried, seen: [np.zeros_like(frame.slots) for frame in carried]  # noqa: E731
+    monkeypatch.setattr(between, "revised", empty)
+
+
+CARRIED = (4, 6, 7)
+"""Frames of the film between two that are looked at: the first four are, and every third; the last one is followed."""
+
+
+@pytest.mark.parametrize("per_batch", [1, 2, 3, 4, 25])
+def test_frames_between_two_looks_are_known_by_the_second(film, blank, per_batch):
+    looks = looks_of(Stylizer(LOOK, FAST), film, per_batch)
+    assert tuple(i for i, seen in enumerate(looks) if not seen.any()) == CARRIED
+
+
+def test_tracks_know_frames_between_two_looks_by_the_second(film, blank, tmp_path):
+    tracks(film, tmp_path / "labels.npz", analysis=FAST.analysis)
+    with LabelTrack(tmp_path / "labels.npz") as track:
+        assert tuple(i for i, labels in enumerate(track) if not labels.any()) == CARRIED
+
+
+def test_where_nobody_gives_frames_that_come_they_are_not_waited_for(film, blank):
+    stylizer, info = Stylizer(LOOK, FAST), probe(film)
+    found = [
+        stylizer.read_batch(FrameBatch.stack([frame], i), info.color, [info.time_of(frame.pts)]).scene
+        for i, frame in enumerate(decode(info))
+    ]
+    assert all(scene is not None and scene.looks is not None and scene.looks.any() for scene in found[3:])
+
+
+@pytest.mark.parametrize(("clicked", "carried"), [(5, (6, 7)), (6, (4, 7)), (7, (4,)), (8, (4,))])
+@pytest.mark.parametrize("per_batch", [1, 3, 25])
+def test_what_a_person_says_tells_nothing_of_the_frames_before(film, blank, per_batch, clicked, carried):
+    """Nor is what is said on a frame ahead taken before its turn."""
+    x, y = (int(np.median(at)) for at in np.nonzero(disc_in(clicked))[::-1])
+    it = ObjectStyle("it", "ember", (x, y), at_s=clicked / 25)
+    look = Look(background="none", foreground="wave", objects=(it,))
+    looks = looks_of(Stylizer(look, FAST), film, per_batch)
+    assert tuple(i for i, seen in enumerate(looks) if not seen.any()) == carried
+    assert (looks[clicked] == 2).any()
+
+
+def test_a_film_and_its_tracks_show_the_same(shots, tmp_path):
+    tracks(shots, tmp_path / "labels.npz", analysis=FAST.analysis)
+    with LabelTrack(tmp_path / "labels.npz") as track:
+        np.testing.assert_array_equal(np.stack(list(track)) > 0, looks_of(Stylizer(LOOK, FAST), shots, 4) > 0)
 
 
 def test_a_preview_is_painted_as_the_film_is(shots, seen):

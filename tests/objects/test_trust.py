@@ -52,24 +52,24 @@ def test_how_trust_falls():
     np.testing.assert_allclose(trust_in(levels), [1, 1, np.exp(-1), 0], atol=1e-6)
 
 
-def test_of_frames_at_once_it_is_the_same():
+def test_of_frames_at_once_it_is_the_same(device):
     rng = np.random.default_rng(2)
     lumas = np.stack([ground(shift) for shift in range(4)])
     lumas[2, 20:40, 30:50] = 210
     flows = np.stack([flow(-1) + rng.normal(0, 0.3, (*SIZE, 2)) for _ in range(3)]).astype(np.float32)
-    found = trusts(*(torch.from_numpy(part) for part in (lumas[1:], lumas[:-1], flows)))
+    found = trusts(*(torch.from_numpy(part).to(device) for part in (lumas[1:], lumas[:-1], flows))).cpu()
     for i in range(3):
         wanted = trust(lumas[i + 1], lumas[i], flows[i])
         assert np.abs(found[i].numpy() - wanted).max() < 0.06  # a level more or less: places are rounded to 1/32 px
         assert np.abs(found[i].numpy() - wanted).mean() < 1e-3
 
 
-def test_maps_are_carried_alike_on_a_device():
+def test_maps_are_carried_alike_on_a_device(device):
     rng = np.random.default_rng(3)
     values = cv2.GaussianBlur(rng.random(SIZE, np.float32), (0, 0), 2)
     to = rng.normal(0, 30, (*SIZE, 2)).astype(np.float32)  # many of them outside
-    found = carried_maps(torch.from_numpy(values)[None, None], torch.from_numpy(to)[None])[0, 0]
-    np.testing.assert_allclose(found.numpy(), carry(values, to), atol=0.02)
+    found = carried_maps(torch.from_numpy(values)[None, None].to(device), torch.from_numpy(to)[None].to(device))[0, 0]
+    np.testing.assert_allclose(found.cpu().numpy(), carry(values, to), atol=0.02)
 
 
 @pytest.mark.parametrize(("trusted", "wanted"), [(1, 0.9), (0.5, 0.7), (0, 0.5)])
@@ -138,15 +138,15 @@ def test_a_state_goes_on_alike_through_a_file(tmp_path: Path, stop):
     assert again.since == 5
 
 
-def test_on_a_device_the_motions_own_trust_is_taken():
+def test_on_a_device_the_motions_own_trust_is_taken(device):
     lumas = film()
-    host, there = Trust(torch.device("cpu")), Trust(torch.device("cpu"))
+    host, there = Trust(torch.device("cpu")), Trust(device)
     for i in range(1, 5):
-        pair = [torch.from_numpy(luma)[None] for luma in (lumas[i], lumas[i - 1])]
-        known = trusts(*pair, torch.from_numpy(flow(-2))[None])[0]
-        motion = Motion(torch.from_numpy(flow(-2)), trust=known)
+        pair = [torch.from_numpy(luma)[None].to(device) for luma in (lumas[i], lumas[i - 1])]
+        moved = torch.from_numpy(flow(-2)).to(device)
+        motion = Motion(moved, steady=trusts(*pair, moved[None])[0])
         steady, both = there.step(motion, lumas[i - 1], lumas[i], looked_at=False)
         wanted = host.step(Motion(flow(-2)), lumas[i - 1], lumas[i], looked_at=False)
         assert isinstance(both, torch.Tensor)
-        np.testing.assert_allclose(steady.numpy(), wanted[0], atol=1e-6)
-        np.testing.assert_allclose(both.numpy(), wanted[1], atol=1e-4)
+        np.testing.assert_allclose(steady.cpu().numpy(), wanted[0], atol=1e-6)
+        np.testing.assert_allclose(both.cpu().numpy(), wanted[1], atol=1e-4)
