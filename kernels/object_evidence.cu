@@ -366,6 +366,7 @@ KERNEL object_evidence_weigh(const float* __restrict__ before, const int* __rest
                 bool lost = is_lost(tally, classes, k);
                 float prior = lost ? weights[LOST_PRIOR] : doubted(here, trusted);
                 value = log_weighed(prior, weights[CARRIED_WEIGHT]) + by_look;
+                if (lost) value += rest - sure;  // of what is lost, or has no name, nothing carried is doubted
                 if (has_motion && lost) value += weights[LOST_MOTION_WEIGHT] * moving[at];
                 if (has_motion && !lost) value += moves_alike(u, v, medians + 2 * k, tally + k * PER_CLASS, weights);
             } else {
@@ -386,7 +387,7 @@ KERNEL object_evidence_weigh(const float* __restrict__ before, const int* __rest
                     value = aimed + motion * (has_shares ? 1 : 2) + by_look;
                     if (has_shares) value += log_weighed(here, weights[CARRIED_WEIGHT]);
                 }
-                value += rest - sure;  // where it was carried to is as sure as ever
+                value += rest - sure;
                 if (has_shares && any_named && named > larger(0.3f, found_before)) value = weights[NOT_FOUND];
             }
             odds[k] = value;

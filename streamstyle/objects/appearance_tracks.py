@@ -147,7 +147,7 @@ class AppearanceTracks(ObjectTracks):
             found, as_seen = None, True
         if moment.starts:
             self._start(moment)
-        before, luma = moment.lumas
+        (before, luma), passed = moment.lumas, self._trust.since + 1
         steady, trust = self._trust.step(motion, before if self._asks_trust else None, luma, looked_at=as_seen)
         motion, self._gave = replace(motion, steady=steady, trust=trust), False
         if found is not None and motion.own is None and motion.flow is not None:
@@ -164,7 +164,7 @@ class AppearanceTracks(ObjectTracks):
         self._shares = self._weighing.seen(found, carried, motion, self._look(found), self._cast())
         self._take_places(moment, found)
         overlap, totals = self._weighing.settle(self._shares, carried, self._cast())
-        self._learn(totals)
+        self._learn(totals, passed)
         owners = None
         if FOUND in self._members:  # a piece takes the track it overlaps most
             owners = self.tracker.update(overlap, index, sure=self._eager > 0)[:, 0]
@@ -276,8 +276,8 @@ class AppearanceTracks(ObjectTracks):
         self._model.renew(k + 1)
         self.tracker.forget_area(slot)
 
-    def _learn(self, totals: Totals) -> None:
-        """Have the model take in the frame, of the shares as they are."""
+    def _learn(self, totals: Totals, passed: int) -> None:
+        """Have the model take in the frame, of the shares as they are; passed: frames since it did so."""
         assert self._shares is not None
         rest = torch.ones(1, *self._shares.shape[1:], device=self._shares.device)
         if len(self._members):
@@ -297,7 +297,7 @@ class AppearanceTracks(ObjectTracks):
             beside = np.maximum(near(followed), self._refused)  # and what was refused, wherever it is
             reach = torch.from_numpy(beside.astype(np.float32))[None, None].to(small.device)
             around = F.interpolate(reach, size=self._grid, mode="area").flatten()
-        self._model.learn(self._described, small, pause=pause, loose=loose, near=around)
+        self._model.learn(self._described, small, pause=pause, loose=loose, near=around, passed=passed)
         self._refused = 0.0
 
     def _shows_little(self, slot: int, k: int, totals: Totals, fewest_px: float) -> bool:

@@ -126,12 +126,13 @@ class HostWeighing:
             seen = look[k + 1] if look is not None and cast.knows[k] else None
             if slot == FOUND:
                 weighed, gate = self.found_odds(before, seen, own, slots, sure, like_named(look, shape, cast), cast)
-                if rest is not sure:
-                    weighed = weighed + (rest - sure)  # where it was carried to is as sure as ever
-                weighed = np.where(taken(shares, cast), NOT_FOUND, weighed)
             else:
                 assert before is not None
                 weighed, gate = self.named_odds(slot, before, seen, own, trust)
+            if rest is not sure and (slot == FOUND or gate is None):
+                weighed = weighed + (rest - sure)  # of what has no name, or is lost, nothing carried is doubted
+            if slot == FOUND:
+                weighed = np.where(taken(shares, cast), NOT_FOUND, weighed)
             odds.append(weighed)
             gates.append(gate)
         if not odds:
