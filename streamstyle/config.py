@@ -191,7 +191,10 @@ class AnalysisOptions(Checked):
         Literal["auto"] | int,
         tyro.conf.arg(metavar="auto|N"),
         Range(1, 1000, "frames"),
-        Doc("Look for objects in every Nth frame and carry them between by optical flow; auto: 4 on a CPU, 1 on CUDA."),
+        Doc(
+            "Look for objects in every Nth frame; those between are known from both sides (up to 16), along optical "
+            "flow; auto: 4 on a CPU, 1 on CUDA."
+        ),
     ] = "auto"
 
 

@@ -17,7 +17,7 @@ from object_choices import coarse_map
 
 from streamstyle.media.states import read_state, write_state
 from streamstyle.objects import appearance
-from streamstyle.objects.appearance import ANCHOR, DIMENSIONS, AppearanceModel, halved
+from streamstyle.objects.appearance import ANCHOR, DIMENSIONS, FORGET, AppearanceModel, halved
 
 CPU = torch.device("cpu")
 GRID = (12, 16)
@@ -330,6 +330,20 @@ def test_the_first_frame_weighs_as_it_should():
     second, _ = model.describe(*blended(1, 1))
     model.learn(second, shares_of(kinds, 2))
     torch.testing.assert_close(model._moments(1), ANCHOR * moment + (1 - ANCHOR) * (second * sure[:, None]).T @ second)
+
+
+@pytest.mark.parametrize("passed", [1, 4])
+def test_a_look_is_forgotten_by_the_frame(passed):
+    """And not by the frame that is looked at."""
+    kinds = layout((2, 2, 6, 6))
+    model, first = model_of(kinds)
+    sure, frames = shares_of(kinds, 2)[1] / 36, [first]
+    for i, since in ((1, 1), (2, passed)):
+        frames.append(model.describe(*blended(1, i))[0])
+        model.learn(frames[-1], shares_of(kinds, 2), passed=since)
+    anchor, second, third = ((x * sure[:, None]).T @ x for x in frames)
+    kept = FORGET**passed
+    torch.testing.assert_close(model._moments(1), ANCHOR * anchor + (1 - ANCHOR) * (kept * second + (1 - kept) * third))
 
 
 def test_a_guess_is_remembered_as_a_mean_of_all_frames():

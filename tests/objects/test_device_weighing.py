@@ -101,6 +101,10 @@ WAYS = {
     },
     "who has a name is lost": lambda s: {"shares": nowhere(s)},
     "what was carried is doubted": lambda s: {"motion": replace(motion_of(s), trust=doubt())},
+    "who has a name is lost, and what was carried is doubted": lambda s: {
+        "shares": nowhere(s),
+        "motion": replace(motion_of(s), trust=doubt()),
+    },
     "nothing moves": lambda s: {"motion": Motion(np.zeros_like(s.flow), np.zeros((2, *SIZE), np.float32))},
 }
 

@@ -136,3 +136,14 @@ def test_doubt_leaves_what_has_no_name_where_it_was():
     )
     inside = situation.masks[2]
     assert abs(known[2][inside].mean() - doubting[2][inside].mean()) < 0.02
+
+
+def test_who_is_lost_is_no_likelier_for_doubt():
+    """A camera that turns fast leaves nothing to be trusted, and who is lost would be anywhere."""
+    situation = Situation(named=1)
+    situation.shares[0] *= 0.02
+    motion = Motion(situation.flow, own_motion(situation.flow))
+    (known, _), (doubting, _) = (
+        weighed(situation, motion=replace(motion, trust=trust)) for trust in (None, np.zeros(SIZE, np.float32))
+    )
+    np.testing.assert_allclose(doubting[0], known[0], atol=1e-5)
