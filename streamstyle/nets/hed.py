@@ -10,9 +10,9 @@
 Only the blocks that the chosen output needs are built: side 2 costs 31 % of the whole.
 
 Note [Narrow]. What regions and tracks are found by need not be HED itself. A network of half its channels in blocks 1
-to 3, a third of the arithmetic, was taught (``train.narrow_hed``) to give its side 3 and to tell places apart by
-layers 2_2 and 3_2 as it does; and by a fourth block, of 128 channels, as VGG-16's 4_3 does, an eighth on top. It comes
-with the package.
+to 3, a quarter of the arithmetic, was taught (``train.narrow_hed``) to give its side 3 and to tell places apart by
+layers 2_2 and 3_2 as it does; and by a fourth block, of 192 channels, as VGG-16's 4_3 does, three tenths on top. It
+comes with the package.
 
 Source: Xie and Tu 2015. Differs: the weights are a retraining by the authors' recipe; each side output is upsampled by
 plain bilinear interpolation instead of a transposed convolution and a crop.
