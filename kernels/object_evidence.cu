@@ -367,7 +367,7 @@ KERNEL object_evidence_weigh(const float* __restrict__ before, const int* __rest
                 float prior = lost ? weights[LOST_PRIOR] : doubted(here, trusted);
                 value = log_weighed(prior, weights[CARRIED_WEIGHT]) + by_look;
                 if (lost) value += rest - sure;  // of what is lost, or has no name, nothing carried is doubted
-                if (has_motion && lost) value += weights[LOST_MOTION_WEIGHT] * moving[at];
+                if (has_motion && lost) value += weights[LOST_MOTION_WEIGHT] * larger(0.0f, moving[at]);
                 if (has_motion && !lost) value += moves_alike(u, v, medians + 2 * k, tally + k * PER_CLASS, weights);
             } else {
                 float motion = has_motion ? moving[at] : 0.0f, aimed = aimed_at(x, y, height, width, weights);
