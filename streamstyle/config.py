@@ -192,8 +192,8 @@ class AnalysisOptions(Checked):
         tyro.conf.arg(metavar="auto|N"),
         Range(1, 1000, "frames"),
         Doc(
-            "Look for objects in every Nth frame; those between are known from both sides (up to 16), along optical "
-            "flow; auto: 4 on a CPU, 1 on CUDA."
+            "Look for objects in every Nth frame; those between are known along optical flow, from both sides where N "
+            "is at most 16; auto: 4 on a CPU, 1 on CUDA."
         ),
     ] = "auto"
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -41,6 +41,9 @@ from streamstyle.stages.optical_flow import OpticalFlow
 
 LEARNABLE_SHARE = 1.5e-4
 """Share of the frame below which a class shows too little of itself to learn from: 15 px of 427x240."""
+REPEATED_PX, MOST_REPEATS = 0.1, 3
+"""Where nothing moves farther, a frame repeats the one before: films that are drawn, or slow ones in quick containers,
+show each up to four times. What stands still for longer stands still."""
 EAGER_FRAMES = 4
 """Frames of a shot that are all looked at until FOUND is known."""
 
@@ -81,6 +84,7 @@ class AppearanceTracks(ObjectTracks):
         self._shares: Tensor | None = None
         self._eager = EAGER_FRAMES if self._find else 0
         self._trust.reset()
+        self._moved, self._repeated = cast(np.ndarray | None, None), 0
         self._model.reset()
         self._reentry.reset()
         for _ in self._members:
@@ -148,8 +152,12 @@ class AppearanceTracks(ObjectTracks):
         if moment.starts:
             self._start(moment)
         (before, luma), passed = moment.lumas, self._trust.since + 1
-        steady, trust = self._trust.step(motion, before if self._asks_trust else None, luma, looked_at=as_seen)
+        repeats, before = self._repeats(motion), before if self._asks_trust else None
+        steady, trust = self._trust.step(motion, before, luma, looked_at=as_seen, repeats=repeats)
         motion, self._gave = replace(motion, steady=steady, trust=trust), False
+        if repeats and found is not None:
+            assert self._moved is not None
+            motion = replace(motion, own=own_motion(self._moved.astype(np.float32)))
         if found is not None and motion.own is None and motion.flow is not None:
             motion = replace(motion, own=own_motion(motion.flow))
         moment = replace(moment, motion=motion)  # for whoever looks at it after us
@@ -159,7 +167,7 @@ class AppearanceTracks(ObjectTracks):
             self._shares = self._weighing.carried_shares(carried)
             slots = self._weighing.carried_slots(carried)
             self.tracker.present(slots, index)
-            self.followed = self._followed(slots, motion, moment, said=False)
+            self.followed = self._followed(slots, motion, moment, repeats=repeats, said=False)
             return slots
         self._shares = self._weighing.seen(found, carried, motion, self._look(found), self._cast())
         self._take_places(moment, found)
@@ -175,20 +183,36 @@ class AppearanceTracks(ObjectTracks):
             blocks = functools.partial(self._weighing.blocks, slots, grid=self._grid)
             self._reentry.step(self.tracker, areas, blocks, self._described)
         self.tracker.observe(areas, index, hidden={slot for slot in self._members if slot != FOUND})
-        self.followed = self._followed(slots, motion, moment, said=self._gave or len(self._pending) < pending)
+        said = self._gave or len(self._pending) < pending
+        self.followed = self._followed(slots, motion, moment, repeats=repeats, said=said)
         return slots
+
+    def _repeats(self, motion: Motion) -> bool:
+        """Whether a frame is the one before once more, as in drawn films; known on the host alone.
+
+        It moves as that did: that all stands still in it tells nothing of what moves by itself.
+        """
+        if not isinstance(motion.flow, np.ndarray):
+            return False
+        if np.abs(motion.flow).max() < REPEATED_PX and self._moved is not None and self._repeated < MOST_REPEATS:
+            self._repeated += 1
+            return True
+        self._moved, self._repeated = motion.flow.astype(np.float16), 0
+        return False
 
     @property
     def _asks_trust(self) -> bool:
         """Whether somebody has a name, or will have, or frames are carried."""
         return self.every > 1 or bool(self._objects)
 
-    def _followed(self, slots: np.ndarray, motion: Motion, moment: Moment, *, said: bool) -> Followed | None:
+    def _followed(
+        self, slots: np.ndarray, motion: Motion, moment: Moment, *, repeats: bool, said: bool
+    ) -> Followed | None:
         if self.every > MOST_BETWEEN:
             return None
         ids = {slot: track.track_id for slot, track in self.tracker.tracks.items()}
         who = (tuple(self._members), ids)
-        return Followed(slots, self._shares, *who, motion, self._trust.since, moment.shot, said)
+        return Followed(slots, self._shares, *who, motion, self._trust.since, repeats, moment.shot, said)
 
     def _cast(self) -> Cast:
         knows = tuple(self._model.knows(k + 1) for k in range(len(self._members)))
@@ -311,7 +335,8 @@ class AppearanceTracks(ObjectTracks):
         """What later frames of this shot depend on, beside the tracker's part; see _take_up."""
         shares = None if self._shares is None else self._shares.cpu().numpy()
         own: dict[str, Any] = {"members": list(self._members), "shares": shares, "eager": self._eager}
-        own |= {"trust": self._trust.state_dict(), "model": self._model.state_dict()}
+        own |= {"trust": self._trust.state_dict(), "moved": self._moved, "repeated": self._repeated}
+        own |= {"model": self._model.state_dict()}
         return super()._shot_state() | own | {"reentry": self._reentry.state_dict()}
 
     def _take_up(self, state: dict[str, Any]) -> None:
@@ -320,5 +345,6 @@ class AppearanceTracks(ObjectTracks):
         self._members, self._eager, shares = list(state["members"]), state["eager"], state["shares"]
         self._shares = None if shares is None else torch.from_numpy(shares).to(self._shares_on)
         self._trust.load_state_dict(state["trust"])
+        self._moved, self._repeated = state["moved"], state["repeated"]
         self._model.load_state_dict(state["model"])
         self._reentry.load_state_dict(state["reentry"])

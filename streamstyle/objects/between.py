@@ -51,7 +51,8 @@ class Followed:
         shares: [K, h, w] float32 of the classes; members: [K] their slots, FOUND of what has no name.
         tracks: slot -> number of its track.
         motion: with flow, and trust in it and in all that was carried; where the shot begins, None or from another.
-        since: how many frames ago one was looked at; 0: it is this one.
+        since: how many frames ago one was looked at, but for those that repeat another; 0: it is this one, or as good.
+        repeats: whether it is the frame before once more.
         shot: the number of the shot it is of.
         said: whether somebody was given a place here, as a person says, which tells nothing of frames before.
     """
@@ -62,6 +63,7 @@ class Followed:
     tracks: dict[int, int]
     motion: Motion
     since: int
+    repeats: bool
     shot: int
     said: bool
 
@@ -137,7 +139,7 @@ def revised(carried: Sequence[Followed], seen: Followed) -> list[np.ndarray]:
             for slot, share in own.items()
             if slot in same and slot in back
         }
-        near = frame.since / (carried[-1].since + 1)
+        near = frame.since / (carried[-1].since + (not seen.repeats))
         ours = (1 - near) * np.maximum(_here(frame.motion.trust[box]), LEAST_TRUST)
         theirs = near * np.maximum(trust[box], LEAST_TRUST) * way.seen
         theirs /= ours + theirs

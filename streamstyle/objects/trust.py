@@ -35,7 +35,8 @@ class Trust:
         device: where motion is, or else the host.
 
     Attributes:
-        since: how many frames ago one was looked at; 0: what is followed is as it was seen.
+        since: how many frames ago one was looked at, but for those that repeat another; 0: what is followed is as it
+            was seen.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -46,19 +47,28 @@ class Trust:
         """A shot begins."""
         self.since, self._map = 0, cast(Tensor | None, None)
 
-    def step(self, motion: Motion, before: np.ndarray | None, luma: np.ndarray, *, looked_at: bool) -> tuple[Any, Any]:
+    def step(
+        self,
+        motion: Motion,
+        before: np.ndarray | None,
+        luma: np.ndarray,
+        *,
+        looked_at: bool,
+        repeats: bool = False,
+    ) -> tuple[Any, Any]:
         """Trust in a frame's flow, and in all that comes into it since one was looked at, each [h, w] float32.
 
         Args:
             motion: the frame's.
             before, luma: [h, w] uint8, of the frame before and of this one; before is None where nobody asks.
             looked_at: whether what is followed is then as it was seen, so that trust begins anew after it.
+            repeats: whether it is the frame before once more, which is not counted.
 
         Returns:
             Arrays, or tensors where motion has those; None, None where nobody asks or knows the motion.
         """
         earlier, self._map = self._map, None
-        self.since = 0 if looked_at else self.since + 1
+        self.since = 0 if looked_at else self.since + (not repeats)
         if motion.flow is None or before is None:
             return None, None
         steady = motion.steady

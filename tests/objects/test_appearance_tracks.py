@@ -515,6 +515,24 @@ def test_after_an_insert_all_goes_on_as_if_it_had_not_been(segmenter, straight, 
 
 
 @pytest.mark.weights
+@pytest.mark.parametrize("every", [2, 4])
+@pytest.mark.parametrize("times", [2, 3])
+def test_what_moves_in_a_film_of_repeated_frames_is_followed(segmenter, rolling, every, times):
+    """Whichever copy is looked at: that it stands still in it says nothing. And copies have one map."""
+    tracks, between = tracks_of(segmenter, find=True, every=every), Between()
+    maps = list[np.ndarray]()
+    for i in range(15 * times):
+        (look,) = tracks.plan(i, [0], [i / 25])
+        frame = i // times
+        found = rolling.found(segmenter, frame) if look else None
+        maps.append(tracks.step(rolling.luma(frame), found, 0, i, i / 25, SIZE).copy())
+        for number, slots in between.step(i, tracks.followed):
+            maps[number] = slots
+    for i in range(6 * times, 15 * times):
+        assert iou(maps[i] > 0, rolling.seen(0, i // times)) > 0.7, f"frame {i}"
+
+
+@pytest.mark.weights
 def test_no_frame_is_known_better_by_another_shot(segmenter):
     film, between = Interrupted(TWO, ((REVERSE, 11),)), Between()
     tracks = tracks_of(segmenter, named("it", mask=1), every=4, find=True, drawn=labels(TWO))

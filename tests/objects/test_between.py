@@ -34,7 +34,7 @@ def frame(
     slots = np.where(mask, slot, BACKGROUND).astype(np.int32)
     shares = np.where(mask, 0.9, 0.05).astype(np.float32)[None]
     motion = Motion(flow, steady=steady, trust=steady)
-    return Followed(slots, shares, (member,), {slot: 7}, motion, since, shot=0, said=False)
+    return Followed(slots, shares, (member,), {slot: 7}, motion, since, repeats=False, shot=0, said=False)
 
 
 def coming_out(member: int = IT) -> tuple[list[Followed], Followed, list[np.ndarray]]:
@@ -81,6 +81,17 @@ def test_a_frame_is_nearer_to_one_side():
     first, _, last = revised(carried, frame(square(20, 60), 0, speed=0))
     np.testing.assert_array_equal(first == IT, square(20))
     np.testing.assert_array_equal(last == IT, square(20, 60))
+
+
+def test_a_frame_that_repeats_another_has_its_map():
+    """Whichever of them is looked at."""
+    first, second = frame(square(20), 1, speed=0), frame(square(20), 2, speed=0)
+    again = replace(first, repeats=True)
+    maps = revised([first, again, second, replace(second, repeats=True)], frame(square(20, 60), 0, speed=0))
+    np.testing.assert_array_equal(maps[0], maps[1])
+    np.testing.assert_array_equal(maps[2], maps[3])
+    last = revised([first, again, second], replace(frame(square(20, 60), 0, speed=0), repeats=True))
+    np.testing.assert_array_equal(last[2] == IT, square(20, 60))
 
 
 def test_who_is_born_there_was_not_before():
