@@ -187,8 +187,8 @@ class SceneReader:
             ahead: the frames that come after the batch, from its end on at each call; few are taken, and only where a
                 shot begins, a click is on no region, or the batch ends between two frames that are looked at. Without
                 it, what moves by itself is known some frames after that, and such a click is refused.
-            time_of: a time in seconds by its pts. Without it, or ahead, the last frames of a batch that does not end
-                with one that is looked at are followed from one side alone.
+            time_of: a time in seconds by its pts. Without it, or ahead, frames that are not looked at are followed from
+                one side alone.
 
         Cost: the regions' networks and kernels, one synchronisation (two where not every frame is looked at), and
         flow and matching on the host. Where objects are followed by their look some more for each frame looked at:
@@ -226,8 +226,9 @@ class SceneReader:
             tables.append(self._tables())
             if self.numbers is not None:
                 labels.append(self.numbers.table(self.tracks.tracker))
-            for number, slots in self._between.step(index + i, self.tracks.followed):
-                maps[number - index] = slots
+            if ahead is not None and time_of is not None:  # or some would be known so and some not, as batches end
+                for number, slots in self._between.step(index + i, self.tracks.followed):
+                    maps[number - index] = slots
         if ahead is not None and time_of is not None:
             later = functools.partial(self._later_timed, ahead, time_of)
             known = self._seen_later(Then(index + len(lumas), shots[-1], size, color, later))

@@ -254,7 +254,7 @@ def test_what_moves_on_no_region_is_told_with_a_point_that_names_it(
     (moving,), (x, y) = found["moving"], found["moving"][0]["point"]
     assert found["objects"] == []
     assert disc_in(i, FAINT, 6)[y, x]
-    assert 0.5 < moving["area_px"] / disc_in(i, FAINT, 6).sum() < 1.2
+    assert 0.25 < moving["area_px"] / disc_in(i, FAINT, 6).sum() < 1.2  # a flat disc is found piece by piece
     place = f"name@{x},{y}@{at_s:g}=" if at_s else f"name@{x},{y}="
     painted = ["--object", f"{place}starry", "--background", "none"]
     assert cli.main([*words, *painted, "--overwrite"]) == 0

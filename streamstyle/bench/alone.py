@@ -146,7 +146,8 @@ def _read_alone(
             segmenter(yuv_to_rgb((y, u, v), info.color))
 
     def read_planes(planes: Planes, index: int, times_s: list[float]) -> np.ndarray | None:
-        return reader.read(reader.small(planes), info.color, index, times_s, size).looks
+        # No frame comes after it, but a batch's own are known from both sides, as in a job.
+        return reader.read(reader.small(planes), info.color, index, times_s, size, tuple, info.time_of).looks
 
     found_ms, took_ms, maps = list[float](), list[float](), list[np.ndarray]()
     for batch in batches:

@@ -71,7 +71,7 @@ def test_the_narrow_network_in_bytes_is_near_float32():
     assert (found - edges).abs().mean() < 0.01
     assert (found - edges).abs().max() < 0.15
     for mine, theirs in zip(seen, features, strict=True):
-        assert off(mine, theirs) < 0.08
+        assert off(mine, theirs) < 0.1
     assert not any(made._grown.values()), "its layers fit the steps of HED's"
 
 
