@@ -254,14 +254,15 @@ def test_what_moves_on_no_region_is_told_with_a_point_that_names_it(
     (moving,), (x, y) = found["moving"], found["moving"][0]["point"]
     assert found["objects"] == []
     assert disc_in(i, FAINT, 6)[y, x]
-    assert 0.25 < moving["area_px"] / disc_in(i, FAINT, 6).sum() < 1.2  # a flat disc is found piece by piece
+    least = 0.5 if i else 0.25  # of a flat disc on flat ground the first frame shows a part
+    assert least < moving["area_px"] / disc_in(i, FAINT, 6).sum() < 1.2
     place = f"name@{x},{y}@{at_s:g}=" if at_s else f"name@{x},{y}="
     painted = ["--object", f"{place}starry", "--background", "none"]
     assert cli.main([*words, *painted, "--overwrite"]) == 0
     assert f'--object "{place}starry"' in capsys.readouterr().err
     picture = cv2.imread(str(out))[::2, ::2].astype(int)
     change = np.abs(picture[:, -FAINT[0] :] - picture[:, : FAINT[0]]).max(2) > 25
-    assert change[disc_in(i, FAINT, 6)].mean() > 0.5
+    assert change[disc_in(i, FAINT, 6)].mean() > least
     assert change[~disc_in(i, FAINT, 6)].mean() < 0.02
 
 
