@@ -30,7 +30,7 @@ from torch import Tensor
 LOOK_LAYERS = ((2, 2), (3, 2), (4, 3))
 """Layers of the network that edges are read from (``nets.hed``) whose features are looked at, by block and place in
 it; of HED itself but those of blocks 1 to 3. 4_3 knows things, not edges: on eight DAVIS sequences J is .02 higher
-where it is VGG-16's own, .01 as the narrow network has learned it. It also sees what is around a thing: who left the
+where it is VGG-16's own or as the narrow network has learned it. It also sees what is around a thing: who left the
 picture and comes back is followed less well from there on (benchmarks/eval_shots.py)."""
 STRIDE = 4
 """Pixels of the small picture, each way, that share a description."""

@@ -232,6 +232,11 @@ class FilmObjects:
         Raises:
             OptionError: a place outside the frame, or on no object and nothing that moves.
         """
+        for frame, table, slots in self._followed(warn):
+            yield LabelledFrame(frame, table[slots])
+
+    def _followed(self, warn: Callable[[str], None] | None) -> Iterator[tuple[Frame, np.ndarray, np.ndarray]]:
+        """Every frame, what label each slot has in it, and its map of slots, as soon as that is known for good."""
         info, shots, foresight, between = self._info, ShotDetector(), Foresight(self._find), Between()
         held = dict[int, tuple[Frame, np.ndarray, np.ndarray]]()
         self._forgotten = 0
@@ -256,9 +261,9 @@ class FilmObjects:
                 for number, slots in between.step(index, self._tracks.followed):
                     held[number] = (*held[number][:2], slots)
                 if not between.waiting:
-                    yield from (LabelledFrame(frame, table[slots]) for frame, table, slots in held.values())
+                    yield from held.values()
                     held.clear()
-        yield from (LabelledFrame(frame, table[slots]) for frame, table, slots in held.values())
+        yield from held.values()
 
     def report(self) -> list[dict[str, Any]]:
         """Every object so far: its label, name, first and last frame, and mean area in pixels of the film."""
