@@ -215,7 +215,8 @@ class _Back:
         leads = steady >= SEEN_TRUST
         for to, most in ((to_x, width), (to_y, height)):
             leads &= (to >= 0) & (to < most)
-        # What leads nowhere is written beyond the end. Of what leads to one place the last counts; what was not seen there does not.
+        # What leads nowhere, and what was not seen there, is written beyond the end. Of others to one place the last
+        # counts.
         at = np.where(leads, to_y * width + to_x, height * width).astype(np.intp)
         back = np.zeros((3, height * width + 1), np.float32)
         for plane, values in zip(back, (-x, -y, 1), strict=True):
