@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from discs_in_motion import SIZE, Situation, disc
 
+from streamstyle.errors import ShapeError
 from streamstyle.objects import device_weighing
 from streamstyle.objects.device_weighing import DeviceWeighing, moving_odds
 from streamstyle.objects.evidence import moves_by_itself, own_motion
@@ -219,3 +220,10 @@ def test_every_rule_is_told(device):
     assert len(rules.weights) == len(object_evidence.WEIGHTS)
     assert float(rules.weights[object_evidence.WEIGHTS.index("near_px")]) == 20
     assert rules.reach_px == 40
+
+
+def test_trust_of_another_size_is_refused(device):
+    situation = Situation(named=1)
+    motion = replace(motion_of(situation), trust=np.ones((3, 4), np.float32))
+    with pytest.raises(ShapeError, match=r"trust must be \[120, 214\], got \[3, 4\]"):
+        situation.by(DeviceWeighing(situation.tracker, device), situation.tracker, device, motion=motion)
