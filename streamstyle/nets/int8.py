@@ -15,6 +15,11 @@ Note [Even surfaces]. Where a picture is even, the errors of a kernel's weights 
 further layers blow the sum up. So weights are rounded up or down such that the sum over a kernel is that of the floats:
 of the painting network's first layer alone, 9 x 9 over RGB, that makes 54 to 65 dB of 28 to 38.
 
+Note [Many outputs]. oneDNN lays weights out when they are packed, for a size of picture that it guesses, and where
+that is not the layout it wants then, does it anew at each call, slowly: on two cores with VNNI, 192 outputs of 192
+channels of 30 x 54 take 12 ms, and twice 96 of them 1.3. Up to 128 outputs were as quick as their arithmetic at every
+size that was tried. So more are computed in parts.
+
 oneDNN is called by the operators that torch's own quantised graphs are compiled to; they are not part of its stable
 interface, so available() tries them.
 
@@ -34,6 +39,8 @@ from torch import Tensor
 
 MOST_STEPS = 127
 """Of two neighbouring channels' weights of one sign together. See Note [Pairs]."""
+MOST_OUTPUTS = 128
+"""Of one call. See Note [Many outputs]."""
 CLAMP = ("hardtanh", [0.0, 255.0], "")
 
 
@@ -70,12 +77,15 @@ class Convolution:
         padding: int = 1,
         relu: bool = True,
     ) -> None:
-        self._steps = step_sizes(weight)
-        steps = kept_even(weight / self._steps.view(-1, 1, 1, 1)).to(torch.int8)
+        sizes = step_sizes(weight)
+        steps = kept_even(weight / sizes.view(-1, 1, 1, 1)).to(torch.int8)
         self._where = ([stride] * 2, [padding] * 2, [1, 1], 1)
-        self._packed = torch.ops.onednn.qconv_prepack(steps, self._steps, before, 0, *self._where)
-        self._zeros = torch.zeros(len(weight), dtype=torch.int32)
-        self._bias, self._before, self._after = bias, before, after
+        self._parts = list[tuple[Tensor, Tensor, Tensor, Tensor]]()
+        count = -(-len(weight) // MOST_OUTPUTS)
+        for some, size, term in zip(*(whole.tensor_split(count) for whole in (steps, sizes, bias)), strict=True):
+            packed = torch.ops.onednn.qconv_prepack(some, size, before, 0, *self._where)
+            self._parts.append((packed, size, torch.zeros(len(some), dtype=torch.int32), term))
+        self._before, self._after = before, after
         self._activation: tuple[str, list[float], str] = ("relu" if relu else "none", [], "")
 
     def __call__(self, x: Tensor, before: float | None = None, after: float | None = None) -> Tensor:
@@ -84,12 +94,12 @@ class Convolution:
         Args:
             before, after: sizes of steps, where they are others than the constructor was given; after counts for bytes.
         """
-        weight = (self._packed, self._steps, self._zeros, self._bias)
         # Not bfloat16: oneDNN has no quick way to it before AMX, and takes 400 times as long.
         to = (1.0, 0, torch.float32) if self._after is None else (after or self._after, 0, torch.uint8)
         of = (x, before or self._before, 0)
-        found = torch.ops.onednn.qconv2d_pointwise(*of, *weight, *self._where, *to, *self._activation)
-        return cast(Tensor, found)
+        run = torch.ops.onednn.qconv2d_pointwise
+        found = [run(*of, *part, *self._where, *to, *self._activation) for part in self._parts]
+        return cast(Tensor, found[0] if len(found) == 1 else torch.cat(found, dim=1))
 
 
 class FloatConvolution:
