@@ -23,7 +23,7 @@ import torch
 from common import Rows, copy_gbps, figure, read_picture, run_stage_bench, time_on
 
 from streamstyle.stages.dominant_motion import dominant_motion
-from streamstyle.stages.optical_flow import OpticalFlow, occlusion, optical_flow
+from streamstyle.stages.optical_flow import DENSE_PX, SPARSE_PX, OpticalFlow, occlusion, optical_flow
 
 HEIGHT, WIDTH, BATCH = 240, 427, 16
 CPU_BATCH = 4
@@ -31,6 +31,7 @@ PEER_RUNS = 15
 DATA = Path(os.environ.get("STREAMSTYLE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")) / "flow_gt"
 NEW: Any = None
 """For OpenCV: give back a new array. Its types do not know of that."""
+CAREFUL = {"careful search": DENSE_PX, "careful search, sparse": SPARSE_PX}
 PRESETS = {"fast": cv2.DISOPTICAL_FLOW_PRESET_FAST, "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM}
 
 
@@ -100,7 +101,8 @@ def _beside_opencv(source: torch.Tensor, target: torch.Tensor, ours: float) -> R
     calls: dict[str, Callable[[], Any]] = {
         f"OpenCV's DIS, {preset}": functools.partial(search.calc, one, two, NEW) for preset, search in searches.items()
     }
-    calls["careful search"] = functools.partial(careful_flow, one, two)
+    for name, stride_px in CAREFUL.items():
+        calls[name] = functools.partial(careful_flow, one, two, stride_px)
     calls["OpenCV's Farneback"] = lambda: cv2.calcOpticalFlowFarneback(one, two, NEW, 0.5, 5, 15, 3, 5, 1.2, 0)
     if not source.is_cuda:
         del calls["OpenCV's DIS, fast"]
@@ -117,19 +119,18 @@ def _beside_opencv(source: torch.Tensor, target: torch.Tensor, ours: float) -> R
         yield figure(f"{name}, on the CPU", ms, "ms/frame")
         goal = 10.0 if source.is_cuda and "DIS" in name else None
         yield figure(f"{name} / ours", ms / ours, "x", goal=goal)
-    yield figure(
-        "OpenCV's DIS, medium / careful search", medians["OpenCV's DIS, medium"] / medians["careful search"], "x"
-    )
+    for name in CAREFUL:
+        yield figure(f"OpenCV's DIS, medium / {name}", medians["OpenCV's DIS, medium"] / medians[name], "x")
 
 
 @functools.cache
-def _careful() -> OpticalFlow:
-    return OpticalFlow(careful=True)
+def _careful(stride_px: int) -> OpticalFlow:
+    return OpticalFlow(careful_px=stride_px)
 
 
-def careful_flow(source: np.ndarray, target: np.ndarray) -> np.ndarray | None:
+def careful_flow(source: np.ndarray, target: np.ndarray, stride_px: int) -> np.ndarray | None:
     """Flow as a CPU searches it to tell what moves."""
-    search = _careful()
+    search = _careful(stride_px)
     search.previous = target
     return search.step(source)
 
@@ -151,7 +152,7 @@ def _accuracy(device: torch.device) -> Rows:
         pair = [torch.from_numpy(picture)[None].to(device) for picture in (source, target)]
         found = {
             "kernels": optical_flow(*pair, impl="auto" if device.type == "cuda" else "ref")[0].cpu().numpy(),
-            "careful search": careful_flow(source, target),
+            **{name: careful_flow(source, target, stride_px) for name, stride_px in CAREFUL.items()},
             **{
                 f"OpenCV's DIS, {preset}": cv2.DISOpticalFlow.create(number).calc(source, target, NEW)
                 for preset, number in PRESETS.items()

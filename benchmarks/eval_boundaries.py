@@ -51,13 +51,13 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 from skimage.morphology import thin
 
 from streamstyle.config import EdgeSide
-from streamstyle.nets.hed import HED
+from streamstyle.nets.hed import HED, NARROW_CHANNELS
+from streamstyle.objects.segmenter import MARGIN_PX, NARROW_MARGIN_PX
 from streamstyle.stages.region_hierarchy import FULL, NEVER, RegionHierarchy, cut, region_hierarchy
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("STREAMSTYLE_DATA", ROOT.parent / "shared" / "data")) / "bsds"
 SHARE_OF_DIAGONAL = 0.0075
-HED_MARGIN_PX = 16
 SIDES = get_args(EdgeSide)
 SOURCES = ("2", "3", "fuse", "narrow")
 """Sides the hierarchy is built on."""
@@ -120,7 +120,7 @@ def pictures(count: int) -> Iterator[Picture]:
 
 def hed_edges(net: HED, rgb: np.ndarray) -> np.ndarray:
     """[H, W] float32, 0..1, of a picture that goes on beyond its border."""
-    margin = HED_MARGIN_PX
+    margin = NARROW_MARGIN_PX if net.channels == NARROW_CHANNELS else MARGIN_PX
     picture = torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 255
     with torch.inference_mode():
         edges = net(F.pad(picture, (margin,) * 4, mode="reflect"))[0, margin:-margin, margin:-margin]

@@ -51,13 +51,12 @@ class KeptMotion:
     """Careful flows, and the motion beside the camera's of each, that were found before."""
 
     def __init__(self) -> None:
-        self._flows: dict[tuple[bytes, bytes], np.ndarray | None] = {}
+        self._flows: dict[int | None, dict[tuple[bytes, bytes], np.ndarray | None]] = {}
         self._own: dict[int, np.ndarray] = {}
 
-    def flow(self, *, careful: bool) -> OpticalFlow:
+    def flow(self, *, careful_px: int | None = None) -> OpticalFlow:
         """In the place of OpticalFlow."""
-        assert careful, "one way to search is kept"
-        flows = self._flows
+        flows = self._flows.setdefault(careful_px, {})
 
         class KeptFlow(OpticalFlow):
             def step(self, luma: np.ndarray) -> np.ndarray | None:
@@ -69,7 +68,7 @@ class KeptMotion:
                 self.previous = luma
                 return flows[key]
 
-        return KeptFlow(careful=True)
+        return KeptFlow(careful_px=careful_px)
 
     def own_motion(self, flow: np.ndarray) -> np.ndarray:
         """In the place of evidence's."""

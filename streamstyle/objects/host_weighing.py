@@ -42,6 +42,7 @@ from streamstyle.objects.weighing import (
     lost_below_px,
 )
 from streamstyle.stages.optical_flow import carry, carry_labels
+from streamstyle.stages.region_stats import id_areas
 
 Maybe = np.ndarray | None
 SNAP = 0.8
@@ -215,7 +216,7 @@ class HostWeighing:
 
     def areas(self, slots: np.ndarray) -> np.ndarray:
         """As of a Weighing."""
-        return np.bincount(slots.ravel(), minlength=self.tracker.slots)
+        return id_areas(slots, self.tracker.slots)
 
     def blocks(self, slots: np.ndarray, chosen: Sequence[int], grid: tuple[int, int]) -> tuple[Tensor, Sequence[float]]:
         """As of a Weighing."""

@@ -153,16 +153,17 @@ def _first_pixels(mask: np.ndarray, labels: np.ndarray, count: int, connectivity
 
 
 def look_up(labels: np.ndarray, table: np.ndarray, out: np.ndarray) -> None:
-    """out = table[labels], for int32 labels below len(table) and an int32 table; OpenCV 5 does it eight times faster.
+    """out = table[labels], for int32 labels below len(table) and an int32 table; OpenCV does it many times faster.
 
     out may be labels itself.
     """
-    if len(table) > 1 << 16 or _OPENCV < 5:
+    index = np.uint8 if len(table) <= 1 << 8 else np.uint16
+    if len(table) > 1 << 16 or (index == np.uint16 and _OPENCV < 5):
         np.copyto(out, table[labels])
         return
-    padded = np.zeros(1 << 16, np.int32)
+    padded = np.zeros(1 << 8 * index().itemsize, np.int32)
     padded[: len(table)] = table
-    found = cv2.LUT(labels.astype(np.uint16), padded, dst=out)
+    found = cv2.LUT(labels.astype(index), padded, dst=out)
     if found is not out:
         np.copyto(out, found)
 

@@ -68,7 +68,7 @@ def region_areas(ids: Tensor, regions: int, *, impl: str = "auto") -> Tensor:
     if ids.numel() and chosen(impl, ids):
         return _region_areas_cuda(ids.contiguous(), regions)
     if impl == "auto" and ids.device.type == "cpu" and 0 < ids[:1].numel() < 1 << 24:  # a float counts exactly so far
-        return torch.from_numpy(np.stack([_areas(frame, regions) for frame in known_ids(ids, regions).numpy()]))
+        return torch.from_numpy(np.stack([id_areas(frame, regions) for frame in known_ids(ids, regions).numpy()]))
     return _region_areas_ref(ids, regions)
 
 
@@ -225,8 +225,8 @@ def _slots(ids: Tensor, regions: int) -> Tensor:
     return (known_ids(ids, regions) + frame * regions).flatten().long()
 
 
-def _areas(ids: np.ndarray, regions: int) -> np.ndarray:
-    """[regions] int64 areas of one frame; OpenCV counts numbers of 16 bits twice as fast as NumPy."""
+def id_areas(ids: np.ndarray, regions: int) -> np.ndarray:
+    """[regions] int64 areas of ids [h, w] int32 below regions; OpenCV counts in 16 bits twice as fast as NumPy."""
     if regions > 1 << 16:
         return np.bincount(ids.ravel(), minlength=regions)
     counts = cv2.calcHist([ids.astype(np.uint16)], [0], None, [regions], [0, regions])

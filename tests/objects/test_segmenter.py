@@ -12,7 +12,7 @@ from streamstyle.nets.hed import HED, NARROW_CHANNELS
 from streamstyle.nets.hed_int8 import Int8HED
 from streamstyle.objects import segmenter
 from streamstyle.objects.appearance import LOOK_LAYERS
-from streamstyle.objects.segmenter import MARGIN_PX, Segmenter, edges_in, file_of
+from streamstyle.objects.segmenter import Segmenter, edges_in, file_of
 from streamstyle.projects.project import what_must_stay
 from tests import oracles
 from tests.oracles import COLOURS, HEIGHT, WIDTH, disc, disc_picture, iou
@@ -20,8 +20,12 @@ from tests.oracles import COLOURS, HEIGHT, WIDTH, disc, disc_picture, iou
 
 def constant_edges(edges: np.ndarray):
     """A HED that always sees these edges, uint8 [h, w], in the middle of the margin it is given."""
-    grown = torch.from_numpy(np.pad(edges, MARGIN_PX, mode="edge")).float().div(255)
-    return lambda *_, **__: Seeing(lambda rgb: grown.expand(len(rgb), -1, -1))
+
+    def seen(rgb):
+        grown = np.pad(edges, (rgb.shape[2] - edges.shape[0]) // 2, mode="edge")
+        return torch.from_numpy(grown).float().div(255).expand(len(rgb), -1, -1)
+
+    return lambda *_, **__: Seeing(seen)
 
 
 def load_as_it_is(monkeypatch, load) -> None:
