@@ -16,8 +16,8 @@ import numpy as np
 from eval_objects import davis, jaccard, track_objects
 
 from streamstyle.config import AnalysisOptions
-from streamstyle.media.masks import enlarge_labels
 from streamstyle.media.stills import read_still
+from streamstyle.tracks.outlines import enlarged_along_colors
 
 BOTH, WRONG, MISSED, NEITHER = (190, 180, 180), (150, 150, 245), (245, 200, 150), (248, 248, 248)  # BGR
 TRUE_LINE, OUR_LINE = (30, 20, 20), (0, 110, 240)
@@ -38,7 +38,7 @@ def row(name: str, moments: int, every: int) -> np.ndarray:
         track_objects(pictures[0].parent, annotations[0], AnalysisOptions(analyse_every=every))
     ):
         truth.append(read_still(annotations[i]).pixels >= 128)
-        seen.append(enlarge_labels(labelled.labels, truth[-1].shape) == 1)
+        seen.append(enlarged_along_colors(labelled.labels, labelled.frame) == 1)
         if i in at:
             tiles.append(tile(seen[-1], truth[-1]))
     return np.hstack([title(name, f"J {jaccard(seen, truth):.2f}", tiles[0].shape[0]), *tiles])

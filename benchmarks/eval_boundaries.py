@@ -32,19 +32,20 @@ import argparse
 import contextlib
 import importlib.util
 import io
+import json
 import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from common import figure, machine, read_picture, save
+from common import RESULTS, figure, machine, read_picture, save
 from scipy.io import loadmat
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
@@ -59,6 +60,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("STREAMSTYLE_DATA", ROOT.parent / "shared" / "data")) / "bsds"
 SHARE_OF_DIAGONAL = 0.0075
 SIDES = get_args(EdgeSide)
+CANNY = "Canny, sigma 2"
 SOURCES = ("2", "3", "fuse", "narrow")
 """Sides the hierarchy is built on."""
 Matching = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, int]]
@@ -322,12 +324,14 @@ def referee(judged: int | None = None) -> Referee:
 
 
 def measure(
-    picture: Picture, nets: dict[str, HED], thresholds: np.ndarray, judge: Referee | None
+    picture: Picture, nets: dict[str, HED | None], thresholds: np.ndarray, judge: Referee | None
 ) -> tuple[dict[str, Tally], dict[str, Tally]]:
     """Every method on one picture; and again by the judge those that it judges."""
-    maps = {"Canny, sigma 2": canny_edges(picture.rgb, thresholds)}
+    maps = {CANNY: canny_edges(picture.rgb, thresholds)} if CANNY in nets else {}
     coverings = {}
     for side, net in nets.items():
+        if net is None:
+            continue
         edges = hed_edges(net, picture.rgb)
         source = side if side == "narrow" else f"HED {side}"
         maps[f"{source}, thinned"] = non_maximum_suppressed(edges)
@@ -352,13 +356,17 @@ def main(say: Callable[[str], None] = print) -> int:
     parser.add_argument("--images", type=int, default=25, help="the first so many of val's 100 (default: 25)")
     parser.add_argument("--thresholds", type=int, default=15, help="between 0 and 1 (default: 15; the original: 99)")
     parser.add_argument("--judged", type=int, help="of them the referee judges so many, too (edgeval: 2, SciPy: 15)")
+    parser.add_argument(
+        "--only", nargs="+", choices=(*SIDES, "narrow"), help="measure these networks; what is known of others is kept"
+    )
     arguments = parser.parse_args()
     if not DATA.is_dir():
         print(f"{DATA}: no such folder; put BSDS500 there or set STREAMSTYLE_DATA", file=sys.stderr)
         return 2
     say(str(machine()))
     thresholds = np.linspace(0, 1, arguments.thresholds + 2)[1:-1]
-    nets = {**{side: HED.load(side, say=None) for side in SIDES}, "narrow": HED.load_narrow()}
+    chosen = arguments.only or (CANNY, *SIDES, "narrow")
+    nets = {name: network(name) for name in chosen}
     judge = referee(arguments.judged)
     say(f"the referee is {judge.name}" + ("" if judge.name == "edgeval" else "; --help says how it may be edgeval"))
     each: list[tuple[dict[str, Tally], dict[str, Tally]]] = []
@@ -379,8 +387,24 @@ def main(say: Callable[[str], None] = print) -> int:
             rows.append(figure(f"{name}: {score}", value, ""))
     note = f"BSDS500 val, first {count} pictures, {len(thresholds)} thresholds; HED was probably trained on them"
     note += f". The part that {judge.name} judged, too: {len(few)} pictures, {len(judge.part(thresholds))} thresholds"
-    say(str(save("boundaries", {"figures": rows, "note": note})))
+    say(str(save("boundaries", {"figures": [*known(note, set(found)), *rows], "note": note})))
     return 0
+
+
+def network(name: str) -> HED | None:
+    """A side's, or the narrow one; None for Canny, which has none."""
+    if name == CANNY:
+        return None
+    return HED.load_narrow() if name == "narrow" else HED.load(cast(EdgeSide, name), say=None)
+
+
+def known(note: str, anew: set[str]) -> list[dict[str, Any]]:
+    """Figures of ways that were not measured anew, where those are of the same pictures and thresholds."""
+    file = RESULTS / "boundaries.json"
+    earlier = json.loads(file.read_text()) if file.exists() else {}
+    if earlier.get("note") != note:
+        return []
+    return [row for row in earlier["figures"] if row["name"].rpartition(": ")[0] not in anew]
 
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@ from streamstyle.objects.evidence import region_means
 from streamstyle.preview import segment_frame
 from streamstyle.tracks.export import LabelledFrame, export
 from streamstyle.tracks.film_objects import NOBODY, FilmObjects
+from streamstyle.tracks.outlines import enlarged_along_colors
 
 ROOT = Path(__file__).resolve().parent.parent
 MEASURES = ("J mean", "J recall", "J decay", "F mean", "zero clicks J mean", "region flips", "identity switches")
@@ -133,7 +134,7 @@ def evaluate(name: str, count: int | None, masks: Path, options: AnalysisOptions
     size = truth[0].shape
     found, ordered = [], []
     for labelled in track_objects(pictures, None, options):
-        found.append(enlarge_labels(labelled.labels, size))
+        found.append(enlarged_along_colors(labelled.labels, labelled.frame))
         _, regions = segment_frame(info, labelled.frame, options, "auto")
         ordered.append(enlarge_labels(regions.ids.numpy(), size))
     return {

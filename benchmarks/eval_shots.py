@@ -36,11 +36,11 @@ from object_measures import dominant_label
 
 from streamstyle import shots
 from streamstyle.config import AnalysisOptions
-from streamstyle.media.masks import enlarge_labels
 from streamstyle.objects import appearance, host_weighing, weighing
 from streamstyle.objects.recall import Recall
 from streamstyle.objects.reentry import Reentry
 from streamstyle.shots import ShotDetector
+from streamstyle.tracks.outlines import enlarged_along_colors
 
 FIRST, OTHER, BACK, VIEW = 12, 10, 10, 8
 """Frames of the four shots of a film that cuts."""
@@ -145,9 +145,9 @@ def shots_after_first() -> list[slice]:
 
 def labels_of(film: MadeFilm, *, named: bool) -> list[np.ndarray]:
     """Labels of each frame, [H, W] int32, the named object's 1; or of what is found."""
-    options, size = AnalysisOptions(analyse_every=1), film.truth[0].shape
+    options = AnalysisOptions(analyse_every=1)
     labelled = track_objects(film.pictures, film.first_mask if named else None, options)
-    return [enlarge_labels(frame.labels, size) for frame in labelled]
+    return [enlarged_along_colors(frame.labels, frame.frame) for frame in labelled]
 
 
 def mean_j(masks: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> float:

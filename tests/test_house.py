@@ -172,9 +172,10 @@ WITHIN: dict[str, dict[str, set[str]]] = {
     },
     "tracks": {
         "drawing": set(),
-        "export": {"drawing", "target"},
+        "export": {"drawing", "outlines", "target"},
         "given_tracks": set(),
         "film_objects": {"export", "target"},
+        "outlines": set(),
         "target": set(),
     },
 }

@@ -21,9 +21,10 @@ from streamstyle.media.audio import AudioSource
 from streamstyle.media.disk import told
 from streamstyle.media.encode import encode
 from streamstyle.media.label_track import LabelTrackWriter
-from streamstyle.media.masks import MOST_OBJECTS, PALETTE, enlarge_labels
+from streamstyle.media.masks import MOST_OBJECTS, PALETTE
 from streamstyle.media.stills import encode_indexed_png
 from streamstyle.tracks.drawing import ObjectPainter
+from streamstyle.tracks.outlines import enlarged_along_colors
 from streamstyle.tracks.target import NUMBER, kind_of, masks_there
 
 Names = Mapping[int, str]
@@ -113,7 +114,7 @@ def _write_masks(
                     f"{out}: a mask holds {MOST_OBJECTS} objects, frame {count} has number {most}; write labels.npz, "
                     "or name the objects that matter"
                 )
-            labels = enlarge_labels(labelled.labels, (info.height, info.width)).astype(np.uint8)
+            labels = enlarged_along_colors(labelled.labels, labelled.frame).astype(np.uint8)
             with told(out):
                 (part / _numbered(out.name, count)).write_bytes(encode_indexed_png(labels, PALETTE))
             count += 1
@@ -141,7 +142,7 @@ def _write_film(
 
     def drawn() -> Iterator[FrameBatch]:
         for index, labelled in enumerate(frames):
-            labels = enlarge_labels(labelled.labels, labelled.frame.y.shape)
+            labels = enlarged_along_colors(labelled.labels, labelled.frame)
             yield FrameBatch.stack([painter.draw(labelled.frame, labels)], index)
 
     audio = AudioSource(info, warn=warn)
