@@ -101,14 +101,14 @@ def enlarge_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     height, width = size
     down, right = labels.shape[0] / height, labels.shape[1] / width
     winner = np.zeros(size, labels.dtype)
-    strongest = soft_mask(labels == 0, (0, 0, width, height), size)
+    strongest = _soft(labels == 0, (0, 0, width, height), down, right)
     for label in np.flatnonzero(np.bincount(labels.ravel())[1:]) + 1:
         mask = labels == label
         x, y, across, along = cv2.boundingRect(mask.astype(np.uint8))
         # A cubic reaches two pixels beyond the box, the blur one more.
         x0, x1 = max(0, int((x - 3) / right)), min(width, int((x + across + 3) / right) + 1)
         y0, y1 = max(0, int((y - 3) / down)), min(height, int((y + along + 3) / down) + 1)
-        strength = soft_mask(mask, (x0, y0, x1, y1), size)
+        strength = _soft(mask, (x0, y0, x1, y1), down, right)
         box = np.s_[y0:y1, x0:x1]
         wins = strength > strongest[box]
         winner[box][wins] = label
@@ -116,14 +116,17 @@ def enlarge_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return winner
 
 
-def soft_mask(mask: np.ndarray, box_xyxy: tuple[int, int, int, int], size: tuple[int, int]) -> np.ndarray:
-    """A mask [h, w] bool at size (height, width), inside a box there: [y1 - y0, x1 - x0] float32, about 0..1."""
+def blurred(mask: np.ndarray) -> np.ndarray:
+    """A mask [h, w] blurred by half a pixel, float32."""
+    return cv2.GaussianBlur(mask.astype(np.float32), (3, 3), 0.5, borderType=cv2.BORDER_REPLICATE)
+
+
+def _soft(mask: np.ndarray, box_xyxy: tuple[int, int, int, int], down: float, right: float) -> np.ndarray:
+    """A mask [h, w] bool enlarged, inside a box of the large picture: [y1 - y0, x1 - x0] float32, about 0..1."""
     x0, y0, x1, y1 = box_xyxy
-    down, right = mask.shape[0] / size[0], mask.shape[1] / size[1]
-    soft = cv2.GaussianBlur(mask.astype(np.float32), (3, 3), 0.5, borderType=cv2.BORDER_REPLICATE)
     back = np.array([[right, 0, (x0 + 0.5) * right - 0.5], [0, down, (y0 + 0.5) * down - 0.5]], np.float64)
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(soft, back, (x1 - x0, y1 - y0), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.warpAffine(blurred(mask), back, (x1 - x0, y1 - y0), flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _labels(still: Still, path: str | Path) -> np.ndarray:

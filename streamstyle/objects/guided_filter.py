@@ -25,6 +25,51 @@ FIRMNESS = 1.5
 DAVIS sequences is .730 at 1, .739 at 1.5, .736 at 2."""
 
 
+class Windows:
+    """Where a map is a linear function of colours: windows around each place of a coarse grid.
+
+    Args:
+        colors: [h, w, 3] float64, 0..1: the variance of an even surface is a small difference of large numbers, and the
+            grid is small.
+        side: of a window, odd.
+    """
+
+    def __init__(self, colors: np.ndarray, side: int) -> None:
+        self._colors, self.side = colors, side
+        self._mean = self.box(colors)
+        r, g, b = np.moveaxis(colors, -1, 0)
+        seconds = self.box(np.stack([r * r, g * g, b * b], -1)), self.box(np.stack([r * g, r * b, g * b], -1))
+        mr, mg, mb = np.moveaxis(self._mean, -1, 0)
+        rr, gg, bb = np.moveaxis(seconds[0] - self._mean**2 + EPS, -1, 0)
+        rg, rb, gb = np.moveaxis(seconds[1], -1, 0)
+        rg, rb, gb = rg - mr * mg, rb - mr * mb, gb - mg * mb
+        # The inverse of a symmetric 3 x 3, by its cofactors.
+        upper = gg * bb - gb * gb, rb * gb - rg * bb, rg * gb - rb * gg
+        lower = rr * bb - rb * rb, rg * rb - rr * gb, rr * gg - rg * rg
+        cofactors = np.stack([*upper, *lower])
+        self._inverse = cofactors / (rr * cofactors[0] + rg * cofactors[1] + rb * cofactors[2])
+
+    def lines(self, values: np.ndarray, where: tuple[slice, slice] = (slice(None), slice(None))) -> np.ndarray:
+        """[h, w, 4] float64: by how much a map rises with each colour, and what it is where all are 0, each a mean over
+        the windows a place is in.
+
+        Args:
+            values: [h, w] float64, of the places of where; nothing outside that, but beyond the grid's end.
+            where: rows and columns of the grid, two windows wider than where there is anything, or to its end.
+        """
+        colors, mean_color = self._colors[where], self._mean[where]
+        mean = self.box(values)
+        x, y, z = np.moveaxis(self.box(colors * values[..., None]) - mean_color * mean[..., None], -1, 0)
+        rr, rg, rb, gg, gb, bb = self._inverse[(slice(None), *where)]
+        slope = np.stack([rr * x + rg * y + rb * z, rg * x + gg * y + gb * z, rb * x + gb * y + bb * z], -1)
+        offset = mean - (slope * mean_color).sum(-1)
+        return self.box(np.concatenate([slope, offset[..., None]], -1))
+
+    def box(self, planes: np.ndarray) -> np.ndarray:
+        """Means over a window."""
+        return cv2.blur(planes, (self.side, self.side), borderType=cv2.BORDER_REFLECT)
+
+
 class GuidedFilter:
     """Filters of one picture.
 
@@ -40,31 +85,12 @@ class GuidedFilter:
         self._colors = picture.astype(np.float32) * np.float32(1 / 255)
         height, width = picture.shape[1:]
         self._grid = max(1, width // STRIDE), max(1, height // STRIDE)
-        self._side = 2 * max(1, round(radius_px / STRIDE)) + 1
-        # float64, for the variance of an even surface is a small difference of large numbers, and the grid is small.
-        self._coarse = np.stack([self._shrunk(plane) for plane in self._colors], -1)
-        self._mean = self._box(self._coarse)
-        r, g, b = np.moveaxis(self._coarse, -1, 0)
-        seconds = self._box(np.stack([r * r, g * g, b * b], -1)), self._box(np.stack([r * g, r * b, g * b], -1))
-        mr, mg, mb = np.moveaxis(self._mean, -1, 0)
-        rr, gg, bb = np.moveaxis(seconds[0] - self._mean**2 + EPS, -1, 0)
-        rg, rb, gb = np.moveaxis(seconds[1], -1, 0)
-        rg, rb, gb = rg - mr * mg, rb - mr * mb, gb - mg * mb
-        # The inverse of a symmetric 3 x 3, by its cofactors.
-        upper = gg * bb - gb * gb, rb * gb - rg * bb, rg * gb - rb * gg
-        lower = rr * bb - rb * rb, rg * rb - rr * gb, rr * gg - rg * rg
-        cofactors = np.stack([*upper, *lower])
-        self._inverse = cofactors / (rr * cofactors[0] + rg * cofactors[1] + rb * cofactors[2])
+        coarse = np.stack([self._shrunk(plane) for plane in self._colors], -1)
+        self._windows = Windows(coarse, side_of(radius_px))
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """A map [h, w] float32 filtered, alike; it may overshoot its range by a little."""
-        coarse = self._shrunk(values)
-        mean = self._box(coarse)
-        x, y, z = np.moveaxis(self._box(self._coarse * coarse[..., None]) - self._mean * mean[..., None], -1, 0)
-        rr, rg, rb, gg, gb, bb = self._inverse
-        slope = np.stack([rr * x + rg * y + rb * z, rg * x + gg * y + gb * z, rb * x + gb * y + bb * z], -1)
-        offset = mean - (slope * self._mean).sum(-1)
-        planes = self._box(np.concatenate([slope, offset[..., None]], -1)).astype(np.float32)
+        planes = self._windows.lines(self._shrunk(values)).astype(np.float32)
         # Plane by plane: NumPy takes three times as long for channels that lie together.
         *slopes, filtered = (
             cv2.resize(plane, values.shape[::-1], interpolation=cv2.INTER_LINEAR) for plane in cv2.split(planes)
@@ -76,8 +102,10 @@ class GuidedFilter:
     def _shrunk(self, planes: np.ndarray) -> np.ndarray:
         return cv2.resize(planes, self._grid, interpolation=cv2.INTER_AREA).astype(np.float64)
 
-    def _box(self, planes: np.ndarray) -> np.ndarray:
-        return cv2.blur(planes, (self._side, self._side), borderType=cv2.BORDER_REFLECT)
+
+def side_of(radius_px: float) -> int:
+    """Of a window, in places of the grid."""
+    return 2 * max(1, round(radius_px / STRIDE)) + 1
 
 
 def drawn_to_colors(share: np.ndarray, guided: GuidedFilter) -> np.ndarray:
