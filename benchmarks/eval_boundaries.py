@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import datetime
 import importlib.util
 import io
 import json
@@ -369,11 +370,17 @@ def main(say: Callable[[str], None] = print) -> int:
     nets = {name: network(name) for name in chosen}
     judge = referee(arguments.judged)
     say(f"the referee is {judge.name}" + ("" if judge.name == "edgeval" else "; --help says how it may be edgeval"))
+    note = f"BSDS500 val, first {arguments.images} pictures, {len(thresholds)} thresholds"
+    note += "; HED was probably trained on them"
+    note += (
+        f". The part that {judge.name} judged, too: {judge.pictures} pictures, {len(judge.part(thresholds))} thresholds"
+    )
+    earlier = kept(note, arguments.only, RESULTS / "boundaries.json") if arguments.only else None
     each: list[tuple[dict[str, Tally], dict[str, Tally]]] = []
     for picture in pictures(arguments.images):
         each.append(measure(picture, nets, thresholds, judge if len(each) < judge.pictures else None))
         say(f"{len(each)} of {arguments.images}")
-    count, rows = len(each), []
+    rows = []
     few = each[: judge.pictures]
     found = {name: scores([tallies[name] for tallies, _ in each]) for name in each[0][0]}
     for name in few[0][1]:
@@ -385,9 +392,12 @@ def main(say: Callable[[str], None] = print) -> int:
         for score, value in values.items():
             say(f"{name:<28} {score:<24} {value:.4f}")
             rows.append(figure(f"{name}: {score}", value, ""))
-    note = f"BSDS500 val, first {count} pictures, {len(thresholds)} thresholds; HED was probably trained on them"
-    note += f". The part that {judge.name} judged, too: {len(few)} pictures, {len(judge.part(thresholds))} thresholds"
-    say(str(save("boundaries", {"figures": [*known(note, set(found)), *rows], "note": note})))
+    if earlier:
+        others = [row for row in earlier["figures"] if row["name"].rpartition(": ")[0] not in found]
+        anew = {"ways": sorted(found), "date": datetime.date.today().isoformat(), "machine": machine()}
+        save("boundaries", {**earlier, "figures": [*others, *rows], "measured later": anew})
+    else:
+        save("boundaries", {"figures": rows, "note": note})
     return 0
 
 
@@ -398,13 +408,16 @@ def network(name: str) -> HED | None:
     return HED.load_narrow() if name == "narrow" else HED.load(cast(EdgeSide, name), say=None)
 
 
-def known(note: str, anew: set[str]) -> list[dict[str, Any]]:
-    """Figures of ways that were not measured anew, where those are of the same pictures and thresholds."""
-    file = RESULTS / "boundaries.json"
-    earlier = json.loads(file.read_text()) if file.exists() else {}
+def kept(note: str, names: Sequence[str], file: Path) -> dict[str, Any]:
+    """What a file of results has, for others to be put beside it: with the day and the machine it is of.
+
+    Raises:
+        SystemExit: there is none, or it is of other pictures or thresholds than the note says.
+    """
+    earlier: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     if earlier.get("note") != note:
-        return []
-    return [row for row in earlier["figures"] if row["name"].rpartition(": ")[0] not in anew]
+        raise SystemExit(f"--only {' '.join(names)}: {file} is of other pictures or thresholds; measure all anew")
+    return earlier
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ class KeptMotion:
 
     def __init__(self) -> None:
         self._flows: dict[int | None, dict[tuple[bytes, bytes], np.ndarray | None]] = {}
-        self._own: dict[int, np.ndarray] = {}
+        self._own: dict[bytes, np.ndarray] = {}
 
     def flow(self, *, careful_px: int | None = None) -> OpticalFlow:
         """In the place of OpticalFlow."""
@@ -72,9 +72,10 @@ class KeptMotion:
 
     def own_motion(self, flow: np.ndarray) -> np.ndarray:
         """In the place of evidence's."""
-        if id(flow) not in self._own:
-            self._own[id(flow)] = own_motion(flow)  # flows live as long as this
-        return self._own[id(flow)]
+        key = digest(flow)
+        if key not in self._own:
+            self._own[key] = own_motion(flow)
+        return self._own[key]
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -132,3 +133,13 @@ def test_suppression_leaves_the_ridge_of_a_blurred_edge():
     thinned = boundaries.non_maximum_suppressed(edges)[8:-8, 8:-8]
     assert (thinned[(x + y == 60)[8:-8, 8:-8]] > 0.5).all()
     assert not thinned[(abs(x + y - 60) > 2)[8:-8, 8:-8] & (abs(x + y - 60) < 8)[8:-8, 8:-8]].any()
+
+
+def test_only_what_is_of_the_same_pictures_is_kept(tmp_path: Path):
+    file = tmp_path / "boundaries.json"
+    with pytest.raises(SystemExit, match=r"--only narrow.*measure all anew"):
+        boundaries.kept("25 pictures", ["narrow"], file)
+    file.write_text(json.dumps({"note": "25 pictures", "date": "2026-11-27"}))
+    assert boundaries.kept("25 pictures", ["narrow"], file)["date"] == "2026-11-27"
+    with pytest.raises(SystemExit, match="of other pictures"):
+        boundaries.kept("10 pictures", ["narrow"], file)

@@ -15,10 +15,10 @@ Note [Even surfaces]. Where a picture is even, the errors of a kernel's weights 
 further layers blow the sum up. So weights are rounded up or down such that the sum over a kernel is that of the floats:
 of the painting network's first layer alone, 9 x 9 over RGB, that makes 54 to 65 dB of 28 to 38.
 
-Note [Many outputs]. oneDNN lays weights out when they are packed, for a size of picture that it guesses, and where
-that is not the layout it wants then, does it anew at each call, slowly: on two cores with VNNI, 192 outputs of 192
-channels of 30 x 54 take 12 ms, and twice 96 of them 1.3. Up to 128 outputs were as quick as their arithmetic at every
-size that was tried. So more are computed in parts.
+Note [Laid out]. oneDNN lays weights out when they are packed, for a picture of a size that it guesses unless it is told
+one. Where it then wants another layout, it makes that anew at each call, slowly: on two threads with VNNI, 192 outputs
+of 192 channels take 12 ms of 30 x 54, and 1.6 when they are packed for that size. Up to 128 outputs no size was found
+where it matters, so more than these are packed for the size that comes.
 
 oneDNN is called by the operators that torch's own quantised graphs are compiled to; they are not part of its stable
 interface, so available() tries them.
@@ -39,8 +39,8 @@ from torch import Tensor
 
 MOST_STEPS = 127
 """Of two neighbouring channels' weights of one sign together. See Note [Pairs]."""
-MOST_OUTPUTS = 128
-"""Of one call. See Note [Many outputs]."""
+ANY_SIZE = 128
+"""Outputs that are packed once for pictures of all sizes. See Note [Laid out]."""
 CLAMP = ("hardtanh", [0.0, 255.0], "")
 
 
@@ -78,13 +78,11 @@ class Convolution:
         relu: bool = True,
     ) -> None:
         sizes = step_sizes(weight)
-        steps = kept_even(weight / sizes.view(-1, 1, 1, 1)).to(torch.int8)
+        self._steps = kept_even(weight / sizes.view(-1, 1, 1, 1)).to(torch.int8)
         self._where = ([stride] * 2, [padding] * 2, [1, 1], 1)
-        self._parts = list[tuple[Tensor, Tensor, Tensor, Tensor]]()
-        count = -(-len(weight) // MOST_OUTPUTS)
-        for some, size, term in zip(*(whole.tensor_split(count) for whole in (steps, sizes, bias)), strict=True):
-            packed = torch.ops.onednn.qconv_prepack(some, size, before, 0, *self._where)
-            self._parts.append((packed, size, torch.zeros(len(some), dtype=torch.int32), term))
+        self._pack = functools.partial(torch.ops.onednn.qconv_prepack, self._steps, sizes, before, 0, *self._where)
+        self._packed: tuple[tuple[int, ...], Tensor] = (), self._pack()
+        self._rest = sizes, torch.zeros(len(weight), dtype=torch.int32), bias
         self._before, self._after = before, after
         self._activation: tuple[str, list[float], str] = ("relu" if relu else "none", [], "")
 
@@ -97,9 +95,17 @@ class Convolution:
         # Not bfloat16: oneDNN has no quick way to it before AMX, and takes 400 times as long.
         to = (1.0, 0, torch.float32) if self._after is None else (after or self._after, 0, torch.uint8)
         of = (x, before or self._before, 0)
-        run = torch.ops.onednn.qconv2d_pointwise
-        found = [run(*of, *part, *self._where, *to, *self._activation) for part in self._parts]
-        return cast(Tensor, found[0] if len(found) == 1 else torch.cat(found, dim=1))
+        weight = (self._packed_for(x), *self._rest)
+        found = torch.ops.onednn.qconv2d_pointwise(*of, *weight, *self._where, *to, *self._activation)
+        return cast(Tensor, found)
+
+    def _packed_for(self, x: Tensor) -> Tensor:
+        """The weights, laid out for a picture of x's size where that matters."""
+        size, packed = self._packed
+        if len(self._steps) > ANY_SIZE and size != (wanted := (*x.shape, torch.get_num_threads())):
+            packed = self._pack(list(x.shape))
+            self._packed = wanted, packed
+        return packed
 
 
 class FloatConvolution:

@@ -158,7 +158,7 @@ class AppearanceTracks(ObjectTracks):
         motion, self._gave = replace(motion, steady=steady, trust=trust), False
         if repeats and found is not None:
             assert self._moved is not None
-            motion = replace(motion, own=own_motion(self._moved.astype(np.float16).astype(np.float32)))
+            motion = replace(motion, own=own_motion(_kept(self._moved).astype(np.float32)))
         if found is not None and motion.own is None and motion.flow is not None:
             motion = replace(motion, own=own_motion(motion.flow))
         moment = replace(moment, motion=motion)  # for whoever looks at it after us
@@ -340,7 +340,11 @@ class AppearanceTracks(ObjectTracks):
         """What later frames of this shot depend on, beside the tracker's part; see _take_up."""
         shares = None if self._shares is None else self._shares.cpu().numpy()
         own: dict[str, Any] = {"members": list(self._members), "shares": shares, "eager": self._eager}
-        own |= {"trust": self._trust.state_dict(), "moved": _kept(self._moved), "repeated": self._repeated}
+        own |= {
+            "trust": self._trust.state_dict(),
+            "moved": None if self._moved is None else _kept(self._moved),
+            "repeated": self._repeated,
+        }
         own |= {"model": self._model.state_dict()}
         return super()._shot_state() | own | {"reentry": self._reentry.state_dict()}
 
@@ -355,6 +359,6 @@ class AppearanceTracks(ObjectTracks):
         self._reentry.load_state_dict(state["reentry"])
 
 
-def _kept(flow: np.ndarray | None) -> np.ndarray | None:
-    """A flow as a state keeps it, and as whoever goes on from there finds it: of half the bytes."""
-    return None if flow is None else flow.astype(np.float16)
+def _kept(flow: np.ndarray) -> np.ndarray:
+    """A flow in half the bytes, as states keep it; whoever did not stop reads it so, too, and goes on alike."""
+    return flow.astype(np.float16)

@@ -234,8 +234,8 @@ class _Back:
         # What flow draws apart leaves gaps of a pixel; what the frame hides is wider, and stays open.
         around = cv2.blur(is_led, (3, 3))
         gaps = (around > 0.5) & (is_led == 0)
-        open_ = np.flatnonzero(gaps)
-        back[open_] = cv2.blur(way, (3, 3)).view(np.complex64).ravel()[open_] / around.ravel()[open_]
+        at = np.flatnonzero(gaps)
+        back[at] = cv2.blur(way, (3, 3)).view(np.complex64).ravel()[at] / around.ravel()[at]
         self.seen: np.ndarray = gaps | (is_led > 0)
         self._flow = -way
 

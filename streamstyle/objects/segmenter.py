@@ -29,8 +29,8 @@ EDGE_FLOOR = 20
 """Edge strength (of 255) below which nothing is an edge: Otsu would split the noise of a flat picture in two."""
 MARGIN_PX, NARROW_MARGIN_PX = 16, 8
 """Width of the border that HED sees around a picture, and that the narrow network does; multiples of their coarsest
-pooling. With 8 px the latter takes a tenth less; edges in the outermost 4 px are 8 of 255 off those of a wide border,
-and 1 with 16, J on eight DAVIS sequences is the same to .001."""
+pooling. With 8 px the latter takes a tenth less; edges in the outermost 4 px are in the mean 8 of 255 off those of a
+wide border (1 with 16), and up to 140 (46), and J on eight DAVIS sequences is the same to .001."""
 MOST_REGIONS = 4096
 """In a frame, the background among them; the smallest beyond so many go to the background, and are counted."""
 

@@ -153,9 +153,9 @@ def _first_pixels(mask: np.ndarray, labels: np.ndarray, count: int, connectivity
 
 
 def look_up(labels: np.ndarray, table: np.ndarray, out: np.ndarray) -> None:
-    """out = table[labels], for int32 labels below len(table) and an int32 table; OpenCV does it many times faster.
+    """out = table[labels], for int32 labels below len(table), which is not checked, and an int32 table.
 
-    out may be labels itself.
+    out may be labels itself. OpenCV 5 does it eight times faster than NumPy, earlier ones for 256 entries at most.
     """
     index = np.uint8 if len(table) <= 1 << 8 else np.uint16
     if len(table) > 1 << 16 or (index == np.uint16 and _OPENCV < 5):

@@ -197,6 +197,7 @@ def carry_labels(labels: np.ndarray, flow: np.ndarray | None) -> np.ndarray:
     """
     if flow is None:
         return labels
+    # Not by WARP_RELATIVE_MAP: of halves that takes another neighbour than the kernels do.
     moved = cv2.remap(labels.astype(np.int16), leads_to(flow), None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]  # None is allowed
     return moved.astype(np.int32)
 
@@ -213,8 +214,8 @@ def carry(values: np.ndarray, flow: np.ndarray | None) -> np.ndarray:
     """
     if flow is None:
         return values
-    way = cv2.INTER_LINEAR | cv2.WARP_RELATIVE_MAP  # flow itself; of labels that would round halves another way
-    return cv2.remap(values, flow, None, way, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]  # None is allowed
+    how = cv2.INTER_LINEAR | cv2.WARP_RELATIVE_MAP
+    return cv2.remap(values, flow, None, how, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]  # None is allowed
 
 
 def leads_to(flow: np.ndarray) -> np.ndarray:

@@ -266,3 +266,15 @@ def test_steps_grow_no_wider_than_the_widest():
     assert found.wide == 1.5**10
     assert found.step == asked[-1] == 0.5 * found.wide
     assert len(asked) == 11
+
+
+@pytest.mark.parametrize("height", [1, 2, 63, 64, 65, 66, 128, 129])
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_a_picture_in_strips_is_as_at_once(monkeypatch, height, count):
+    generator = torch.Generator().manual_seed(height)
+    layer, x = HED.load_narrow().block1[0], 100 * torch.randn(count, 3, height, 37, generator=generator)
+    x = x.to(memory_format=torch.channels_last)
+    parts = hed_int8._first_convolution(layer.weight, layer.bias, x, 2.0)
+    monkeypatch.setattr(hed_int8, "STRIP_ROWS", 1000)
+    assert torch.equal(parts, hed_int8._first_convolution(layer.weight, layer.bias, x, 2.0))
+    assert parts.is_contiguous(memory_format=torch.channels_last)

@@ -22,7 +22,14 @@ def extreme_weights(outputs, inputs):
 @needs_operators
 @pytest.mark.parametrize(
     ("inputs", "outputs", "size"),
-    [(64, 64, (68, 115)), (64, 128, (1, 1)), (128, 128, (34, 57)), (256, 256, (9, 15)), (512, 512, (2, 7))],
+    [
+        (64, 64, (68, 115)),
+        (64, 128, (1, 1)),
+        (128, 128, (34, 57)),
+        (256, 256, (9, 15)),
+        (192, 192, (30, 54)),
+        (512, 512, (2, 7)),
+    ],
 )
 def test_the_largest_sums_do_not_saturate(inputs, outputs, size):
     weight = extreme_weights(outputs, inputs)
@@ -141,3 +148,23 @@ def test_steps_of_a_call_are_as_those_it_is_made_for():
         )
         assert torch.equal(made(x, 0.03, 2.1), expected(x))
         assert not torch.equal(made(x), expected(x))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_one_packing_serves_pictures_of_all_sizes(threads):
+    """Weights of many outputs are laid out for the size that comes, be it another each time."""
+    generator = torch.Generator().manual_seed(5)
+    weight, bias = torch.randn(192, 32, 3, 3, generator=generator), torch.randn(192, generator=generator)
+    run, before = int8.Convolution(weight, bias, 1.0, None), torch.get_num_threads()
+    try:
+        for size in ((30, 54), (34, 44), (1, 1), (30, 54)):
+            x = torch.randint(0, 256, (1, 32, *size), generator=generator, dtype=torch.uint8)
+            x = x.to(memory_format=torch.channels_last)
+            torch.set_num_threads(threads)
+            found = run(x)
+            torch.set_num_threads(3 - threads)
+            assert torch.equal(run(x), found)
+            anew = int8.Convolution(weight, bias, 1.0, None)
+            assert torch.equal(anew(x), found)
+    finally:
+        torch.set_num_threads(before)

@@ -611,6 +611,28 @@ def test_a_state_goes_on_alike_through_a_file(segmenter, walk, tmp_path: Path, s
 
 
 @pytest.mark.weights
+@pytest.mark.parametrize("stop", range(5, 11))
+def test_a_state_goes_on_alike_where_frames_repeat(segmenter, rolling, tmp_path: Path, stop):
+    """A frame that repeats another moves as that did, whether that was before the stop or not."""
+
+    def followed(tracks: AppearanceTracks, frames: range) -> list[np.ndarray]:
+        maps = []
+        for i in frames:
+            (look,) = tracks.plan(i, [0], [i / 25])
+            found = rolling.found(segmenter, i // 2) if look else None
+            maps.append(tracks.step(rolling.luma(i // 2), found, 0, i, i / 25, SIZE).copy())
+        return maps
+
+    first, second = (tracks_of(segmenter, find=True, every=2) for _ in range(2))
+    followed(first, range(stop))
+    state = first.state_dict()
+    rest = followed(first, range(stop, 20))
+    write_state(tmp_path / "state", state)
+    second.load_state_dict(read_state(tmp_path / "state"))
+    assert all(map(np.array_equal, rest, followed(second, range(stop, 20))))
+
+
+@pytest.mark.weights
 def test_it_is_the_same_every_time(segmenter, walk):
     one, other = (list(run(some_tracks(segmenter), walk, range(12))) for _ in range(2))
     assert all(map(np.array_equal, one, other))

@@ -24,7 +24,7 @@ from streamstyle.config import Options, OutputOptions, StyleOptions
 from streamstyle.errors import InputError, OptionError, OutputError, StreamstyleError
 from streamstyle.frozen_statistics import FrozenStatistics
 from streamstyle.gpu.streams import Lane, Lanes, Mark
-from streamstyle.job import Report
+from streamstyle.job import STATE_FORM, Report
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.decode import decode
 from streamstyle.media.flow_track import FlowTrack, FlowTrackWriter
@@ -37,7 +37,7 @@ from streamstyle.painting.calm_flow import STEPS_PER_PX
 from streamstyle.painting.palette import Palette
 from streamstyle.pipeline import stylize
 from streamstyle.projects.change import Change
-from streamstyle.projects.project import FLOW, META, Project
+from streamstyle.projects.project import FLOW, META, STATES, Project
 from streamstyle.projects.repaint import repaint
 from streamstyle.projects.save_project import ProjectWriter
 from streamstyle.projects.touched import carries_paint
@@ -333,6 +333,11 @@ def test_a_project_without_motion_is_painted_again_and_has_it_then(
     assert (tmp_path / "again.mp4").read_bytes() == clip.with_name("ember.mp4").read_bytes()
     assert report.warnings == ()
     assert flow_of(held) == flow_of(calmed)
+
+
+def test_every_form_since_the_first_that_opens_does() -> None:
+    """Whoever raises STATE_FORM says whether what was painted before is painted likewise."""
+    assert list(STATES) == list(range(7, STATE_FORM))
 
 
 @pytest.mark.parametrize(

@@ -230,7 +230,7 @@ def test_raster_order_does_not_depend_on_opencvs_threads(connectivity, threads):
         assert count == regions
 
 
-@pytest.mark.parametrize("count", [1, 2, 65536, 65537])
+@pytest.mark.parametrize("count", [1, 2, 256, 257, 65536, 65537])
 def test_a_table_is_looked_up_whatever_its_length(count):
     table = np.random.default_rng(0).integers(-9, 9, count).astype(np.int32)
     labels = np.random.default_rng(1).integers(0, count, (40, 50)).astype(np.int32)
