@@ -348,7 +348,9 @@ def measure(
     if judge is None:
         return tallies, {}
     some = judge.part(thresholds)
-    return tallies, {name: tallied(maps[name], picture, some, judge.match) for name in judge.ways or maps}
+    return tallies, {
+        name: tallied(maps[name], picture, some, judge.match) for name in judge.ways or maps if name in maps
+    }
 
 
 def main(say: Callable[[str], None] = print) -> int:
@@ -394,8 +396,12 @@ def main(say: Callable[[str], None] = print) -> int:
             rows.append(figure(f"{name}: {score}", value, ""))
     if earlier:
         others = [row for row in earlier["figures"] if row["name"].rpartition(": ")[0] not in found]
+        before = [
+            {**each, "ways": sorted(set(each["ways"]) - set(found))} for each in earlier.get("measured later", [])
+        ]
         anew = {"ways": sorted(found), "date": datetime.date.today().isoformat(), "machine": machine()}
-        save("boundaries", {**earlier, "figures": [*others, *rows], "measured later": anew})
+        later = [each for each in (*before, anew) if each["ways"]]
+        save("boundaries", {**earlier, "figures": [*others, *rows], "measured later": later})
     else:
         save("boundaries", {"figures": rows, "note": note})
     return 0
@@ -412,11 +418,14 @@ def kept(note: str, names: Sequence[str], file: Path) -> dict[str, Any]:
     """What a file of results has, for others to be put beside it: with the day and the machine it is of.
 
     Raises:
-        SystemExit: there is none, or it is of other pictures or thresholds than the note says.
+        SystemExit: there is none, or its note is another.
     """
     earlier: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     if earlier.get("note") != note:
-        raise SystemExit(f"--only {' '.join(names)}: {file} is of other pictures or thresholds; measure all anew")
+        raise SystemExit(
+            f"--only {' '.join(names)}: {file} was made with other --images, --thresholds, --judged or another "
+            "referee; give those, or measure all anew"
+        )
     return earlier
 
 

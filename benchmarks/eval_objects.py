@@ -227,8 +227,8 @@ def compare_choices(
     save_it: bool,
 ) -> None:
     """J mean of every choice from the first frame's regions, and with zero clicks J mean and identity switches; at the
-    analysis size, which is quicker and some .02 higher. With zero clicks all that is found counts as the object, so
-    every region does where the tracker is overlap."""
+    analysis size, which is quicker and within .006 of the film's. With zero clicks all that is found counts as the
+    object, so every region does where the tracker is overlap."""
     kept = KeptRows(go_on, f"{code_print()} {list(names)} {count} {options}")
     rows = [kept.row(sequence, scores_of_choices, names, sequence, count, options) for sequence in sequences]
     figures = []

@@ -13,7 +13,7 @@ the film is back, J in the other view, and the share of frames of the other sequ
 it is seen, and comes back; sequences in which it cannot hide so are left out. J of the named object after it is back,
 and, with nothing named, the share of films in which what is found there has the number it had before.
 
-All is at the analysed size, with every frame looked at; pixels are DAVIS's own but for the enlarged view.
+Masks are compared at the films' size, every frame is looked at; pixels are DAVIS's own but for the enlarged view.
 """
 
 from __future__ import annotations

@@ -93,7 +93,16 @@ def ways_table(name: str) -> str:
             continue  # of another table
         scores.setdefault(name, {})[score] = f"{row['value']:.3f}"
     columns = list(dict.fromkeys(score for found in scores.values() for score in found))
-    lines = [f"{result['note']}.", "", f"| way | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    later = [
+        f"{' and '.join(map(repr, each['ways']))} were measured on {each['machine']['processor']}, {each['date']}."
+        for each in result.get("measured later", [])
+    ]
+    lines = [
+        " ".join([f"{result['note']}.", *later]),
+        "",
+        f"| way | {' | '.join(columns)} |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
     lines += [f"| {name} | {' | '.join(found.get(score, '') for score in columns)} |" for name, found in scores.items()]
     return "\n".join(lines)
 

@@ -141,5 +141,5 @@ def test_only_what_is_of_the_same_pictures_is_kept(tmp_path: Path):
         boundaries.kept("25 pictures", ["narrow"], file)
     file.write_text(json.dumps({"note": "25 pictures", "date": "2026-11-27"}))
     assert boundaries.kept("25 pictures", ["narrow"], file)["date"] == "2026-11-27"
-    with pytest.raises(SystemExit, match="of other pictures"):
+    with pytest.raises(SystemExit, match="other --images"):
         boundaries.kept("10 pictures", ["narrow"], file)

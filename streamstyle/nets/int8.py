@@ -155,7 +155,8 @@ def halved(x: Tensor) -> Tensor:
 def _is_exact() -> bool:
     """Whether the largest sums that there can be come out right, and so do the other two operators."""
     most = MOST_STEPS
-    pairs = torch.tensor([[most, 0], [0, most], [most - most // 2, most // 2], [-most, 0]]).repeat(8, 1)
+    # More than ANY_SIZE outputs, so that packing for a size is tried, too.
+    pairs = torch.tensor([[most, 0], [0, most], [most - most // 2, most // 2], [-most, 0]]).repeat(33, 1)
     weight = pairs.repeat(1, 32)[:, :, None, None].expand(-1, -1, 3, 3).float()
     bias = (pairs[:, 0] < 0) * (255.0 * most * 9 * 32)  # so that no sum is below zero; all are exact in float32
     bytes_ = torch.full((1, 64, 7, 10), 255, dtype=torch.uint8).to(memory_format=torch.channels_last)

@@ -53,12 +53,16 @@ def enlarged_along_colors(labels: np.ndarray, frame: Frame) -> np.ndarray:
     small, side = labels.astype(np.float32), np.ones((2 * BAND_PX + 1,) * 2, np.uint8)
     is_near = (cv2.dilate(small, side) != cv2.erode(small, side)).astype(np.uint8)
     near = np.flatnonzero(cv2.resize(is_near, size[::-1], interpolation=cv2.INTER_NEAREST))
+    if not near.size:  # one object is everywhere
+        return plain
     places = _Places(frame, near, labels.shape)
     windows = Windows(np.stack(places.coarse, -1), SIDE)
     strongest, total, winner = np.zeros(len(near)), np.zeros(len(near)), np.zeros(len(near), labels.dtype)
     for label in np.flatnonzero(np.bincount(labels.ravel())[1:]) + 1:
         mask = (labels == label).astype(np.uint8)
         which = places.inside(cv2.dilate(mask, side))
+        if not which.size:  # in a frame smaller than the map
+            continue
         strength = places.strength(mask, which, windows)
         total[which] += strength
         wins = strength > strongest[which]
@@ -103,6 +107,8 @@ class _Places:
         grid = self.coarse[0].shape
         there = cv2.resize(mask.astype(np.float32), grid[::-1], interpolation=cv2.INTER_AREA).astype(np.float64)
         box = box_of(there > 0, 2 * SIDE)
+        if not there[box].size:  # lost on a grid so much smaller
+            return np.asarray(soft)
         added = windows.lines(there[box], box)
         added[..., 3] -= windows.box(windows.box(there[box]))
         *slopes, offset = self._read(added.astype(np.float32), y, x, begin=(box[0].start, box[1].start), of=grid).T

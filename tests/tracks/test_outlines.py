@@ -101,6 +101,20 @@ def test_labels_of_the_frames_size_are_given_back():
     assert (enlarged_along_colors(labels, frame_of(np.full(SIZE, 90))) == labels).all()
 
 
+def test_one_that_is_everywhere_or_nearly_so():
+    labels, frame = np.full(SMALL, 4, np.int32), frame_of(100 + noisy())
+    assert (enlarged_along_colors(labels, frame) == 4).all()
+    labels[0, 0] = 0
+    assert (enlarged_along_colors(labels, frame) == 4).mean() > 0.999
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (1, 700), (3, 500)])
+def test_tiny_frames_are_no_fault(size):
+    labels = np.zeros(SMALL, np.int32)
+    labels[10:40, 20:60], labels[50, 70] = 1, 2
+    assert enlarged_along_colors(labels, frame_of(np.full(size, 90))).shape == size
+
+
 def test_what_is_thinner_than_a_pixel_at_the_frames_size_is_no_fault():
     labels = np.zeros((480, 640), np.int32)
     labels[100, 50:500] = 1
