@@ -26,6 +26,7 @@ from streamstyle.objects.between import Between
 from streamstyle.objects.foresight import Foresight
 from streamstyle.objects.reentry import Reentry
 from streamstyle.objects.tracker import BACKGROUND, SNAP_SHARE, Tracker
+from streamstyle.stages import optical_flow
 from streamstyle.stages.optical_flow import DENSE_PX, OpticalFlow, carry, occlusion
 
 
@@ -146,7 +147,7 @@ CHOICES: dict[str, tuple[dict[str, Any], dict[tuple[Any, str], Any]]] = {
     "motion by OpenCV's medium search: 25 steps, 5 rounds": ({}, searched_by(lambda careful_px: MediumFlow())),
     "every 4th frame looked at; patches of motion every 3 px, not every 4": (
         {"analyse_every": 4},
-        {(appearance_tracks, "SPARSE_PX"): DENSE_PX},
+        {(optical_flow, "SPARSE_PX"): DENSE_PX},
     ),
     "motion checked forward and backward: what had no past is open": (
         {},

@@ -350,6 +350,7 @@ class Clock:
 def test_following_is_what_reading_a_jobs_batches_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look_ms: float, find_ms: float, track_ms: float
 ) -> None:
+    monkeypatch.setitem(alone.FOLLOWED_FRAMES, "cpu", 12)
     options = JobOptions(output=BenchOutput(preset="ultrafast", encoder="software"), device="cpu")
     clip = make_film(tmp_path / "in.mp4", wide(96), 28)
     film = jobs.Film(clip, probe(clip), options, wide(96), tmp_path)

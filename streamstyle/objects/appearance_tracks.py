@@ -38,7 +38,7 @@ from streamstyle.objects.segmenter import Segmentation, Segmenter
 from streamstyle.objects.tracker import BACKGROUND, Tracker
 from streamstyle.objects.trust import Trust, trusts
 from streamstyle.objects.weighing import FOUND, Cast, Motion, Totals, Weighing, lost_below_px
-from streamstyle.stages.optical_flow import DENSE_PX, SPARSE_PX, OpticalFlow
+from streamstyle.stages.optical_flow import OpticalFlow, careful_px
 
 LEARNABLE_SHARE = 1.5e-4
 """Share of the frame below which a class shows too little of itself to learn from: 15 px of 427x240."""
@@ -65,7 +65,7 @@ class AppearanceTracks(ObjectTracks):
 
     def __init__(self, segmenter: Segmenter, objects: tuple[ObjectStyle, ...], every: int, *, find: bool) -> None:
         super().__init__(segmenter, Tracker("components"), objects, every)
-        self._flow = OpticalFlow(careful_px=DENSE_PX if every == 1 else SPARSE_PX)
+        self._flow = OpticalFlow(careful_px=careful_px(every))
         self._find, self._on_device = find, weighs(segmenter.device)
         self._shares_on = segmenter.device if self._on_device else torch.device("cpu")
         self._weighing: Weighing = HostWeighing(self.tracker)

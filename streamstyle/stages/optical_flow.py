@@ -185,6 +185,11 @@ class OpticalFlow:
         self.previous = None
 
 
+def careful_px(every: int) -> int:
+    """Between patches of a careful search, where every Nth frame is looked at."""
+    return DENSE_PX if every == 1 else SPARSE_PX
+
+
 def carry_labels(labels: np.ndarray, flow: np.ndarray | None) -> np.ndarray:
     """Each pixel takes the label of where it was.
 
