@@ -45,7 +45,7 @@ def test_masks_as_davis_has_them(tmp_path, clip):
         assert np.unique(still.pixels).tolist() == [0, 1]
         expected = np.zeros((120, 160), bool)
         expected[20:80, 16 + 4 * i : 60 + 4 * i] = True
-        assert ((still.pixels == 1) == expected).mean() > 0.99  # an outline may move by a pixel of the small map
+        assert ((still.pixels == 1) == expected).mean() > 0.999
     colors = Image.open(tmp_path / "masks" / "00000.png").convert("RGB")
     assert np.array_equal(np.unique(np.array(colors).reshape(-1, 3), axis=0), PALETTE[:2])
 
