@@ -86,7 +86,7 @@ class _Places:
     """
 
     def __init__(self, frame: Frame, at: np.ndarray, small: tuple[int, ...]) -> None:
-        self._size, self._small = frame.y.shape, small
+        self._size = frame.y.shape
         self._y, self._x = np.divmod(at, self._size[1])
         shrinks = min(1.0, GRID_LINES / min(self._size))
         grid = (max(1, round(self._size[0] * shrinks)), max(1, round(self._size[1] * shrinks)))
