@@ -327,7 +327,8 @@ def _dressed(places: Iterable[ObjectStyle]) -> tuple[ObjectStyle, ...]:
     there = {place.name for place in places if not place.remove}
     for place in places:
         if place.name not in there:
-            raise OptionError(f"object '{place.name}' has places to remove but none where it is; give one")
+            give = f"give one, as in {place.name}@320,240, or {place.name}@mask1 of a --mask"
+            raise OptionError(f"object '{place.name}' has places to remove but none where it is; {give}")
         if place.name not in worn:
             at = f"@{place.where}" if place.has_place else ""
             raise OptionError(f"object '{place.name}' has no style; give it one, as in {place.name}{at}=wave")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from streamstyle.config import OutputOptions
-from streamstyle.errors import OptionError
+from streamstyle.errors import InputError, OptionError
 from streamstyle.frames import Frame, FrameBatch, VideoInfo
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.decode import decode, frame_at
@@ -20,6 +20,9 @@ from streamstyle.media.masks import Mask, read_mask
 from streamstyle.media.planes import scaled_size
 from streamstyle.objects.places import may_lie_anywhere, small_point
 from streamstyle.stylizer import Stylizer
+
+Placed = tuple[ObjectStyle, ObjectStyle, np.ndarray | OptionError]
+"""A place as it was said, at its exact time, and where it is: see covered_or_doubt."""
 
 
 def place_objects(stylizer: Stylizer, info: VideoInfo, mask: str | Path | None = None) -> None:
@@ -50,8 +53,7 @@ def place_objects(stylizer: Stylizer, info: VideoInfo, mask: str | Path | None =
         )
     if not stylizer.look.objects:
         return
-    objects: list[ObjectStyle] = []
-    taken, doubtful = list[tuple[ObjectStyle, np.ndarray]](), list[tuple[ObjectStyle, OptionError]]()
+    objects, placed = list[ObjectStyle](), list[Placed]()
     for said in stylizer.look.objects:
         if said.mask is not None:
             frame = naming_frame(info, said, stylizer.options.output)
@@ -59,6 +61,21 @@ def place_objects(stylizer: Stylizer, info: VideoInfo, mask: str | Path | None =
             continue
         thing, covered = _placed(stylizer, info, said, stylizer.options.output)
         objects.append(thing)
+        placed.append((said, thing, covered))
+    check_together(placed, objects, scaled_size(info, stylizer.options.output.size)[::-1])
+    stylizer.name_objects(tuple(objects), None if drawn is None else drawn.labels)
+
+
+def check_together(placed: Iterable[Placed], objects: Sequence[ObjectStyle], size: tuple[int, int]) -> None:
+    """Refuse a region that has two names, and a point that is taken away where nothing of its object can be.
+
+    Args:
+        placed: places that no mask tells.
+        objects: all places, at their exact times.
+        size: (height, width) in whose pixels their points are.
+    """
+    taken, doubtful = list[tuple[ObjectStyle, np.ndarray]](), list[tuple[ObjectStyle, OptionError]]()
+    for said, thing, covered in placed:
         if isinstance(covered, OptionError):
             doubtful.append((thing, covered))
             continue
@@ -70,11 +87,9 @@ def place_objects(stylizer: Stylizer, info: VideoInfo, mask: str | Path | None =
                     f"object '{said.name}' @{said.where}: that region is object '{other.name}'; name it once"
                 )
         taken.append((thing, covered))
-    size = scaled_size(info, stylizer.options.output.size)[::-1]
     for thing, refusal in doubtful:
         if not may_lie_anywhere(thing, objects) and not _covered(taken, thing, size):
             raise refusal
-    stylizer.name_objects(tuple(objects), None if drawn is None else drawn.labels)
 
 
 def _covered(places: list[tuple[ObjectStyle, np.ndarray]], taken: ObjectStyle, size: tuple[int, int]) -> bool:
@@ -110,18 +125,27 @@ def _placed(
             point = stylizer.point_in(said, FrameBatch.stack([shown]), info.color)
         x, y = (int((p + 0.5) * to / of) for p, to, of in zip(point, painted, own_size, strict=True))
         thing = replace(thing, region=None, point=(x, y))
+    ahead = functools.partial(frames_after, info, at_s, out)
+    look_for = functools.partial(stylizer.check_object, thing, FrameBatch.stack([frame]), info.color, ahead)
+    return thing, covered_or_doubt(look_for, said, thing, stylizer.options.analysis.tracker)
+
+
+def covered_or_doubt(
+    look_for: Callable[[], np.ndarray], said: ObjectStyle, thing: ObjectStyle, tracker: str
+) -> np.ndarray | OptionError:
+    """Where a place is in its frame, [h, w] bool, as look_for tells; of a point that is taken away and on no region the
+    refusal: some of the object may be there by then. A refusal speaks of the place as it was said."""
     try:
-        ahead = functools.partial(_frames_after, info, at_s, out)
-        return thing, stylizer.check_object(thing, FrameBatch.stack([frame]), info.color, ahead)
+        return look_for()
     except OptionError as error:
         refusal = OptionError(str(error).replace(f"@{thing.where}", f"@{said.where}"))
-        if thing.remove and thing.point is not None and stylizer.options.analysis.tracker == "appearance":
-            return thing, refusal
+        if thing.remove and thing.point is not None and tracker == "appearance":
+            return refusal
         raise refusal from None
 
 
-def _frames_after(info: VideoInfo, at_s: float, out: OutputOptions) -> Iterator[Frame]:
-    """The frames that are painted after one of an exact time."""
+def frames_after(info: VideoInfo, at_s: float, out: OutputOptions) -> Iterator[Frame]:
+    """The frames that are read after one of an exact time."""
     left_s = None if out.duration is None else out.start + out.duration - at_s
     with closing(decode(info, start_s=at_s, duration_s=left_s, size=out.size)) as film:
         yield from islice(film, 1, None)
@@ -135,7 +159,7 @@ def shown_frame(info: VideoInfo, thing: ObjectStyle, out: OutputOptions) -> Fram
 def naming_frame(info: VideoInfo, thing: ObjectStyle, out: OutputOptions) -> Frame:
     """The frame an object is named in: on screen at its time, or the first that is painted."""
     if thing.at_s > out.start:
-        frame = frame_at(info, thing.at_s, out.size)
+        frame = frame_of(info, thing, out.size)
         if info.time_of(frame.pts) >= out.start:
             return frame
     film = decode(info, start_s=out.start, size=out.size)
@@ -145,9 +169,22 @@ def naming_frame(info: VideoInfo, thing: ObjectStyle, out: OutputOptions) -> Fra
         film.close()
 
 
+def frame_of(info: VideoInfo, thing: ObjectStyle, size: int | None = None) -> Frame:
+    """The frame that is on screen at an object's time; InputError, which names it, where there is none."""
+    try:
+        return frame_at(info, thing.at_s, size)
+    except InputError as error:
+        raise InputError(f"object '{thing.name}' @{thing.where}: {error}") from None
+
+
 def check_mask_places(look: Look, mask: Mask | None) -> None:
-    """Refuse an object that is a label of a mask where there is no mask, or none with that label."""
+    """Refuse an object that is a label of a mask where there is no mask, or none with that label, or another is it."""
+    named = dict[int, str]()
     for thing in look.objects:
+        if thing.mask is not None and not thing.remove and named.setdefault(thing.mask, thing.name) != thing.name:
+            raise OptionError(
+                f"object '{thing.name}' @{thing.where}: that label is object '{named[thing.mask]}'; name it once"
+            )
         if thing.mask is not None and mask is None:
             raise OptionError(f"object '{thing.name}' @{thing.where}: a label of a mask; give the mask with --mask")
         if thing.mask is not None and mask is not None and thing.mask not in mask.names:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamstyle.config import Options, OutputOptions
-from streamstyle.errors import OptionError
 from streamstyle.flow import Ahead, rebatch
 from streamstyle.frames import Checkpoint, Frame, FrameBatch, VideoInfo, output_chroma
 from streamstyle.gpu.transfer import empty_pinned
@@ -204,9 +203,7 @@ def prepare(
     """A job as of :func:`stylize`, with its named objects in their places; StreamstyleError where it cannot be done."""
     job = plan(input, output, options.output, save_project)
     size = job.width, job.height
-    if tracks is not None and mask is not None:
-        raise OptionError("--mask: does not go with --tracks, which says where objects are; leave one of them out")
-    given = given_tracks(tracks, job.info, look)
+    given = given_tracks(tracks, job.info, look, mask)
     apart = save_project is not None
     stylizer = Stylizer(look, options, frames_expected=job.frames, given=given, apart=apart)
     if given is None:

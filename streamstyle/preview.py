@@ -143,7 +143,7 @@ def painted_at(
     """
     begin_s = min([at_s, *(thing.at_s for thing in look.objects if tracks is None)])
     options = replace(options, output=replace(options.output, start=begin_s))
-    given = given_tracks(tracks, info, look)
+    given = given_tracks(tracks, info, look, mask)
     stylizer = Stylizer(look, options, given=given)
     with given or nullcontext():
         if given is None:

@@ -24,8 +24,7 @@ from streamstyle.objects.foresight import Coming, Foresight, Then
 from streamstyle.objects.object_tracks import ObjectTracks, OverlapTracks
 from streamstyle.objects.object_warnings import (
     lost_warnings,
-    pending_warnings,
-    taken_warnings,
+    naming_warnings,
     unnamed_warnings,
     untaken_warnings,
 )
@@ -95,15 +94,21 @@ def follow(
     for thing in objects:
         if not thing.has_place:
             raise OptionError(
-                f"object '{thing.name}': where is it? Give a place, as in {thing.name}@320,240, or a label track that "
-                "has it with --tracks"
+                f"object '{thing.name}': where is it? Give a place, as in {thing.name}@320,240, or to `run` a label "
+                "track that has it, with --tracks"
             )
-    every = options.analyse_every
-    every = every if every != "auto" else LOOK_EVERY[segmenter.device.type]
+    every = look_every(options, segmenter.device.type)
     if options.tracker == "appearance":
         return RecallingTracks(segmenter, objects, every, find=find)
     rule: Literal["components", "regions"] = "components" if options.segmenter == "components" else "regions"
     return OverlapTracks(segmenter, rule, objects, every)
+
+
+def look_every(options: AnalysisOptions, device: str) -> int:
+    """Of how many frames one is looked at, on a type of device; as DeepGIF was published of each."""
+    if options.analyse_every != "auto":
+        return options.analyse_every
+    return 1 if (options.tracker, options.segmenter) == ("overlap", "components") else LOOK_EVERY[device]
 
 
 def small_planes(frame: Frame, options: AnalysisOptions, device: torch.device) -> Planes:
@@ -310,12 +315,9 @@ class SceneReader:
         """What a person should know of the objects so far, a line each."""
         if self.tracks is None or not self._begun:  # nothing is looked for, or was yet
             return [] if self._given is not None else self.look.renamed_nobody()
-        names, pending = [o.name for o in self.tracks.report()], {thing.name for thing in self.tracks.pending}
-        lines = pending_warnings((thing.name for thing in self.tracks.pending), filter(None, names))
+        names, lines = [o.name for o in self.tracks.report()], list[str]()
         if self._given is None:
-            named = dict.fromkeys(thing.name for thing in self.look.objects if not thing.remove)
-            lines += taken_warnings(name for name in named if name not in pending and name not in names)
-            lines += self.look.renamed_nobody()
+            lines = naming_warnings(self.look.objects, self.tracks.pending, names) + self.look.renamed_nobody()
         if self._finds and (self._given is None or None in names):
             lines += unnamed_warnings(self.look, self._options.tracker, names)
         lines += untaken_warnings(self.tracks.untaken) + lost_warnings(self.tracks.lost())

@@ -277,6 +277,8 @@ def test_masks_that_do_not_go_with_the_look_are_refused(tmp_path):
     refused(tmp_path / "first.png", ObjectStyle("card", "wave", mask=2), match="has no such label; it has 3")
     refused(tmp_path / "first.png", match='no --object is one of its labels; add --object "NAME@mask3=STYLE"')
     refused(tmp_path / "gone.png", ObjectStyle("card", "wave", mask=3), match="no such file")
+    twice = ObjectStyle("card", "wave", mask=3), ObjectStyle("duck", "starry", mask=3)
+    refused(tmp_path / "first.png", *twice, match="object 'duck' @mask3: that label is object 'card'; name it once")
 
 
 @pytest.mark.weights
@@ -400,8 +402,7 @@ def test_a_click_is_what_the_segmenter_says_of_it(tmp_path, asset, clicky_segmen
             assert not is_it.any()
         else:
             assert (is_it & disc_in(i)).sum() / (is_it | disc_in(i)).sum() > 0.85
-    (asked,) = CLICKS
-    assert asked == (((56 + 3 * first, 60),), ())
+    assert set(CLICKS) == {(((56 + 3 * first, 60),), ())}
 
 
 @pytest.mark.weights

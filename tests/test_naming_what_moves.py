@@ -162,7 +162,7 @@ def test_a_click_elsewhere_leaves_what_is_small(tmp_path, asset):
 @pytest.mark.weights
 def test_tracks_refuses_what_run_refuses(tmp_path, asset):
     asset("hed")
-    for objects in ((car(0), replace(car(0, remove=True), point=(300, 20))), (car(3, remove=True), car(5))):
+    for objects in ((car(0), replace(car(0, remove=True), point=(300, 20))), (car(3, remove=True), car(4))):
         with pytest.raises(OptionError, match=r"'-car' @.*: on no object, there is nothing to take away"):
             labels_of(make_faint_disc(tmp_path / str(len(list(tmp_path.iterdir()))), 8), *objects)
 

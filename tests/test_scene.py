@@ -11,7 +11,7 @@ from streamstyle.config import AnalysisOptions
 from streamstyle.frames import ColorTags
 from streamstyle.look import Look
 from streamstyle.objects import object_tracks
-from streamstyle.scene import SceneReader
+from streamstyle.scene import SceneReader, look_every
 
 FRAMES, CUT = 12, 7
 SIZE = (96, 144)
@@ -52,3 +52,19 @@ def test_motion_found_for_batches_of_any_size_gives_the_same_film(asset, monkeyp
     assert 0.02 < films[0].mean() < 0.5
     np.testing.assert_array_equal(films[1], films[0])
     np.testing.assert_array_equal(films[2], films[0])
+
+
+@pytest.mark.parametrize(
+    ("said", "cpu", "cuda"),
+    [
+        ({}, 4, 1),
+        ({"segmenter": "components"}, 4, 1),
+        ({"tracker": "overlap"}, 4, 1),
+        ({"tracker": "overlap", "segmenter": "components"}, 1, 1),
+        ({"tracker": "overlap", "segmenter": "components", "analyse_every": 3}, 3, 3),
+        ({"analyse_every": 7}, 7, 7),
+    ],
+)
+def test_how_often_is_looked_and_always_where_it_is_as_published(said, cpu, cuda):
+    options = AnalysisOptions(**said)
+    assert (look_every(options, "cpu"), look_every(options, "cuda")) == (cpu, cuda)

@@ -17,7 +17,7 @@ import torch
 from streamstyle._version import __version__
 from streamstyle.bench.alone import decode_alone, encode_alone, paint_alone, painting_parts
 from streamstyle.bench.jobs import Film, Ticks, choose_look, gpu_busy, run_apart, run_job, transcode_fps
-from streamstyle.bench.options import BenchOptions, JobOptions
+from streamstyle.bench.options import BenchOptions
 from streamstyle.bench.report import BenchReport, PythonWork, Resolution
 from streamstyle.bench.scene import make_film, wide
 from streamstyle.config import Options, OutputOptions
@@ -30,7 +30,7 @@ from streamstyle.media.probe import probe
 from streamstyle.pipeline import frames_of
 from streamstyle.plan import painted_size
 from streamstyle.process import cores
-from streamstyle.scene import LOOK_EVERY
+from streamstyle.scene import look_every
 from streamstyle.styles import NONE
 
 SHORT_SIDES = {"cpu": (240, 360, 480), "cuda": (480, 720, 1080, 2160)}
@@ -81,7 +81,7 @@ def bench(clip: Path | None, options: BenchOptions | None = None, *, say: Say | 
         encoder=_encoder_name(film),
         preset=options.job.output.preset,
         styles=options.styles,
-        analyse_every=_every(options.job, device),
+        analyse_every=look_every(options.job.analysis, device.type),
         resolutions=tuple(found),
         flatness=round(by_size[-1].ns_per_px / by_size[0].ns_per_px, 3) if len(found) > 1 else None,
         python=python,
@@ -209,12 +209,6 @@ def _python_work(folder: Path) -> PythonWork:
         took["encode"].append(ticks.steady_s() * 1e3)
     job_ms, decode_ms, encode_ms = (round(min(values), 4) for values in took.values())
     return PythonWork(round(max(0.0, job_ms - decode_ms - encode_ms), 4), job_ms, decode_ms, encode_ms)
-
-
-def _every(options: JobOptions, device: torch.device) -> int:
-    """Frames from one look for objects to the next, as the stylizer takes ``auto``."""
-    every = options.analysis.analyse_every
-    return every if every != "auto" else LOOK_EVERY[device.type]
 
 
 def _forget(device: torch.device) -> None:

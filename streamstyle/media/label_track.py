@@ -210,12 +210,12 @@ class LabelTrack:
         if self.source_size != shown:
             ours, film = (f"{width}x{height}" for height, width in (self.source_size, shown))
             raise InputError(f"{self.path}: labels of a film of {ours}, {info.path} is {film}; give the film's own")
-        lines = []
+        now = fingerprint(info.path)
+        if all(self._input.get(part) == now[part] for part in ("size_bytes", "blake2b")):
+            return []  # how many frames a film says that it has may be an estimate
+        lines = [f"{info.path}: is not, or no longer, the file that {self.path} was made from"]
         if info.frames is not None and info.frames != len(self):
             lines.append(f"{self.path}: has {len(self)} frames, {info.path} {info.frames}; it may be of another film")
-        now = fingerprint(info.path)
-        if any(self._input.get(part) != now[part] for part in ("size_bytes", "blake2b")):
-            lines.append(f"{info.path}: is not, or no longer, the file that {self.path} was made from")
         return lines
 
     def close(self) -> None:

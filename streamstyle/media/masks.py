@@ -3,9 +3,11 @@
 ::
 
     palette PNG (DAVIS, VOC)    a colour's number is its label; 255 beside others is VOC's "no matter" and background
-    black and white             white is object 1
-    grey                        a level is its label; soft (more than 64 levels) is cut at half, and object 1
-    colours                     each but black is an object; DAVIS's own colours keep their labels
+    black and white             white is object 1; a soft rim between them is cut at half
+    grey                        a level is its label; white, which 8 bits keep for "no matter", the lowest that is free;
+                                soft (more than 64 levels) is cut at half, and object 1
+    colours                     each but black is an object; DAVIS's own colours keep their labels; greys that are soft,
+                                or have a soft rim, are one object
 """
 
 from __future__ import annotations
@@ -130,15 +132,32 @@ def _soft(mask: np.ndarray, box_xyxy: tuple[int, int, int, int], down: float, ri
 
 
 def _labels(still: Still, path: str | Path) -> np.ndarray:
-    if still.kind == "rgb":
-        return _labels_of_colors(still.pixels, path)
     pixels = still.pixels
+    if still.kind == "rgb":
+        grey = np.ascontiguousarray(pixels[..., 0])
+        if (pixels == grey[..., None]).all() and _is_soft(grey):
+            return (grey >= 128).astype(np.uint8)
+        return _labels_of_colors(pixels, path)
     levels = np.flatnonzero(np.bincount(pixels.ravel(), minlength=256)[1:]) + 1
-    if still.kind == "grey" and len(levels) > SOFT_LEVELS:
+    if still.kind == "grey" and _is_soft(pixels):
         return (pixels >= 128).astype(np.uint8)
     if levels.tolist() == [VOID]:
         return (pixels == VOID).astype(np.uint8)
-    return np.where(pixels == VOID, 0, pixels) if still.kind == "palette" else pixels
+    free = 0 if still.kind == "palette" else min({*range(1, VOID)} - {*levels.tolist()})
+    return np.where(pixels == VOID, np.uint8(free), pixels)
+
+
+def _is_soft(grey: np.ndarray) -> bool:
+    """Whether levels [H, W] uint8 are one object's shares: too many for labels, or beside white only as its rim, of
+    which no level fills a square of 3 px."""
+    present = np.bincount(grey.ravel(), minlength=256) > 0
+    if present[1:].sum() > SOFT_LEVELS:
+        return True
+    if not present[VOID] or not present[1:VOID].any():
+        return False
+    square = np.ones((3, 3), np.uint8)
+    even = cv2.erode(grey, square) == cv2.dilate(grey, square)
+    return bool(even[grey == VOID].any() and not even[(grey > 0) & (grey < VOID)].any())
 
 
 def _labels_of_colors(rgb: np.ndarray, path: str | Path) -> np.ndarray:

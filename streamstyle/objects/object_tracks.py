@@ -261,7 +261,8 @@ class ObjectTracks(ABC):
 
 
 class OverlapTracks(ObjectTracks):
-    """Regions found in some frames, carried by optical flow through all, and matched into tracks by overlap.
+    """Regions found in some frames, carried by optical flow through all, and matched into tracks by overlap; by the
+    rule "components" by that with where they were in the frame before, as in DeepGIF.
 
     State between frames is the tracker's table, the last slot map and the last small luma picture, and the same of the
     shots that are remembered: nothing grows. Of cuts the paper says nothing; by either rule all begins anew there, or
@@ -282,6 +283,7 @@ class OverlapTracks(ObjectTracks):
         every: int,
     ) -> None:
         super().__init__(segmenter, Tracker(rule), objects, every)
+        self._compensates = rule == "regions"
 
     def _advance(self, moment: Moment) -> np.ndarray:
         found, index = moment.found, moment.index
@@ -292,7 +294,7 @@ class OverlapTracks(ObjectTracks):
             return carried
         carried = np.zeros(found.ids.shape, np.int32)
         if self._slots is not None:
-            carried = carry_labels(self._slots, moment.motion.flow)
+            carried = carry_labels(self._slots, moment.motion.flow if self._compensates else None)
         slots = self._match(found, carried, moment.starts, index)
         for thing in self._due(moment.time_s):
             place = self._place(thing, found, moment.size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from streamstyle.look import Look
+from streamstyle.look import Look, ObjectStyle
 from streamstyle.styles import NONE
 
 
@@ -43,10 +43,26 @@ def nobody_warning(tracker: str, *, named: bool = False) -> str:
     return f"{moves} by itself here; name an object with --object, or give --tracker overlap"
 
 
+def naming_warnings(
+    places: Iterable[ObjectStyle], pending: Iterable[ObjectStyle], names: Iterable[str | None]
+) -> list[str]:
+    """pending_warnings and taken_warnings of a film.
+
+    Args:
+        places: of the named objects; pending: those whose moment never came.
+        names: of all objects there were.
+    """
+    left, there = [thing.name for thing in pending], {name for name in names if name}
+    wanted = dict.fromkeys(thing.name for thing in places if not thing.remove)
+    taken = [name for name in wanted if name not in left and name not in there]
+    return pending_warnings(left, there) + taken_warnings(taken)
+
+
 def taken_warnings(names: Iterable[str]) -> list[str]:
     """What a person should know of named objects of which nothing is left, a line each."""
+    what = "what was taken away from it, or is another's, was all of it"
     mend = "take less of it away, or later, as with @SECONDS"
-    return [f"object '{name}' is nowhere: what was taken away from it was all of it; {mend}" for name in names]
+    return [f"object '{name}' is nowhere: {what}; {mend}" for name in names]
 
 
 def untaken_warnings(places: Iterable[tuple[str, float]]) -> list[str]:

@@ -73,7 +73,9 @@ class RecallingTracks(AppearanceTracks):
             self._send_scout(moment)
             return slots
         there = self._there()
-        for name in self._given & set(there):
+        for name in there:  # in their order: of a set of names each process has another
+            if name not in self._given:
+                continue
             mask, track = slots == there[name], self.tracker.tracks[there[name]]
             if self._shot is not None and mask.sum() > WHOLE_SHARE * track.usual_area_px:
                 self._recall.learn(name, self._shot, mask, moment.found.features, moment.found.picture)

@@ -25,7 +25,7 @@ from streamstyle.media.masks import MOST_OBJECTS, PALETTE
 from streamstyle.media.stills import encode_indexed_png
 from streamstyle.tracks.drawing import ObjectPainter
 from streamstyle.tracks.outlines import enlarged_along_colors
-from streamstyle.tracks.target import NUMBER, kind_of, masks_there
+from streamstyle.tracks.target import kind_of, masks_there, numbered
 
 Names = Mapping[int, str]
 
@@ -116,13 +116,14 @@ def _write_masks(
                 )
             labels = enlarged_along_colors(labelled.labels, labelled.frame).astype(np.uint8)
             with told(out):
-                (part / _numbered(out.name, count)).write_bytes(encode_indexed_png(labels, PALETTE))
+                (part / numbered(out.name, count)).write_bytes(encode_indexed_png(labels, PALETTE))
             count += 1
         with told(out):
-            for old in masks_there(out):
-                old.unlink()
+            stale = {old.name for old in masks_there(out)} - {new.name for new in part.iterdir()}
             for new in part.iterdir():
                 new.replace(folder / new.name)
+            for name in stale:  # of a longer film; last, so that a frame always has a mask
+                (folder / name).unlink()
         return Exported(count)
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -159,7 +160,3 @@ def _write_labels(
             track.add(labelled.labels, labelled.frame.pts)
             count += 1
     return Exported(count)
-
-
-def _numbered(pattern: str, number: int) -> str:
-    return NUMBER.sub(lambda match: match.group() % number, pattern)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,13 +18,21 @@ from streamstyle.flow import Ahead
 from streamstyle.frames import ColorTags, Frame, VideoInfo
 from streamstyle.gpu.transfer import Planes, choose_device
 from streamstyle.look import Look, ObjectStyle
-from streamstyle.media.decode import decode, frame_at
+from streamstyle.media.decode import decode
 from streamstyle.media.masks import MOST_OBJECTS, Mask, object_name, read_mask
-from streamstyle.naming import check_mask_places
+from streamstyle.naming import (
+    Placed,
+    check_mask_places,
+    check_together,
+    covered_or_doubt,
+    frame_of,
+    frames_after,
+)
 from streamstyle.objects.between import Between
 from streamstyle.objects.foresight import Coming, Foresight
 from streamstyle.objects.object_tracks import ObjectTracks, seen_alone
-from streamstyle.objects.object_warnings import lost_warnings, nobody_warning, untaken_warnings
+from streamstyle.objects.object_warnings import lost_warnings, naming_warnings, nobody_warning, untaken_warnings
+from streamstyle.objects.places import place_mask
 from streamstyle.objects.segmenter import Segmentation, Segmenter, left_out_warnings
 from streamstyle.objects.tracker import Tracker
 from streamstyle.scene import follow, small_planes
@@ -75,7 +84,7 @@ def tracks(
 
     Args:
         input: a film, or a folder of pictures.
-        out: ``masks/%05d.png``, a film, or ``labels.npz``; appears only when whole.
+        out: ``masks/%05d.png``, a film, or ``labels.npz``; put in its place when all of it is written.
         look: which objects, by its places; styles do not matter. None, without a mask: all that are found.
         mask: a picture of the first frame's objects; see read_mask.
         analysis: how objects are found and followed.
@@ -87,7 +96,7 @@ def tracks(
         StreamstyleError: one line that says what, where, and the mend.
     """
     began, output, warnings = time.perf_counter(), output or OutputOptions(), list[str]()
-    info = check_tracks(input, out, output.overwrite, output.fps)
+    info = check_tracks(input, out, output.overwrite, output.fps, mask)
     drawn = None if mask is None else read_mask(mask, (info.height, info.width))
     most = MOST_OBJECTS if kind_of(out) == "masks" else MOST_LABELS
     found = FilmObjects(info, look or NOBODY, drawn, analysis or AnalysisOptions(), choose_device(device), most=most)
@@ -223,6 +232,7 @@ class FilmObjects:
         self._book = LabelBook(look, mask, most)
         self._segmenter = Segmenter(analysis, device, features=analysis.tracker == "appearance")
         self._tracks: ObjectTracks | None = None
+        self._places = list[ObjectStyle]()
         self.names = self._book.names
 
     @torch.inference_mode()
@@ -286,12 +296,14 @@ class FilmObjects:
         """What a person should know of the objects, a line each."""
         if self._tracks is None:
             return []
-        lines = [f"object '{o.name}' was never named: the film ended before its moment" for o in self._tracks.pending]
+        names = [track.name for track in self._tracks.report()]
+        lines = naming_warnings(self._places, self._tracks.pending, names)
         if not self._tracks.tracker.all_tracks:
             lines.append(nobody_warning(self._analysis.tracker))
         if self._book.left_out:
+            them = "1 object is" if self._book.left_out == 1 else f"{self._book.left_out} objects are"
             lines.append(
-                f"{self._book.left_out} objects beyond number {self._most}, the last there is, are left out; "
+                f"{them} left out, beyond number {self._most}, the last there is; "
                 + ("write labels.npz, or " if self._most < MOST_LABELS else "")
                 + "name the objects that matter"
             )
@@ -312,21 +324,35 @@ class FilmObjects:
 
     def _begin(self) -> ObjectTracks:
         """Tracks of the objects that are meant."""
-        places = [self._timed(thing) for thing in self._look.objects]
+        at = {thing: frame_of(self._info, thing) for thing in self._look.objects}
+        places = [replace(thing, at_s=self._info.time_of(frame.pts)) for thing, frame in at.items()]
+        self._check(places, at)
         if self._mask is not None:
             said = {thing.mask for thing in places}
             labels = [label for label in self._mask.names if label not in said and label in self.names]
             places += [ObjectStyle(self.names[label], mask=label) for label in labels]
+        self._places = places
         tracks = follow(self._segmenter, self._analysis, tuple(places), find=not places)
         tracks.drawn = None if self._mask is None else self._mask.labels
         return tracks
 
-    def _timed(self, thing: ObjectStyle) -> ObjectStyle:
-        """The place at the time of the very frame that is on screen at its moment."""
-        if not thing.at_s:
-            return thing
-        pts = frame_at(self._info, thing.at_s).pts
-        return replace(thing, at_s=self._info.time_of(pts))
+    def _check(self, places: Sequence[ObjectStyle], at: Mapping[ObjectStyle, Frame]) -> None:
+        """Refuse, before any work is done, places that are none; at: those as they were said, and their frames."""
+        placed, size = list[Placed](), (self._info.height, self._info.width)
+        for (said, frame), thing in zip(at.items(), places, strict=True):
+            if thing.mask is None and thing.has_place:
+                look_for = functools.partial(self._covered, thing, frame)
+                placed.append((said, thing, covered_or_doubt(look_for, said, thing, self._analysis.tracker)))
+        check_together(placed, places, size)
+
+    def _covered(self, thing: ObjectStyle, frame: Frame) -> np.ndarray:
+        """Where a place is in its frame, [h, w] bool."""
+        small, foresight = self._small(frame), Foresight(self._find)
+        ahead = functools.partial(frames_after, self._info, thing.at_s, OutputOptions())
+        coming = Coming(0, small, self._info.color, lambda: map(self._small, ahead()))
+        tracks = follow(self._segmenter, self._analysis, (), find=True)
+        found = foresight.telling(self._find(small, self._info.color)[0], tracks, coming)
+        return place_mask(thing, found, self._segmenter, (self._info.height, self._info.width))
 
     def _label_table(self, tracker: Tracker) -> np.ndarray:
         """Slot -> label, int32; what is not confirmed as an object has none, and uses no number up."""

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from streamstyle.errors import InputError
+from streamstyle.errors import InputError, OptionError
 from streamstyle.frames import VideoInfo
 from streamstyle.look import Look, ObjectStyle
+from streamstyle.media.images import is_folder
 from streamstyle.media.label_track import LabelTrack
 from streamstyle.media.masks import object_name
 from streamstyle.objects.between import Followed
@@ -21,7 +22,8 @@ from streamstyle.styles import NONE
 class GivenTracks:
     """The objects of a label track, in place of ObjectTracks: a label is its object's slot and identity.
 
-    A frame wears the labels of the frame of the track nearest in time; after the last of those, all is background.
+    A frame wears the labels of the frame of the track nearest in time, a picture of a folder those of its number,
+    whatever ``--fps`` either was given; after the last of those, all is background.
     A context manager, for the file is open while frames are read.
 
     Args:
@@ -51,6 +53,8 @@ class GivenTracks:
             self._doubts = track.check(info)
             self._said = track.names
             times = (track.pts - track.pts[:1]) * float(track.time_base)
+            if is_folder(info.path):
+                times = np.arange(len(track)) / float(info.fps)
         if not len(times):
             raise InputError(f"{path}: has no frames; make it again with `streamstyle tracks`")
         self._times_s = times
@@ -153,14 +157,19 @@ class GivenTracks:
         self._scale_px, self._unlabelled = state["scale_px"], state["unlabelled"]
 
 
-def given_tracks(path: str | Path | None, info: VideoInfo, look: Look) -> GivenTracks | None:
+def given_tracks(
+    path: str | Path | None, info: VideoInfo, look: Look, mask: str | Path | None = None
+) -> GivenTracks | None:
     """The tracks that a person gives with a Look; None where none are given.
 
     Raises:
         InputError: as of GivenTracks; or the Look styles objects alone, of which none is in the track.
+        OptionError: there is a mask, too, which would say the same.
     """
     if path is None:
         return None
+    if mask is not None:
+        raise OptionError("--mask: does not go with --tracks, which says where objects are; leave one of them out")
     given = GivenTracks(path, info, look)
     wanted = {thing.name for thing in look.objects}
     if wanted and not wanted & set(given.names) and look.background_style == look.foreground_style == NONE:

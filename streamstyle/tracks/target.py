@@ -14,7 +14,7 @@ from streamstyle.media.label_track import SUFFIX
 from streamstyle.media.probe import probe
 
 Kind = Literal["masks", "film", "labels"]
-NUMBER = re.compile(r"%0?\d*d")
+NUMBER = re.compile(r"%(?:0\d+)?d")
 FILMS = (".mp4", ".m4v", ".mov", ".mkv")
 
 
@@ -31,12 +31,14 @@ def kind_of(out: str | Path) -> Kind:
     raise OutputError(f"{out}: not a kind of tracks; give masks/%05d.png, a film ({', '.join(FILMS)}) or labels.npz")
 
 
-def check_tracks(input: str | Path, out: str | Path, overwrite: bool, fps: float | None = None) -> VideoInfo:
-    """The film whose objects are to be written.
+def check_tracks(
+    input: str | Path, out: str | Path, overwrite: bool, fps: float | None = None, mask: str | Path | None = None
+) -> VideoInfo:
+    """The film whose objects are to be written; mask: a picture that is read for them.
 
     Raises:
         InputError: no film. OptionError: fps is given for a film. OutputError: an ending that says nothing; else as for
-            a film, and for masks also where the folder holds some already, or is the input.
+            a film, and for masks also where the folder holds some already, the mask among them, or is the input.
     """
     info, kind, out = probe(input, fps=fps), kind_of(out), Path(out)
     if kind == "film":
@@ -49,14 +51,22 @@ def check_tracks(input: str | Path, out: str | Path, overwrite: bool, fps: float
         check_place(input, out, overwrite)
         if os.path.isdir(input) and os.path.samefile(input, out.parent):
             raise OutputError(f"{out}: {out.parent} is the input itself; give another folder")
-        there = len(masks_there(out))
+        there = masks_there(out)
+        if mask is not None and any(os.path.samefile(mask, path) for path in there if os.path.exists(mask)):
+            raise OutputError(f"{out}: {mask} would be replaced, which is read; give another folder")
         if there and not overwrite:
-            raise OutputError(f"{out}: {there} masks are there already; add --overwrite, or give another folder")
+            raise OutputError(f"{out}: {len(there)} masks are there already; add --overwrite, or give another folder")
     return info
 
 
 def masks_there(out: Path) -> list[Path]:
-    """Files that a pattern like ``masks/%05d.png`` could have made."""
+    """Files that are named as by a pattern like ``masks/%05d.png``: of that 00007.png and 123456.png, not 7.png."""
     before, after = NUMBER.split(out.name)
-    form = re.compile(re.escape(before) + r"\d+" + re.escape(after))
-    return [path for path in out.parent.iterdir() if form.fullmatch(path.name)]
+    form = re.compile(re.escape(before) + r"([0-9]+)" + re.escape(after))
+    named = [(path, form.fullmatch(path.name)) for path in out.parent.iterdir()]
+    return [path for path, match in named if match and numbered(out.name, int(match.group(1))) == path.name]
+
+
+def numbered(pattern: str, number: int) -> str:
+    """The name of a frame's mask."""
+    return NUMBER.sub(lambda match: match.group() % number, pattern)

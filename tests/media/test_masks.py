@@ -59,8 +59,31 @@ def test_white_on_black_is_one_object(tmp_path, as_palette):
     assert mask.names == {1: "object 1"}
 
 
-def test_grey_levels_are_labels(tmp_path):
-    assert np.array_equal(read_mask(saved(tmp_path, squares(2, 7, 255))).labels, squares(2, 7, 255))
+def test_grey_levels_are_labels_and_white_the_lowest_that_is_free(tmp_path):
+    assert np.array_equal(read_mask(saved(tmp_path, squares(2, 7))).labels, squares(2, 7))
+    assert np.array_equal(read_mask(saved(tmp_path, squares(2, 7, 255))).labels, squares(2, 7, 1))
+    assert np.array_equal(read_mask(saved(tmp_path, squares(1, 2, 255))).labels, squares(1, 2, 3))
+    assert np.array_equal(read_mask(saved(tmp_path, squares(128, 255))).labels, squares(128, 1))
+
+
+@pytest.mark.parametrize("in_colours", [False, True])
+@pytest.mark.parametrize("times", [2, 4, 8])
+def test_a_smooth_rim_is_cut_at_half(tmp_path, times, in_colours):
+    """As a paint program draws: a disc and a ring of two pixels, smoothed."""
+    size = (90 * times, 120 * times)
+    large = disc(size, 40 * times, 45 * times, 20 * times) | disc(size, 90 * times, 45 * times, 12 * times)
+    large &= ~disc(size, 90 * times, 45 * times, 9 * times)
+    shares = large.reshape(90, times, 120, times).mean((1, 3))
+    picture = np.round(255 * shares).astype(np.uint8)
+    assert len(np.unique(picture)) > 3
+    mask = read_mask(saved(tmp_path, np.repeat(picture[..., None], 3, 2) if in_colours else picture))
+    assert np.array_equal(mask.labels, picture >= 128)
+    assert mask.names == {1: "object 1"}
+
+
+def test_an_object_beside_a_white_one_stays_one_in_greys_of_colours_too(tmp_path):
+    greys = np.repeat(squares(128, 255)[..., None], 3, 2)
+    assert np.array_equal(read_mask(saved(tmp_path, greys)).labels, squares(1, 2))
 
 
 def test_a_soft_mask_is_cut_at_half(tmp_path):

@@ -94,6 +94,28 @@ def test_perfect_regions_keep_their_tracks(kind, every):
         assert o.mean_area_px == pytest.approx(disc(k, 0).sum(), rel=0.05)
 
 
+def test_published_tracks_are_not_moved_along_flow():
+    """A disc that leaps by more than itself is another to DeepGIF, and the same where regions are moved first."""
+
+    def square(frame: int) -> np.ndarray:
+        picture = np.zeros(SIZE, bool)
+        picture[30:50, 10 + 26 * frame : 30 + 26 * frame] = True
+        return picture
+
+    rng, seen = np.random.default_rng(0), {}
+    ground, patch = rng.integers(80, 120, SIZE), rng.integers(150, 250, (20, 20))
+    for kind in ("regions", "components"):
+        tracks, ids = tracks_of(kind=kind), []
+        for i in range(4):
+            luma = ground.copy()
+            luma[square(i)] = patch.ravel()
+            slots = tracks.step(luma.astype(np.uint8), found_in(square(i)), 0, i, i / 25, SIZE)
+            ids.append(tracks.tracker.tracks[int(slots[square(i)][0])].track_id)
+        seen[kind] = len(set(ids))
+    assert seen["components"] == 4
+    assert seen["regions"] < 4
+
+
 def test_an_object_named_later_takes_its_track_from_then_on():
     tracks = tracks_of(thing("sun", 0.2, point=tuple(map(int, disc_centre(2, 5)))), every=100)
     maps = run(tracks, true_discs, 10)

@@ -53,13 +53,14 @@ def test_masks_as_davis_has_them(tmp_path, clip):
 def test_masks_replace_those_of_a_longer_film_and_only_those(tmp_path, clip):
     out = tmp_path / "masks" / "%05d.png"
     out.parent.mkdir()
-    for name in ("00009.png", "notes.txt", "a00001.png"):
+    kept = {"notes.txt", "a00001.png", "7.png", "2024.png", "0000123.png"}
+    for name in ("00009.png", "123456.png", *kept):
         (out.parent / name).write_text("old")
-    with pytest.raises(OutputError, match="1 masks are there already; add --overwrite"):
+    with pytest.raises(OutputError, match="2 masks are there already; add --overwrite"):
         check_tracks(clip, out, False)
     check_tracks(clip, out, True)
     export(labelled(clip), out, probe(clip), NAMES)
-    assert others(out.parent) == {f"{i:05d}.png" for i in range(6)} | {"notes.txt", "a00001.png"}
+    assert others(out.parent) == {f"{i:05d}.png" for i in range(6)} | kept
 
 
 def test_a_film_with_its_objects_its_sound_and_its_times(tmp_path, clip):

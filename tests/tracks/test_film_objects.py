@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from clips import make_clip
 
 from streamstyle import cli
 from streamstyle.config import AnalysisOptions, OutputOptions
-from streamstyle.errors import InputError, OptionError, OutputError
+from streamstyle.errors import InputError, OptionError, OutputError, StreamstyleError
 from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.images import TICKS
 from streamstyle.media.label_track import LabelTrack
@@ -23,6 +24,7 @@ from streamstyle.media.masks import PALETTE, Mask
 from streamstyle.media.probe import probe
 from streamstyle.media.stills import encode_indexed_png, read_still
 from streamstyle.objects.object_tracks import OverlapTracks
+from streamstyle.objects.object_warnings import taken_warnings
 from streamstyle.objects.tracker import Track, Tracker
 from streamstyle.tracks import film_objects as module
 from streamstyle.tracks.film_objects import NOBODY, FilmObjects, LabelBook, tracks
@@ -127,7 +129,7 @@ def test_what_does_not_last_uses_no_number_up(no_networks):
     line, other = told.warnings()
     assert other.startswith("3 regions beyond the 4096 a frame may have went to the background")
     assert line == (
-        "1 objects beyond number 2, the last there is, are left out; write labels.npz, or name the objects that matter"
+        "1 object is left out, beyond number 2, the last there is; write labels.npz, or name the objects that matter"
     )
 
 
@@ -295,6 +297,44 @@ def test_what_is_taken_out_of_an_object_leaves_it_at_its_moment(tmp_path, folder
     with LabelTrack(tmp_path / "labels.npz") as track:
         assert [int(frame[120, 120]) for frame in track] == [1, 1, 1, 0, 0, 0]
         assert track.names == {1: "card"}
+
+
+@pytest.mark.weights
+@pytest.mark.usefixtures("cached")
+@pytest.mark.parametrize(
+    ("thing", "said"),
+    [
+        (ObjectStyle("swan", "none", (9999, 30), at_s=0.16), r"object 'swan' @9999,30@0.16: outside the frame"),
+        (ObjectStyle("swan", "none", region=99, at_s=0.13), r"object 'swan' @#99@0.13: no such region"),
+        (ObjectStyle("swan", "none", (300, 5), at_s=0.13), r"object 'swan' @300,5@0.13: on no object"),
+        (ObjectStyle("swan", "none", (30, 30), at_s=60), r"object 'swan' @30,30@60: .* 60 s is beyond the end"),
+        (ObjectStyle("swan", "none", (101, 121)), r"object 'swan' @101,121: that region is object 'card'; name it once"),
+        (ObjectStyle("swan", "none"), r"object 'swan': where is it\? Give a place, as in swan@320,240"),
+    ],
+)
+def test_a_place_that_is_none_is_refused_before_a_frame_is_followed(tmp_path, folder, thing, said):
+    followed, card = [], ObjectStyle("card", "none", (100, 120))
+    with pytest.raises(StreamstyleError, match=said):
+        tracks(folder, tmp_path / "a.npz", look=Look(objects=(card, thing)), on_frames=lambda *_: followed.append(1))
+    assert (followed, (tmp_path / "a.npz").exists()) == ([], False)
+
+
+@pytest.mark.weights
+@pytest.mark.usefixtures("cached")
+def test_who_is_nowhere_or_was_never_named_is_told_as_run_tells_it(tmp_path, folder):
+    at = replace(ObjectStyle("card", "none", (100, 120)), remove=True)
+    report = tracks(folder, tmp_path / "a.npz", look=Look(objects=(ObjectStyle("card", "none", (100, 120)), at)))
+    assert report.objects == ()
+    assert report.warnings[0] == taken_warnings(["card"])[0]
+
+
+def test_the_mask_that_is_read_is_not_replaced(tmp_path, clip):
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    mask = first_card(folder / "00000.png")
+    with pytest.raises(OutputError, match=r"00000\.png would be replaced, which is read; give another folder"):
+        tracks(clip, folder / "%05d.png", mask=mask, output=OutputOptions(overwrite=True))
+    assert mask.exists()
 
 
 def test_what_does_not_go_together_is_refused_before_any_work(tmp_path, clip):

@@ -29,7 +29,9 @@ def test_the_ending_says_what(out, kind):
     assert kind_of(out) == kind
 
 
-@pytest.mark.parametrize("out", ["a.png", "%d-%d.png", "%s.png", "100%_%d.png", "a.gif", "a", "%05d.jpg", "%d/a.png"])
+@pytest.mark.parametrize(
+    "out", ["a.png", "%d-%d.png", "%s.png", "100%_%d.png", "a.gif", "a", "%05d.jpg", "%d/a.png", "%5d.png", "%0d.png"]
+)
 def test_an_ending_that_says_nothing_is_refused(out):
     with pytest.raises(OutputError, match=r"not a kind of tracks; give masks/%05d.png"):
         kind_of(out)
