@@ -308,7 +308,7 @@ def test_what_is_taken_out_of_an_object_leaves_it_at_its_moment(tmp_path, folder
         (ObjectStyle("swan", "none", region=99, at_s=0.13), r"object 'swan' @#99@0.13: no such region"),
         (ObjectStyle("swan", "none", (300, 5), at_s=0.13), r"object 'swan' @300,5@0.13: on no object"),
         (ObjectStyle("swan", "none", (30, 30), at_s=60), r"object 'swan' @30,30@60: .* 60 s is beyond the end"),
-        (ObjectStyle("swan", "none", (101, 121)), r"object 'swan' @101,121: that region is object 'card'; name it once"),
+        (ObjectStyle("swan", "none", (101, 121)), r"@101,121: that region is object .card.; name it once"),
         (ObjectStyle("swan", "none"), r"object 'swan': where is it\? Give a place, as in swan@320,240"),
     ],
 )
