@@ -103,8 +103,8 @@ class StyleChoices(Checked):
         Path | None,
         tyro.conf.arg(metavar="FIRST.png", help_behavior_hint=default_hint),
         Doc(
-            "The first frame's objects, drawn: a palette PNG, black and white, or one colour an object. Its labels are "
-            "named so: NAME@mask1=STYLE."
+            "The objects of the first frame that is painted: a palette PNG, black and white, or one colour an object. "
+            "Its labels are named so: NAME@mask1=STYLE."
         ),
     ] = None
     tracks: Annotated[
@@ -260,7 +260,12 @@ class OutputOptions(Checked):
         Range(16, 8192, "px"),
         Doc("Scale the film to this short side; default: as it is."),
     ] = None
-    start: Annotated[float, SECONDS, Range(0, 1e6, "s"), Doc("Start this far into the film.")] = 0.0
+    start: Annotated[
+        float,
+        SECONDS,
+        Range(0, 1e6, "s"),
+        Doc("Start this far into the film: what is said of the first frame is said of this one."),
+    ] = 0.0
     duration: Annotated[
         float | None,
         SECONDS,

@@ -39,7 +39,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -221,8 +221,7 @@ class Look:
             base: the Look it changes, where it names no Look file.
             unstyled: the style of everything nobody gave one; None refuses that.
         """
-        start = base if options.look is None else cls.read(options.look, unstyled=unstyled)
-        parts: dict[str, Any] = {} if start is None else vars(start).copy()
+        parts = _parts_of(options.look) if options.look is not None else {} if base is None else vars(base).copy()
         for part in PARTS:
             if getattr(options, part) is not None:
                 parts[part] = getattr(options, part)
@@ -230,8 +229,11 @@ class Look:
         called = dict(parts.get("called", ()))
         anew = {final_name(thing.name, called) for thing in typed if thing.style and thing.has_place}
         worn = {final_name(thing.name, called) for thing in typed if thing.style}
-        kept = (o for o in parts.get("objects", ()) if o.name not in anew)
-        parts["objects"] = tuple(replace(o, style="") if o.name in worn else o for o in kept) + typed
+        kept = [o for o in parts.get("objects", ()) if final_name(o.name, called) not in anew]
+        if options.look is not None and unstyled is None:
+            _refuse_unstyled(options.look, kept, called, worn)
+        own = (replace(o, style="") if final_name(o.name, called) in worn else o for o in kept)
+        parts["objects"] = (*own, *typed)
         return cls(**_styled(parts, unstyled))
 
     @classmethod
@@ -245,17 +247,10 @@ class Look:
         Raises:
             OptionError: the file is missing, is not TOML, or says something a Look cannot hold.
         """
-        said = read_look_file(path)
-        objects = [place for table in tables(said.pop("object", [])) for place in _places_from(path, table)]
-        called, worn = called_from(path, tables(said.pop("merge", [])), said.pop("rename", {}))
-        dressed = [replace(o, style=worn.get(final_name(o.name, called), o.style)) for o in objects]
-        there = {final_name(o.name, called) for o in objects}
-        # What is merged of objects that are found by themselves has no place, and a style all the same.
-        dressed += [ObjectStyle(name, style) for name, style in worn.items() if name not in there]
+        parts = _parts_of(path)
         if unstyled is None:
-            _refuse_unstyled(path, dressed, called)
-        look = cls(**_styled({**said, "objects": tuple(dressed), "called": tuple(called.items())}, unstyled))
-        return look.moved(lambda file: os.path.normpath(os.path.join(os.path.dirname(path), file)))
+            _refuse_unstyled(path, parts["objects"], dict(parts["called"]))
+        return cls(**_styled(parts, unstyled))
 
     def moved(self, move: Callable[[str], str]) -> Look:
         """The same Look with the path of every painting and network changed."""
@@ -291,6 +286,24 @@ class Look:
         return tomli_w.dumps(said)
 
 
+def _parts_of(path: str | Path) -> dict[str, Any]:
+    """What a Look file says, as Look's arguments: perhaps too little for one, if more is said elsewhere."""
+    said = read_look_file(path)
+    objects = [place for table in tables(said.pop("object", [])) for place in _places_from(path, table)]
+    called, worn = called_from(path, tables(said.pop("merge", [])), said.pop("rename", {}))
+    dressed = [replace(o, style=worn.get(final_name(o.name, called), o.style)) for o in objects]
+    there = {final_name(o.name, called) for o in objects}
+    # What is merged of objects that are found by themselves has no place, and a style all the same.
+    dressed += [ObjectStyle(name, style) for name, style in worn.items() if name not in there]
+
+    def here(word: Any) -> str:  # paths are told from the file's folder
+        return moved(canonical(str(word)), lambda file: os.path.normpath(os.path.join(os.path.dirname(path), file)))
+
+    said |= {part: here(said[part]) for part in PARTS if said.get(part) is not None}
+    placed = tuple(replace(o, style=here(o.style) if o.style != "" else "") for o in dressed)
+    return {**said, "objects": placed, "called": tuple(called.items())}
+
+
 def _styled(parts: dict[str, Any], unstyled: str | None) -> dict[str, Any]:
     """A Look's parts, with a style where none is said; objects that are given one elsewhere keep it."""
     if unstyled is None:
@@ -303,14 +316,15 @@ def _styled(parts: dict[str, Any], unstyled: str | None) -> dict[str, Any]:
     return {**parts, "objects": objects, "style": parts.get("style") or unstyled}
 
 
-def _refuse_unstyled(path: str | Path, places: Iterable[ObjectStyle], called: dict[str, str]) -> None:
-    """OptionError where an object of a Look file is given no style in it."""
-    worn = {final_name(place.name, called) for place in places if place.style}
+def _refuse_unstyled(
+    path: str | Path, places: Sequence[ObjectStyle], called: dict[str, str], worn: Iterable[str] = ()
+) -> None:
+    """OptionError where an object of a Look file is given no style in it, and is none of those that have one."""
+    worn = {*worn, *(final_name(place.name, called) for place in places if place.style)}
     for place in places:
-        if not place.remove and final_name(place.name, called) not in worn:
-            raise OptionError(
-                f"Look '{path}': object '{place.name}' has no style; give its [[object]] one, as in style = \"wave\""
-            )
+        if not place.remove and (name := final_name(place.name, called)) not in worn:
+            give = f'give its [[object]] one, as in style = "wave", or --object "{name}=wave"'
+            raise OptionError(f"Look '{path}': object '{place.name}' has no style; {give}")
 
 
 def _dressed(places: Iterable[ObjectStyle]) -> tuple[ObjectStyle, ...]:

@@ -107,7 +107,8 @@ def words_of(found: dict[str, Any]) -> list[str]:
     at = f"@{found['at_s']:g}" if found["at_s"] else ""
     lines = []
     if found["objects"]:
-        moving, thing = sum(thing["foreground"] for thing in found["objects"]), found["objects"][0]
+        moving = sum(thing["foreground"] for thing in found["objects"])
+        thing = max(found["objects"], key=lambda thing: (thing["foreground"], thing["area_px"]))
         x, y = thing["point"]
         count = f"{len(found['objects'])} objects, {moving} of them foreground,"
         lines = [

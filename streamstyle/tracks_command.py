@@ -93,7 +93,8 @@ class Tracks:
         if self.json or self.quiet:
             return 0
         count = len({thing["label"] for thing in report.objects})
-        say(f"{self.out}: {count} object{'' if count == 1 else 's'} in {report.frames} frames, {report.fps:.1f} fps")
+        told = (f"{n} {what}{'' if n == 1 else 's'}" for n, what in ((count, "object"), (report.frames, "frame")))
+        say(f"{self.out}: {' in '.join(told)}, {report.fps:.1f} fps")
         return 0
 
     def _unworn(self) -> list[str]:

@@ -240,8 +240,39 @@ def test_an_object_of_a_file_that_has_no_style_is_told_in_the_files_words(tmp_pa
     )
     with pytest.raises(OptionError) as told:
         Look.from_options(LookOptions(look=file))
-    mend = 'has no style; give its [[object]] one, as in style = "wave"'
+    mend = 'has no style; give its [[object]] one, as in style = "wave", or --object "bird=wave"'
     assert str(told.value) == f"Look '{file}': object 'swan' {mend}"
+
+
+@pytest.mark.parametrize(
+    "said", ['[rename]\n"object 1" = "swan"\n', '[[merge]]\ninto = "swan"\nobjects = ["object 1"]\n']
+)
+def test_a_file_that_gives_names_alone_is_dressed_by_what_is_typed(tmp_path, said):
+    file = tmp_path / "names.toml"
+    file.write_text(said)
+    options = LookOptions(look=file, background="none", object=("swan=starry",))
+    look = Look.from_options(options)
+    assert (look.background, look.called) == ("none", (("object 1", "swan"),))
+    assert [(thing.name, thing.style) for thing in look.objects] == [("swan", "starry")]
+    assert Look.from_options(LookOptions(look=file, style="wave")).style == "wave"
+    with pytest.raises(OptionError, match="no style given; for example"):
+        Look.from_options(LookOptions(look=file))
+    with pytest.raises(OptionError, match="no style given; for example"):
+        Look.read(file)
+
+
+def test_an_object_of_a_file_wears_what_is_typed(tmp_path):
+    """A file written for `tracks`, which needs no styles, serves for `run`."""
+    file, painting = tmp_path / "a.toml", tmp_path / "mine.jpg"
+    file.write_text('background = "mine.jpg"\n[[object]]\nname = "a"\npoint = [1, 2]\n[rename]\n"a" = "swan"\n')
+    look = Look.from_options(LookOptions(look=file, object=("swan=starry", "-swan@3,4")))
+    assert [(thing.name, thing.style, thing.point) for thing in look.objects] == [
+        ("swan", "starry", (1, 2)),
+        ("swan", "starry", (3, 4)),
+    ]
+    assert look.background == str(painting)
+    with pytest.raises(OptionError, match="object 'a' has no style; give its"):
+        Look.from_options(LookOptions(look=file, style="wave"))
 
 
 # -- files ------------------------------------------------------------------------------------------------------------

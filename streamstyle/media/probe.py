@@ -55,7 +55,7 @@ def probe(path: str | Path, *, fps: float | None = None) -> VideoInfo:
     """
     if is_folder(path):
         return _describe_folder(str(path), rate_of(fps))
-    if fps is not None:
+    if fps is not None and os.path.exists(path):
         raise OptionError(f"--fps {fps:g}: {path} is no folder of pictures and has its own rate; leave it out")
     with open_input(path) as container:
         video_stream = find_video_stream(container, path)

@@ -174,8 +174,11 @@ def given_tracks(
     wanted = {thing.name for thing in look.objects}
     if wanted and not wanted & set(given.names) and look.background_style == look.foreground_style == NONE:
         there = f"but {', '.join(sorted(given.names))}" if given.names else "nor any other"
+        name = min(wanted)
+        parts = "' or '".join(old for old, _ in look.called if look.name_of(old) == name)
+        missing = f"{name}', which is to be '{parts}" if parts else name
         raise InputError(
-            f"{path}: has no object '{min(wanted)}' {there}, so nothing would be painted; say what it has, or make "
+            f"{path}: has no object '{missing}' {there}, so nothing would be painted; say what it has, or make "
             "the track of this film with `streamstyle tracks`"
         )
     return given

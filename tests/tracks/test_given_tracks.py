@@ -267,6 +267,14 @@ def test_what_does_not_fit_is_refused_in_one_line(clip, labels, tmp_path):
         assert said in str(error.value)
 
 
+def test_what_a_merge_is_made_of_is_missed_by_its_own_name(clip, labels):
+    birds = ObjectStyle("birds", "wave")
+    look = Look(background="none", objects=(birds,), called=(("butterfly", "birds"), ("object 7", "birds")))
+    with pytest.raises(InputError) as error:
+        given_tracks(labels, probe(clip), look)
+    assert "has no object 'birds', which is to be 'butterfly' or 'object 7' but " in str(error.value)
+
+
 def test_names_are_those_of_the_look(clip, labels):
     herd = Look(
         background="none", objects=(ObjectStyle("herd", "starry"),), called=(("calf", "herd"), ("object 2", "herd"))
