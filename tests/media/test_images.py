@@ -52,7 +52,7 @@ def test_a_folder_is_described_as_a_film(folder):
         with pytest.raises(OptionError, match=r"--fps .*: must be from 0.1 to 1000"):
             probe(folder, fps=fps)
     with pytest.raises(InputError, match="no such file"):  # and not that it has a rate of its own
-        probe(tmp_path / "gone", fps=10)
+        probe(folder / "gone", fps=10)
     with pytest.raises(OptionError, match=r"--fps 10: .* has its own rate; leave it out"):
         probe(make_clip(folder / "a.mp4"), fps=10)
 
