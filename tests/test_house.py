@@ -138,6 +138,7 @@ WITHIN: dict[str, dict[str, set[str]]] = {
         "reentry": {"tracker"},
         "weighing": {"segmenter", "tracker"},
         "trust": {"weighing"},
+        "repeats": {"evidence", "weighing"},
         "between": {"area_filter", "tracker", "weighing"},
         "host_weighing": {"area_filter", "evidence", "guided_filter", "segmenter", "tracker", "trust", "weighing"},
         "device_weighing": {
@@ -161,6 +162,7 @@ WITHIN: dict[str, dict[str, set[str]]] = {
             "object_tracks",
             "places",
             "reentry",
+            "repeats",
             "segmenter",
             "tracker",
             "trust",

@@ -17,9 +17,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -34,6 +33,7 @@ from streamstyle.objects.host_weighing import HostWeighing
 from streamstyle.objects.object_tracks import Moment, ObjectTracks
 from streamstyle.objects.places import may_lie_anywhere, piece_at, small_point
 from streamstyle.objects.reentry import Reentry
+from streamstyle.objects.repeats import Repeats
 from streamstyle.objects.segmenter import Segmentation, Segmenter
 from streamstyle.objects.tracker import BACKGROUND, Tracker
 from streamstyle.objects.trust import Trust, trusts
@@ -42,9 +42,6 @@ from streamstyle.stages.optical_flow import OpticalFlow, careful_px
 
 LEARNABLE_SHARE = 1.5e-4
 """Share of the frame below which a class shows too little of itself to learn from: 15 px of 427x240."""
-REPEATED_PX, MOST_REPEATS = 0.1, 3
-"""Where nothing moves farther, a frame repeats the one before: films that are drawn, or slow ones in quick containers,
-show each up to four times. What stands still for longer stands still."""
 EAGER_FRAMES = 4
 """Frames of a shot that are all looked at until FOUND is known."""
 
@@ -71,7 +68,7 @@ class AppearanceTracks(ObjectTracks):
         self._weighing: Weighing = HostWeighing(self.tracker)
         if self._on_device:
             self._weighing = DeviceWeighing(self.tracker, segmenter.device)
-        self._trust = Trust(self._shares_on)
+        self._trust, self._repeats = Trust(self._shares_on), Repeats(self._shares_on)
         self._model = AppearanceModel(segmenter.device)
         self._reentry = Reentry(segmenter.device)
         self._foreseen: dict[str, Any] | None = None
@@ -85,7 +82,7 @@ class AppearanceTracks(ObjectTracks):
         self._shares: Tensor | None = None
         self._eager = EAGER_FRAMES if self._find else 0
         self._trust.reset()
-        self._moved, self._repeated = cast(np.ndarray | None, None), 0
+        self._repeats.reset()
         self._model.reset()
         self._reentry.reset()
         for _ in self._members:
@@ -122,9 +119,9 @@ class AppearanceTracks(ObjectTracks):
     def motions(self, lumas: Tensor, part: slice = slice(None)) -> tuple[Tensor, ...]:
         """As ObjectTracks says; and the motion beside the camera's, [M, 2, h, w] float32 px.
 
-        Where the device weighs: whether each frame moved at all, [M] bool, which alone the host is told; the flows;
-        that motion; the log-odds that each pixel moves by itself, [M, h, w] float32; and, where somebody asks, trust in
-        the flows, likewise.
+        Where the device weighs: how far anything in each frame moved along an axis, [M] float32 px, which alone the
+        host is told; the flows; that motion; the log-odds that each pixel moves by itself, [M, h, w] float32; and,
+        where somebody asks, trust in the flows, likewise.
         """
         motion = super().motions(lumas, part)
         if not motion:
@@ -135,13 +132,13 @@ class AppearanceTracks(ObjectTracks):
         more = [moving_odds(own)]
         if self._asks_trust:
             more.append(trusts(lumas[part], self._flow.before(lumas, part), motion[0]))
-        return motion[0].flatten(1).any(1), *motion, own, *more
+        return motion[0].abs().flatten(1).amax(1), *motion, own, *more
 
     def _motion_of(self, motion: Sequence[Any]) -> tuple[Motion, bool]:
         if not self._on_device:
             return super()._motion_of(motion)
-        moved, *parts = motion
-        return Motion(*parts), not moved
+        farthest_px, *parts = motion
+        return Motion(*parts, farthest_px=float(farthest_px)), not farthest_px
 
     def _advance(self, moment: Moment) -> np.ndarray:
         motion, found, index = moment.motion, moment.found, moment.index
@@ -153,12 +150,11 @@ class AppearanceTracks(ObjectTracks):
         if moment.starts:
             self._start(moment)
         (before, luma), passed = moment.lumas, self._trust.since + 1
-        repeats, before = self._repeats(motion), before if self._asks_trust else None
+        repeats, before = self._repeats.step(motion), before if self._asks_trust else None
         steady, trust = self._trust.step(motion, before, luma, looked_at=as_seen, repeats=repeats)
         motion, self._gave = replace(motion, steady=steady, trust=trust), False
         if repeats and found is not None:
-            assert self._moved is not None
-            motion = replace(motion, own=own_motion(_kept(self._moved).astype(np.float32)))
+            motion = self._repeats.as_before(motion)
         if found is not None and motion.own is None and motion.flow is not None:
             motion = replace(motion, own=own_motion(motion.flow))
         moment = replace(moment, motion=motion)  # for whoever looks at it after us
@@ -187,23 +183,6 @@ class AppearanceTracks(ObjectTracks):
         said = self._gave or len(self._pending) < pending
         self.followed = self._followed(slots, motion, moment, repeats=repeats, said=said)
         return slots
-
-    def _repeats(self, motion: Motion) -> bool:
-        """Whether a frame is the one before once more, as in drawn films; known on the host alone.
-
-        It moves as that did: that all stands still in it tells nothing of what moves by itself.
-        """
-        if not isinstance(motion.flow, np.ndarray):
-            return False
-        if (
-            cv2.norm(motion.flow, cv2.NORM_INF) < REPEATED_PX
-            and self._moved is not None
-            and self._repeated < MOST_REPEATS
-        ):
-            self._repeated += 1
-            return True
-        self._moved, self._repeated = motion.flow, 0
-        return False
 
     @property
     def _asks_trust(self) -> bool:
@@ -340,11 +319,7 @@ class AppearanceTracks(ObjectTracks):
         """What later frames of this shot depend on, beside the tracker's part; see _take_up."""
         shares = None if self._shares is None else self._shares.cpu().numpy()
         own: dict[str, Any] = {"members": list(self._members), "shares": shares, "eager": self._eager}
-        own |= {
-            "trust": self._trust.state_dict(),
-            "moved": None if self._moved is None else _kept(self._moved),
-            "repeated": self._repeated,
-        }
+        own |= {"trust": self._trust.state_dict(), "repeats": self._repeats.state_dict()}
         own |= {"model": self._model.state_dict()}
         return super()._shot_state() | own | {"reentry": self._reentry.state_dict()}
 
@@ -354,11 +329,6 @@ class AppearanceTracks(ObjectTracks):
         self._members, self._eager, shares = list(state["members"]), state["eager"], state["shares"]
         self._shares = None if shares is None else torch.from_numpy(shares).to(self._shares_on)
         self._trust.load_state_dict(state["trust"])
-        self._moved, self._repeated = state["moved"], state["repeated"]
+        self._repeats.load_state_dict(state["repeats"])
         self._model.load_state_dict(state["model"])
         self._reentry.load_state_dict(state["reentry"])
-
-
-def _kept(flow: np.ndarray) -> np.ndarray:
-    """A flow in half the bytes, as states keep it; whoever did not stop reads it so, too, and goes on alike."""
-    return flow.astype(np.float16)

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -58,6 +58,7 @@ class Motion:
         moving: [h, w] float32, log-odds that a pixel moves by itself; None: it is to be found of own.
         steady: [h, w] float32, trust in flow; None: it is to be found of the pictures.
         trust: [h, w] float32, in all that was carried since a frame was looked at; None: all of it.
+        farthest_px: how far anything moved along an axis; None: it is to be found of flow.
     """
 
     flow: Any = None
@@ -65,6 +66,7 @@ class Motion:
     moving: Any = None
     steady: Any = None
     trust: Any = None
+    farthest_px: float | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

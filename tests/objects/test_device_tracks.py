@@ -132,7 +132,7 @@ def test_a_film_that_cuts_away_and_back_is_followed_as_on_the_host(follow, find)
 
 
 def test_motion_of_a_batch_is_taken_as_it_comes(follow, device, monkeypatch):
-    """The host is told whether a frame moved; flow and what moves by itself stay on the device."""
+    """The host is told how far a frame moved; flow and what moves by itself stay on the device."""
     monkeypatch.setattr(object_tracks, "chosen", lambda *_: True)
     tracks = follow("there", IT)
     fresh(FILM)
@@ -158,3 +158,21 @@ def test_a_frame_that_stands_still_changes_nothing(follow, monkeypatch, device):
     (motion,) = motion_of_each(tracks, torch.from_numpy(luma)[None].to(device))
     again = tracks.step(luma, FILM.found(tracks.segmenter, HALF - 1), 0, HALF, HALF / 25, SIZE, motion)
     np.testing.assert_array_equal(again, last)
+
+
+@pytest.mark.parametrize("noise", [0, 1])
+def test_who_moves_in_a_film_of_repeated_frames_is_followed(follow, monkeypatch, device, noise):
+    """Of each two frames the copy is looked at, with or without what an encoder leaves: that all stands still in it
+    tells nothing of what moves by itself."""
+    monkeypatch.setattr(object_tracks, "chosen", lambda *_: True)
+    tracks, rng = follow("there", every=2), np.random.default_rng(0)
+    fresh(FILM)
+    lumas = [FILM.luma(i // 2).astype(np.int16) for i in range(2 * FRAMES)]
+    lumas = [luma + noise * rng.integers(-1, 2, SIZE) * (i % 2) for i, luma in enumerate(lumas)]
+    film = np.clip(np.stack(lumas), 0, 255).astype(np.uint8)
+    for i, motion in enumerate(motion_of_each(tracks, torch.from_numpy(film).to(device))):
+        (look,) = tracks.plan(i, [0], [i / 25])
+        found = FILM.found(tracks.segmenter, i // 2) if look else None
+        slots = tracks.step(film[i], found, 0, i, i / 25, SIZE, motion)
+        if i >= 6:
+            assert max(iou(slots == slot, FILM.seen(0, i // 2)) for slot in np.unique(slots)) > 0.75, f"frame {i}"
