@@ -126,9 +126,9 @@ class ObjectStyle:
         no_words = words is not None and not words.strip()
         if not name or no_words or (got["mask"] is not None and (remove or got["at_s"] is not None)):
             raise OptionError(
-                f'--object "{text}": not understood; write NAME@X,Y=STYLE or NAME@#N=STYLE, as in swan@320,240=starry; '
-                "for another place of it swan@100,90@4, for one that is not it -swan@50,60@3; in words "
-                f"swan@'a white swan'=starry{quotes_wanted(text)}"
+                f'--object "{text}": not understood; write NAME@X,Y=STYLE, whole pixels from 0,0 on, or NAME@#N=STYLE, '
+                "as in swan@320,240=starry; for another place of it swan@100,90@4, for one that is not it -swan@50,60@3"
+                f"; in words swan@'a white swan'=starry{quotes_wanted(text)}"
             )
         try:
             at_s = seconds(got["at_s"] or "0")

@@ -169,6 +169,16 @@ def naming_frame(info: VideoInfo, thing: ObjectStyle, out: OutputOptions) -> Fra
         film.close()
 
 
+def early_warnings(places: Iterable[ObjectStyle], start_s: float) -> list[str]:
+    """What a person should know of places whose moment is before the part that is painted, a line each."""
+    mend = "where it is elsewhere by then, give a place of that time"
+    return [
+        f"object '{thing.name}' @{thing.where}: is looked for at {start_s:g} s, where the painting starts; {mend}"
+        for thing in places
+        if 0 < thing.at_s < start_s
+    ]
+
+
 def frame_of(info: VideoInfo, thing: ObjectStyle, size: int | None = None) -> Frame:
     """The frame that is on screen at an object's time; InputError, which names it, where there is none."""
     try:

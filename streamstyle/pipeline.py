@@ -23,7 +23,7 @@ from streamstyle.media.encode import encode
 from streamstyle.media.layers import LayerFilms
 from streamstyle.media.segments import WorkFolder
 from streamstyle.media.tail import Tail
-from streamstyle.naming import place_objects
+from streamstyle.naming import early_warnings, place_objects
 from streamstyle.painting.frame_painter import Painting, Reading
 from streamstyle.plan import Plan, plan
 from streamstyle.projects.save_project import ProjectWriter
@@ -83,8 +83,9 @@ def stylize(
         >>> stylize("in.mp4", "out.mp4", look=Look(style="starry")).frames_out
         240
     """
-    began, options, warnings = time.perf_counter(), options or Options(), list[str]()
+    began, options = time.perf_counter(), options or Options()
     said, out = Look(style=look) if isinstance(look, str) else look, options.output
+    warnings = early_warnings(said.objects, out.start) if tracks is None else []
     made = prepare(input, output, said, options, mask, tracks, save_project)
     job, stylizer, given, layers, same = made.job, made.stylizer, made.given, made.layers, made.same
     saver = None
@@ -94,7 +95,7 @@ def stylize(
         stylizer.painter.keeps_flow = True
     beside = [part for part in (layers, saver) if part is not None]
     if dry_run:
-        told = [*stylizer.warnings(), *(given.warnings() if given else ())]
+        told = [*warnings, *stylizer.warnings(), *(given.warnings() if given else ())]
         return made.report.dry(began, told, work_folder(job, same, out, beside).prospect(), say)
 
     window: dict[str, Any] = {"start_s": out.start, "duration_s": out.duration, "warn": warnings.append}

@@ -25,6 +25,7 @@ from streamstyle.objects.object_tracks import ObjectTracks, OverlapTracks
 from streamstyle.objects.object_warnings import (
     lost_warnings,
     naming_warnings,
+    replaced_warnings,
     unnamed_warnings,
     untaken_warnings,
 )
@@ -320,7 +321,8 @@ class SceneReader:
             lines = naming_warnings(self.look.objects, self.tracks.pending, names) + self.look.renamed_nobody()
         if self._finds and (self._given is None or None in names):
             lines += unnamed_warnings(self.look, self._options.tracker, names)
-        lines += untaken_warnings(self.tracks.untaken) + lost_warnings(self.tracks.lost())
+        lines += untaken_warnings(self.tracks.untaken) + replaced_warnings(self.tracks.replaced)
+        lines += lost_warnings(self.tracks.lost())
         lines += left_out_warnings(self.tracks.left_out)
         if self.tracks.tracker.forgotten:
             lines.append(f"{self.tracks.tracker.forgotten} small objects are left out of the report")

@@ -20,7 +20,7 @@ from streamstyle.look import Look, ObjectStyle
 from streamstyle.media.masks import PALETTE
 from streamstyle.media.probe import probe
 from streamstyle.media.stills import encode_indexed_png
-from streamstyle.naming import naming_frame, place_objects
+from streamstyle.naming import early_warnings, naming_frame, place_objects
 from streamstyle.objects.object_warnings import nobody_warning
 from streamstyle.objects.places import drawn_mask, object_mask
 from streamstyle.pipeline import stylize
@@ -41,6 +41,13 @@ def test_a_frame_round_everything_does_not_own_everything():
     ids[:2], ids[-2:], ids[:, :2], ids[:, -2:] = 1, 1, 1, 1
     mask = object_mask(ObjectStyle("rim", "wave", region=1), torch.from_numpy(ids), 2, (20, 30))
     assert np.array_equal(mask, ids == 1)
+
+
+def test_a_place_before_what_is_painted_is_told_of():
+    places = [ObjectStyle("swan", "wave", (3, 4), at_s=at_s) for at_s in (0.0, 0.2, 1.0, 2.0)]
+    (line,) = early_warnings(places, 1.0)
+    assert line.startswith("object 'swan' @3,4@0.2: is looked for at 1 s, where the painting starts; ")
+    assert early_warnings(places, 0.0) == []
 
 
 def test_the_naming_frame_is_one_that_is_painted(tmp_path):

@@ -42,6 +42,8 @@ from streamstyle.stages.optical_flow import OpticalFlow, careful_px
 
 LEARNABLE_SHARE = 1.5e-4
 """Share of the frame below which a class shows too little of itself to learn from: 15 px of 427x240."""
+NEARLY_ALL = 0.8
+"""Share of an object that another may not be given without a word."""
 EAGER_FRAMES = 4
 """Frames of a shot that are all looked at until FOUND is known."""
 
@@ -251,8 +253,20 @@ class AppearanceTracks(ObjectTracks):
 
     def _say(self, thing: ObjectStyle, place: np.ndarray, index: int) -> None:
         """A person said that a place [h, w] bool of this frame is their object's, or is not."""
-        if not thing.remove or thing.name in self._there():
+        there = self._there()
+        if not thing.remove:
+            others = {name: slot for name, slot in there.items() if name and name != thing.name}
+            self.replaced += [
+                (thing.name, name, thing.at_s) for name in others if self._is_nearly_all(place, others[name])
+            ]
+        if not thing.remove or thing.name in there:
             self._give(thing.name, place, index, remove=thing.remove)
+
+    def _is_nearly_all(self, place: np.ndarray, slot: int) -> bool:
+        """Whether a place [h, w] bool has nearly all that an object has; synchronises."""
+        assert self._shares is not None
+        its = (self._shares[self._members.index(slot)] > 0.5).cpu().numpy()
+        return bool((its & place).sum() > NEARLY_ALL * its.sum())
 
     def _there(self) -> dict[str | None, int]:
         """The slots of this shot's named objects."""

@@ -28,6 +28,10 @@ class Following(Protocol):
         """Of clicks on no region that took nothing away: whose, and when in seconds; see ObjectTracks."""
 
     @property
+    def replaced(self) -> Sequence[tuple[str, str, float]]:
+        """Of places that were nearly all of another object: whose, the other's name, and when in seconds."""
+
+    @property
     def motions_told(self) -> int | None:
         """How many of motions, from the first on, step wants on the host; None for all."""
 

@@ -80,6 +80,7 @@ class ObjectTracks(ABC):
         left_out: regions so far that were more than a frame may have.
         untaken: of clicks on no region that were to take away of an object, and where it had nothing: its name, and
             when in seconds.
+        replaced: of places that were nearly all of another object: whose they are, its name, and when in seconds.
         followed: the last frame, as ``between`` takes it; None where nobody tells. Nothing later depends on it.
     """
 
@@ -87,6 +88,7 @@ class ObjectTracks(ABC):
         self.segmenter, self.every, self.tracker = segmenter, every, tracker
         self.drawn: np.ndarray | None = None
         self.left_out, self.untaken = 0, list[tuple[str, float]]()
+        self.replaced = list[tuple[str, str, float]]()
         self.followed: Followed | None = None
         self._flow = OpticalFlow()
         self._slots: np.ndarray | None = None
@@ -227,6 +229,7 @@ class ObjectTracks(ABC):
             "pending": len(self._pending),
             "left_out": self.left_out,
             "untaken": list(self.untaken),
+            "replaced": list(self.replaced),
             "scale_px": self._scale_px,
             "frames": self._frames,
         }
@@ -239,6 +242,7 @@ class ObjectTracks(ABC):
         self._pending = self._pending[len(self._pending) - state["pending"] :]
         self.left_out, self._scale_px, self._frames = state["left_out"], state["scale_px"], state["frames"]
         self.untaken = [(name, at_s) for name, at_s in state["untaken"]]
+        self.replaced = [(name, other, at_s) for name, other, at_s in state["replaced"]]
 
     def lost(self) -> list[tuple[str, int]]:
         """Named objects that were gone well before the film was: name, and the last frame they were in.

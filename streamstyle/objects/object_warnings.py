@@ -74,6 +74,16 @@ def untaken_warnings(places: Iterable[tuple[str, float]]) -> list[str]:
     ]
 
 
+def replaced_warnings(places: Iterable[tuple[str, str, float]]) -> list[str]:
+    """What a person should know of places that were nearly all of another object, a line each; see
+    ObjectTracks.replaced."""
+    mend = "where both are in one region, another --detail may part them"
+    return [
+        f"object '{name}' took nearly all of object '{other}' at {at_s:g} s; {mend}"
+        for name, other, at_s in dict.fromkeys(places)
+    ]
+
+
 def lost_warnings(lost: Iterable[tuple[str, int]]) -> list[str]:
     """What a person should know of objects that were lost, a line each; see ObjectTracks.lost."""
     mend = "where it is to be seen later, name it there with @SECONDS"

@@ -31,7 +31,13 @@ from streamstyle.naming import (
 from streamstyle.objects.between import Between
 from streamstyle.objects.foresight import Coming, Foresight
 from streamstyle.objects.object_tracks import ObjectTracks, seen_alone
-from streamstyle.objects.object_warnings import lost_warnings, naming_warnings, nobody_warning, untaken_warnings
+from streamstyle.objects.object_warnings import (
+    lost_warnings,
+    naming_warnings,
+    nobody_warning,
+    replaced_warnings,
+    untaken_warnings,
+)
 from streamstyle.objects.places import place_mask
 from streamstyle.objects.segmenter import Segmentation, Segmenter, left_out_warnings
 from streamstyle.objects.tracker import Tracker
@@ -312,6 +318,7 @@ class FilmObjects:
         return (
             lines
             + untaken_warnings(self._tracks.untaken)
+            + replaced_warnings(self._tracks.replaced)
             + lost_warnings(lost)
             + left_out_warnings(self._tracks.left_out)
         )

@@ -43,6 +43,8 @@ class GivenTracks:
     """Regions that were too many: none, for none is looked for."""
     followed: Followed | None = None
     """The last frame, as between takes it: its map is known already."""
+    replaced: tuple[tuple[str, str, float], ...] = ()
+    """Places that were another's: none, likewise."""
     untaken: tuple[tuple[str, float], ...] = ()
     """Places of which nothing could be taken away: none, for none is looked at."""
 

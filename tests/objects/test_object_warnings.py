@@ -11,6 +11,7 @@ from streamstyle.objects.object_warnings import (
     lost_warnings,
     nobody_warning,
     pending_warnings,
+    replaced_warnings,
     taken_warnings,
     unnamed_warnings,
     untaken_warnings,
@@ -64,4 +65,6 @@ def test_each_line_names_its_object_and_what_is_told_once_needs_no_more():
         assert re.match("object '-?swan'", line)
         assert line.endswith(mend)
     assert len(untaken_warnings([("swan", 2.5), ("swan", 2.5), ("swan", 3.0)])) == 2
+    (line,) = replaced_warnings([("wake", "swan", 0.4)] * 2)
+    assert line.startswith("object 'wake' took nearly all of object 'swan' at 0.4 s; ")
     assert not [*pending_warnings([], ["a"]), *taken_warnings([]), *lost_warnings([]), *untaken_warnings([])]

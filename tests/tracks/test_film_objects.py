@@ -328,6 +328,16 @@ def test_who_is_nowhere_or_was_never_named_is_told_as_run_tells_it(tmp_path, fol
     assert report.warnings[0] == taken_warnings(["card"])[0]
 
 
+@pytest.mark.weights
+@pytest.mark.usefixtures("cached")
+@pytest.mark.parametrize("name", ["wake", "card"])
+def test_who_takes_another_whole_is_told_and_not_who_adds_to_itself(tmp_path, folder, name):
+    card, later = ObjectStyle("card", "none", (100, 120)), ObjectStyle(name, "none", (108, 120), at_s=0.08)
+    report = tracks(folder, tmp_path / "a.npz", look=Look(objects=(card, later)))
+    told = "object 'wake' took nearly all of object 'card' at 0.08 s"
+    assert any(line.startswith(told) for line in report.warnings) == (name == "wake")
+
+
 def test_the_mask_that_is_read_is_not_replaced(tmp_path, clip):
     folder = tmp_path / "masks"
     folder.mkdir()
