@@ -38,7 +38,7 @@ from streamstyle.objects.object_warnings import (
     replaced_warnings,
     untaken_warnings,
 )
-from streamstyle.objects.places import place_mask
+from streamstyle.objects.places import place_mask, small_point
 from streamstyle.objects.segmenter import Segmentation, Segmenter, left_out_warnings
 from streamstyle.objects.tracker import Tracker
 from streamstyle.scene import follow, small_planes
@@ -347,6 +347,8 @@ class FilmObjects:
         """Refuse, before any work is done, places that are none; at: those as they were said, and their frames."""
         placed, size = list[Placed](), (self._info.height, self._info.width)
         for (said, frame), thing in zip(at.items(), places, strict=True):
+            if said.point is not None:
+                small_point(said, said.point, size, size)  # refuses one outside, be it taken away or not
             if thing.mask is None and thing.has_place:
                 look_for = functools.partial(self._covered, thing, frame)
                 placed.append((said, thing, covered_or_doubt(look_for, said, thing, self._analysis.tracker)))

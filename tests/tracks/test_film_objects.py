@@ -305,6 +305,7 @@ def test_what_is_taken_out_of_an_object_leaves_it_at_its_moment(tmp_path, folder
     ("thing", "said"),
     [
         (ObjectStyle("swan", "none", (9999, 30), at_s=0.16), r"object 'swan' @9999,30@0.16: outside the frame"),
+        (ObjectStyle("card", "", (9999, 30), at_s=0.16, remove=True), r"'card' @9999,30@0.16: outside the frame"),
         (ObjectStyle("swan", "none", region=99, at_s=0.13), r"object 'swan' @#99@0.13: no such region"),
         (ObjectStyle("swan", "none", (300, 5), at_s=0.13), r"object 'swan' @300,5@0.13: on no object"),
         (ObjectStyle("swan", "none", (30, 30), at_s=60), r"object 'swan' @30,30@60: .* 60 s is beyond the end"),
