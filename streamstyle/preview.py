@@ -35,6 +35,8 @@ from streamstyle.tracks.given_tracks import given_tracks
 
 LABELLED_SHARE = 0.002
 """Regions smaller than this share of the frame are coloured but not numbered in the picture: numbers would overlap."""
+FOREGROUND_SHARE = 0.5
+"""Of a region that is foreground, at least."""
 FOUND_COLOR = (255, 230, 0)
 """Of the outline of what is foreground."""
 
@@ -64,11 +66,11 @@ def preview(
         overwrite: replace output if it exists.
 
     Returns:
-        input, output, at_s, width, height and objects: number, area_px, box_xyxy, point, a pixel well inside it, and
-        foreground, whether at least half of it is what ``--foreground`` paints without a word: what moves by itself in
-        this and the next frames, and every object where objects are followed by overlap. And moving: area_px, box_xyxy
-        and point of each piece of what moves by itself that is by half or more on no region; a click there names it.
-        All in pixels of the film as shown, largest first.
+        input, output, at_s, width, height and objects: number, area_px, box_xyxy, point, a pixel well inside it,
+        moving_share, how much of it is what ``--foreground`` paints without a word: what moves by itself in this and
+        the next frames, and every object where objects are followed by overlap; and foreground, whether that is half or
+        more. And moving: area_px, box_xyxy and point of each piece of what moves by itself that is by half or more on
+        no region; a click there names it. All in pixels of the film as shown, largest first.
 
     Raises:
         InputError: no such film, or no such time. OptionError: output is not a .png, or fps is given for a film.
@@ -82,11 +84,11 @@ def preview(
     segmenter = Segmenter(analysis, where, features=analysis.tracker == "appearance")
     found = regions_of(info, frame, segmenter)
     foreground = find_foreground(info, frame, found, segmenter, analysis)
-    numbers = foreground_regions(found, foreground)
-    objects = [
-        {**thing, "foreground": thing["number"] in numbers}
-        for thing in describe_objects(found, (info.height, info.width))
-    ]
+    shares = moving_shares(found, foreground)
+    objects = []
+    for thing in describe_objects(found, (info.height, info.width)):
+        share = float(shares[thing["number"]])
+        objects.append({**thing, "moving_share": round(share, 3), "foreground": share >= FOREGROUND_SHARE})
     panels = [draw(picture_of(info, frame, where), found.ids.numpy(), objects, foreground)]
     if look is not None:
         panels.append(painted_at(info, at_s, look, options, mask, tracks))
@@ -122,6 +124,14 @@ def words_of(found: dict[str, Any]) -> list[str]:
             f"{found['output']}: {what}, to name by a point inside, e.g.",
             f'  --object "name@{x},{y}{at}=starry"',
         ]
+    parts = {thing["number"]: thing["moving_share"] * thing["area_px"] for thing in found["objects"]}
+    moving_px = sum(parts.values()) + sum(piece["area_px"] for piece in found["moving"])
+    mend = "another --detail parts them, or 0, with which a click names what moves"
+    lines += [
+        f"{found['output']}: what moves is only a part of #{thing['number']}, and a click there names all of it; {mend}"
+        for thing in found["objects"]
+        if not thing["foreground"] and parts[thing["number"]] > moving_px / 2
+    ]
     return lines or [
         f"{found['output']}: no objects; try another --edge-side, a smaller --min-area or another moment (--at)"
     ]
@@ -212,11 +222,11 @@ def find_foreground(
         return foresight.moving(segmenter, found, coming)
 
 
-def foreground_regions(found: Segmentation, foreground: np.ndarray) -> set[int]:
-    """Numbers of the regions at least half of which is foreground ([h, w] bool)."""
+def moving_shares(found: Segmentation, foreground: np.ndarray) -> np.ndarray:
+    """How much of each region is foreground ([h, w] bool), [regions]."""
     ids = found.ids.numpy()
     areas, covered = (np.bincount(ids[where], minlength=found.regions) for where in (ids >= 0, foreground))
-    return {number for number in range(1, found.regions) if 2 * covered[number] >= areas[number] > 0}
+    return covered / np.maximum(1, areas)
 
 
 def describe_objects(found: Segmentation, size: tuple[int, int]) -> list[dict[str, Any]]:

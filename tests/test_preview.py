@@ -14,7 +14,7 @@ from moving_disc import FAINT, disc_in, make_faint_disc, make_moving_disc
 from streamstyle import cli
 from streamstyle.config import AnalysisOptions, Options
 from streamstyle.errors import InputError, OptionError, OutputError
-from streamstyle.preview import FOUND_COLOR, preview
+from streamstyle.preview import FOUND_COLOR, preview, words_of
 from streamstyle.sheets import caption, contact_sheet, film_frame, read_picture, write_png
 from streamstyle.styles import Style
 
@@ -264,6 +264,19 @@ def test_what_moves_on_no_region_is_told_with_a_point_that_names_it(
     change = np.abs(picture[:, -FAINT[0] :] - picture[:, : FAINT[0]]).max(2) > 25
     assert change[disc_in(i, FAINT, 6)].mean() > least
     assert change[~disc_in(i, FAINT, 6)].mean() < 0.02
+
+
+@pytest.mark.parametrize(("moving_share", "told"), [(0.3, True), (0.02, False), (0.5, False)])
+def test_a_region_that_reaches_far_beyond_what_moves_is_told_and_moves_make_the_example(moving_share, told) -> None:
+    shares = (("1", 0.0, 900), ("2", moving_share, 400), ("3", 0.9, 100))
+    objects = [
+        {"number": int(k), "moving_share": part, "foreground": part >= 0.5, "area_px": px, "point": (int(k), 5)}
+        for k, part, px in shares
+    ]
+    lines = words_of({"output": "o.png", "at_s": 0.0, "objects": objects, "moving": []})
+    assert ("what moves is only a part of #2, and a click there names all of it" in lines[-1]) == told
+    largest = 2 if moving_share >= 0.5 else 3
+    assert lines[1] == f'  --object "name@#{largest}=starry"   or   --object "name@{largest},5=starry"'
 
 
 def test_what_moves_and_has_a_region_is_told_once(tmp_path: Path) -> None:
