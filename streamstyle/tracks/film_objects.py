@@ -345,23 +345,24 @@ class FilmObjects:
 
     def _check(self, places: Sequence[ObjectStyle], at: Mapping[ObjectStyle, Frame]) -> None:
         """Refuse, before any work is done, places that are none; at: those as they were said, and their frames."""
-        placed, size = list[Placed](), (self._info.height, self._info.width)
+        placed, size, seen = list[Placed](), (self._info.height, self._info.width), dict[float, Segmentation]()
         for (said, frame), thing in zip(at.items(), places, strict=True):
             if said.point is not None:
                 small_point(said, said.point, size, size)  # refuses one outside, be it taken away or not
             if thing.mask is None and thing.has_place:
-                look_for = functools.partial(self._covered, thing, frame)
+                if thing.at_s not in seen:  # places of one frame share its regions
+                    seen[thing.at_s] = self._seen(thing.at_s, frame)
+                look_for = functools.partial(place_mask, thing, seen[thing.at_s], self._segmenter, size)
                 placed.append((said, thing, covered_or_doubt(look_for, said, thing, self._analysis.tracker)))
         check_together(placed, places, size)
 
-    def _covered(self, thing: ObjectStyle, frame: Frame) -> np.ndarray:
-        """Where a place is in its frame, [h, w] bool."""
+    def _seen(self, at_s: float, frame: Frame) -> Segmentation:
+        """A frame's regions, which tell what moves there."""
         small, foresight = self._small(frame), Foresight(self._find)
-        ahead = functools.partial(frames_after, self._info, thing.at_s, OutputOptions())
+        ahead = functools.partial(frames_after, self._info, at_s, OutputOptions())
         coming = Coming(0, small, self._info.color, lambda: map(self._small, ahead()))
         tracks = follow(self._segmenter, self._analysis, (), find=True)
-        found = foresight.telling(self._find(small, self._info.color)[0], tracks, coming)
-        return place_mask(thing, found, self._segmenter, (self._info.height, self._info.width))
+        return foresight.telling(self._find(small, self._info.color)[0], tracks, coming)
 
     def _label_table(self, tracker: Tracker) -> np.ndarray:
         """Slot -> label, int32; what is not confirmed as an object has none, and uses no number up."""

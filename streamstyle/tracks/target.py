@@ -52,7 +52,7 @@ def check_tracks(
         if os.path.isdir(input) and os.path.samefile(input, out.parent):
             raise OutputError(f"{out}: {out.parent} is the input itself; give another folder")
         there = masks_there(out)
-        if mask is not None and any(os.path.samefile(mask, path) for path in there if os.path.exists(mask)):
+        if mask is not None and os.path.exists(mask) and any(os.path.samefile(mask, path) for path in there):
             raise OutputError(f"{out}: {mask} would be replaced, which is read; give another folder")
         if there and not overwrite:
             raise OutputError(f"{out}: {len(there)} masks are there already; add --overwrite, or give another folder")
