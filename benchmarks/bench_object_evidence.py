@@ -15,8 +15,9 @@ import torch
 from common import Rows, figure, run_stage_bench, time_on
 from discs_in_motion import Situation
 
+from streamstyle.objects.bilateral_filter import smooth_borders_
 from streamstyle.objects.device_weighing import DeviceWeighing, rules_of
-from streamstyle.objects.evidence import near, own_motion, region_means
+from streamstyle.objects.evidence import drawn_to_regions_, near, own_motion
 from streamstyle.objects.guided_filter import GuidedFilter, drawn_to_colors
 from streamstyle.objects.host_weighing import HostWeighing
 from streamstyle.objects.tracker import Tracker
@@ -76,12 +77,15 @@ def _parts(situation: Situation) -> Rows:
     cpu, share = torch.device("cpu"), situation.shares[0]
     ids = situation.found.finest.numpy()
     areas, radius = np.bincount(ids.ravel()), rules_of(SIZE, cpu).window_px
-    guided = GuidedFilter(situation.found.rgb.numpy(), radius)
+    rgb = situation.found.rgb.numpy()
+    guided = GuidedFilter(rgb, radius)
     parts = {
         "how near an object is": lambda: near(share > 0.5),
-        "means over regions and bodies": lambda: region_means(share, ids, areas, situation.found.tree),
-        "a guided filter's windows": lambda: GuidedFilter(situation.found.rgb.numpy(), radius),
+        "a share drawn to its regions": lambda: drawn_to_regions_(share.copy(), ids, areas),
+        "a share drawn to its bodies": lambda: drawn_to_regions_(share.copy(), ids, areas, situation.found.tree),
+        "a guided filter's windows": lambda: GuidedFilter(rgb, radius),
         "a share drawn to the colours": lambda: drawn_to_colors(share, guided),
+        "its border smoothed": lambda: smooth_borders_(share[None].copy(), rgb),
     }
     for name, call in parts.items():
         yield figure(f"on the host, {name}", time_on(cpu, call, runs=RUNS)["median"], "ms/frame")

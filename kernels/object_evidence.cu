@@ -6,8 +6,8 @@
 //         moving   float [h, w], log-odds that a pixel moves by itself
 //         trust    float [h, w], 0..1: how far what was carried says something of named objects
 //         look     float [K + 1, h', w'] probabilities, 0 the background's
-//         classes  float [K, 3]: 1 for what has no name (FOUND, at most one) or 0; lost where fewer px are carried; 1
-//                  if its look is known
+//         classes  float [K, 3]: 1 for what has no name (FOUND, at most one) or 0; lost where more than half was carried
+//                  of fewer px; 1 if its look is known
 //         members  float [K], each class's slot
 //         facts    float [S, 3] of slots: the largest share that ever moved; 1 if seen long enough to have moved; 1 for
 //                  those of named objects
@@ -16,10 +16,10 @@
 // Between before float [K, h, w], carried int [h, w], bits int [h, w]: bit k where class k's core is, bit K where
 //         anything is; nears float [K + 1, h, w]; tally i64 [TALLY of K and S]; medians float [K, 2] px
 // Output  shares   float [K, h, w]; map int [h, w]: a slot, or minus the number of a piece of FOUND; overlap i64 [P, S]
-// Passes  carry, median, reach_rows, reach_columns, weigh, join, mean, shrink, fit, spread, draw: the shares
+// Passes  carry, median, reach_rows, reach_columns, weigh, join, mean, shrink, fit, spread, draw, smooth: the shares
 //         split, settle, name: the map
 // Source  Felzenszwalb and Huttenlocher 2012 (a distance by columns of distances by rows); He and Sun 2015 (a guided
-//         filter on a coarse grid).
+//         filter on a coarse grid); Tomasi and Manduchi 1998 (a bilateral filter).
 // Bytes   about 60 a pixel and class, and 20 a pixel. Sums are whole numbers, of 1 / UNIT: the same in every order.
 #include "common.cuh"
 
@@ -66,8 +66,12 @@ enum Weight {
     NEAR_PX,  // of this picture
     TIE,
     SNAP,
+    LEAST_SPREAD,
     FIRMNESS,
+    DETAIL,
     EPS,
+    SMOOTH_PX,
+    SMOOTH_COLOR,
     SPECK_SHARE,
     SPECK_PX
 };
@@ -75,10 +79,10 @@ enum Weight {
 // What is known beside the maps; bits of one number.
 enum Known { HAS_SHARES = 1, HAS_SLOTS = 2, HAS_MOTION = 4, HAS_LOOK = 8, EAGER = 16, HAS_TRUST = 32 };
 
-// Where tally keeps what: for each class its carried sum, its core's pixels, those of them that move as it, the pixels
-// around, those of them that do not; later its own sum, pixels, and those that specks left. Then of all classes the
-// rest's pixels; then for each slot its pixels and those that move.
-enum Tally { CARRIED, CORE, CORE_ALIKE, AROUND, AROUND_ELSE, SUM, PIXELS, LEFT, PER_CLASS };
+// Where tally keeps what: for each class its core's pixels as it was carried, those of them that move as it, the pixels
+// around, those of them that do not; later its own pixels, and those that specks left. Then of all classes the rest's
+// pixels; then for each slot its pixels and those that move.
+enum Tally { CORE, CORE_ALIKE, AROUND, AROUND_ELSE, PIXELS, LEFT, PER_CLASS };
 DEVICE int rest_at(int classes) { return classes * PER_CLASS; }
 DEVICE int slot_at(int classes, int slot) { return classes * PER_CLASS + 1 + 2 * slot; }
 
@@ -98,7 +102,7 @@ DEVICE void count_lanes(i64* at, bool predicate) {
 }
 
 DEVICE bool is_lost(const i64* tally, const float* classes, int k) {
-    return classes[3 * k] == 0.0f && (float)tally[k * PER_CLASS + CARRIED] < classes[3 * k + 1] * UNIT;
+    return classes[3 * k] == 0.0f && (float)tally[k * PER_CLASS + CORE] < classes[3 * k + 1];
 }
 
 // Whether nothing that moves by itself is followed, though the shot had the time to show it.
@@ -137,8 +141,7 @@ KERNEL object_evidence_carry(const float* __restrict__ shares, const int* __rest
                 share = upper * (1 - lower_part) + lower * lower_part;
                 before[k * plane + at] = share;
             }
-            i64 sum = warp_sum(units(share));
-            if (sum && lane_id() == 0) atomicAdd((u64*)(tally + k * PER_CLASS + CARRIED), (u64)sum);
+            count_lanes(tally + k * PER_CLASS + CORE, share > 0.5f);
             if (!(share > 0.5f)) continue;  // no lane has to wait from here on
             here |= 1u << k;
             if (!(known & HAS_MOTION) || classes[3 * k] != 0.0f) continue;
@@ -176,8 +179,7 @@ DEVICE int ranked(const int* row, const int* sums, int chunk, int rank) {
 }
 
 // The median motion of each class's core, the mean of the middle two where they are even; a block for each coordinate.
-KERNEL object_evidence_median(const int* __restrict__ bins, i64* __restrict__ tally, float* __restrict__ medians,
-                              int count) {
+KERNEL object_evidence_median(const int* __restrict__ bins, float* __restrict__ medians, int count) {
     __shared__ int sums[1024];
     FOR_BLOCKS(item, 2 * count) {
         const int* row = bins + item * BINS;
@@ -193,7 +195,6 @@ KERNEL object_evidence_median(const int* __restrict__ bins, i64* __restrict__ ta
             for (int i = 0; i < (int)blockDim.x; ++i) total += sums[i];
             int middle = ranked(row, sums, chunk, (total - 1) / 2) + ranked(row, sums, chunk, total / 2);
             medians[item] = total ? ((float)(middle + 1) / 2 - BINS / 2) / BINS_A_PX : 0.0f;
-            if (item % 2 == 0) tally[item / 2 * PER_CLASS + CORE] = total;
         }
         sync_block();
     }
@@ -309,7 +310,8 @@ DEVICE float aimed_at(int x, int y, int height, int width, const float* weights)
     return weights[BORDER] + (weights[BORDER_INSIDE] - weights[BORDER]) * inwards;
 }
 
-// Each class's share of each pixel before it is drawn to anything; and its sum over each region, with the areas.
+// Each class's share of each pixel before it is drawn to anything; and over each region its sum and that of its square,
+// sums i64 [2, K, R], and the areas.
 KERNEL object_evidence_weigh(const float* __restrict__ before, const int* __restrict__ carried,
                              const float* __restrict__ nears, const float* __restrict__ own,
                              const float* __restrict__ moving, const float* __restrict__ trust,
@@ -404,9 +406,11 @@ KERNEL object_evidence_weigh(const float* __restrict__ before, const int* __rest
             float share = odds[k] / total;
             if (classes[3 * k] == 0.0f && !is_lost(tally, classes, k)) share *= nears[k * plane + at];
             if (inside) shares[k * plane + at] = share;
-            i64 until = warp_prefix_sum(inside ? units(share) : (i64)0);
-            i64 sum = warp_from(until, run.first + run.length - 1) - (until - units(share));
-            if (adds) atomicAdd((u64*)(sums + (i64)k * regions + region), (u64)sum);
+            for (int power = 0; power < 2; ++power) {
+                i64 mine = units(power ? share * share : share), until = warp_prefix_sum(inside ? mine : (i64)0);
+                i64 sum = warp_from(until, run.first + run.length - 1) - (until - mine);
+                if (adds) atomicAdd((u64*)(sums + ((i64)power * count + k) * regions + region), (u64)sum);
+            }
         }
         if (!inside) break;
     }
@@ -426,15 +430,24 @@ KERNEL object_evidence_join(const i64* __restrict__ sums, const i64* __restrict_
     }
 }
 
-// Each region's mean of each class; of FOUND, number found (or -1), that of what it is joined with by TIE.
+// How each class's share is drawn to its region's mean: pulls float [2, K, R], what stays of it and what is added. To
+// that of a region that disagrees by less; to that of FOUND, number found (or -1), of what is joined with it by TIE.
 KERNEL object_evidence_mean(const i64* __restrict__ sums, const i64* __restrict__ areas, const i64* __restrict__ joined,
                             const i64* __restrict__ pixels, const int* __restrict__ tops,
-                            const float* __restrict__ weights, float* __restrict__ means, int count, int regions,
+                            const float* __restrict__ weights, float* __restrict__ pulls, int count, int regions,
                             int found) {
-    FOR_GRID(i, (i64)count * regions) {
+    const i64 all_classes = (i64)count * regions;
+    FOR_GRID(i, all_classes) {
         int k = (int)(i / regions), region = (int)(i - (i64)k * regions);
-        float mean = (float)sums[i] / UNIT / (float)larger((i64)1, areas[region]);
-        if (k == found) {
+        double area = (double)larger((i64)1, areas[region]), unit = UNIT;
+        // double, for a variance is a small difference of large numbers.
+        double exactly = (double)sums[i] / unit / area, mean_of_squares = (double)sums[all_classes + i] / unit / area;
+        float mean = (float)exactly, snap = weights[SNAP];
+        if (k != found) {
+            float spread = (float)((mean_of_squares - exactly * exactly) /
+                                   larger(exactly * (1 - exactly), (double)weights[LEAST_SPREAD]));
+            snap *= 1 - bounded(spread, 0.0f, 1.0f);
+        } else {
             float all = 0.0f;
             for (int level = 0; level < LEVELS; ++level) {
                 i64 top = (i64)level * regions + tops[(i64)level * regions + region];
@@ -442,20 +455,20 @@ KERNEL object_evidence_mean(const i64* __restrict__ sums, const i64* __restrict_
             }
             mean = (1 - weights[TIE]) * mean + weights[TIE] * (all / LEVELS);
         }
-        means[i] = mean;
+        pulls[i] = 1 - snap;
+        pulls[all_classes + i] = snap * mean;
     }
 }
 
-DEVICE float snapped(const float* shares, const float* means, i64 at, int region, const float* weights) {
-    return (1 - weights[SNAP]) * shares[at] + weights[SNAP] * means[region];
-}
+// A class's share, drawn to its region: pulls from that class and region on, the second so much further.
+DEVICE float snapped(float share, const float* pulls, i64 second) { return pulls[0] * share + pulls[second]; }
 DEVICE float firm(float share, const float* weights) {
     return bounded((share - 0.5f) * weights[FIRMNESS] + 0.5f, 0.0f, 1.0f);
 }
 
 // Colours 0..1 and firm shares on a coarse grid, each the exact mean of its cell: coarse float [3 + K, rows, columns].
 KERNEL object_evidence_shrink(const u8* __restrict__ rgb, const float* __restrict__ shares,
-                              const float* __restrict__ means, const int* __restrict__ ids,
+                              const float* __restrict__ pulls, const int* __restrict__ ids,
                               const float* __restrict__ weights, float* __restrict__ coarse, int count, int height,
                               int width, int rows, int columns, int regions) {
     const i64 plane = (i64)height * width, cells = (i64)rows * columns;
@@ -473,7 +486,8 @@ KERNEL object_evidence_shrink(const u8* __restrict__ rgb, const float* __restric
                     value = (float)rgb[map * plane + at] / 255.0f;
                 } else {
                     int k = map - 3, region = clamped(ids[at], regions);
-                    value = firm(snapped(shares + k * plane, means + (i64)k * regions, at, region, weights), weights);
+                    const float* pull = pulls + (i64)k * regions + region;
+                    value = firm(snapped(shares[k * plane + at], pull, (i64)count * regions), weights);
                 }
                 sum += part * value;
                 weight += part;
@@ -489,7 +503,8 @@ DEVICE int reflected(int at, int size) {
     return at;
 }
 
-// The linear function of colour that fits each class best around a cell: planes float [K, 4, rows, columns].
+// The linear function of colour that fits each class best around a cell, and the class's mean there: planes float
+// [K, 5, rows, columns].
 KERNEL object_evidence_fit(const float* __restrict__ coarse, const float* __restrict__ weights,
                            float* __restrict__ planes, int count, int rows, int columns, int radius) {
     const i64 cells = (i64)rows * columns;
@@ -521,9 +536,9 @@ KERNEL object_evidence_fit(const float* __restrict__ coarse, const float* __rest
         double whole = rr * c0 + rg * c1 + rb * c2;
         double a0 = (c0 * rp + c1 * gp + c2 * bp) / whole, a1 = (c1 * rp + c3 * gp + c4 * bp) / whole;
         double a2 = (c2 * rp + c4 * gp + c5 * bp) / whole;
-        float* to = planes + 4 * k * cells + cell;
+        float* to = planes + 5 * k * cells + cell;
         to[0] = (float)a0, to[cells] = (float)a1, to[2 * cells] = (float)a2;
-        to[3 * cells] = (float)(p - a0 * r - a1 * g - a2 * b);
+        to[3 * cells] = (float)(p - a0 * r - a1 * g - a2 * b), to[4 * cells] = (float)p;
     }
 }
 
@@ -544,7 +559,7 @@ KERNEL object_evidence_spread(const float* __restrict__ planes, float* __restric
 }
 
 // Shares drawn to regions and to colours, together at most 1.
-KERNEL object_evidence_draw(const float* __restrict__ shares, const float* __restrict__ means,
+KERNEL object_evidence_draw(const float* __restrict__ shares, const float* __restrict__ pulls,
                             const int* __restrict__ ids, const u8* __restrict__ rgb, const float* __restrict__ planes,
                             const float* __restrict__ nears, const float* __restrict__ classes,
                             const float* __restrict__ facts, const float* __restrict__ weights,
@@ -561,11 +576,13 @@ KERNEL object_evidence_draw(const float* __restrict__ shares, const float* __res
         for (int k = 0; k < count; ++k) {
             bool found = classes[3 * k] != 0.0f;
             bool anywhere = found ? loose : is_lost(tally, classes, k);
-            float share = snapped(shares + k * plane, means + (i64)k * regions, at, region, weights);
+            const float* pull = pulls + (i64)k * regions + region;
+            float share = snapped(shares[k * plane + at], pull, (i64)count * regions);
             if (!found || !loose) {
-                const float* of_class = planes + 4 * k * cells;
+                const float* of_class = planes + 5 * k * cells;
                 float colored = at_spot(of_class, spot) * red + at_spot(of_class + cells, spot) * green +
                                 at_spot(of_class + 2 * cells, spot) * blue + at_spot(of_class + 3 * cells, spot);
+                colored += weights[DETAIL] * (firm(share, weights) - at_spot(of_class + 4 * cells, spot));
                 colored = bounded(colored, 0.0f, 1.0f);
                 share = anywhere || nears[k * plane + at] > 0.0f ? colored : found ? share : 0.0f;
             }
@@ -574,6 +591,44 @@ KERNEL object_evidence_draw(const float* __restrict__ shares, const float* __res
         }
         if (count > 1 && total > 1.0f)
             for (int k = 0; k < count; ++k) drawn[k * plane + at] /= total;
+    }
+}
+
+// Beside a border, where a class passes a half within reach, each pixel is a mean of those around that have its colour:
+// drawn, smooth float [K, h, w].
+KERNEL object_evidence_smooth(const float* __restrict__ drawn, const u8* __restrict__ rgb,
+                              const float* __restrict__ weights, float* __restrict__ smooth, int count, int height,
+                              int width, int reach) {
+    const i64 plane = (i64)height * width;
+    const float space = -0.5f / (weights[SMOOTH_PX] * weights[SMOOTH_PX]);
+    const float color = -0.5f / (weights[SMOOTH_COLOR] * weights[SMOOTH_COLOR]);
+    FOR_GRID(at, plane) {
+        int y = (int)(at / width), x = (int)(at - (i64)y * width);
+        bool beside = false;
+        float sums[MOST_CLASSES], total = 0.0f;
+        for (int k = 0; k < count; ++k) {
+            sums[k] = 0.0f;
+            bool has = drawn[k * plane + at] > 0.5f;
+            for (int row = larger(0, y - reach); row <= smaller(height - 1, y + reach) && !beside; ++row)
+                for (int column = larger(0, x - reach); column <= smaller(width - 1, x + reach) && !beside; ++column)
+                    beside = (drawn[k * plane + (i64)row * width + column] > 0.5f) != has;
+        }
+        for (int down = -reach; down <= reach && beside; ++down) {
+            for (int right = -reach; right <= reach; ++right) {
+                int apart = down * down + right * right;
+                if (apart >= 2 * reach * reach) continue;  // without corners
+                i64 there = (i64)clamped(y + down, height) * width + clamped(x + right, width);
+                float other = 0.0f;
+                for (int channel = 0; channel < 3; ++channel) {
+                    float by = (float)rgb[channel * plane + there] - (float)rgb[channel * plane + at];
+                    other += by * by;
+                }
+                float weight = expf(space * (float)apart) * expf(color * other);
+                total += weight;
+                for (int k = 0; k < count; ++k) sums[k] += weight * drawn[k * plane + there];
+            }
+        }
+        for (int k = 0; k < count; ++k) smooth[k * plane + at] = beside ? sums[k] / total : drawn[k * plane + at];
     }
 }
 
@@ -591,8 +646,6 @@ KERNEL object_evidence_split(const float* __restrict__ shares, u8* __restrict__ 
             bool has = share > 0.5f;
             total += share;
             count_lanes(tally + k * PER_CLASS + PIXELS, has);
-            i64 sum = warp_sum(units(share));
-            if (sum && lane_id() == 0) atomicAdd((u64*)(tally + k * PER_CLASS + SUM), (u64)sum);
             if (!inside) continue;
             masks[k * plane + at] = has;
             outside[k * padded + (i64)(y + 1) * (width + 2) + x + 1] = !has;

@@ -324,8 +324,8 @@ class AppearanceTracks(ObjectTracks):
 
     def _shows_little(self, slot: int, k: int, totals: Totals, fewest_px: float) -> bool:
         """Whether a class is hidden, or too small to learn from."""
-        lost = slot != FOUND and totals.sums_px[k] < lost_below_px(self.tracker.tracks[slot])
-        return lost or totals.areas_px[k] < fewest_px
+        lost_px = 0.0 if slot == FOUND else lost_below_px(self.tracker.tracks[slot])
+        return totals.areas_px[k] < max(lost_px, fewest_px)
 
     # -- state --------------------------------------------------------------------------------------------------
 

@@ -14,13 +14,13 @@ from torch import Tensor
 from streamstyle.gpu.kernels import chosen
 from streamstyle.gpu.streams import Download
 from streamstyle.gpu.transfer import to_device
-from streamstyle.objects import area_filter, bodies, evidence, guided_filter, host_weighing, weighing
+from streamstyle.objects import area_filter, bilateral_filter, bodies, evidence, guided_filter, host_weighing, weighing
 from streamstyle.objects.host_weighing import HostCarried, HostWeighing
 from streamstyle.objects.segmenter import Segmentation
 from streamstyle.objects.tracker import Tracker
 from streamstyle.objects.weighing import FOUND, Cast, Motion, Totals, lost_below_px
-from streamstyle.stages import object_evidence
-from streamstyle.stages.object_evidence import Carried, Found, Rules, Who
+from streamstyle.stages import evidence_terms, object_evidence
+from streamstyle.stages.evidence_terms import Carried, Found, Rules, Who
 from streamstyle.stages.region_hierarchy import FULL
 
 
@@ -54,7 +54,7 @@ class DeviceWeighing:
         self, shares: Tensor | None, slots: np.ndarray | None, motion: Motion, cast: Cast, size: tuple[int, int]
     ) -> Any:
         """As of a Weighing."""
-        if not 0 < len(cast.members) <= object_evidence.MOST_CLASSES:
+        if not 0 < len(cast.members) <= evidence_terms.MOST_CLASSES:
             self._who = None
             return self._host.carry(None if shares is None else shares.cpu(), slots, _on_host(motion, cast), cast, size)
         self._who, slots_there = self._about(cast), None if slots is None else self._slots_there(slots)
@@ -96,16 +96,15 @@ class DeviceWeighing:
         told = Download((settled.map, settled.overlap, settled.pieces, carried.tally)).wait()
         slots, overlap, pieces, tally = (part.numpy() for part in told)
         count = len(who.slots)
-        by_class = tally[: count * object_evidence.PER_CLASS].reshape(count, -1)
+        by_class = tally[: count * evidence_terms.PER_CLASS].reshape(count, -1)
         self._note_moved(carried, tally, who)
         self._map, self._left = (settled.map, slots), {}
-        for slot, left in zip(who.slots, by_class[:, object_evidence.LEFT], strict=True):
+        for slot, left in zip(who.slots, by_class[:, evidence_terms.LEFT], strict=True):
             if slot != FOUND:
                 self._left[slot] = int(left)
-        sums = by_class[:, object_evidence.SUM] / object_evidence.UNIT
-        areas, rest = by_class[:, object_evidence.PIXELS], int(tally[count * object_evidence.PER_CLASS])
+        areas, rest = by_class[:, evidence_terms.PIXELS], int(tally[count * evidence_terms.PER_CLASS])
         self._overlap = overlap[: int(pieces[0])]
-        return self._overlap, Totals(sums.tolist(), areas.tolist(), rest)
+        return self._overlap, Totals(areas.tolist(), rest)
 
     def _now(self, carried: Carried, cast: Cast) -> tuple[Carried, Who]:
         """What was carried, for those who are followed now: somebody may have been named meanwhile."""
@@ -119,10 +118,10 @@ class DeviceWeighing:
 
     def _note_moved(self, carried: Carried, tally: np.ndarray, who: Who) -> None:
         """Tell the tracker how much of each track moves by itself."""
-        told = object_evidence.HAS_SLOTS | object_evidence.HAS_MOTION
+        told = evidence_terms.HAS_SLOTS | evidence_terms.HAS_MOTION
         if carried.known & told != told or who.found < 0:
             return
-        by_slot = tally[len(who.slots) * object_evidence.PER_CLASS + 1 :].reshape(-1, 2)
+        by_slot = tally[len(who.slots) * evidence_terms.PER_CLASS + 1 :].reshape(-1, 2)
         for slot, track in self.tracker.tracks.items():
             if slot < len(by_slot):
                 track.moved = max(track.moved, float(by_slot[slot, 1] / max(1, by_slot[slot, 0])))
@@ -219,19 +218,24 @@ def rules_of(size: tuple[int, int], device: torch.device) -> Rules:
         "border_share": evidence.BORDER_SHARE,
         "near_px": near_px,
         "tie": bodies.TIE,
-        "snap": host_weighing.SNAP,
+        "snap": evidence.SNAP,
+        "least_spread": evidence.LEAST_SPREAD,
         "firmness": guided_filter.FIRMNESS,
+        "detail": guided_filter.DETAIL,
         "eps": guided_filter.EPS,
+        "smooth_px": bilateral_filter.SPACE_PX,
+        "smooth_color": bilateral_filter.COLOR,
         "speck_share": area_filter.SPECK_SHARE,
         "speck_px": (area_filter.SPECK_LINES * min(size)) ** 2,
     }
     heights = [int(level * FULL + 1e-6) for level in bodies.LEVELS]
     return Rules(
-        weights=torch.tensor([weights[name] for name in object_evidence.WEIGHTS], device=device),
+        weights=torch.tensor([weights[name] for name in evidence_terms.WEIGHTS], device=device),
         heights=torch.tensor(heights, dtype=torch.int32, device=device),
         reach_px=int(2 * near_px),
         stride_px=guided_filter.STRIDE,
         window_px=host_weighing.GUIDED_PX * scale,
+        smooth_px=bilateral_filter.REACH_PX,
         piece_px=weighing.SMALLEST_FOUND * size[0] * size[1],
     )
 

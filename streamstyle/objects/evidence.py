@@ -55,6 +55,13 @@ NEWCOMER_ODDS = 0.6
 the camera turns, what lies near moves by itself a little, a barrier beside the car that is followed. On eight DAVIS
 sequences, in which nobody new comes, J of what is found unasked is .698 without newcomers, .696 with them, .689 at 0;
 where every 4th frame is looked at .660, .671 and .672."""
+SNAP = 0.8
+"""How far a share is drawn to its region's mean where the region is at one; where some of it is sure of one thing and
+some of another, an edge was missed and the mean is neither: it is drawn by less, not at all where each pixel is sure.
+True masks of eight DAVIS sequences, drawn to regions by .8 and to colours, keep J .84: legs and lines lie in regions
+of the ground. On those sequences J is .780 where all are drawn alike, .784 so; zero clicks .66 at .4, .69 at .8."""
+LEAST_SPREAD = 1e-4
+"""Variance of a share that counts as none."""
 BORDER = (-0.2, 0.1)
 """Log-odds at the picture's border, and from BORDER_SHARE of its width inwards: cameras aim at what matters."""
 BORDER_SHARE = 0.15
@@ -211,11 +218,38 @@ def region_means(
     Returns:
         [h, w] float32.
     """
+    return _means(values, ids, areas, tree).astype(np.float32)[ids]
+
+
+def _means(
+    values: np.ndarray, ids: np.ndarray, areas: np.ndarray, tree: tuple[Tensor, Tensor] | None = None
+) -> np.ndarray:
+    """region_means of each region, [R] float64."""
     sums = np.bincount(ids.ravel(), weights=values.ravel(), minlength=len(areas))
-    means = sums / np.maximum(1, areas)
-    if tree is not None:
-        means = body_means(sums, areas, tree[0].numpy(), tree[1].numpy())
-    return means.astype(np.float32)[ids]
+    if tree is None:
+        return sums / np.maximum(1, areas)
+    return body_means(sums, areas, tree[0].numpy(), tree[1].numpy())
+
+
+def drawn_to_regions_(
+    share: np.ndarray, ids: np.ndarray, areas: np.ndarray, tree: tuple[Tensor, Tensor] | None = None
+) -> None:
+    """Draw a share [h, w] float32 to its regions' means, in place: by SNAP of the way, less where a region disagrees.
+
+    Args:
+        share: 0..1.
+        ids, areas, tree: of region_means. With a tree, for what has no name, all of them agree: which parts of a body
+            move says little of where it ends.
+
+    Cost: two counts over the map, .6 ms at 427x240 on one core.
+    """
+    means = _means(share, ids, areas, tree)
+    snaps = np.full(len(areas), SNAP)
+    if tree is None:
+        spread = _means(cv2.multiply(share, share), ids, areas) - means**2
+        snaps *= 1 - np.clip(spread / np.maximum(means * (1 - means), LEAST_SPREAD), 0, 1)
+    share *= (1 - snaps).astype(np.float32)[ids]
+    share += (snaps * means).astype(np.float32)[ids]
 
 
 def log_weighed(probability: np.ndarray, weight: float) -> np.ndarray:

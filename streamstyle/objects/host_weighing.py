@@ -13,19 +13,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from streamstyle.objects.area_filter import clear_specks_
+from streamstyle.objects.bilateral_filter import smooth_borders_
 from streamstyle.objects.evidence import (
     MOVED_SHARE,
     MOVING_SHARE,
     NOT_FOUND,
     by_carried,
     by_look,
+    drawn_to_regions_,
     found_odds,
     held_against,
     moves_alike,
     moves_by_itself,
     moving_shares,
     near,
-    region_means,
     with_newcomers,
 )
 from streamstyle.objects.guided_filter import GuidedFilter, drawn_to_colors
@@ -45,8 +46,6 @@ from streamstyle.stages.optical_flow import carry, carry_labels
 from streamstyle.stages.region_stats import id_areas
 
 Maybe = np.ndarray | None
-SNAP = 0.8
-"""Share of a pixel's probability that is its region's mean: of 0.6 and 0.8 on eight DAVIS sequences the latter."""
 GUIDED_PX = 12
 """Radius (of 240 lines) in which a share follows the colours. On six DAVIS sequences J is .708 without, and before
 FIRMNESS .725 at 6, .730 at 12, .724 at 16: what hides and what splashes want a large one, grey cars on grey roads a
@@ -145,7 +144,8 @@ class HostWeighing:
         self, slot: int, before: np.ndarray, seen: Maybe, own: Maybe, trust: Maybe = None
     ) -> tuple[np.ndarray, Maybe]:
         """Log-likelihood of a named object; and where it may be, None for everywhere."""
-        lost = float(before.sum()) < lost_below_px(self.tracker.tracks[slot])
+        core = before > 0.5
+        lost = np.count_nonzero(core) < lost_below_px(self.tracker.tracks[slot])
         prior = np.full_like(before, LOST_PRIOR) if lost else doubted(before, trust)
         odds = by_carried(prior)
         if seen is not None:
@@ -154,7 +154,6 @@ class HostWeighing:
             if own is not None:
                 odds = odds + LOST_MOTION_WEIGHT * np.maximum(0, moves_by_itself(own))
             return odds, None
-        core = before > 0.5
         gate = near(core)
         alike = None if own is None else moves_alike(own, core, (gate > 0) & ~core)
         return (odds if alike is None else odds + alike), gate
@@ -203,8 +202,7 @@ class HostWeighing:
             overlap = np.bincount(pair.ravel(), minlength=regions * count).reshape(regions, count)
         self._settled = _Settled(slots, mask, pieces)
         rest = 1 - maps.sum(0)
-        sums = [float(share.sum()) for share in maps]
-        return overlap, Totals(sums, [int(area) for area in (maps > 0.5).sum((1, 2))], int((rest > 0.5).sum()))
+        return overlap, Totals([int(area) for area in (maps > 0.5).sum((1, 2))], int((rest > 0.5).sum()))
 
     def name(self, owners: Maybe) -> np.ndarray:
         """As of a Weighing."""
@@ -231,7 +229,7 @@ def agreed(
     rest: np.ndarray, odds: Sequence[np.ndarray], gates: Sequence[Maybe], found: Segmentation, cast: Cast
 ) -> np.ndarray:
     """Shares of the classes from their log-likelihoods and the background's; drawn to the finest regions and to the
-    colours around, but for FOUND while it may be anything: what moves a little would fade."""
+    colours around, but for FOUND while it may be anything: what moves a little would fade; their borders smooth."""
     top = functools.reduce(np.maximum, odds, rest)
     parts = [cv2.exp(value - top) for value in odds]  # OpenCV's takes a quarter of NumPy's time
     total = cv2.exp(rest - top)
@@ -244,9 +242,7 @@ def agreed(
         share = np.divide(part, total, out=part)
         if slot != FOUND and gate is not None:
             share *= gate
-        means = region_means(share, ids, areas, found.tree if slot == FOUND else None)
-        share *= 1 - SNAP
-        share += np.multiply(means, SNAP, out=means)
+        drawn_to_regions_(share, ids, areas, found.tree if slot == FOUND else None)
         if slot != FOUND or gate is not None:
             guided = guided or GuidedFilter(found.rgb.numpy(), GUIDED_PX * min(ids.shape) / 240)
             colored = drawn_to_colors(share, guided)
@@ -258,7 +254,10 @@ def agreed(
                 share = np.multiply(colored, gate > 0, out=colored)
         shares.append(share)
     together = np.stack(shares)
-    return together / np.maximum(1, together.sum(0)) if len(together) > 1 else together
+    if len(together) > 1:
+        together /= np.maximum(1, together.sum(0))
+    smooth_borders_(together, found.rgb.numpy())
+    return together
 
 
 def like_named(look: Maybe, shape: tuple[int, int], cast: Cast) -> np.ndarray:

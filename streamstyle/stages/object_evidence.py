@@ -17,150 +17,30 @@ Source: see kernels/object_evidence.cu.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from streamstyle.errors import ShapeError
 from streamstyle.gpu.kernels import launch, tunable
 from streamstyle.stages.connected_components import connected_components
+from streamstyle.stages.evidence_terms import (
+    EAGER,
+    HAS_LOOK,
+    HAS_MOTION,
+    HAS_SHARES,
+    HAS_SLOTS,
+    HAS_TRUST,
+    MOST_CLASSES,
+    PER_CLASS,
+    Carried,
+    Found,
+    Rules,
+    Settled,
+    Who,
+)
 from streamstyle.stages.region_stats import region_areas
 
 STEM = "object_evidence"
-WEIGHTS = (
-    "scale",
-    "carried_weight",
-    "look_weight",
-    "not_found",
-    "lost_prior",
-    "lost_motion_weight",
-    "separate_px",
-    "separate_full_px",
-    "reliable",
-    "reliable_full",
-    "motion_weight",
-    "steepness",
-    "still_times",
-    "moving_share",
-    "moved_share",
-    "newcomer_odds",
-    "border",
-    "border_inside",
-    "border_share",
-    "near_px",
-    "tie",
-    "snap",
-    "firmness",
-    "eps",
-    "speck_share",
-    "speck_px",
-)
-"""What the numbers of Rules.weights are, in the order of the kernels' enum Weight."""
-HAS_SHARES, HAS_SLOTS, HAS_MOTION, HAS_LOOK, EAGER, HAS_TRUST = (1 << bit for bit in range(6))
-"""The kernels' enum Known."""
-CARRIED, CORE, CORE_ALIKE, AROUND, AROUND_ELSE, SUM, PIXELS, LEFT, PER_CLASS = range(9)
-"""The kernels' enum Tally."""
-MOST_CLASSES = 30
-"""The kernels' MOST_CLASSES: a bit each, and one for all that is followed."""
-UNIT = 1 << 20
-"""Sums of shares are whole numbers of 1 / UNIT."""
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What is the same for all frames of a size.
-
-    Attributes:
-        weights: [len(WEIGHTS)] float32, on the device.
-        heights: [LEVELS] int32, on the device, up to which borders fall for a region's mean.
-        reach_px: pixels from where an object was carried to at which it can no more be.
-        stride_px, window_px: a coarse cell's side of the guided filter, and the radius of its window.
-        piece_px: the least area of a piece of what has no name.
-    """
-
-    weights: Tensor
-    heights: Tensor
-    reach_px: int
-    stride_px: int
-    window_px: float
-    piece_px: float
-
-
-@dataclass(frozen=True)
-class Who:
-    """Who is followed, K classes in S slots.
-
-    Attributes:
-        classes: [K, 3] float32 on the device: 1 for FOUND, what has no name, else 0; lost where fewer px are carried;
-            1 if its look is known.
-        facts: [S, 3] float32 on the device, of slots: the largest share that ever moved; 1 if it was seen long enough
-            to have moved; 1 for slots of named objects.
-        members: [K] float32 on the device, the slots below.
-        slots: of each class its slot, -1 of FOUND.
-        eager: whether FOUND may still be anything.
-    """
-
-    classes: Tensor
-    facts: Tensor
-    members: Tensor
-    slots: tuple[int, ...]
-    eager: bool
-
-    @property
-    def found(self) -> int:
-        """The class of FOUND; -1 where nothing is found unasked."""
-        return self.slots.index(-1) if -1 in self.slots else -1
-
-
-@dataclass(frozen=True)
-class Carried:
-    """What was carried into a frame, all on the device.
-
-    Attributes:
-        before: [K, h, w] float32 shares; None in a shot's first frame.
-        slots: [h, w] int32; None likewise.
-        bits: [h, w] int32, bit k where class k has more than half, bit K where anything is followed.
-        tally: [K * PER_CLASS + 1 + 2 S] int64, counts and sums; see the kernels.
-        medians: [K, 2] float32 px, how each named object moves.
-        own: [2, h, w] float32 px, beside the camera's motion; None if that is not known.
-        moving: [h, w] float32, log-odds that a pixel moves by itself; with own.
-        known: which of HAS_SHARES, HAS_SLOTS, HAS_MOTION and EAGER hold.
-    """
-
-    before: Tensor | None
-    slots: Tensor | None
-    bits: Tensor
-    tally: Tensor
-    medians: Tensor
-    own: Tensor | None
-    moving: Tensor | None
-    known: int
-
-
-@dataclass(frozen=True)
-class Found:
-    """A frame's regions and colours on the device: ids [h, w] int32, rgb [3, h, w] uint8, into and at [R] int32."""
-
-    ids: Tensor
-    rgb: Tensor
-    into: Tensor
-    at: Tensor
-
-
-@dataclass(frozen=True)
-class Settled:
-    """A frame's map before the tracker has named the pieces of what has no name.
-
-    Attributes:
-        map: [h, w] int32: a slot, or minus the number of a piece.
-        overlap: [P, S] int64: pixels of each piece that were carried as each slot, named objects' as 0; row 0 is empty.
-        pieces: [1] int32, how many numbers there are.
-    """
-
-    map: Tensor
-    overlap: Tensor
-    pieces: Tensor
 
 
 def carry(
@@ -206,7 +86,7 @@ def carry(
     out = (_or(before, none), _or(carried, whole), bits, tally, bins)
     launch(STEM, "object_evidence_carry", bits.numel(), *maps, *out, count, many, *size, known, int(flow is not None))
     medians = torch.empty(count, 2, device=device)
-    launch(STEM, "object_evidence_median", 2 * count, bins, tally, medians, count, by_block=True)
+    launch(STEM, "object_evidence_median", 2 * count, bins, medians, count, by_block=True)
     return Carried(before, carried, bits, tally, medians, own, moving, known)
 
 
@@ -235,7 +115,7 @@ def weigh(
     Raises:
         ShapeError: trust is not of the frame's size.
 
-    Cost: 9 launches and a dozen buffers, no synchronisation; some 50 bytes a pixel and class.
+    Cost: 10 launches and a dozen buffers, no synchronisation; some 60 bytes a pixel and class.
     """
     count, many, (height, width) = len(who.slots), len(who.facts), found.ids.shape
     if trust is not None and trust.shape != found.ids.shape:
@@ -246,11 +126,12 @@ def weigh(
     none, whole = _none(device)
     shares = torch.empty(count, height, width, device=device)
     levels = len(rules.heights)
-    # One buffer of zeros: of classes the sums, the areas, and of levels the sums and pixels of what is joined.
+    # One buffer of zeros: of classes the sums and those of squares, the areas, and of levels the sums and pixels of
+    # what is joined.
     sums, areas, joined, pixels = (
-        torch.zeros((count + 1 + 2 * levels) * regions, dtype=torch.int64, device=device)
+        torch.zeros((2 * count + 1 + 2 * levels) * regions, dtype=torch.int64, device=device)
         .view(-1, regions)
-        .split([count, 1, levels, levels])
+        .split([2 * count, 1, levels, levels])
     )
     small = (0, 0) if look is None else look.shape[1:]
     evidence: tuple[Tensor, ...] = (
@@ -264,8 +145,9 @@ def weigh(
     evidence += (_or(look, none), who.classes, who.facts, rules.weights, carried.medians, carried.tally, found.ids)
     sizes = (count, many, height, width, *small, regions, known)
     launch(STEM, "object_evidence_weigh", height * width, *evidence, shares, sums, areas, *sizes)
-    means = _means((sums, areas, joined, pixels), found, who, rules)
-    return _drawn(shares, means, nears, carried, found, who, rules, known)
+    pulls = _pulls((sums, areas, joined, pixels), found, who, rules)
+    drawn = _drawn(shares, pulls, nears, carried, found, who, rules, known)
+    return _smooth(drawn, found, rules)
 
 
 def nearness(carried: Carried, who: Who, rules: Rules) -> Tensor:
@@ -286,39 +168,39 @@ def nearness(carried: Carried, who: Who, rules: Rules) -> Tensor:
     return nears
 
 
-def _means(sums: tuple[Tensor, ...], found: Found, who: Who, rules: Rules) -> Tensor:
-    """Each region's mean of each class, [K, R] float32."""
+def _pulls(sums: tuple[Tensor, ...], found: Found, who: Who, rules: Rules) -> Tensor:
+    """How each class's share is drawn to each region's mean, [2, K, R] float32: what stays of it, what is added."""
     of_classes, areas, joined, pixels = sums
-    count, regions = of_classes.shape
-    levels, means = len(rules.heights), torch.empty(count, regions, device=areas.device)
+    count, regions = len(who.slots), of_classes.shape[1]
+    levels, pulls = len(rules.heights), torch.empty(2, count, regions, device=areas.device)
     tops = torch.empty(levels, regions, dtype=torch.int32, device=areas.device)
     if who.found >= 0:
         tree = (of_classes[who.found], areas, found.into, found.at, rules.heights)
         launch(STEM, "object_evidence_join", levels * regions, *tree, joined, pixels, tops, regions)
     given = (of_classes, areas, joined, pixels, tops, rules.weights)
-    launch(STEM, "object_evidence_mean", count * regions, *given, means, count, regions, who.found)
-    return means
+    launch(STEM, "object_evidence_mean", count * regions, *given, pulls, count, regions, who.found)
+    return pulls
 
 
 def _drawn(
-    shares: Tensor, means: Tensor, nears: Tensor, carried: Carried, found: Found, who: Who, rules: Rules, known: int
+    shares: Tensor, pulls: Tensor, nears: Tensor, carried: Carried, found: Found, who: Who, rules: Rules, known: int
 ) -> Tensor:
     """Shares drawn to their regions' means and to the colours around."""
     count, height, width = shares.shape
-    regions = means.shape[1]
+    regions = pulls.shape[2]
     rows, columns = max(1, height // rules.stride_px), max(1, width // rules.stride_px)
     radius, cells = max(1, round(rules.window_px / rules.stride_px)), rows * columns
     coarse = shares.new_empty(3 + count, rows, columns)
     sizes = (count, height, width, rows, columns, regions)
-    given = (found.rgb, shares, means, found.ids, rules.weights)
+    given = (found.rgb, shares, pulls, found.ids, rules.weights)
     launch(STEM, "object_evidence_shrink", coarse.numel(), *given, coarse, *sizes)
-    planes = shares.new_empty(count, 4, rows, columns)
+    planes = shares.new_empty(count, 5, rows, columns)
     launch(STEM, "object_evidence_fit", count * cells, coarse, rules.weights, planes, count, rows, columns, radius)
     spread = torch.empty_like(planes)
-    launch(STEM, "object_evidence_spread", planes.numel(), planes, spread, 4 * count, rows, columns, radius)
+    launch(STEM, "object_evidence_spread", planes.numel(), planes, spread, 5 * count, rows, columns, radius)
     drawn_of = (
         shares,
-        means,
+        pulls,
         found.ids,
         found.rgb,
         spread,
@@ -333,12 +215,20 @@ def _drawn(
     return drawn
 
 
+def _smooth(drawn: Tensor, found: Found, rules: Rules) -> Tensor:
+    """Shares [K, h, w], their borders smooth."""
+    smooth, (count, height, width) = torch.empty_like(drawn), drawn.shape
+    given = (drawn, found.rgb, rules.weights, smooth)
+    launch(STEM, "object_evidence_smooth", height * width, *given, count, height, width, rules.smooth_px)
+    return smooth
+
+
 def settle(shares: Tensor, carried: Carried, who: Who, rules: Rules) -> Settled:
     """Each pixel is that class's which has more than half of it; without specks and pinholes of named objects.
 
     Args:
         shares: [K, h, w] float32, together at most 1.
-        carried: of the same frame; its tally takes the sums and pixels of each class, and of the rest.
+        carried: of the same frame; its tally takes the pixels of each class, and of the rest.
 
     Cost: some 20 launches, no synchronisation; some 60 bytes a pixel and class.
     """

@@ -110,10 +110,11 @@ class _Places:
         if not there[box].size:  # lost on a grid so much smaller
             return np.asarray(soft)
         added = windows.lines(there[box], box)
-        added[..., 3] -= windows.box(windows.box(there[box]))
-        *slopes, offset = self._read(added.astype(np.float32), y, x, begin=(box[0].start, box[1].start), of=grid).T
+        *slopes, offset, unled = self._read(
+            added.astype(np.float32), y, x, begin=(box[0].start, box[1].start), of=grid
+        ).T
         led = sum(slope * color[which] for slope, color in zip(slopes, self._colors, strict=True))
-        return np.asarray(soft + led + offset)
+        return np.asarray(soft + led + (offset - unled))
 
     def _read(
         self,

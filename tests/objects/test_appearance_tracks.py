@@ -112,8 +112,9 @@ def test_an_object_is_found_again_after_it_was_hidden(segmenter, hidden, every):
         there = hidden.seen(0, i)
         if there.sum() == 900:
             assert iou(found[i] == it, there) > 0.8, f"frame {i}"
-        if not there.any():
-            assert (found[i] == it).sum() < 90, f"frame {i}"
+        if not there.any():  # a rim may be carried once more
+            looked_at = i % every == every - 1
+            assert (found[i] == it).sum() < (90 if looked_at else 120), f"frame {i}"
     (report,) = tracks.report()
     assert (report.name, report.last_frame) == ("it", 43)
 

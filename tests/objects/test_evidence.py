@@ -15,6 +15,7 @@ from streamstyle.objects.evidence import (
     NEAR_PX,
     STILL_TIMES,
     aimed_at,
+    drawn_to_regions_,
     held_against,
     moves_alike,
     moves_by_itself,
@@ -259,3 +260,28 @@ def test_what_is_near_is_so_wherever_the_object_is(lines):
     distance = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 3)
     expected = np.clip(2 - distance / (NEAR_PX * lines / 240), 0, 1)
     np.testing.assert_allclose(near(mask), expected, atol=1e-6)
+
+
+def test_a_share_is_drawn_to_a_region_that_agrees_and_not_to_one_of_two_minds():
+    ids = np.zeros((40, 60), np.int32)
+    ids[:, 20:40], ids[:, 40:] = 1, 2
+    share = np.full(ids.shape, 0.5, np.float32)
+    share[:, :20] = np.random.default_rng(0).uniform(0.5, 0.7, (40, 20))  # nearly at one
+    share[:10, 20:40], share[10:, 20:40] = 1, 0  # an edge was missed: sure of both
+    share[:, 40:] = 0.9
+    before, areas = share.copy(), np.bincount(ids.ravel())
+    drawn_to_regions_(share, ids, areas)
+    assert share[:, :20].std() < 0.3 * before[:, :20].std()
+    np.testing.assert_allclose(share[:, :20].mean(), before[:, :20].mean(), atol=1e-5)
+    np.testing.assert_allclose(share[:, 20:], before[:, 20:], atol=1e-5)
+
+
+def test_where_regions_join_all_are_drawn_alike():
+    ids = np.zeros((40, 60), np.int32)
+    ids[:, 30:] = 1
+    share = np.zeros(ids.shape, np.float32)
+    share[:10] = 1
+    tree = torch.zeros(2, dtype=torch.int32), torch.full((2,), 2**30, dtype=torch.int32)
+    expected = 0.2 * share + 0.8 * region_means(share, ids, np.bincount(ids.ravel()), tree)
+    drawn_to_regions_(share, ids, np.bincount(ids.ravel()), tree)
+    np.testing.assert_allclose(share, expected, atol=1e-6)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from streamstyle.objects import guided_filter
+from streamstyle.objects.bilateral_filter import REACH_PX
 from streamstyle.objects.guided_filter import EPS, STRIDE, GuidedFilter, drawn_to_colors
 from streamstyle.objects.host_weighing import HostWeighing, agreed
 from streamstyle.objects.segmenter import Segmentation
@@ -95,6 +96,18 @@ def test_pictures_smaller_than_a_window(size):
 # -- in the tracker -------------------------------------------------------------------------------------------------
 
 
+def test_what_is_thin_fades_less(monkeypatch):
+    """A line of the ground's own colour: windows smooth it away, DETAIL is the part of it that stays."""
+    guided = GuidedFilter(np.full((3, *SIZE), 128, np.uint8), 12)
+    line = np.zeros(SIZE, np.float32)
+    line[:, 60:63] = 1
+    kept = drawn_to_colors(line, guided)[50, 61]
+    monkeypatch.setattr(guided_filter, "DETAIL", 0.0)
+    faded = drawn_to_colors(line, guided)[50, 61]
+    assert faded < 0.2
+    assert kept == pytest.approx(faded + 0.2 * (1 - faded), abs=1e-3)
+
+
 def cast_of(*members: int) -> Cast:
     return Cast(members, (True,) * len(members), False)
 
@@ -116,7 +129,7 @@ def test_a_share_is_drawn_to_the_colours_inside_its_gate():
     gate[:100] = 0
     (share,) = agreed(np.zeros(SIZE, np.float32), [odds_of(beside)], [gate], seen(picture), cast_of(1))
     assert iou(share[100:] > 0.5, disc[100:]) > 0.93
-    assert not share[:100].any()
+    assert not share[: 100 - REACH_PX].any()
 
 
 def test_shares_of_a_pixel_are_not_more_than_all_of_it():
@@ -138,8 +151,8 @@ def test_what_is_found_follows_colours_only_around_where_it_was():
     rest, odds = np.zeros(SIZE, np.float32), [odds_of(beside)]
     (plain,) = agreed(rest, odds, [None], seen(picture), cast_of(FOUND))
     (share,) = agreed(rest, odds, [around], seen(picture), cast_of(FOUND))
-    np.testing.assert_array_equal(plain > 0.5, beside)
-    np.testing.assert_array_equal(share[:, :150], plain[:, :150])
+    assert iou(plain > 0.5, beside) > 0.99  # but for the last step, at borders
+    np.testing.assert_array_equal(share[:, : 150 - 2 * REACH_PX], plain[:, : 150 - 2 * REACH_PX])
     assert iou(share[:, 150:] > 0.5, disc[:, 150:]) > 0.93
 
 

@@ -57,14 +57,13 @@ def test_where_nobody_is_followed_nothing_is_weighed():
     seen = weighing.seen(situation.found, carried, Motion(), None, cast)
     assert seen.shape == (0, *SIZE)
     overlap, totals = weighing.settle(seen, carried, cast)
-    assert (len(overlap), totals.sums_px, totals.rest_px) == (1, [], SIZE[0] * SIZE[1])
+    assert (len(overlap), totals.areas_px, totals.rest_px) == (1, [], SIZE[0] * SIZE[1])
     assert not weighing.name(None).any()
 
 
 def test_totals_are_of_the_shares():
     situation = Situation()
     shares, _, totals, _, areas = situation.by(HostWeighing(situation.tracker), situation.tracker, torch.device("cpu"))
-    np.testing.assert_allclose(totals.sums_px, shares.sum((1, 2)), rtol=1e-5)
     assert totals.areas_px == (shares > 0.5).sum((1, 2)).tolist()
     assert totals.rest_px == (1 - shares.sum(0) > 0.5).sum()
     assert areas.sum() == SIZE[0] * SIZE[1]
@@ -115,7 +114,7 @@ def test_what_is_doubted_is_told_by_how_it_looks(named):
         for sure in (True, False)
     ]
     believed, doubting = (shares[0][came_out].mean() for shares, _ in seen)
-    assert doubting > believed + 0.1
+    assert 1 - doubting < (1 - believed) / 2
 
 
 def test_doubt_moves_nothing_where_nobody_has_a_name():

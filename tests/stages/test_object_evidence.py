@@ -19,13 +19,14 @@ from discs_in_motion import SIZE, Situation, disc
 from streamstyle.errors import ShapeError
 from streamstyle.gpu import kernels
 from streamstyle.objects.area_filter import specks
+from streamstyle.objects.bilateral_filter import smooth_borders_
 from streamstyle.objects.bodies import LEVELS
 from streamstyle.objects.device_weighing import rules_of
-from streamstyle.objects.evidence import NEAR_PX, own_motion, region_means
+from streamstyle.objects.evidence import NEAR_PX, drawn_to_regions_, own_motion
 from streamstyle.objects.guided_filter import GuidedFilter, drawn_to_colors
-from streamstyle.objects.host_weighing import SNAP
+from streamstyle.stages import evidence_terms
 from streamstyle.stages import object_evidence as stage
-from streamstyle.stages.object_evidence import Found, Who
+from streamstyle.stages.evidence_terms import Found, Who
 from tests import shim
 
 
@@ -41,7 +42,7 @@ def who_of(device: torch.device, slots: tuple[int, ...] = (1, 2, -1), many: int 
     return Who(classes, facts, torch.tensor(slots, dtype=torch.float32, device=device), slots, eager)
 
 
-def carried_of(device: torch.device, situation: Situation, flow: np.ndarray | None = None) -> stage.Carried:
+def carried_of(device: torch.device, situation: Situation, flow: np.ndarray | None = None) -> evidence_terms.Carried:
     shares, slots = (torch.from_numpy(x).to(device) for x in (situation.shares, situation.slots))
     return stage.carry(
         shares, slots, None if flow is None else torch.from_numpy(flow).to(device), None, None, who_of(device), SIZE
@@ -95,18 +96,17 @@ def test_what_it_tells_in_numbers(device):
     carried = stage.carry(shares, slots, flow, own_there, moving_there, who, SIZE)
     before, here = carried.before.cpu().numpy(), carried.slots.cpu().numpy()
     tally = carried.tally.cpu().numpy()
-    by_class = tally[: 3 * stage.PER_CLASS].reshape(3, -1)
-    np.testing.assert_allclose(by_class[:, stage.CARRIED] / stage.UNIT, before.sum((1, 2)), rtol=1e-5)
+    by_class = tally[: 3 * evidence_terms.PER_CLASS].reshape(3, -1)
+    np.testing.assert_array_equal(by_class[:, evidence_terms.CORE], (before > 0.5).sum((1, 2)))
     bits = carried.bits.cpu().numpy()
     for k in range(3):
         np.testing.assert_array_equal(bits >> k & 1, before[k] > 0.5)
     np.testing.assert_array_equal(bits >> 3 & 1, here > 0)
-    for slot, (pixels, moves) in enumerate(tally[3 * stage.PER_CLASS + 1 :].reshape(-1, 2)[1:], 1):
+    for slot, (pixels, moves) in enumerate(tally[3 * evidence_terms.PER_CLASS + 1 :].reshape(-1, 2)[1:], 1):
         assert pixels == (here == slot).sum()
         assert moves == ((here == slot) & (moving > 0)).sum()
     for k in range(2):
         core = before[k] > 0.5
-        assert by_class[k, stage.CORE] == core.sum()
         expected = [np.median(part[core]) for part in own]
         np.testing.assert_allclose(carried.medians[k].cpu(), expected, atol=1 / stage.tunable(stage.STEM, "BINS_A_PX"))
 
@@ -152,21 +152,22 @@ def found_of(situation: Situation, device: torch.device) -> Found:
     return Found(*(part.to(device) for part in (found.finest, found.rgb, *found.tree)))
 
 
-def test_means_are_those_of_regions_and_of_bodies(device):
+def test_shares_are_drawn_to_regions_and_to_bodies(device):
     situation = Situation()
     found, rules, who = found_of(situation, device), rules_of(SIZE, device), who_of(device)
     regions, levels = len(found.into), len(rules.heights)
     ids, shares = situation.found.finest.numpy(), situation.shares
     areas = np.bincount(ids.ravel(), minlength=regions)
-    sums = torch.zeros((3 + 1 + 2 * levels), regions, dtype=torch.int64)
-    for k, share in enumerate(shares):
-        whole = np.round(share * stage.UNIT).ravel()
+    sums = torch.zeros((6 + 1 + 2 * levels), regions, dtype=torch.int64)
+    for k, values in enumerate([*shares, *shares**2]):
+        whole = np.round(values * evidence_terms.UNIT).ravel()
         sums[k] = torch.from_numpy(np.bincount(ids.ravel(), weights=whole, minlength=regions).astype(np.int64))
-    sums[3] = torch.from_numpy(areas)
-    means = stage._means(tuple(sums.to(device).split([3, 1, levels, levels])), found, who, rules).cpu().numpy()
+    sums[6] = torch.from_numpy(areas)
+    stays, added = stage._pulls(tuple(sums.to(device).split([6, 1, levels, levels])), found, who, rules).cpu().numpy()
     for k, share in enumerate(shares):
-        expected = region_means(share, ids, areas, situation.found.tree if k == who.found else None)
-        np.testing.assert_allclose(means[k][ids], expected, atol=1e-5)
+        expected = share.copy()
+        drawn_to_regions_(expected, ids, areas, situation.found.tree if k == who.found else None)
+        np.testing.assert_allclose(stays[k][ids] * share + added[k][ids], expected, atol=2e-5)
 
 
 def test_shares_are_drawn_to_colours_as_the_guided_filter_does(device):
@@ -175,13 +176,25 @@ def test_shares_are_drawn_to_colours_as_the_guided_filter_does(device):
     carried = stage.carry(
         *(torch.from_numpy(x).to(device) for x in (situation.shares, situation.slots)), None, None, None, who, SIZE
     )
-    means = torch.zeros(2, len(found.into), device=device)
+    pulls = torch.zeros(2, 2, len(found.into), device=device)
+    pulls[0] = 1
     nears = torch.ones(3, *SIZE, device=device)
     shares = torch.from_numpy(situation.shares).to(device)
-    drawn = stage._drawn(shares, means, nears, carried, found, who, rules, carried.known).cpu().numpy()
+    drawn = stage._drawn(shares, pulls, nears, carried, found, who, rules, carried.known).cpu().numpy()
     guided = GuidedFilter(situation.found.rgb.numpy(), rules.window_px)
-    expected = np.stack([drawn_to_colors((1 - SNAP) * share, guided) for share in situation.shares])
+    expected = np.stack([drawn_to_colors(share, guided) for share in situation.shares])
     np.testing.assert_allclose(drawn, expected / np.maximum(1, expected.sum(0)), atol=2e-4)
+
+
+def test_borders_are_smoothed_as_on_the_host(device):
+    situation = Situation()
+    rules, found = rules_of(SIZE, device), found_of(situation, device)
+    soft = np.stack([cv2.GaussianBlur(share, (0, 0), 1.5) for share in situation.shares])
+    smooth = stage._smooth(torch.from_numpy(soft).to(device), found, rules).cpu().numpy()
+    expected = soft.copy()
+    smooth_borders_(expected, situation.found.rgb.numpy())
+    assert (expected != soft).any()
+    np.testing.assert_allclose(smooth, expected, atol=1e-5)
 
 
 # -- the map ----------------------------------------------------------------------------------------------------------
@@ -205,9 +218,9 @@ def test_specks_go_and_pinholes_are_filled(device):
     assert small.any()
     assert holes.any()
     np.testing.assert_array_equal(found == 2, (mask & ~small) | holes)
-    assert tally[stage.PIXELS] == mask.sum()
-    assert tally[stage.LEFT] == (found == 2).sum()
-    assert tally[stage.PER_CLASS] == (~mask).sum()
+    assert tally[evidence_terms.PIXELS] == mask.sum()
+    assert tally[evidence_terms.LEFT] == (found == 2).sum()
+    assert tally[evidence_terms.PER_CLASS] == (~mask).sum()
 
 
 def test_a_tiny_object_is_no_speck_of_itself(device):
@@ -269,7 +282,7 @@ def test_every_order_gives_the_same_to_the_bit(device):
 
 
 def test_what_cannot_be_weighed_is_refused(device):
-    many = who_of(device, tuple(range(1, stage.MOST_CLASSES + 2)), stage.MOST_CLASSES + 2)
+    many = who_of(device, tuple(range(1, evidence_terms.MOST_CLASSES + 2)), evidence_terms.MOST_CLASSES + 2)
     with pytest.raises(ShapeError, match=r"at most 30 classes are weighed at once, got 31"):
         stage.carry(None, None, None, None, None, many, SIZE)
     with pytest.raises(ShapeError, match=r"flow must be \[120, 214, 2\], got \[3, 4, 2\]"):
@@ -280,10 +293,10 @@ def test_python_and_kernels_mean_the_same_by_their_numbers():
     text = kernels.source(stage.STEM).read_text("utf-8")
     named = text.split("enum Weight {")[1].split("}")[0]
     words = [line.split("//")[0].strip(" ,\n") for line in named.splitlines()]
-    assert [word.lower() for word in words if word] == list(stage.WEIGHTS)
-    assert stage.tunable(stage.STEM, "MOST_CLASSES") == stage.MOST_CLASSES
+    assert [word.lower() for word in words if word] == list(evidence_terms.WEIGHTS)
+    assert stage.tunable(stage.STEM, "MOST_CLASSES") == evidence_terms.MOST_CLASSES
     assert stage.tunable(stage.STEM, "LEVELS") == len(LEVELS)
-    assert float(text.split("#define UNIT ")[1].split("f")[0]) == stage.UNIT
+    assert float(text.split("#define UNIT ")[1].split("f")[0]) == evidence_terms.UNIT
     assert "PER_CLASS }" in text.split("enum Tally {")[1].split(";")[0]
     tally = text.split("enum Tally {")[1].split("}")[0].replace("\n", " ").split(",")
-    assert [getattr(stage, word.strip()) for word in tally] == list(range(stage.PER_CLASS + 1))
+    assert [getattr(evidence_terms, word.strip()) for word in tally] == list(range(evidence_terms.PER_CLASS + 1))
