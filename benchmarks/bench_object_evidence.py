@@ -75,14 +75,14 @@ def _timed(way: Any, situation: Situation, device: torch.device) -> float:
 
 def _parts(situation: Situation) -> Rows:
     cpu, share = torch.device("cpu"), situation.shares[0]
-    ids = situation.found.finest.numpy()
+    ids, tree = situation.found.finest.numpy().astype(np.intp), situation.found.tree
     areas, radius = np.bincount(ids.ravel()), rules_of(SIZE, cpu).window_px
     rgb = situation.found.rgb.numpy()
     guided = GuidedFilter(rgb, radius)
     parts = {
         "how near an object is": lambda: near(share > 0.5),
         "a share drawn to its regions": lambda: drawn_to_regions_(share.copy(), ids, areas),
-        "a share drawn to its bodies": lambda: drawn_to_regions_(share.copy(), ids, areas, situation.found.tree),
+        "a share drawn to its bodies": lambda: drawn_to_regions_(share.copy(), ids, areas, tree, all_agree=True),
         "a guided filter's windows": lambda: GuidedFilter(rgb, radius),
         "a share drawn to the colours": lambda: drawn_to_colors(share, guided),
         "its border smoothed": lambda: smooth_borders_(share[None].copy(), rgb),

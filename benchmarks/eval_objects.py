@@ -70,7 +70,7 @@ def under(mask: np.ndarray, info: VideoInfo, options: AnalysisOptions) -> np.nda
     _, found = segment_frame(info, frame_at(info, 0), options, "auto")
     ids = found.finest.numpy()
     covered = cv2.resize(mask.astype(np.float32), ids.shape[::-1], interpolation=cv2.INTER_AREA)
-    return (region_means(covered, ids, np.bincount(ids.ravel())) >= 0.5).astype(np.uint8)
+    return (region_means(covered, ids, np.bincount(ids.ravel()))[ids] >= 0.5).astype(np.uint8)
 
 
 def davis() -> Path:

@@ -6,8 +6,8 @@
 //         moving   float [h, w], log-odds that a pixel moves by itself
 //         trust    float [h, w], 0..1: how far what was carried says something of named objects
 //         look     float [K + 1, h', w'] probabilities, 0 the background's
-//         classes  float [K, 3]: 1 for what has no name (FOUND, at most one) or 0; lost where more than half was carried
-//                  of fewer px; 1 if its look is known
+//         classes  float [K, 3]: 1 for what has no name (FOUND, at most one) or 0; lost where more than half was
+//                  carried of fewer px; 1 if its look is known
 //         members  float [K], each class's slot
 //         facts    float [S, 3] of slots: the largest share that ever moved; 1 if seen long enough to have moved; 1 for
 //                  those of named objects
@@ -20,7 +20,7 @@
 //         split, settle, name: the map
 // Source  Felzenszwalb and Huttenlocher 2012 (a distance by columns of distances by rows); He and Sun 2015 (a guided
 //         filter on a coarse grid); Tomasi and Manduchi 1998 (a bilateral filter).
-// Bytes   about 60 a pixel and class, and 20 a pixel. Sums are whole numbers, of 1 / UNIT: the same in every order.
+// Bytes   about 70 a pixel and class, and 20 a pixel. Sums are whole numbers, of 1 / UNIT: the same in every order.
 #include "common.cuh"
 
 #ifndef UNIT
@@ -70,8 +70,8 @@ enum Weight {
     FIRMNESS,
     DETAIL,
     EPS,
-    SMOOTH_PX,
-    SMOOTH_COLOR,
+    SMOOTH_SPACE_PX,
+    SMOOTH_COLOR_DISTANCE,
     SPECK_SHARE,
     SPECK_PX
 };
@@ -600,8 +600,8 @@ KERNEL object_evidence_smooth(const float* __restrict__ drawn, const u8* __restr
                               const float* __restrict__ weights, float* __restrict__ smooth, int count, int height,
                               int width, int reach) {
     const i64 plane = (i64)height * width;
-    const float space = -0.5f / (weights[SMOOTH_PX] * weights[SMOOTH_PX]);
-    const float color = -0.5f / (weights[SMOOTH_COLOR] * weights[SMOOTH_COLOR]);
+    const float space = -0.5f / (weights[SMOOTH_SPACE_PX] * weights[SMOOTH_SPACE_PX]);
+    const float apart_by = weights[SMOOTH_COLOR_DISTANCE], color = -0.5f / (apart_by * apart_by);
     FOR_GRID(at, plane) {
         int y = (int)(at / width), x = (int)(at - (i64)y * width);
         bool beside = false;

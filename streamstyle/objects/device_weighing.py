@@ -223,8 +223,8 @@ def rules_of(size: tuple[int, int], device: torch.device) -> Rules:
         "firmness": guided_filter.FIRMNESS,
         "detail": guided_filter.DETAIL,
         "eps": guided_filter.EPS,
-        "smooth_px": bilateral_filter.SPACE_PX,
-        "smooth_color": bilateral_filter.COLOR,
+        "smooth_space_px": bilateral_filter.SPACE_PX,
+        "smooth_color_distance": bilateral_filter.COLOR,
         "speck_share": area_filter.SPECK_SHARE,
         "speck_px": (area_filter.SPECK_LINES * min(size)) ** 2,
     }
@@ -235,7 +235,7 @@ def rules_of(size: tuple[int, int], device: torch.device) -> Rules:
         reach_px=int(2 * near_px),
         stride_px=guided_filter.STRIDE,
         window_px=host_weighing.GUIDED_PX * scale,
-        smooth_px=bilateral_filter.REACH_PX,
+        smooth_reach_px=bilateral_filter.REACH_PX,
         piece_px=weighing.SMALLEST_FOUND * size[0] * size[1],
     )
 

@@ -229,20 +229,24 @@ def agreed(
     rest: np.ndarray, odds: Sequence[np.ndarray], gates: Sequence[Maybe], found: Segmentation, cast: Cast
 ) -> np.ndarray:
     """Shares of the classes from their log-likelihoods and the background's; drawn to the finest regions and to the
-    colours around, but for FOUND while it may be anything: what moves a little would fade; their borders smooth."""
+    colours around, but for FOUND while it may be anything: what moves a little would fade. Borders are smoothed last,
+    so what a gate lets through reaches a few px beyond it."""
     top = functools.reduce(np.maximum, odds, rest)
     parts = [cv2.exp(value - top) for value in odds]  # OpenCV's takes a quarter of NumPy's time
     total = cv2.exp(rest - top)
     for part in parts:
         total += part
-    ids = found.finest.numpy()
+    ids = found.finest.numpy().astype(np.intp)
     areas = np.bincount(ids.ravel(), minlength=found.finest_regions)
     guided, shares = None, []
     for slot, part, gate in zip(cast.members, parts, gates, strict=True):
         share = np.divide(part, total, out=part)
         if slot != FOUND and gate is not None:
             share *= gate
-        drawn_to_regions_(share, ids, areas, found.tree if slot == FOUND else None)
+        if slot == FOUND:
+            drawn_to_regions_(share, ids, areas, found.tree, all_agree=True)
+        else:
+            drawn_to_regions_(share, ids, areas)
         if slot != FOUND or gate is not None:
             guided = guided or GuidedFilter(found.rgb.numpy(), GUIDED_PX * min(ids.shape) / 240)
             colored = drawn_to_colors(share, guided)

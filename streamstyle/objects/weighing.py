@@ -104,7 +104,7 @@ class Weighing(Protocol):
         """
 
     def settle(self, shares: Tensor, carried: Any, cast: Cast) -> tuple[np.ndarray, Totals]:
-        """Pixels of each piece of FOUND (from row 1 on) that were carried as each slot, [P, S]; and totals of shares.
+        """Pixels of each piece of FOUND (from row 1 on) that were carried as each slot, [P, S]; and totals.
 
         Synchronises, where it weighs on the device.
         """

@@ -36,8 +36,8 @@ WEIGHTS = (
     "firmness",
     "detail",
     "eps",
-    "smooth_px",
-    "smooth_color",
+    "smooth_space_px",
+    "smooth_color_distance",
     "speck_share",
     "speck_px",
 )
@@ -61,7 +61,7 @@ class Rules:
         heights: [LEVELS] int32, on the device, up to which borders fall for a region's mean.
         reach_px: pixels from where an object was carried to at which it can no more be.
         stride_px, window_px: a coarse cell's side of the guided filter, and the radius of its window.
-        smooth_px: how far a border's pixels are smoothed by others, each way.
+        smooth_reach_px: how far a border's pixels are smoothed by others, each way.
         piece_px: the least area of a piece of what has no name.
     """
 
@@ -70,7 +70,7 @@ class Rules:
     reach_px: int
     stride_px: int
     window_px: float
-    smooth_px: int
+    smooth_reach_px: int
     piece_px: float
 
 
@@ -108,7 +108,7 @@ class Carried:
         before: [K, h, w] float32 shares; None in a shot's first frame.
         slots: [h, w] int32; None likewise.
         bits: [h, w] int32, bit k where class k has more than half, bit K where anything is followed.
-        tally: [K * PER_CLASS + 1 + 2 S] int64, counts and sums; see the kernels.
+        tally: [K * PER_CLASS + 1 + 2 S] int64, counts of pixels; see the kernels.
         medians: [K, 2] float32 px, how each named object moves.
         own: [2, h, w] float32 px, beside the camera's motion; None if that is not known.
         moving: [h, w] float32, log-odds that a pixel moves by itself; with own.

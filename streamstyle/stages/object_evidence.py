@@ -99,7 +99,7 @@ def empty_tally(who: Who) -> Tensor:
 def weigh(
     carried: Carried, look: Tensor | None, found: Found, who: Who, rules: Rules, trust: Tensor | None = None
 ) -> Tensor:
-    """Each class's share of each pixel: all that speaks for it, drawn to regions and to colours.
+    """Each class's share of each pixel: all that speaks for it, drawn to regions and to colours, its borders smooth.
 
     Args:
         carried: from :func:`carry`, with the same who.
@@ -219,7 +219,7 @@ def _smooth(drawn: Tensor, found: Found, rules: Rules) -> Tensor:
     """Shares [K, h, w], their borders smooth."""
     smooth, (count, height, width) = torch.empty_like(drawn), drawn.shape
     given = (drawn, found.rgb, rules.weights, smooth)
-    launch(STEM, "object_evidence_smooth", height * width, *given, count, height, width, rules.smooth_px)
+    launch(STEM, "object_evidence_smooth", height * width, *given, count, height, width, rules.smooth_reach_px)
     return smooth
 
 

@@ -110,11 +110,11 @@ class _Places:
         if not there[box].size:  # lost on a grid so much smaller
             return np.asarray(soft)
         added = windows.lines(there[box], box)
-        *slopes, offset, unled = self._read(
-            added.astype(np.float32), y, x, begin=(box[0].start, box[1].start), of=grid
-        ).T
+        added[..., 3] -= added[..., 4]
+        planes, begin = added[..., :4].astype(np.float32), (box[0].start, box[1].start)
+        *slopes, offset = self._read(planes, y, x, begin=begin, of=grid).T
         led = sum(slope * color[which] for slope, color in zip(slopes, self._colors, strict=True))
-        return np.asarray(soft + led + (offset - unled))
+        return np.asarray(soft + led + offset)
 
     def _read(
         self,

@@ -73,6 +73,13 @@ def nowhere(situation: Situation) -> np.ndarray:
     return shares
 
 
+def doubtful(situation: Situation) -> np.ndarray:
+    """Shares in which the first class has a little of what it had, and more than half of nothing."""
+    shares = situation.shares.copy()
+    shares[0] = 0.3 * situation.masks[0]
+    return shares
+
+
 def motion_of(situation: Situation) -> Motion:
     return Motion(situation.flow, own_motion(situation.flow))
 
@@ -99,6 +106,7 @@ WAYS = {
         "shares": s.shares * np.array([*[1] * (len(s.cast.members) - 1), 0], np.float32)[:, None, None],
     },
     "who has a name is lost": lambda s: {"shares": nowhere(s)},
+    "of who has a name doubtful shares are left": lambda s: {"shares": doubtful(s)},
     "what was carried is doubted": lambda s: {"motion": replace(motion_of(s), trust=doubt())},
     "who has a name is lost, and what was carried is doubted": lambda s: {
         "shares": nowhere(s),
@@ -202,6 +210,17 @@ def test_regions_are_taken_from_where_they_are(device, bare):
     if bare:
         host, _ = both(situation, device)
     assert np.abs(shares - host[0]).mean() < 4e-3
+
+
+def test_regions_that_objects_cut_through_are_as_on_the_host(device):
+    """Two regions, of which each object has a part; who has no name is drawn to them all the same."""
+    situation = Situation(0)
+    halves = torch.arange(SIZE[1]).ge(SIZE[1] // 2).to(torch.int32).expand(SIZE).contiguous()
+    situation.found = replace(situation.found, finest=halves, finest_regions=2, tree=None)
+    host, there = both(situation, device)
+    apart = np.abs(host[0] - there[0])
+    assert apart.mean() < 4e-3
+    assert (apart > 0.1).mean() < 0.01
 
 
 def test_where_nothing_is_found_unasked_there_are_no_pieces(device):

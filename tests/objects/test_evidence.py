@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from streamstyle.objects.bodies import TIE
 from streamstyle.objects.evidence import (
     BORDER,
     MOTION_WEIGHT,
@@ -242,16 +243,16 @@ def test_each_region_takes_its_mean():
     ids[ids == 4] = 5  # one that is empty
     values = rng.random(SHAPE)
     means = region_means(values, ids, np.bincount(ids.ravel(), minlength=9))
-    assert means.dtype == np.float32
+    assert means.shape == (9,)
+    assert not means[[4, 7, 8]].any()
     for region in np.unique(ids):
-        np.testing.assert_allclose(means[ids == region], values[ids == region].mean(), rtol=1e-5)
+        np.testing.assert_allclose(means[region], values[ids == region].mean(), rtol=1e-5)
 
 
 def test_regions_of_one_pixel_keep_their_values():
     values = np.arange(12, dtype=np.float32).reshape(3, 4)
-    np.testing.assert_array_equal(
-        region_means(values, np.arange(12, dtype=np.int32).reshape(3, 4), np.ones(12, np.int64)), values
-    )
+    ids = np.arange(12, dtype=np.int32).reshape(3, 4)
+    np.testing.assert_array_equal(region_means(values, ids, np.ones(12, np.int64))[ids], values)
 
 
 @pytest.mark.parametrize("lines", [240, 480, 720])
@@ -276,12 +277,15 @@ def test_a_share_is_drawn_to_a_region_that_agrees_and_not_to_one_of_two_minds():
     np.testing.assert_allclose(share[:, 20:], before[:, 20:], atol=1e-5)
 
 
-def test_where_regions_join_all_are_drawn_alike():
+def test_what_has_no_name_is_drawn_to_bodies_whatever_their_pixels_say():
+    """Two regions that weak edges part, of means .5 and 0; with TIE of the way each is drawn to .25."""
     ids = np.zeros((40, 60), np.int32)
     ids[:, 30:] = 1
     share = np.zeros(ids.shape, np.float32)
-    share[:10] = 1
-    tree = torch.zeros(2, dtype=torch.int32), torch.full((2,), 2**30, dtype=torch.int32)
-    expected = 0.2 * share + 0.8 * region_means(share, ids, np.bincount(ids.ravel()), tree)
-    drawn_to_regions_(share, ids, np.bincount(ids.ravel()), tree)
-    np.testing.assert_allclose(share, expected, atol=1e-6)
+    share[:20, :30] = 1
+    tree = torch.zeros(2, dtype=torch.int32), torch.zeros(2, dtype=torch.int32)
+    drawn_to_regions_(share, ids, np.bincount(ids.ravel()), tree, all_agree=True)
+    left, right = (1 - TIE) * 0.5 + TIE * 0.25, TIE * 0.25
+    np.testing.assert_allclose(share[:20, :30], 0.2 + 0.8 * left, atol=1e-6)
+    np.testing.assert_allclose(share[20:, :30], 0.8 * left, atol=1e-6)
+    np.testing.assert_allclose(share[:, 30:], 0.8 * right, atol=1e-6)

@@ -17,7 +17,7 @@ from discs_in_motion import SIZE, Situation
 from streamstyle.objects.evidence import own_motion
 from streamstyle.objects.host_weighing import HostCarried, HostWeighing, like_named, mine, taken
 from streamstyle.objects.tracker import BACKGROUND
-from streamstyle.objects.weighing import FOUND, Cast, Motion
+from streamstyle.objects.weighing import FOUND, Cast, Motion, lost_below_px
 from tests.oracles import iou
 
 
@@ -61,7 +61,7 @@ def test_where_nobody_is_followed_nothing_is_weighed():
     assert not weighing.name(None).any()
 
 
-def test_totals_are_of_the_shares():
+def test_totals_are_of_pixels():
     situation = Situation()
     shares, _, totals, _, areas = situation.by(HostWeighing(situation.tracker), situation.tracker, torch.device("cpu"))
     assert totals.areas_px == (shares > 0.5).sum((1, 2)).tolist()
@@ -135,6 +135,22 @@ def test_doubt_leaves_what_has_no_name_where_it_was():
     )
     inside = situation.masks[2]
     assert abs(known[2][inside].mean() - doubting[2][inside].mean()) < 0.02
+
+
+def test_doubtful_shares_that_are_left_are_nobody():
+    """More than half of nothing: who has them is lost, may be anywhere, and is found where it looks like itself."""
+    situation = Situation(named=1)
+    before = 0.3 * np.roll(situation.masks[0], 60, 1).astype(np.float32)  # as much of it as of an object that is there
+    tracker = situation.tracker
+    slot = situation.cast.members[0]
+    assert before.sum() > lost_below_px(tracker.tracks[slot])
+    _, gate = HostWeighing(tracker).named_odds(slot, before, situation.masks[0].astype(np.float32), None)
+    assert gate is None
+    _, gate = HostWeighing(tracker).named_odds(slot, 2 * before, None, None)
+    assert gate is not None
+    situation.shares[0] = before
+    _, slots = weighed(situation, motion=Motion())
+    assert (slots == slot)[situation.masks[0]].mean() > 0.9
 
 
 def test_who_is_lost_is_no_likelier_for_doubt():
