@@ -7,8 +7,6 @@ Source: Tomasi and Manduchi 1998, of one map by another picture (Petschnigg et a
 
 from __future__ import annotations
 
-import functools
-
 import cv2
 import numpy as np
 
@@ -33,20 +31,27 @@ def smooth_borders_(shares: np.ndarray, picture: np.ndarray) -> None:
     y, x = np.nonzero(_beside_borders(shares))
     if not y.size:
         return
-    # Grown by what is at the border, so that a neighbour is a constant away.
-    planes = np.stack([cv2.copyMakeBorder(plane, *(REACH_PX,) * 4, cv2.BORDER_REPLICATE).ravel() for plane in shares])
-    colors = np.stack([cv2.copyMakeBorder(plane, *(REACH_PX,) * 4, cv2.BORDER_REPLICATE).ravel() for plane in picture])
-    colors, line = colors.astype(np.float32), shares.shape[2] + 2 * REACH_PX
+    # Grown by what is at the border, so that a neighbour is a constant away; all neighbours at once.
+    (down, right), line = _around(), shares.shape[2] + 2 * REACH_PX
     at = (y + REACH_PX) * line + x + REACH_PX
-    here, total = colors.take(at, 1), np.zeros(len(at), np.float32)
-    sums = np.zeros((len(shares), len(at)), np.float32)
-    for down, right, weight in _around():
-        there = at + (down * line + right)
-        apart = colors.take(there, 1) - here
-        weights = weight * cv2.exp((apart * apart).sum(0) * np.float32(-0.5 / COLOR**2)).ravel()
-        sums += weights * planes.take(there, 1)
-        total += weights
-    shares[:, y, x] = sums / total
+    there = at + (down * line + right)[:, None]
+    apart = np.zeros(there.shape, np.int32)
+    for plane in picture:
+        values = _grown(plane)
+        by = values.take(there).astype(np.int32)
+        by -= values.take(at)
+        apart += np.multiply(by, by, out=by)
+    weights = cv2.exp(apart.astype(np.float32) * np.float32(-0.5 / COLOR**2))
+    weights *= np.exp(-(down**2 + right**2) / (2 * SPACE_PX**2)).astype(np.float32)[:, None]
+    total = weights.sum(0)
+    for share in shares:
+        parts = _grown(share).take(there)
+        share[y, x] = np.multiply(parts, weights, out=parts).sum(0) / total
+
+
+def _grown(plane: np.ndarray) -> np.ndarray:
+    """A plane [h, w], REACH_PX larger each way, in one row."""
+    return cv2.copyMakeBorder(plane, *(REACH_PX,) * 4, cv2.BORDER_REPLICATE).ravel()
 
 
 def _beside_borders(shares: np.ndarray) -> np.ndarray:
@@ -57,9 +62,7 @@ def _beside_borders(shares: np.ndarray) -> np.ndarray:
     return found
 
 
-@functools.lru_cache(maxsize=1)
-def _around() -> list[tuple[int, int, np.float32]]:
-    """(Rows, columns, weight) of the pixels around one, and of itself."""
+def _around() -> np.ndarray:
+    """Rows and columns to the pixels around one, and to itself: [2, P]."""
     steps = range(-REACH_PX, REACH_PX + 1)
-    near = [(down, right) for down in steps for right in steps if down**2 + right**2 < 2 * REACH_PX**2]
-    return [(down, right, np.float32(np.exp(-(down**2 + right**2) / (2 * SPACE_PX**2)))) for down, right in near]
+    return np.array([(y, x) for y in steps for x in steps if y**2 + x**2 < 2 * REACH_PX**2]).T
