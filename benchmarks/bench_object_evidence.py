@@ -17,7 +17,7 @@ from discs_in_motion import Situation
 
 from streamstyle.objects.bilateral_filter import smooth_borders_
 from streamstyle.objects.device_weighing import DeviceWeighing, rules_of
-from streamstyle.objects.evidence import drawn_to_regions_, near, own_motion
+from streamstyle.objects.evidence import drawn_to_bodies_, drawn_to_regions_, near, own_motion
 from streamstyle.objects.guided_filter import GuidedFilter, drawn_to_colors
 from streamstyle.objects.host_weighing import HostWeighing
 from streamstyle.objects.tracker import Tracker
@@ -82,7 +82,7 @@ def _parts(situation: Situation) -> Rows:
     parts = {
         "how near an object is": lambda: near(share > 0.5),
         "a share drawn to its regions": lambda: drawn_to_regions_(share.copy(), ids, areas),
-        "a share drawn to its bodies": lambda: drawn_to_regions_(share.copy(), ids, areas, tree, all_agree=True),
+        "a share drawn to its bodies": lambda: drawn_to_bodies_(share.copy(), ids, areas, tree),
         "a guided filter's windows": lambda: GuidedFilter(rgb, radius),
         "a share drawn to the colours": lambda: drawn_to_colors(share, guided),
         "its border smoothed": lambda: smooth_borders_(share[None].copy(), rgb),

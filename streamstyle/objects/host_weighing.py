@@ -20,6 +20,7 @@ from streamstyle.objects.evidence import (
     NOT_FOUND,
     by_carried,
     by_look,
+    drawn_to_bodies_,
     drawn_to_regions_,
     found_odds,
     held_against,
@@ -244,7 +245,7 @@ def agreed(
         if slot != FOUND and gate is not None:
             share *= gate
         if slot == FOUND:
-            drawn_to_regions_(share, ids, areas, found.tree, all_agree=True)
+            drawn_to_bodies_(share, ids, areas, found.tree)
         else:
             drawn_to_regions_(share, ids, areas)
         if slot != FOUND or gate is not None:

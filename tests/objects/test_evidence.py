@@ -16,6 +16,7 @@ from streamstyle.objects.evidence import (
     NEAR_PX,
     STILL_TIMES,
     aimed_at,
+    drawn_to_bodies_,
     drawn_to_regions_,
     held_against,
     moves_alike,
@@ -284,7 +285,7 @@ def test_what_has_no_name_is_drawn_to_bodies_whatever_their_pixels_say():
     share = np.zeros(ids.shape, np.float32)
     share[:20, :30] = 1
     tree = torch.zeros(2, dtype=torch.int32), torch.zeros(2, dtype=torch.int32)
-    drawn_to_regions_(share, ids, np.bincount(ids.ravel()), tree, all_agree=True)
+    drawn_to_bodies_(share, ids, np.bincount(ids.ravel()), tree)
     left, right = (1 - TIE) * 0.5 + TIE * 0.25, TIE * 0.25
     np.testing.assert_allclose(share[:20, :30], 0.2 + 0.8 * left, atol=1e-6)
     np.testing.assert_allclose(share[20:, :30], 0.8 * left, atol=1e-6)

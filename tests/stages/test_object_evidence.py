@@ -22,7 +22,7 @@ from streamstyle.objects.area_filter import specks
 from streamstyle.objects.bilateral_filter import smooth_borders_
 from streamstyle.objects.bodies import LEVELS
 from streamstyle.objects.device_weighing import rules_of
-from streamstyle.objects.evidence import NEAR_PX, drawn_to_regions_, own_motion
+from streamstyle.objects.evidence import NEAR_PX, drawn_to_bodies_, drawn_to_regions_, own_motion
 from streamstyle.objects.guided_filter import GuidedFilter, drawn_to_colors
 from streamstyle.stages import evidence_terms
 from streamstyle.stages import object_evidence as stage
@@ -166,8 +166,10 @@ def test_shares_are_drawn_to_regions_and_to_bodies(device):
     stays, added = stage._pulls(tuple(sums.to(device).split([6, 1, levels, levels])), found, who, rules).cpu().numpy()
     for k, share in enumerate(shares):
         expected = share.copy()
-        is_found = k == who.found
-        drawn_to_regions_(expected, ids, areas, situation.found.tree if is_found else None, all_agree=is_found)
+        if k == who.found:
+            drawn_to_bodies_(expected, ids, areas, situation.found.tree)
+        else:
+            drawn_to_regions_(expected, ids, areas)
         np.testing.assert_allclose(stays[k][ids] * share + added[k][ids], expected, atol=2e-5)
 
 
