@@ -23,6 +23,7 @@ from streamstyle.look import Look
 from streamstyle.media.decode import decode, frame_at
 from streamstyle.media.probe import probe
 from streamstyle.naming import place_objects
+from streamstyle.objects.evidence import region_means
 from streamstyle.objects.foresight import Coming, Foresight
 from streamstyle.objects.segmenter import Segmentation, Segmenter
 from streamstyle.plan import check_picture
@@ -225,8 +226,7 @@ def find_foreground(
 def moving_shares(found: Segmentation, foreground: np.ndarray) -> np.ndarray:
     """How much of each region is foreground ([h, w] bool), [regions]."""
     ids = found.ids.numpy()
-    areas, covered = (np.bincount(ids[where], minlength=found.regions) for where in (ids >= 0, foreground))
-    return covered / np.maximum(1, areas)
+    return region_means(foreground, ids, np.bincount(ids.ravel(), minlength=found.regions))
 
 
 def describe_objects(found: Segmentation, size: tuple[int, int]) -> list[dict[str, Any]]:

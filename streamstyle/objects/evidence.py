@@ -188,8 +188,7 @@ def held_against(odds: np.ndarray, slots: np.ndarray, firm: np.ndarray) -> np.nd
 
 def moving_shares(odds: np.ndarray, slots: np.ndarray, count: int) -> np.ndarray:
     """[count] share of each slot of a map [h, w] that moves by itself, of log-odds [h, w]; 0 of one that is nowhere."""
-    moving = np.bincount(slots.ravel(), weights=(odds > 0).ravel(), minlength=count)
-    return moving / np.maximum(1, np.bincount(slots.ravel(), minlength=count))
+    return region_means(odds > 0, slots, np.bincount(slots.ravel(), minlength=count))
 
 
 @functools.lru_cache(maxsize=4)
@@ -210,7 +209,7 @@ def region_means(
     """The mean over each region, or over all that weak edges part from it; see bodies.
 
     Args:
-        values: [h, w] float.
+        values: [h, w] float or bool.
         ids: [h, w] integers, below R; NumPy counts by intp in a third of the time.
         areas: [R] pixels of each region, as ``numpy.bincount`` of ids gives them.
         tree: how regions join, as Segmentation has it; None: they do not.

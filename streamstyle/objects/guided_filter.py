@@ -99,18 +99,14 @@ class GuidedFilter:
             values: the map.
             detail: how much of what windows smooth away is kept.
         """
-        planes = self._windows.lines(self._shrunk(values))[..., : 5 if detail else 4].astype(np.float32)
+        planes = self._windows.lines(self._shrunk(values)).astype(np.float32)
         # Plane by plane: NumPy takes three times as long for channels that lie together.
-        *slopes, filtered = (
+        *slopes, filtered, unled = (
             cv2.resize(plane, values.shape[::-1], interpolation=cv2.INTER_LINEAR) for plane in cv2.split(planes)
         )
-        unled = filtered
-        if detail:
-            filtered, unled = slopes.pop(), filtered
         for fine, color in zip(slopes, self._colors, strict=True):
             filtered += np.multiply(fine, color, out=fine)
-        if detail:
-            filtered += np.multiply(np.subtract(values, unled, out=unled), detail, out=unled)
+        filtered += np.multiply(np.subtract(values, unled, out=unled), detail, out=unled)
         return filtered
 
     def _shrunk(self, planes: np.ndarray) -> np.ndarray:
