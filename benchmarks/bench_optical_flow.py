@@ -31,7 +31,11 @@ PEER_RUNS = 15
 DATA = Path(os.environ.get("STREAMSTYLE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")) / "flow_gt"
 NEW: Any = None
 """For OpenCV: give back a new array. Its types do not know of that."""
-CAREFUL = {"careful search": DENSE_PX, "careful search, sparse": SPARSE_PX}
+CAREFUL = {
+    "careful search": (DENSE_PX, False),
+    "careful search, sparse": (SPARSE_PX, False),
+    "careful search, to carry": (SPARSE_PX, True),
+}
 PRESETS = {"fast": cv2.DISOPTICAL_FLOW_PRESET_FAST, "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM}
 
 
@@ -101,8 +105,8 @@ def _beside_opencv(source: torch.Tensor, target: torch.Tensor, ours: float) -> R
     calls: dict[str, Callable[[], Any]] = {
         f"OpenCV's DIS, {preset}": functools.partial(search.calc, one, two, NEW) for preset, search in searches.items()
     }
-    for name, stride_px in CAREFUL.items():
-        calls[name] = functools.partial(careful_flow, one, two, stride_px)
+    for name, how in CAREFUL.items():
+        calls[name] = functools.partial(careful_flow, one, two, *how)
     calls["OpenCV's Farneback"] = lambda: cv2.calcOpticalFlowFarneback(one, two, NEW, 0.5, 5, 15, 3, 5, 1.2, 0)
     if not source.is_cuda:
         del calls["OpenCV's DIS, fast"]
@@ -128,11 +132,11 @@ def _careful(stride_px: int) -> OpticalFlow:
     return OpticalFlow(careful_px=stride_px)
 
 
-def careful_flow(source: np.ndarray, target: np.ndarray, stride_px: int) -> np.ndarray | None:
-    """Flow as a CPU searches it to tell what moves."""
+def careful_flow(source: np.ndarray, target: np.ndarray, stride_px: int, to_carry: bool) -> np.ndarray | None:
+    """Flow as a CPU searches it to tell what moves, or to carry where others tell."""
     search = _careful(stride_px)
     search.previous = target
-    return search.step(source)
+    return search.step(source, to_carry=to_carry)
 
 
 def _beside_consensus(flow: np.ndarray, ours: float) -> Rows:
@@ -152,7 +156,7 @@ def _accuracy(device: torch.device) -> Rows:
         pair = [torch.from_numpy(picture)[None].to(device) for picture in (source, target)]
         found = {
             "kernels": optical_flow(*pair, impl="auto" if device.type == "cuda" else "ref")[0].cpu().numpy(),
-            **{name: careful_flow(source, target, stride_px) for name, stride_px in CAREFUL.items()},
+            **{name: careful_flow(source, target, *how) for name, how in CAREFUL.items()},
             **{
                 f"OpenCV's DIS, {preset}": cv2.DISOpticalFlow.create(number).calc(source, target, NEW)
                 for preset, number in PRESETS.items()

@@ -84,6 +84,27 @@ class Situation:
         self.look = torch.nn.functional.interpolate(small, scale_factor=0.5, mode="area")[0]
         self.cast = Cast(tuple(members), (True,) * len(order), False)
 
+    def half_hidden(self, left: float = 0.3) -> tuple[dict[str, Any], np.ndarray]:
+        """What is known where so much of the first is left, and another part of it has come out far from there.
+
+        Returns:
+            shares, look and motion for by; and where that part is, [h, w] bool, beyond all that is near.
+        """
+        scale, (height, width) = self.masks[0].shape[0] / 120, self.masks[0].shape
+        there = disc(190 * scale, 20 * scale, 10 * scale, (height, width))
+        flow, look, shares = self.flow.copy(), self.look.clone(), self.shares.copy()
+        columns = np.flatnonzero((shares[0] > 0.5).any(0))
+        motion = np.median(flow[self.masks[0]], 0)
+        begins = columns[0] + round(left * len(columns))
+        shares[0, :, begins:] = 0
+        hidden = self.masks[0] & (np.arange(width) >= begins - round(motion[0]))
+        flow[hidden] = np.median(flow[~np.any(self.masks, 0)], 0)
+        flow[there] = motion
+        place = torch.nn.functional.interpolate(torch.from_numpy(there)[None, None].float(), size=look.shape[1:])[0, 0]
+        look *= 1 - place
+        look[1] += place
+        return {"shares": shares, "look": look, "motion": Motion(flow, own_motion(flow))}, there
+
     def by(
         self, weighing: Weighing, tracker: Tracker, device: torch.device, **given: Any
     ) -> tuple[np.ndarray, np.ndarray, Totals, np.ndarray, np.ndarray]:

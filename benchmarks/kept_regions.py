@@ -20,6 +20,7 @@ from streamstyle.config import AnalysisOptions
 from streamstyle.objects import appearance, appearance_tracks
 from streamstyle.objects.evidence import own_motion
 from streamstyle.objects.segmenter import Segmentation, Segmenter
+from streamstyle.stages import optical_flow
 from streamstyle.stages.optical_flow import OpticalFlow
 from streamstyle.tracks import film_objects
 
@@ -51,20 +52,20 @@ class KeptMotion:
     """Careful flows, and the motion beside the camera's of each, that were found before."""
 
     def __init__(self) -> None:
-        self._flows: dict[int | None, dict[tuple[bytes, bytes], np.ndarray | None]] = {}
+        self._flows: dict[tuple[int | None, int], dict[tuple[bytes, bytes, bool], np.ndarray | None]] = {}
         self._own: dict[bytes, np.ndarray] = {}
 
     def flow(self, *, careful_px: int | None = None) -> OpticalFlow:
         """In the place of OpticalFlow."""
-        flows = self._flows.setdefault(careful_px, {})
+        flows = self._flows.setdefault((careful_px, optical_flow.CARRYING_PX), {})
 
         class KeptFlow(OpticalFlow):
-            def step(self, luma: np.ndarray) -> np.ndarray | None:
+            def step(self, luma: np.ndarray, *, to_carry: bool = False) -> np.ndarray | None:
                 if self.previous is None:
                     return super().step(luma)
-                key = digest(self.previous), digest(luma)
+                key = digest(self.previous), digest(luma), to_carry
                 if key not in flows:
-                    flows[key] = super().step(luma)
+                    flows[key] = super().step(luma, to_carry=to_carry)
                 self.previous = luma
                 return flows[key]
 

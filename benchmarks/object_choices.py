@@ -28,7 +28,7 @@ from streamstyle.objects.foresight import Foresight
 from streamstyle.objects.reentry import Reentry
 from streamstyle.objects.tracker import BACKGROUND, SNAP_SHARE, Tracker
 from streamstyle.stages import optical_flow
-from streamstyle.stages.optical_flow import DENSE_PX, OpticalFlow, carry, occlusion
+from streamstyle.stages.optical_flow import DENSE_PX, SPARSE_PX, OpticalFlow, carry, occlusion
 
 
 def coarse_map(
@@ -46,7 +46,7 @@ class MediumFlow(OpticalFlow):
 
     def __init__(self) -> None:
         super().__init__()
-        self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        self._dis = self._carrying = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
 
 class CheckedFlow(OpticalFlow):
@@ -55,9 +55,9 @@ class CheckedFlow(OpticalFlow):
     latest: tuple[np.ndarray, np.ndarray] | None = None
     """The flow found last, and where it is of pixels [h, w] bool that the frame before does not show."""
 
-    def step(self, luma: np.ndarray) -> np.ndarray | None:
+    def step(self, luma: np.ndarray, *, to_carry: bool = False) -> np.ndarray | None:
         before = self.previous
-        back = super().step(luma)
+        back = super().step(luma, to_carry=to_carry)
         if before is not None and back is not None:
             there = self._dis.calc(before, luma, None)  # type: ignore[call-overload]
             hidden = occlusion(torch.from_numpy(back)[None], torch.from_numpy(there)[None])[0].numpy()
@@ -124,6 +124,7 @@ def searched_by(flow: Any) -> dict[tuple[Any, str], Any]:
 TRUSTED: dict[tuple[Any, str], Any] = {(trust, "trust"): lambda luma, *_: np.ones(luma.shape, np.float32)}
 NO_NEWCOMERS: dict[tuple[Any, str], Any] = {(host_weighing, "with_newcomers"): only_followed}
 EASY_NEWCOMERS: dict[tuple[Any, str], Any] = {(evidence, "NEWCOMER_ODDS"): 0.0}
+CAREFULLY = (("STEPS", optical_flow.CAREFUL_STEPS), ("ROUNDS", optical_flow.CAREFUL_ROUNDS))
 OVERLAP = "overlap, regions"
 """Choices that begin so are beside this one."""
 
@@ -139,7 +140,7 @@ CHOICES: dict[str, tuple[dict[str, Any], dict[tuple[Any, str], Any]]] = {
     "HED itself, side 3": ({"edge_side": "3"}, {}),
     "HED itself, all sides fused": ({"edge_side": "fuse"}, {}),
     "360 lines": ({"analysis_size": 360}, {}),
-    "no motion": ({}, {(evidence, "MOTION_WEIGHT"): 0.0}),
+    "no motion": ({}, {(evidence, "ALIKE_WEIGHT"): 0.0, (evidence, "MOTION_WEIGHT"): 0.0}),
     "no motion compensation: carried to where it was": (
         {},
         {(host_weighing, "carry"): stays, (host_weighing, "carry_labels"): stays, (trust, "carry"): stays},
@@ -149,6 +150,10 @@ CHOICES: dict[str, tuple[dict[str, Any], dict[tuple[Any, str], Any]]] = {
     "every 4th frame looked at; patches of motion every 3 px, not every 4": (
         {"analyse_every": 4},
         {(optical_flow, "SPARSE_PX"): DENSE_PX},
+    ),
+    "every 4th frame looked at; motion that only carries is searched for as carefully": (
+        {"analyse_every": 4},
+        {(optical_flow, f"CARRYING_{what}"): value for what, value in (("PX", SPARSE_PX), *CAREFULLY)},
     ),
     "motion checked forward and backward: what had no past is open": (
         {},
@@ -162,7 +167,7 @@ CHOICES: dict[str, tuple[dict[str, Any], dict[tuple[Any, str], Any]]] = {
         {},
         {(appearance, "LOOK_LAYERS"): ((2, 2), (3, 2)), (appearance, "DIMENSIONS"): (32, 64)},
     ),
-    "the look at 4 px, not at 2": ({}, {(AppearanceModel, "score_map"): coarse_map}),
+    "the look at 4 px, not at 2, and colours not at each": ({}, {(AppearanceModel, "score_map"): coarse_map}),
     "the background beside the object counts no more": ({}, {(appearance, "NEAR_WEIGHT"): 0.0}),
     "no regions": ({}, {(evidence, "SNAP"): 0.0}),
     "regions that disagree draw a share as others do": ({}, {(evidence, "LEAST_SPREAD"): np.inf}),
@@ -189,6 +194,7 @@ CHOICES: dict[str, tuple[dict[str, Any], dict[tuple[Any, str], Any]]] = {
     "what is born is an object at once": ({}, {(tracker, "CONFIRM_AFTER"): 1}),
     "no re-entry: who comes back is another": ({}, {(Reentry, "step"): lambda *_: None}),
     "no motion where what is lost is looked for": ({}, {(host_weighing, "LOST_MOTION_WEIGHT"): 0.0}),
+    "who is partly hidden comes out near where it was alone": ({}, {(weighing, "HIDDEN_SHARE"): 0.0}),
     "no memory of the first frame": ({}, {(appearance, "ANCHOR"): 0.0}),
     "no search for what is lost": ({}, {(weighing, "LOST_SHARE"): 0.0}),
     OVERLAP: ({"tracker": "overlap"}, {}),

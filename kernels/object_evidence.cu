@@ -6,8 +6,8 @@
 //         moving   float [h, w], log-odds that a pixel moves by itself
 //         trust    float [h, w], 0..1: how far what was carried says something of named objects
 //         look     float [K + 1, h', w'] probabilities, 0 the background's
-//         classes  float [K, 3]: 1 for what has no name (FOUND, at most one) or 0; lost where more than half was
-//                  carried of fewer px; 1 if its look is known
+//         classes  float [K, 4]: 1 for what has no name (FOUND, at most one) or 0; lost where more than half was
+//                  carried of fewer px; 1 if its look is known; partly hidden where more than half was carried of fewer
 //         members  float [K], each class's slot
 //         facts    float [S, 3] of slots: the largest share that ever moved; 1 if seen long enough to have moved; 1 for
 //                  those of named objects
@@ -46,6 +46,7 @@
 enum Weight {
     SCALE,  // of 240 lines
     CARRIED_WEIGHT,
+    FOUND_CARRIED_WEIGHT,  // where nobody has a name
     LOOK_WEIGHT,
     NOT_FOUND,
     LOST_PRIOR,
@@ -54,7 +55,7 @@ enum Weight {
     SEPARATE_FULL_PX,
     RELIABLE,
     RELIABLE_FULL,
-    MOTION_WEIGHT,
+    ALIKE_WEIGHT,
     STEEPNESS,
     STILL_TIMES,
     MOVING_SHARE,
@@ -101,8 +102,17 @@ DEVICE void count_lanes(i64* at, bool predicate) {
     if (lanes && lane_id() == 0) atomicAdd((u64*)at, (u64)count_bits(lanes));
 }
 
+// What classes holds of each.
+enum OfClass { IS_FOUND, LOST_BELOW_PX, LOOK_IS_KNOWN, HIDDEN_BELOW_PX, PER_ONE };
+DEVICE bool is_found(const float* classes, int k) { return classes[PER_ONE * k + IS_FOUND] != 0.0f; }
+DEVICE bool has_known_look(const float* classes, int k) { return classes[PER_ONE * k + LOOK_IS_KNOWN] != 0.0f; }
+
 DEVICE bool is_lost(const i64* tally, const float* classes, int k) {
-    return classes[3 * k] == 0.0f && (float)tally[k * PER_CLASS + CORE] < classes[3 * k + 1];
+    return !is_found(classes, k) && (float)tally[k * PER_CLASS + CORE] < classes[PER_ONE * k + LOST_BELOW_PX];
+}
+
+DEVICE bool is_hidden(const i64* tally, const float* classes, int k) {
+    return (float)tally[k * PER_CLASS + CORE] < classes[PER_ONE * k + HIDDEN_BELOW_PX];
 }
 
 // Whether nothing that moves by itself is followed, though the shot had the time to show it.
@@ -144,7 +154,7 @@ KERNEL object_evidence_carry(const float* __restrict__ shares, const int* __rest
             count_lanes(tally + k * PER_CLASS + CORE, share > 0.5f);
             if (!(share > 0.5f)) continue;  // no lane has to wait from here on
             here |= 1u << k;
-            if (!(known & HAS_MOTION) || classes[3 * k] != 0.0f) continue;
+            if (!(known & HAS_MOTION) || is_found(classes, k)) continue;
             for (int axis = 0; axis < 2; ++axis) {
                 float bin = floorf(own[axis * plane + at] * BINS_A_PX) + BINS / 2;
                 atomicAdd(bins + (2 * k + axis) * BINS + (int)bounded(bin, 0.0f, BINS - 1.0f), 1);
@@ -247,7 +257,7 @@ KERNEL object_evidence_reach_columns(const u16* __restrict__ rows, const int* __
                 if (best < 1 << 30) near = bounded(2.0f - sqrtf((float)best) / weights[NEAR_PX], 0.0f, 1.0f);
                 nears[k * plane + at] = near;
             }
-            if (k == count || !(known & HAS_MOTION) || classes[3 * k] != 0.0f) continue;
+            if (k == count || !(known & HAS_MOTION) || is_found(classes, k)) continue;
             bool core = inside && ((u32)bits[at] >> k & 1u), around = inside && !core && near > 0.0f;
             float further = 0.0f;
             if (core || around) {
@@ -295,7 +305,7 @@ DEVICE float moves_alike(float u, float v, const float* median, const i64* tally
     float inside = (float)tally[CORE_ALIKE] / (float)tally[CORE];
     float accuracy = (inside + (float)tally[AROUND_ELSE] / (float)tally[AROUND]) / 2;
     weight *= bounded((accuracy - weights[RELIABLE]) / (weights[RELIABLE_FULL] - weights[RELIABLE]), 0.0f, 1.0f);
-    return weights[MOTION_WEIGHT] * weight * bounded(odds, -3.0f, 3.0f);
+    return weights[ALIKE_WEIGHT] * weight * bounded(odds, -3.0f, 3.0f);
 }
 
 // Whether a slot's object moves, or never did though it had the time: then what stands still is hardly a part of it.
@@ -313,7 +323,7 @@ DEVICE float aimed_at(int x, int y, int height, int width, const float* weights)
 // Each class's share of each pixel before it is drawn to anything; and over each region its sum and that of its square,
 // sums i64 [2, K, R], and the areas.
 KERNEL object_evidence_weigh(const float* __restrict__ before, const int* __restrict__ carried,
-                             const float* __restrict__ nears, const float* __restrict__ own,
+                             float* __restrict__ nears, const float* __restrict__ own,
                              const float* __restrict__ moving, const float* __restrict__ trust,
                              const float* __restrict__ look, const float* __restrict__ classes,
                              const float* __restrict__ facts, const float* __restrict__ weights,
@@ -327,9 +337,10 @@ KERNEL object_evidence_weigh(const float* __restrict__ before, const int* __rest
     const bool nobody = nobody_found(tally, facts, count, many, known);
     bool any_named = false, knows_named = false;
     for (int k = 0; k < count; ++k) {
-        any_named |= classes[3 * k] == 0.0f;
-        knows_named |= classes[3 * k] == 0.0f && classes[3 * k + 2] != 0.0f;
+        any_named |= !is_found(classes, k);
+        knows_named |= !is_found(classes, k) && has_known_look(classes, k);
     }
+    const float carried_weight = weights[any_named ? CARRIED_WEIGHT : FOUND_CARRIED_WEIGHT];
     FOR_GRID_WARPS(at, plane) {
         bool inside = at < plane;
         if (!inside) at = plane - 1;  // a lane past the end weighs the last pixel again, and tells nobody
@@ -342,8 +353,8 @@ KERNEL object_evidence_weigh(const float* __restrict__ before, const int* __rest
             rest = log_weighed(like_others, weights[LOOK_WEIGHT]);
             for (int k = 0; k < count; ++k) {
                 seen[k] = at_spot(look + (k + 1) * small_plane, spot);
-                if (classes[3 * k + 2] == 0.0f) continue;
-                float* best = classes[3 * k] == 0.0f ? &like_named : &like_others;
+                if (!has_known_look(classes, k)) continue;
+                float* best = !is_found(classes, k) ? &like_named : &like_others;
                 *best = larger(*best, seen[k]);
             }
         }
@@ -351,26 +362,32 @@ KERNEL object_evidence_weigh(const float* __restrict__ before, const int* __rest
             for (int k = 0; k < count; ++k) {
                 float share = before[k * plane + at];
                 all += share;
-                (classes[3 * k] == 0.0f ? named : found_before) += share;
+                (!is_found(classes, k) ? named : found_before) += share;
             }
-            sure = rest + log_weighed(1 - all, weights[CARRIED_WEIGHT]);
-            rest += log_weighed(doubted(1 - all, trusted), weights[CARRIED_WEIGHT]);
+            sure = rest + log_weighed(1 - all, carried_weight);
+            rest += log_weighed(doubted(1 - all, trusted), carried_weight);
         } else {
             sure = rest;
         }
         bool alike = has_look && knows_named && like_named > like_others;
         float u = has_motion ? own[at] : 0.0f, v = has_motion ? own[plane + at] : 0.0f, top = rest;
         for (int k = 0; k < count; ++k) {
-            bool knows = has_look && classes[3 * k + 2] != 0.0f;
+            bool knows = has_look && has_known_look(classes, k);
             float here = has_shares ? before[k * plane + at] : 0.0f, by_look = 0.0f, value;
             if (knows) by_look = log_weighed(seen[k], weights[LOOK_WEIGHT]);
-            if (classes[3 * k] == 0.0f) {
+            if (!is_found(classes, k)) {
                 bool lost = is_lost(tally, classes, k);
-                float prior = lost ? weights[LOST_PRIOR] : doubted(here, trusted);
-                value = log_weighed(prior, weights[CARRIED_WEIGHT]) + by_look;
+                float prior = lost ? weights[LOST_PRIOR] : doubted(here, trusted), as_it = 0.0f;
+                if (has_motion && !lost) as_it = moves_alike(u, v, medians + 2 * k, tally + k * PER_CLASS, weights);
+                bool comes_out = as_it > 0.0f && knows && seen[k] > 0.5f && moving[at] > 0.0f;
+                comes_out = comes_out && is_hidden(tally, classes, k);
+                if (comes_out) {
+                    prior = larger(prior, weights[LOST_PRIOR]);
+                    if (inside) nears[k * plane + at] = 1.0f;  // which no other lane reads
+                }
+                value = log_weighed(prior, carried_weight) + by_look + as_it;
                 if (lost) value += rest - sure;  // of what is lost, or has no name, nothing carried is doubted
-                if (has_motion && lost) value += weights[LOST_MOTION_WEIGHT] * larger(0.0f, moving[at]);
-                if (has_motion && !lost) value += moves_alike(u, v, medians + 2 * k, tally + k * PER_CLASS, weights);
+                if (has_motion && (lost || comes_out)) value += weights[LOST_MOTION_WEIGHT] * larger(0.0f, moving[at]);
             } else {
                 float motion = has_motion ? moving[at] : 0.0f, aimed = aimed_at(x, y, height, width, weights);
                 int slot = has_slots ? carried[at] : 0;
@@ -387,7 +404,7 @@ KERNEL object_evidence_weigh(const float* __restrict__ before, const int* __rest
                     value = weights[NOT_FOUND];
                 } else {
                     value = aimed + motion * (has_shares ? 1 : 2) + by_look;
-                    if (has_shares) value += log_weighed(here, weights[CARRIED_WEIGHT]);
+                    if (has_shares) value += log_weighed(here, carried_weight);
                 }
                 value += rest - sure;
                 if (has_shares && any_named && named > larger(0.3f, found_before)) value = weights[NOT_FOUND];
@@ -404,7 +421,7 @@ KERNEL object_evidence_weigh(const float* __restrict__ before, const int* __rest
         if (adds) atomicAdd((u64*)(areas + region), (u64)run.length);
         for (int k = 0; k < count; ++k) {
             float share = odds[k] / total;
-            if (classes[3 * k] == 0.0f && !is_lost(tally, classes, k)) share *= nears[k * plane + at];
+            if (!is_found(classes, k) && !is_lost(tally, classes, k)) share *= nears[k * plane + at];
             if (inside) shares[k * plane + at] = share;
             for (int power = 0; power < 2; ++power) {
                 i64 mine = units(power ? share * share : share), until = warp_prefix_sum(inside ? mine : (i64)0);
@@ -574,7 +591,7 @@ KERNEL object_evidence_draw(const float* __restrict__ shares, const float* __res
         float red = (float)rgb[at] / 255.0f, green = (float)rgb[plane + at] / 255.0f;
         float blue = (float)rgb[2 * plane + at] / 255.0f, total = 0.0f;
         for (int k = 0; k < count; ++k) {
-            bool found = classes[3 * k] != 0.0f;
+            bool found = is_found(classes, k);
             bool anywhere = found ? loose : is_lost(tally, classes, k);
             const float* pull = pulls + (i64)k * regions + region;
             float share = snapped(shares[k * plane + at], pull, (i64)count * regions);
@@ -670,7 +687,7 @@ KERNEL object_evidence_settle(const u8* __restrict__ masks, const int* __restric
         int y = (int)(at / width), x = (int)(at - (i64)y * width), owner = -1, value = 0;
         for (int k = 0; k < count; ++k)
             if (masks[k * plane + at]) owner = k;
-        bool named = owner >= 0 && classes[3 * owner] == 0.0f;
+        bool named = owner >= 0 && !is_found(classes, owner);
         if (named) {
             float least = larger(weights[SPECK_SHARE] * (float)tally[owner * PER_CLASS + PIXELS], weights[SPECK_PX]);
             i64 area = part_areas[owner * (plane + 1) + parts[owner * plane + at]];
@@ -679,13 +696,13 @@ KERNEL object_evidence_settle(const u8* __restrict__ masks, const int* __restric
         if (owner < 0) {
             i64 here = (i64)(y + 1) * (width + 2) + x + 1;
             for (int k = 0; k < count && owner < 0; ++k) {
-                if (classes[3 * k] != 0.0f || masks[k * plane + at]) continue;
+                if (is_found(classes, k) || masks[k * plane + at]) continue;
                 float least = larger(weights[SPECK_SHARE] * (float)tally[k * PER_CLASS + PIXELS], weights[SPECK_PX]);
                 int gap = gaps[k * padded + here];  // 1 is what reaches the border
                 if (gap != 1 && (float)gap_areas[k * (padded + 1) + gap] < least) owner = k;
             }
         }
-        if (owner >= 0 && classes[3 * owner] == 0.0f) {
+        if (owner >= 0 && !is_found(classes, owner)) {
             value = (int)members[owner];
             atomicAdd((u64*)(tally + owner * PER_CLASS + LEFT), (u64)1);
         } else if (owner >= 0) {

@@ -18,7 +18,7 @@ from streamstyle.objects import area_filter, bilateral_filter, bodies, evidence,
 from streamstyle.objects.host_weighing import HostCarried, HostWeighing
 from streamstyle.objects.segmenter import Segmentation
 from streamstyle.objects.tracker import Tracker
-from streamstyle.objects.weighing import FOUND, Cast, Motion, Totals, lost_below_px
+from streamstyle.objects.weighing import FOUND, Cast, Motion, Totals, hidden_below_px, lost_below_px
 from streamstyle.stages import evidence_terms, object_evidence
 from streamstyle.stages.evidence_terms import Carried, Found, Rules, Who
 from streamstyle.stages.region_hierarchy import FULL
@@ -176,16 +176,17 @@ class DeviceWeighing:
         """What the kernels ask of who is followed; one small copy."""
         numbers, count, many = list[float](), len(cast.members), self.tracker.slots
         for slot, knows in zip(cast.members, cast.knows, strict=True):
-            lost = 0.0 if slot == FOUND else lost_below_px(self.tracker.tracks[slot])
-            numbers += [slot == FOUND, lost, knows]
+            track = None if slot == FOUND else self.tracker.tracks[slot]
+            hidden, lost = (0.0, 0.0) if track is None else (hidden_below_px(track), lost_below_px(track))
+            numbers += [slot == FOUND, lost, knows, hidden]
         for slot in range(many):
             track = self.tracker.tracks.get(slot)
             had_time = track is not None and track.seen >= weighing.MUST_MOVE_LOOKS
             numbers += [track.moved if track is not None else 0.0, had_time, slot in cast.members]
         numbers += cast.members  # whole numbers, far below those that 32 bits cannot hold
         table = to_device(torch.tensor(numbers, dtype=torch.float32), self._device)
-        classes, facts, members = table.split([3 * count, 3 * many, count])
-        return Who(classes.view(-1, 3), facts.view(-1, 3), members, cast.members, cast.eager)
+        classes, facts, members = table.split([4 * count, 3 * many, count])
+        return Who(classes.view(-1, 4), facts.view(-1, 3), members, cast.members, cast.eager)
 
     def _rules_of(self, size: tuple[int, int]) -> Rules:
         if size not in self._rules:
@@ -199,6 +200,7 @@ def rules_of(size: tuple[int, int], device: torch.device) -> Rules:
     weights = {
         "scale": scale,
         "carried_weight": evidence.CARRIED_WEIGHT,
+        "found_carried_weight": evidence.FOUND_CARRIED_WEIGHT,
         "look_weight": evidence.LOOK_WEIGHT,
         "not_found": evidence.NOT_FOUND,
         "lost_prior": host_weighing.LOST_PRIOR,
@@ -207,7 +209,7 @@ def rules_of(size: tuple[int, int], device: torch.device) -> Rules:
         "separate_full_px": evidence.SEPARATE_FULL_PX,
         "reliable": evidence.RELIABLE[0],
         "reliable_full": evidence.RELIABLE[1],
-        "motion_weight": evidence.MOTION_WEIGHT,
+        "alike_weight": evidence.ALIKE_WEIGHT,
         "steepness": evidence.STEEPNESS,
         "still_times": evidence.STILL_TIMES,
         "moving_share": evidence.MOVING_SHARE,

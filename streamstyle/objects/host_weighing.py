@@ -41,6 +41,7 @@ from streamstyle.objects.weighing import (
     Cast,
     Motion,
     Totals,
+    hidden_below_px,
     lost_below_px,
 )
 from streamstyle.stages.optical_flow import carry, carry_labels
@@ -115,12 +116,13 @@ class HostWeighing:
         """Each class's share of each pixel, [K, h, w] float32; look: [K + 1, h, w]."""
         shape = (found.ids.shape[0], found.ids.shape[1])
         shares, slots, own = carried.shares, carried.slots, motion.own
-        trust = motion.trust if cast.named else None
+        named = bool(cast.named)
+        trust = motion.trust if named else None
         rest = sure = np.zeros(shape, np.float32) if look is None else by_look(look[0])
         if shares is not None:
             left = 1 - shares.sum(0)
-            sure = rest + by_carried(left)
-            rest = sure if trust is None else rest + by_carried(doubted(left, trust))
+            sure = rest + by_carried(left, named=named)
+            rest = sure if trust is None else rest + by_carried(doubted(left, trust), named=named)
         odds, gates = list[np.ndarray](), list[Maybe]()
         for k, slot in enumerate(cast.members):
             before = None if shares is None else shares[k]
@@ -144,20 +146,34 @@ class HostWeighing:
     def named_odds(
         self, slot: int, before: np.ndarray, seen: Maybe, own: Maybe, trust: Maybe = None
     ) -> tuple[np.ndarray, Maybe]:
-        """Log-likelihood of a named object; and where it may be, None for everywhere."""
-        core = before > 0.5
-        lost = np.count_nonzero(core) < lost_below_px(self.tracker.tracks[slot])
-        prior = np.full_like(before, LOST_PRIOR) if lost else doubted(before, trust)
-        odds = by_carried(prior)
-        if seen is not None:
-            odds = odds + by_look(seen)
-        if lost:
+        """Log-likelihood of a named object; and where it may be, None for everywhere.
+
+        Of one that is partly hidden, what looks like it and moves as it does and by itself may come out anywhere: this
+        is weighed as of one that is lost. A dog that runs behind a post comes out farther from where it was than a gate
+        is wide.
+        """
+        core, track = before > 0.5, self.tracker.tracks[slot]
+        core_px = np.count_nonzero(core)
+        if core_px < lost_below_px(track):
+            odds = by_carried(np.full_like(before, LOST_PRIOR), named=True)
+            if seen is not None:
+                odds = odds + by_look(seen)
             if own is not None:
                 odds = odds + LOST_MOTION_WEIGHT * np.maximum(0, moves_by_itself(own))
             return odds, None
-        gate = near(core)
+        prior, gate = doubted(before, trust), near(core)
         alike = None if own is None else moves_alike(own, core, (gate > 0) & ~core)
-        return (odds if alike is None else odds + alike), gate
+        motion: np.ndarray | float = 0.0
+        if seen is not None and own is not None and alike is not None and core_px < hidden_below_px(track):
+            moving = moves_by_itself(own)
+            comes_out = (seen > 0.5) & (moving > 0) & (alike > 0)
+            prior = np.where(comes_out, np.maximum(prior, np.float32(LOST_PRIOR)), prior)
+            motion = np.where(comes_out, np.float32(LOST_MOTION_WEIGHT) * moving, np.float32(0))
+            gate = np.where(comes_out, np.float32(1), gate)
+        odds = by_carried(prior, named=True)
+        if seen is not None:
+            odds = odds + by_look(seen)
+        return (odds if alike is None else odds + alike + motion), gate
 
     def found_odds(
         self, before: Maybe, seen: Maybe, own: Maybe, slots: Maybe, rest: np.ndarray, named: np.ndarray, cast: Cast
@@ -168,7 +184,7 @@ class HostWeighing:
         if _nobody_found(slots, cast):
             # Who begins to move later is as good as who moved from the first, and better if it looks like who has left.
             return np.where(named, NOT_FOUND, found_odds(None, None, motion, rest.shape)), None
-        odds = found_odds(before, seen, motion, rest.shape)
+        odds = found_odds(before, seen, motion, rest.shape, named=bool(cast.named))
         if cast.eager or motion is None or slots is None:
             return odds, gate
         far = near(slots != BACKGROUND) == 0

@@ -169,7 +169,7 @@ class ObjectTracks(ABC):
         if motion and (self._flow.previous is None or self._flow.previous.shape != luma.shape):
             motion = ()  # from nowhere; and step says that there is none
         before = self._flow.previous
-        moved, still = self._motion_of(motion) if motion else _by_flow(self._flow.step(luma))
+        moved, still = self._motion_of(motion) if motion else _by_flow(self._flow.step(luma, to_carry=found is None))
         self._flow.previous = luma
         moment = Moment(moved, (before, luma), still, found, self._slots is None, shot, index, time_s, size)
         self._slots = self._advance(moment)

@@ -12,6 +12,7 @@ from torch import Tensor
 WEIGHTS = (
     "scale",
     "carried_weight",
+    "found_carried_weight",
     "look_weight",
     "not_found",
     "lost_prior",
@@ -20,7 +21,7 @@ WEIGHTS = (
     "separate_full_px",
     "reliable",
     "reliable_full",
-    "motion_weight",
+    "alike_weight",
     "steepness",
     "still_times",
     "moving_share",
@@ -79,8 +80,8 @@ class Who:
     """Who is followed, K classes in S slots.
 
     Attributes:
-        classes: [K, 3] float32 on the device: 1 for FOUND, what has no name, else 0; lost where more than half was
-            carried of fewer px; 1 if its look is known.
+        classes: [K, 4] float32 on the device: 1 for FOUND, what has no name, else 0; lost where more than half was
+            carried of fewer px; 1 if its look is known; partly hidden where more than half was carried of fewer px.
         facts: [S, 3] float32 on the device, of slots: the largest share that ever moved; 1 if it was seen long enough
             to have moved; 1 for slots of named objects.
         members: [K] float32 on the device, the slots below.

@@ -43,6 +43,10 @@ time, and tells what moves as well: 9.1 and 0.26 px for OpticalFlow's 9.1 and 0.
 DENSE_PX, SPARSE_PX = 3, 4
 """Between patches of 8 px each way. OpenCV's medium preset has 3; 4 takes a quarter less time. On eight DAVIS sequences
 J is the same where every 4th frame is looked at; where every one is, it is .0015 lower, and .011 without clicks."""
+CARRYING_PX, CARRYING_STEPS, CARRYING_ROUNDS = 5, 12, 1
+"""As those, in frames that are not looked at, in which motion only carries: three fifths of the time. On eight DAVIS
+sequences, every 4th frame looked at, J is .779 with SPARSE_PX there, .780 so; .771 at 6 px, .758 by OpenCV's fast
+search."""
 MOST_PX = 1 << 20
 """Of a side: positions are counted in 1/256 px, in 32 bits."""
 
@@ -129,19 +133,23 @@ class OpticalFlow:
             or SPARSE_PX; None for a quick one. On eight DAVIS sequences the median motion of the object beside the
             camera's is 9.1 px where it is dense and 7.9 where it is quick, that of the rest 0.27 and 0.58.
 
-    Cost: 2 to 5 ms a frame at 427x240 on one core; 9 ms where it is dense, 7 where it is sparse.
+    Cost: at 427x240 on one core 2 to 5 ms a frame; careful 9 ms where it is dense, 7 where sparse, 4 only to carry.
     """
 
     def __init__(self, *, careful_px: int | None = None) -> None:
-        self._dis = _opencv_search() if careful_px is None else _careful_search(careful_px)
+        self._dis = _opencv_search() if careful_px is None else _search(careful_px, CAREFUL_STEPS, CAREFUL_ROUNDS)
+        self._carrying = self._dis
+        if careful_px is not None:
+            self._carrying = _search(CARRYING_PX, CARRYING_STEPS, CARRYING_ROUNDS)
         self.previous: np.ndarray | None = None
         """The last luma seen: all that is carried from frame to frame."""
 
-    def step(self, luma: np.ndarray) -> np.ndarray | None:
+    def step(self, luma: np.ndarray, *, to_carry: bool = False) -> np.ndarray | None:
         """Flow to the previous luma.
 
         Args:
             luma: [H, W] uint8.
+            to_carry: whether it only carries, and need not tell what moves: a careful search is less so.
 
         Returns:
             [H, W, 2] float32 (dx, dy) px: where in the previous frame each pixel was; None for the first frame,
@@ -152,7 +160,8 @@ class OpticalFlow:
         previous, self.previous = self.previous, luma
         if previous is None or previous.shape != luma.shape or min(luma.shape) < SMALLEST_PX:
             return None
-        return self._dis.calc(luma, previous, None)  # type: ignore[call-overload]  # None is allowed
+        search = self._carrying if to_carry else self._dis
+        return search.calc(luma, previous, None)  # type: ignore[call-overload]  # None is allowed
 
     def together(self, lumas: Tensor, part: slice = slice(None)) -> Tensor:
         """The flows of frames to those before them, all at once, by :func:`optical_flow`.
@@ -249,11 +258,11 @@ def _opencv_search(preset: int = cv2.DISOPTICAL_FLOW_PRESET_FAST) -> cv2.DISOpti
     return cv2.DISOpticalFlow.create(preset)
 
 
-def _careful_search(stride_px: int) -> cv2.DISOpticalFlow:
+def _search(stride_px: int, steps: int, rounds: int) -> cv2.DISOpticalFlow:
     search = _opencv_search(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     search.setPatchStride(stride_px)
-    search.setGradientDescentIterations(CAREFUL_STEPS)
-    search.setVariationalRefinementIterations(CAREFUL_ROUNDS)
+    search.setGradientDescentIterations(steps)
+    search.setVariationalRefinementIterations(rounds)
     return search
 
 

@@ -17,7 +17,7 @@ from object_choices import coarse_map
 
 from streamstyle.media.states import read_state, write_state
 from streamstyle.objects import appearance
-from streamstyle.objects.appearance import ANCHOR, DIMENSIONS, FORGET, AppearanceModel, halved
+from streamstyle.objects.appearance import ANCHOR, DIMENSIONS, FORGET, STRIDE, AppearanceModel, halved
 
 CPU = torch.device("cpu")
 GRID = (12, 16)
@@ -75,7 +75,7 @@ def model_of(kinds: np.ndarray, seed: int = 0) -> tuple[AppearanceModel, Tensor]
 def scores(model: AppearanceModel, blocks: list[Tensor], rgb: Tensor) -> Tensor:
     """Each class's probability in each block of pixels, [P, K + 1]: the mean over its part of the map."""
     x, grid = model.describe(blocks, rgb)
-    return F.avg_pool2d(model.score_map(x, grid, blocks, rgb), 2).flatten(1).T
+    return F.avg_pool2d(model.score_map(x, grid, blocks, rgb), STRIDE).flatten(1).T
 
 
 def right(found: Tensor, kinds: np.ndarray) -> float:
@@ -145,7 +145,7 @@ def test_what_a_layer_of_a_greater_stride_sees_is_enlarged():
     without.add()
     x, _ = without.describe(same, rgb)
     without.learn(x, shares_of(kinds, 2))
-    assert right(scores(without, same, rgb), kinds) < 0.8
+    assert right(scores(without, same, rgb), kinds) < 0.9
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 51), (23, 1), (5, 8), (60, 107)])
@@ -368,6 +368,7 @@ def test_the_background_near_objects_counts_for_more_where_it_is_first_seen():
     model.renew(0)
     model.learn(x, shares_of(kinds, 2), pause=[1], near=near)
     weight = shares_of(kinds, 2)[0] * (1 + appearance.NEAR_WEIGHT * near)
+    weight[1::2] = 0  # every second block
     torch.testing.assert_close(model._moments(0), (x * (weight / weight.sum())[:, None]).T @ x)
     before = model._moments(1)
     model.learn(x, shares_of(kinds, 2), pause=[0], near=near)
@@ -380,13 +381,15 @@ def test_a_map_of_scores_is_finer_than_descriptions():
     blocks, rgb = scene(layout((2, 2, 6, 6)), seed=1)
     fine, rgb = blocks[0].roll(1, 1), rgb.roll(2, 1)  # by half a block, down
     coarse = torch.lerp(blocks[1], blocks[1].roll(1, 1), 0.5)
-    true = torch.zeros(2 * GRID[0], 2 * GRID[1], dtype=torch.bool)
-    true[5:17, 4:16] = True
+    true = torch.zeros(STRIDE * GRID[0], STRIDE * GRID[1], dtype=torch.bool)
+    true[10:34, 8:32] = True
     x, grid = model.describe([fine, coarse], rgb)
     found = model.score_map(x, grid, [fine, coarse], rgb)
     assert found.shape == (2, *true.shape)
     torch.testing.assert_close(found.sum(0), torch.ones(true.shape))
-    between = coarse_map(model, x, grid, [fine, coarse], rgb)[1].repeat_interleave(2, 0).repeat_interleave(2, 1)
+    between = (
+        coarse_map(model, x, grid, [fine, coarse], rgb)[1].repeat_interleave(STRIDE, 0).repeat_interleave(STRIDE, 1)
+    )
     wrong = [int(((part > 0.5) != true).sum()) for part in (found[1], between)]
     assert wrong[0] < 0.5 * wrong[1]
 
@@ -401,7 +404,7 @@ def test_a_map_of_scores_says_what_descriptions_do():
     found = model.score_map(x, grid, blocks, rgb)
     assert (found[2] == 0).all()
     coarse = coarse_map(model, x, grid, blocks, rgb)
-    torch.testing.assert_close(found[:, ::2, ::2][:, :, 10:], coarse[:, :, 10:])
+    torch.testing.assert_close(found[:, ::STRIDE, ::STRIDE][:, :, 10:], coarse[:, :, 10:])
 
 
 def test_a_map_of_scores_of_an_odd_picture():
@@ -410,7 +413,7 @@ def test_a_map_of_scores_of_an_odd_picture():
     features, rgb = [torch.rand(24, 13, 9), torch.rand(40, 7, 5)], torch.zeros(3, 25, 17, dtype=torch.uint8)
     x, grid = model.describe(features, rgb)
     model.learn(x, torch.rand(2, 35))
-    assert model.score_map(x, grid, features, rgb).shape == (2, 13, 9)
+    assert model.score_map(x, grid, features, rgb).shape == (2, 25, 17)
 
 
 def test_unsure_blocks_teach_nothing():

@@ -112,6 +112,7 @@ WAYS = {
         "shares": nowhere(s),
         "motion": replace(motion_of(s), trust=doubt()),
     },
+    "who has a name is partly hidden, and comes out elsewhere": lambda s: s.half_hidden()[0],
     "nothing moves": lambda s: {"motion": Motion(np.zeros_like(s.flow), np.zeros((2, *SIZE), np.float32))},
 }
 

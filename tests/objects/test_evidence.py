@@ -9,15 +9,17 @@ import torch
 
 from streamstyle.objects.bodies import TIE
 from streamstyle.objects.evidence import (
+    ALIKE_WEIGHT,
     BORDER,
-    MOTION_WEIGHT,
     MOVING_PX,
     MOVING_TIMES,
     NEAR_PX,
     STILL_TIMES,
     aimed_at,
+    by_carried,
     drawn_to_bodies_,
     drawn_to_regions_,
+    found_odds,
     held_against,
     moves_alike,
     moves_by_itself,
@@ -103,7 +105,7 @@ def test_motion_tells_an_object_as_it_was_carried_from_its_surroundings(scale):
     assert odds[~truth].max() < 0 < odds[truth].min()
     assert odds[carried & ~truth].max() < 0  # and so mends what was carried wrongly
     assert odds[truth].mean() == pytest.approx(-odds[~truth].mean(), rel=0.1)
-    assert np.abs(odds).max() <= 3 * MOTION_WEIGHT + 1e-6
+    assert np.abs(odds).max() <= 3 * ALIKE_WEIGHT + 1e-6
 
 
 def test_motion_counts_the_less_the_nearer_it_is_to_the_cameras():
@@ -218,6 +220,14 @@ def test_somebody_new_is_who_moves_by_itself_more_than_near_ground_does_whatever
     for beyond in (odds - rest)[:120], (odds - rest)[120:]:
         assert (beyond[:, 80:300] < 0).all()
         assert (beyond[:, 300:400] > 1).all()
+
+
+def test_what_nobody_named_is_held_less_by_where_it_was():
+    share = np.array([[0.9, 0.2]], np.float32)
+    named, found = (by_carried(share, named=named) for named in (True, False))
+    assert (np.abs(found) < np.abs(named)).all()
+    apart = found_odds(share, None, None, share.shape, named=True) - found_odds(share, None, None, share.shape)
+    np.testing.assert_allclose(apart, named - found, atol=1e-6)
 
 
 def test_nothing_is_near_nothing():

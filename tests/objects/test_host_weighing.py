@@ -153,6 +153,19 @@ def test_doubtful_shares_that_are_left_are_nobody():
     assert (slots == slot)[situation.masks[0]].mean() > 0.9
 
 
+@pytest.mark.parametrize("named", [1, 2])
+def test_who_is_partly_hidden_comes_out_anywhere(named):
+    """Where it looks and moves like it, however far; one of which most is there is only near where it was."""
+    situation, slot = Situation(named=named), 1
+    for left, least, most in ((0.3, 0.6, 1), (0.8, 0, 0)):
+        given, there = situation.half_hidden(left)
+        _, slots = weighed(situation, **given)
+        assert least <= (slots == slot)[there].mean() <= most
+        still = replace(given["motion"], own=np.zeros((2, *SIZE), np.float32))
+        _, slots = weighed(situation, **{**given, "motion": still})
+        assert not (slots == slot)[there].any()
+
+
 def test_who_is_lost_is_no_likelier_for_doubt():
     """A camera that turns fast leaves nothing to be trusted, and who is lost would be anywhere."""
     situation = Situation(named=1)

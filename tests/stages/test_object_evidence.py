@@ -37,7 +37,7 @@ def device(kernel_device: torch.device) -> torch.device:
 
 def who_of(device: torch.device, slots: tuple[int, ...] = (1, 2, -1), many: int = 4, *, eager: bool = False) -> Who:
     """Classes whose look is known, none of which is ever lost."""
-    classes = torch.tensor([[float(slot < 0), 0.0, 1.0] for slot in slots], device=device).view(-1, 3)
+    classes = torch.tensor([[float(slot < 0), 0.0, 1.0, 0.0] for slot in slots], device=device).view(-1, 4)
     facts = torch.tensor([[0.0, 0.0, float(slot in slots)] for slot in range(many)], device=device)
     return Who(classes, facts, torch.tensor(slots, dtype=torch.float32, device=device), slots, eager)
 

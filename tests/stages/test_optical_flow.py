@@ -40,6 +40,20 @@ def test_a_known_shift_is_found(right, down):
     assert np.abs(middle - (-right, -down)).max() < 0.5
 
 
+def test_a_careful_search_is_quicker_where_it_only_carries():
+    """It finds the shift all the same, and the next frame's from there; one that is quick anyway is as it was."""
+    for careful_px in (None, stage.DENSE_PX, stage.SPARSE_PX):
+        found = []
+        for to_carry in (False, True):
+            flow = OpticalFlow(careful_px=careful_px)
+            flow.step(window(0, 0), to_carry=to_carry)
+            first, then = (flow.step(window(at, 2), to_carry=to_carry) for at in (3, 7))
+            for way, right, down in ((first, 3, 2), (then, 4, 0)):
+                assert np.abs(way[MARGIN:-MARGIN, MARGIN:-MARGIN] - (-right, -down)).max() < 0.5
+            found.append(first)
+        assert np.array_equal(*found) == (careful_px is None)
+
+
 @pytest.mark.parametrize(("right", "down"), [(3, 2), (-6, 4)])
 def test_labels_are_carried_by_the_shift(right, down):
     labels = np.zeros((HEIGHT, WIDTH), np.int32)
