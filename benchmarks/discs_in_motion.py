@@ -80,8 +80,7 @@ class Situation:
             members.append(slot if k < named else FOUND)
         self.tracker.observe(np.bincount(self.slots.ravel(), minlength=self.tracker.slots), 0)
         alike = np.stack([~np.any(self.masks, 0), *self.masks]) + 0.1 * rng.random((len(order) + 1, *size))
-        small = torch.from_numpy((alike / alike.sum(0)).astype(np.float32))[None]
-        self.look = torch.nn.functional.interpolate(small, scale_factor=0.5, mode="area")[0]
+        self.look = torch.from_numpy((alike / alike.sum(0)).astype(np.float32))
         self.cast = Cast(tuple(members), (True,) * len(order), False)
 
     def half_hidden(self, left: float = 0.3) -> tuple[dict[str, Any], np.ndarray]:
@@ -100,9 +99,8 @@ class Situation:
         hidden = self.masks[0] & (np.arange(width) >= begins - round(motion[0]))
         flow[hidden] = np.median(flow[~np.any(self.masks, 0)], 0)
         flow[there] = motion
-        place = torch.nn.functional.interpolate(torch.from_numpy(there)[None, None].float(), size=look.shape[1:])[0, 0]
-        look *= 1 - place
-        look[1] += place
+        look[:, there] = 0
+        look[1, there] = 1
         return {"shares": shares, "look": look, "motion": Motion(flow, own_motion(flow))}, there
 
     def by(

@@ -52,18 +52,20 @@ class KeptMotion:
     """Careful flows, and the motion beside the camera's of each, that were found before."""
 
     def __init__(self) -> None:
-        self._flows: dict[tuple[int | None, int], dict[tuple[bytes, bytes, bool], np.ndarray | None]] = {}
+        self._flows: dict[Any, dict[tuple[bytes, bytes], np.ndarray | None]] = {}  # by how they are searched for
         self._own: dict[bytes, np.ndarray] = {}
 
     def flow(self, *, careful_px: int | None = None) -> OpticalFlow:
         """In the place of OpticalFlow."""
-        flows = self._flows.setdefault((careful_px, optical_flow.CARRYING_PX), {})
+        carrying = (optical_flow.CARRYING_PX, optical_flow.CARRYING_STEPS, optical_flow.CARRYING_ROUNDS)
+        kept = self._flows
 
         class KeptFlow(OpticalFlow):
             def step(self, luma: np.ndarray, *, to_carry: bool = False) -> np.ndarray | None:
                 if self.previous is None:
                     return super().step(luma)
-                key = digest(self.previous), digest(luma), to_carry
+                flows = kept.setdefault(carrying if to_carry and careful_px is not None else careful_px, {})
+                key = digest(self.previous), digest(luma)
                 if key not in flows:
                     flows[key] = super().step(luma, to_carry=to_carry)
                 self.previous = luma

@@ -59,7 +59,8 @@ class CheckedFlow(OpticalFlow):
         before = self.previous
         back = super().step(luma, to_carry=to_carry)
         if before is not None and back is not None:
-            there = self._dis.calc(before, luma, None)  # type: ignore[call-overload]
+            search = self._carrying if to_carry else self._dis
+            there = search.calc(before, luma, None)  # type: ignore[call-overload]
             hidden = occlusion(torch.from_numpy(back)[None], torch.from_numpy(there)[None])[0].numpy()
             CheckedFlow.latest = (back, hidden)
         return back
@@ -147,7 +148,7 @@ CHOICES: dict[str, tuple[dict[str, Any], dict[tuple[Any, str], Any]]] = {
     ),
     "motion by the quick search": ({}, searched_by(lambda careful_px: OpticalFlow())),
     "motion by OpenCV's medium search: 25 steps, 5 rounds": ({}, searched_by(lambda careful_px: MediumFlow())),
-    "every 4th frame looked at; patches of motion every 3 px, not every 4": (
+    "every 4th frame looked at; there patches of motion every 3 px, not every 4": (
         {"analyse_every": 4},
         {(optical_flow, "SPARSE_PX"): DENSE_PX},
     ),

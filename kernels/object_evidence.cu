@@ -14,7 +14,7 @@
 //         weights  float [WEIGHTS], see stages/object_evidence.py
 //         ids      int [h, w] finest regions below R; into, at int [R], how they join; rgb u8 [3, h, w]
 // Between before float [K, h, w], carried int [h, w], bits int [h, w]: bit k where class k's core is, bit K where
-//         anything is; nears float [K + 1, h, w]; tally i64 [TALLY of K and S]; medians float [K, 2] px
+//         anything is; nears float [K + 1, h, w], which weigh opens where somebody comes out; tally i64 [TALLY of K and S]; medians float [K, 2] px
 // Output  shares   float [K, h, w]; map int [h, w]: a slot, or minus the number of a piece of FOUND; overlap i64 [P, S]
 // Passes  carry, median, reach_rows, reach_columns, weigh, join, mean, shrink, fit, spread, draw, smooth: the shares
 //         split, settle, name: the map
@@ -320,17 +320,17 @@ DEVICE float aimed_at(int x, int y, int height, int width, const float* weights)
     return weights[BORDER] + (weights[BORDER_INSIDE] - weights[BORDER]) * inwards;
 }
 
-// Each class's share of each pixel before it is drawn to anything; and over each region its sum and that of its square,
-// sums i64 [2, K, R], and the areas.
+// Each class's share of each pixel before it is drawn to anything, and nears 1 where it comes out; and over each region
+// its sum and that of its square, sums i64 [2, K, R], and the areas.
 KERNEL object_evidence_weigh(const float* __restrict__ before, const int* __restrict__ carried,
-                             float* __restrict__ nears, const float* __restrict__ own,
-                             const float* __restrict__ moving, const float* __restrict__ trust,
-                             const float* __restrict__ look, const float* __restrict__ classes,
-                             const float* __restrict__ facts, const float* __restrict__ weights,
-                             const float* __restrict__ medians, const i64* __restrict__ tally,
-                             const int* __restrict__ ids, float* __restrict__ shares,
-                             i64* __restrict__ sums, i64* __restrict__ areas, int count, int many, int height,
-                             int width, int small_height, int small_width, int regions, int known) {
+                             const float* __restrict__ own, const float* __restrict__ moving,
+                             const float* __restrict__ trust, const float* __restrict__ look,
+                             const float* __restrict__ classes, const float* __restrict__ facts,
+                             const float* __restrict__ weights, const float* __restrict__ medians,
+                             const i64* __restrict__ tally, const int* __restrict__ ids, float* __restrict__ nears,
+                             float* __restrict__ shares, i64* __restrict__ sums, i64* __restrict__ areas, int count,
+                             int many, int height, int width, int small_height, int small_width, int regions,
+                             int known) {
     const i64 plane = (i64)height * width, small_plane = (i64)small_height * small_width;
     const bool has_shares = known & HAS_SHARES, has_slots = known & HAS_SLOTS, has_motion = known & HAS_MOTION;
     const bool has_look = known & HAS_LOOK, eager = known & EAGER;
@@ -371,6 +371,7 @@ KERNEL object_evidence_weigh(const float* __restrict__ before, const int* __rest
         }
         bool alike = has_look && knows_named && like_named > like_others;
         float u = has_motion ? own[at] : 0.0f, v = has_motion ? own[plane + at] : 0.0f, top = rest;
+        u32 anywhere = 0;  // bit k where class k comes out, be it near or not
         for (int k = 0; k < count; ++k) {
             bool knows = has_look && has_known_look(classes, k);
             float here = has_shares ? before[k * plane + at] : 0.0f, by_look = 0.0f, value;
@@ -380,14 +381,16 @@ KERNEL object_evidence_weigh(const float* __restrict__ before, const int* __rest
                 float prior = lost ? weights[LOST_PRIOR] : doubted(here, trusted), as_it = 0.0f;
                 if (has_motion && !lost) as_it = moves_alike(u, v, medians + 2 * k, tally + k * PER_CLASS, weights);
                 bool comes_out = as_it > 0.0f && knows && seen[k] > 0.5f && moving[at] > 0.0f;
-                comes_out = comes_out && is_hidden(tally, classes, k);
+                comes_out = comes_out && here < weights[LOST_PRIOR] && is_hidden(tally, classes, k);
                 if (comes_out) {
-                    prior = larger(prior, weights[LOST_PRIOR]);
-                    if (inside) nears[k * plane + at] = 1.0f;  // which no other lane reads
+                    prior = weights[LOST_PRIOR];
+                    anywhere |= 1u << k;
                 }
                 value = log_weighed(prior, carried_weight) + by_look + as_it;
-                if (lost) value += rest - sure;  // of what is lost, or has no name, nothing carried is doubted
-                if (has_motion && (lost || comes_out)) value += weights[LOST_MOTION_WEIGHT] * larger(0.0f, moving[at]);
+                if (lost || comes_out) {
+                    value += rest - sure;  // of what is lost, or has no name, nothing carried is doubted
+                    if (has_motion) value += weights[LOST_MOTION_WEIGHT] * larger(0.0f, moving[at]);
+                }
             } else {
                 float motion = has_motion ? moving[at] : 0.0f, aimed = aimed_at(x, y, height, width, weights);
                 int slot = has_slots ? carried[at] : 0;
@@ -421,7 +424,11 @@ KERNEL object_evidence_weigh(const float* __restrict__ before, const int* __rest
         if (adds) atomicAdd((u64*)(areas + region), (u64)run.length);
         for (int k = 0; k < count; ++k) {
             float share = odds[k] / total;
-            if (!is_found(classes, k) && !is_lost(tally, classes, k)) share *= nears[k * plane + at];
+            if (anywhere >> k & 1u) {
+                if (inside) nears[k * plane + at] = 1.0f;
+            } else if (!is_found(classes, k) && !is_lost(tally, classes, k)) {
+                share *= nears[k * plane + at];
+            }
             if (inside) shares[k * plane + at] = share;
             for (int power = 0; power < 2; ++power) {
                 i64 mine = units(power ? share * share : share), until = warp_prefix_sum(inside ? mine : (i64)0);

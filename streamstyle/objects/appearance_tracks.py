@@ -217,7 +217,7 @@ class AppearanceTracks(ObjectTracks):
             self._foreseen = None
 
     def _look(self, found: Segmentation) -> Tensor | None:
-        """The model's probabilities, [K + 1, h', w']; None before it has learned."""
+        """The model's probabilities, [K + 1, h, w]; None before it has learned."""
         self._described, self._grid = self._model.describe(found.features, found.picture)
         if not self._model.known:
             return None
@@ -259,6 +259,8 @@ class AppearanceTracks(ObjectTracks):
             self.replaced += [
                 (thing.name, name, thing.at_s) for name in others if self._is_nearly_all(place, others[name])
             ]
+        elif thing.name in there and self._is_nearly_all(place, there[thing.name]):
+            self.replaced.append((f"-{thing.name}", thing.name, thing.at_s))
         if not thing.remove or thing.name in there:
             self._give(thing.name, place, index, remove=thing.remove)
 
@@ -319,7 +321,8 @@ class AppearanceTracks(ObjectTracks):
             beside = np.maximum(near(followed), self._refused)  # and what was refused, wherever it is
             reach = torch.from_numpy(beside.astype(np.float32))[None, None].to(small.device)
             around = F.interpolate(reach, size=self._grid, mode="area").flatten()
-        self._model.learn(self._described, small, pause=pause, loose=loose, near=around, passed=passed)
+        of, grid = self._described, self._grid
+        self._model.learn(of, small, pause=pause, loose=loose, near=around, passed=passed, grid=grid)
         self._refused = 0.0
 
     def _shows_little(self, slot: int, k: int, totals: Totals, fewest_px: float) -> bool:

@@ -17,7 +17,8 @@ from streamstyle.objects.bodies import body_means
 from streamstyle.stages.dominant_motion import dominant_motion
 
 NEAR_PX = 20
-"""A pixel this far from where the object was carried to (of 240 lines) may still be it; twice as far it may not."""
+"""A pixel this far from where the object was carried to (of 240 lines) may still be it; twice as far it may not, but of
+what is lost or partly hidden."""
 SEPARATE_PX = 0.7
 """An object whose motion is no farther from the camera's (of 240 lines) cannot be told by it ..."""
 SEPARATE_FULL_PX = 2.2

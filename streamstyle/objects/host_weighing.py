@@ -53,7 +53,7 @@ GUIDED_PX = 12
 FIRMNESS .725 at 6, .730 at 12, .724 at 16: what hides and what splashes want a large one, grey cars on grey roads a
 small one."""
 LOST_PRIOR, LOST_MOTION_WEIGHT = 0.3, 1.0
-"""What is looked for everywhere is rather what moves by itself: the dog that was hidden, not the post it passes. That
+"""What is looked for where it was not carried to is rather what moves by itself: the dog that was hidden, not the post it passes. That
 it stands still says nothing: where a camera turns back to who was lost, little moves by itself as far as one can tell.
 On the films that look away J is .49 where stillness counts, .58 where it does not."""
 
@@ -109,20 +109,23 @@ class HostWeighing:
     ) -> Tensor:
         """As of a Weighing."""
         shape = (found.ids.shape[0], found.ids.shape[1])
-        seen = None if look is None else F.interpolate(look[None], size=shape, mode="bilinear")[0].cpu().numpy()
+        if look is not None and look.shape[1:] != shape:
+            look = F.interpolate(look[None], size=shape, mode="bilinear")[0]
+        seen = None if look is None else look.cpu().numpy()
         return torch.from_numpy(self.weighed(found, carried, motion, seen, cast))
 
     def weighed(self, found: Segmentation, carried: HostCarried, motion: Motion, look: Maybe, cast: Cast) -> np.ndarray:
         """Each class's share of each pixel, [K, h, w] float32; look: [K + 1, h, w]."""
         shape = (found.ids.shape[0], found.ids.shape[1])
         shares, slots, own = carried.shares, carried.slots, motion.own
-        named = bool(cast.named)
-        trust = motion.trust if named else None
+        anybody = bool(cast.named)
+        trust = motion.trust if anybody else None
         rest = sure = np.zeros(shape, np.float32) if look is None else by_look(look[0])
         if shares is not None:
             left = 1 - shares.sum(0)
-            sure = rest + by_carried(left, named=named)
-            rest = sure if trust is None else rest + by_carried(doubted(left, trust), named=named)
+            sure = rest + by_carried(left, named=anybody)
+            rest = sure if trust is None else rest + by_carried(doubted(left, trust), named=anybody)
+        doubt = None if rest is sure else rest - sure
         odds, gates = list[np.ndarray](), list[Maybe]()
         for k, slot in enumerate(cast.members):
             before = None if shares is None else shares[k]
@@ -132,9 +135,9 @@ class HostWeighing:
                 weighed, gate = self.found_odds(before, seen, own, slots, sure, like_named(look, shape, cast), cast)
             else:
                 assert before is not None
-                weighed, gate = self.named_odds(slot, before, seen, own, trust)
-            if rest is not sure and (slot == FOUND or gate is None):
-                weighed = weighed + (rest - sure)  # of what has no name, or is lost, nothing carried is doubted
+                weighed, gate = self.named_odds(slot, before, seen, own, trust, doubt)
+            if slot == FOUND and doubt is not None:
+                weighed = weighed + doubt  # of what has no name nothing carried is doubted
             if slot == FOUND:
                 weighed = np.where(taken(shares, cast), NOT_FOUND, weighed)
             odds.append(weighed)
@@ -144,51 +147,57 @@ class HostWeighing:
         return agreed(rest, odds, gates, found, cast)
 
     def named_odds(
-        self, slot: int, before: np.ndarray, seen: Maybe, own: Maybe, trust: Maybe = None
+        self, slot: int, before: np.ndarray, seen: Maybe, own: Maybe, trust: Maybe = None, doubt: Maybe = None
     ) -> tuple[np.ndarray, Maybe]:
         """Log-likelihood of a named object; and where it may be, None for everywhere.
 
-        Of one that is partly hidden, what looks like it and moves as it does and by itself may come out anywhere: this
-        is weighed as of one that is lost. A dog that runs behind a post comes out farther from where it was than a gate
-        is wide.
+        One that is lost is looked for everywhere. One that is partly hidden may come out wherever what looks like it
+        moves by itself and as it does: a dog that runs behind a post comes out farther from where it was than near
+        goes. There it is weighed as if it were lost.
+
+        Args:
+            slot: its track.
+            before: [h, w] its share, carried here.
+            seen: [h, w] how it looks; own: [2, h, w] px; trust: [h, w]; None where nobody knows.
+            doubt: [h, w], what the background gains by trust; who is lost gains as much. None: nothing.
         """
         core, track = before > 0.5, self.tracker.tracks[slot]
-        core_px = np.count_nonzero(core)
+        core_px, alike, gate, anywhere = np.count_nonzero(core), None, None, None
         if core_px < lost_below_px(track):
-            odds = by_carried(np.full_like(before, LOST_PRIOR), named=True)
-            if seen is not None:
-                odds = odds + by_look(seen)
-            if own is not None:
-                odds = odds + LOST_MOTION_WEIGHT * np.maximum(0, moves_by_itself(own))
-            return odds, None
-        prior, gate = doubted(before, trust), near(core)
-        alike = None if own is None else moves_alike(own, core, (gate > 0) & ~core)
-        motion: np.ndarray | float = 0.0
-        if seen is not None and own is not None and alike is not None and core_px < hidden_below_px(track):
-            moving = moves_by_itself(own)
-            comes_out = (seen > 0.5) & (moving > 0) & (alike > 0)
-            prior = np.where(comes_out, np.maximum(prior, np.float32(LOST_PRIOR)), prior)
-            motion = np.where(comes_out, np.float32(LOST_MOTION_WEIGHT) * moving, np.float32(0))
-            gate = np.where(comes_out, np.float32(1), gate)
-        odds = by_carried(prior, named=True)
+            anywhere = np.ones(before.shape, bool)
+        else:
+            gate = near(core)
+            alike = None if own is None else moves_alike(own, core, (gate > 0) & ~core)
+        if alike is not None and seen is not None and core_px < hidden_below_px(track):
+            assert own is not None
+            anywhere = (before < LOST_PRIOR) & (seen > 0.5) & (alike > 0) & (moves_by_itself(own) > 0)
+            gate = np.where(anywhere, np.float32(1), gate)
+        prior = doubted(before, trust)
+        odds = by_carried(prior if anywhere is None else np.where(anywhere, np.float32(LOST_PRIOR), prior), named=True)
         if seen is not None:
             odds = odds + by_look(seen)
-        return (odds if alike is None else odds + alike + motion), gate
+        if alike is not None:
+            odds = odds + alike
+        if anywhere is not None and own is not None:
+            odds = odds + np.where(anywhere, LOST_MOTION_WEIGHT * np.maximum(0, moves_by_itself(own)), np.float32(0))
+        if anywhere is not None and doubt is not None:
+            odds = odds + np.where(anywhere, doubt, np.float32(0))
+        return odds, gate
 
     def found_odds(
-        self, before: Maybe, seen: Maybe, own: Maybe, slots: Maybe, rest: np.ndarray, named: np.ndarray, cast: Cast
+        self, before: Maybe, seen: Maybe, own: Maybe, slots: Maybe, rest: np.ndarray, alike: np.ndarray, cast: Cast
     ) -> tuple[np.ndarray, Maybe]:
-        """As named_odds, of FOUND; named: where somebody new would be taken for one whom a person named."""
+        """As named_odds, of FOUND; alike: where somebody new would be taken for one whom a person named."""
         motion = None if own is None else self.motion_of_found(own, slots)
         gate = None if before is None or cast.eager else near(before > 0.5)
         if _nobody_found(slots, cast):
             # Who begins to move later is as good as who moved from the first, and better if it looks like who has left.
-            return np.where(named, NOT_FOUND, found_odds(None, None, motion, rest.shape)), None
+            return np.where(alike, NOT_FOUND, found_odds(None, None, motion, rest.shape)), None
         odds = found_odds(before, seen, motion, rest.shape, named=bool(cast.named))
         if cast.eager or motion is None or slots is None:
             return odds, gate
         far = near(slots != BACKGROUND) == 0
-        return np.where(far & named, NOT_FOUND, with_newcomers(odds, rest, motion, far)), gate
+        return np.where(far & alike, NOT_FOUND, with_newcomers(odds, rest, motion, far)), gate
 
     def motion_of_found(self, own: np.ndarray, slots: Maybe) -> np.ndarray:
         """Log-odds that a pixel moves by itself; firm where an object moves, or never did, see STILL_TIMES."""

@@ -33,6 +33,8 @@ COLOR_RATE = 0.1
 """How fast a track's colour follows its pixels."""
 MOST_ENDED = 1000
 """Ended tracks kept for the report: all that have a name, and of the rest the largest; others are only counted."""
+RECENT_FALL = 0.03
+"""Of an area, a frame: what shrinks no faster, to a half in 23 frames, is as large as it was lately."""
 CONFIRM_AFTER = 3
 """Analysed frames a part that split from the background must be seen in before it counts as an object."""
 
@@ -53,6 +55,10 @@ class Track:
     color: np.ndarray | None = None
     measured: int = 0
     measured_px: int = 0
+    recent_px: float = 0.0
+    """The area it has, or had lately: less RECENT_FALL for each frame since. What shrinks slowly, as it drives away, has
+    nearly all of it; who is hidden at once has little."""
+    recent_frame: int = 0
     moved: float = 0.0
     """The largest share of it that was seen moving by itself at a time, where the caller notes it."""
 
@@ -239,7 +245,9 @@ class Tracker:
 
     def forget_area(self, slot: int) -> None:
         """Measure a track's usual area anew: a person said what is and what is not part of it."""
-        self.tracks[slot].measured = self.tracks[slot].measured_px = 0
+        track = self.tracks[slot]
+        track.measured = track.measured_px = 0
+        track.recent_px = 0.0
 
     def observe(self, areas: np.ndarray, frame: int, hidden: Collection[int] = ()) -> None:
         """Note the areas [S] px of all slots in the new map: tracks that are gone end, lasting ones are confirmed.
@@ -248,6 +256,8 @@ class Tracker:
         """
         for slot, track in list(self.tracks.items()):
             track.area_px = int(areas[slot]) if slot < len(areas) else 0
+            kept = (1 - RECENT_FALL) ** (frame - track.recent_frame)
+            track.recent_px, track.recent_frame = max(track.area_px, track.recent_px * kept), frame
             if track.area_px == 0:
                 if slot not in hidden:
                     self._end(slot)

@@ -23,8 +23,8 @@ LOST_SHARE = 0.1
 """An object with less than this share of its usual area is looked for everywhere, by its look and motion, and not
 learned."""
 HIDDEN_SHARE = 0.5
-"""One with less than this share of it is partly hidden: more of it may come out anywhere. On eight DAVIS sequences J is
-.802 without, .805 with, and the same at .4 and .6."""
+"""One with less than this share of what it had lately is partly hidden: more of it may come out anywhere. On eight DAVIS
+sequences J is .802 without, .805 with, and the same at .4 and .6."""
 SMALLEST_FOUND = 0.003
 """Share of the frame below which a piece of FOUND is no object."""
 MUST_MOVE_LOOKS = 6
@@ -101,8 +101,8 @@ class Weighing(Protocol):
             found: the frame's regions.
             carried: what carry gave.
             motion: what carry was given; it may have kept that in carried.
-            look: [K + 1, h', w'] float32, probability that places look like the background and each class; None
-                before anybody's look is known.
+            look: [K + 1, h, w] float32, or smaller, probability that places look like the background and each class;
+                None before anybody's look is known.
             cast: who is followed.
         """
 
@@ -134,4 +134,4 @@ def lost_below_px(track: Track) -> float:
 
 def hidden_below_px(track: Track) -> float:
     """An object that has more than half of fewer pixels is partly hidden."""
-    return HIDDEN_SHARE * track.usual_area_px
+    return HIDDEN_SHARE * track.recent_px

@@ -103,8 +103,8 @@ def weigh(
 
     Args:
         carried: from :func:`carry`, with the same who.
-        look: [K + 1, h', w'] float32, probability that each place of a small map looks like the background and each
-            class; None before anybody's look is known.
+        look: [K + 1, h', w'] float32 of the frame's size or smaller, probability that each place looks like the
+            background and each class; None before anybody's look is known.
         found: the frame's regions and colours.
         rules: the weights.
         trust: [h, w] float32, 0..1, how far what was carried says something of named objects; None: all of it.
@@ -137,12 +137,12 @@ def weigh(
     evidence: tuple[Tensor, ...] = (
         _or(carried.before, none),
         _or(carried.slots, whole),
-        nears,
         _or(own, none),
         _or(moving, none),
         _or(trust, none),
     )
     evidence += (_or(look, none), who.classes, who.facts, rules.weights, carried.medians, carried.tally, found.ids)
+    evidence += (nears,)  # opened where somebody comes out, for what draws after it
     sizes = (count, many, height, width, *small, regions, known)
     launch(STEM, "object_evidence_weigh", height * width, *evidence, shares, sums, areas, *sizes)
     pulls = _pulls((sums, areas, joined, pixels), found, who, rules)

@@ -40,7 +40,7 @@ def test_a_known_shift_is_found(right, down):
     assert np.abs(middle - (-right, -down)).max() < 0.5
 
 
-def test_a_careful_search_is_quicker_where_it_only_carries():
+def test_a_careful_search_is_another_where_it_only_carries():
     """It finds the shift all the same, and the next frame's from there; one that is quick anyway is as it was."""
     for careful_px in (None, stage.DENSE_PX, stage.SPARSE_PX):
         found = []
