@@ -53,8 +53,9 @@ GUIDED_PX = 12
 FIRMNESS .725 at 6, .730 at 12, .724 at 16: what hides and what splashes want a large one, grey cars on grey roads a
 small one."""
 LOST_PRIOR, LOST_MOTION_WEIGHT = 0.3, 1.0
-"""What is looked for where it was not carried to is rather what moves by itself: the dog that was hidden, not the post it passes. That
-it stands still says nothing: where a camera turns back to who was lost, little moves by itself as far as one can tell.
+"""What is looked for where it was not carried to is rather what moves by itself: the dog that was hidden, not the post
+it passes. That it stands still says nothing: where a camera turns back to who was lost, little moves by itself as far
+as one can tell.
 On the films that look away J is .49 where stillness counts, .58 where it does not."""
 
 

@@ -56,8 +56,8 @@ class Track:
     measured: int = 0
     measured_px: int = 0
     recent_px: float = 0.0
-    """The area it has, or had lately: less RECENT_FALL for each frame since. What shrinks slowly, as it drives away, has
-    nearly all of it; who is hidden at once has little."""
+    """The area it has, or had lately: less RECENT_FALL for each frame since. What shrinks slowly, as it drives away,
+    has nearly all of it; who is hidden at once has little."""
     recent_frame: int = 0
     moved: float = 0.0
     """The largest share of it that was seen moving by itself at a time, where the caller notes it."""

@@ -23,8 +23,8 @@ LOST_SHARE = 0.1
 """An object with less than this share of its usual area is looked for everywhere, by its look and motion, and not
 learned."""
 HIDDEN_SHARE = 0.5
-"""One with less than this share of what it had lately is partly hidden: more of it may come out anywhere. On eight DAVIS
-sequences J is .802 without, .805 with, and the same at .4 and .6."""
+"""One with less than this share of what it had lately is partly hidden: more of it may come out anywhere. On eight
+DAVIS sequences J is .802 without, .805 with, and the same at .4 and .6."""
 SMALLEST_FOUND = 0.003
 """Share of the frame below which a piece of FOUND is no object."""
 MUST_MOVE_LOOKS = 6
