@@ -163,7 +163,10 @@ class HostWeighing:
             doubt: [h, w], what the background gains by trust; who is lost gains as much. None: nothing.
         """
         core, track = before > 0.5, self.tracker.tracks[slot]
-        core_px, alike, gate, anywhere = np.count_nonzero(core), None, None, None
+        core_px = np.count_nonzero(core)
+        alike: Maybe = None
+        gate: Maybe = None
+        anywhere: Maybe = None
         if core_px < lost_below_px(track):
             anywhere = np.ones(before.shape, bool)
         else:
@@ -171,6 +174,7 @@ class HostWeighing:
             alike = None if own is None else moves_alike(own, core, (gate > 0) & ~core)
         if alike is not None and seen is not None and core_px < hidden_below_px(track):
             assert own is not None
+            assert gate is not None
             anywhere = (before < LOST_PRIOR) & (seen > 0.5) & (alike > 0) & (moves_by_itself(own) > 0)
             gate = np.where(anywhere, np.float32(1), gate)
         prior = doubted(before, trust)

@@ -113,6 +113,7 @@ WAYS = {
         "motion": replace(motion_of(s), trust=doubt()),
     },
     "who has a name is partly hidden, and comes out elsewhere": lambda s: s.half_hidden()[0],
+    "a little of who has a name is hidden": lambda s: s.half_hidden(0.8)[0],
     "nothing moves": lambda s: {"motion": Motion(np.zeros_like(s.flow), np.zeros((2, *SIZE), np.float32))},
 }
 

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from discs_in_motion import SIZE, Situation
 
-from streamstyle.objects.evidence import own_motion
+from streamstyle.objects.evidence import by_carried, own_motion
 from streamstyle.objects.host_weighing import HostCarried, HostWeighing, like_named, mine, taken
 from streamstyle.objects.tracker import BACKGROUND
 from streamstyle.objects.weighing import FOUND, Cast, Motion, lost_below_px
@@ -164,6 +164,42 @@ def test_who_is_partly_hidden_comes_out_anywhere(named):
         still = replace(given["motion"], own=np.zeros((2, *SIZE), np.float32))
         _, slots = weighed(situation, **{**given, "motion": still})
         assert not (slots == slot)[there].any()
+
+
+def test_only_what_looks_and_moves_like_it_comes_out():
+    """Each condition alone: another look, another motion, and none beside the camera's."""
+    situation, slot = Situation(named=1), 1
+    given, there = situation.half_hidden()
+    weighing, before, seen = HostWeighing(situation.tracker), given["shares"][0], given["look"][1].numpy()
+    own, flow = given["motion"].own, given["motion"].flow
+    before = weighing.carry(torch.from_numpy(given["shares"]), situation.slots, Motion(flow), situation.cast, SIZE)
+    before = before.shares[0]
+    unlike, across, slow = seen.copy(), own.copy(), own.copy()
+    unlike[there] = 0.4
+    across[:, there] *= -1
+    slow[:, there] *= 0.1
+    expected = {"like it": (seen, own, True), "unlike": (unlike, own, False)}
+    expected |= {"another way": (seen, across, False), "hardly at all": (seen, slow, False)}
+    for way, (look, motion, comes) in expected.items():
+        odds, gate = weighing.named_odds(slot, before, look, motion)
+        assert gate is not None
+        assert (gate[there] == 1).mean() == pytest.approx(1 if comes else 0, abs=0.05), way
+        if comes:  # as one that is lost
+            assert odds[there].mean() > by_carried(np.float32([[0.3]]), named=True).item()
+    situation.tracker.tracks[slot].recent_px /= 4  # as it shrinks, it is not hidden
+    _, gate = weighing.named_odds(slot, before, seen, own)
+    assert not gate[there].any()
+
+
+def test_doubt_is_no_word_for_who_comes_out():
+    """What the background gains by it, that gains as well, as who is lost does."""
+    situation = Situation(named=1)
+    given, there = situation.half_hidden()
+    shares = [
+        weighed(situation, **{**given, "motion": replace(given["motion"], trust=trust)})[0][0]
+        for trust in (None, np.where(there, 0, 1).astype(np.float32))
+    ]
+    np.testing.assert_allclose(shares[1][there].mean(), shares[0][there].mean(), atol=0.02)
 
 
 def test_who_is_lost_is_no_likelier_for_doubt():
