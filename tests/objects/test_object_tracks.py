@@ -151,6 +151,17 @@ def watch(tracks: ObjectTracks, frames: list[tuple[int, int]], first: int = 0) -
     return maps
 
 
+@pytest.mark.parametrize("every", [1, 3])
+def test_motion_is_searched_for_to_carry_just_where_nobody_looks(every, monkeypatch):
+    tracks, asked = tracks_of(every=every), list[bool]()
+    step = tracks._flow.step
+    monkeypatch.setattr(
+        tracks._flow, "step", lambda luma, *, to_carry: asked.append(to_carry) or step(luma, to_carry=to_carry)
+    )
+    watch(tracks, [(i, 0) for i in range(9)])
+    assert asked == [i > 0 and (i + 1) % every != 0 for i in range(9)]
+
+
 FLASH = [(i, 0) for i in range(6)] + [(0, 1)] + [(i, 0) for i in range(6, 12)]
 
 
