@@ -14,7 +14,8 @@
 //         weights  float [WEIGHTS], see stages/object_evidence.py
 //         ids      int [h, w] finest regions below R; into, at int [R], how they join; rgb u8 [3, h, w]
 // Between before float [K, h, w], carried int [h, w], bits int [h, w]: bit k where class k's core is, bit K where
-//         anything is; nears float [K + 1, h, w], which weigh opens where somebody comes out; tally i64 [TALLY of K and S]; medians float [K, 2] px
+//         anything is; nears float [K + 1, h, w], which weigh opens where somebody comes out;
+//         tally i64 [TALLY of K and S]; medians float [K, 2] px
 // Output  shares   float [K, h, w]; map int [h, w]: a slot, or minus the number of a piece of FOUND; overlap i64 [P, S]
 // Passes  carry, median, reach_rows, reach_columns, weigh, join, mean, shrink, fit, spread, draw, smooth: the shares
 //         split, settle, name: the map
