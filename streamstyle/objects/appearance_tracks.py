@@ -259,8 +259,6 @@ class AppearanceTracks(ObjectTracks):
             self.replaced += [
                 (thing.name, name, thing.at_s) for name in others if self._is_nearly_all(place, others[name])
             ]
-        elif thing.name in there and self._is_nearly_all(place, there[thing.name]):
-            self.replaced.append((f"-{thing.name}", thing.name, thing.at_s))
         if not thing.remove or thing.name in there:
             self._give(thing.name, place, index, remove=thing.remove)
 

@@ -29,7 +29,7 @@ class Following(Protocol):
 
     @property
     def replaced(self) -> Sequence[tuple[str, str, float]]:
-        """Of places that were nearly all of another object, or of what they were taken from; see ObjectTracks."""
+        """Of places that were nearly all of another object: whose, the other's name, and when in seconds."""
 
     @property
     def motions_told(self) -> int | None:

@@ -80,8 +80,7 @@ class ObjectTracks(ABC):
         left_out: regions so far that were more than a frame may have.
         untaken: of clicks on no region that were to take away of an object, and where it had nothing: its name, and
             when in seconds.
-        replaced: of places that were nearly all of another object, or of what they were taken from: whose they are,
-            that one's name, and when in seconds.
+        replaced: of places that were nearly all of another object: whose they are, its name, and when in seconds.
         followed: the last frame, as ``between`` takes it; None where nobody tells. Nothing later depends on it.
     """
 

@@ -75,7 +75,8 @@ def untaken_warnings(places: Iterable[tuple[str, float]]) -> list[str]:
 
 
 def replaced_warnings(places: Iterable[tuple[str, str, float]]) -> list[str]:
-    """What a person should know of places that were nearly all of an object, a line each; see ObjectTracks.replaced."""
+    """What a person should know of places that were nearly all of another object, a line each; see
+    ObjectTracks.replaced."""
     mend = "where both are in one region, another --detail may part them"
     return [
         f"object '{name}' took nearly all of object '{other}' at {at_s:g} s; {mend}"

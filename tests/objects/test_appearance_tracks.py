@@ -142,7 +142,6 @@ def test_what_is_taken_out_of_an_object_stays_out(segmenter):
     y, x = 45, 20 + 2 * at + 15
     tracks = tracks_of(segmenter, named("it", mask=1), named("it", at / 25, point=(x, y), remove=True), drawn=drawn)
     found = list(run(tracks, film, range(24)))
-    assert not tracks.replaced
     it = slot_of(tracks, "it")
     for i in range(24):
         both = film.seen(0, i) | film.seen(1, i)
@@ -174,7 +173,6 @@ def test_who_is_taken_away_is_not_lost(segmenter):
         found = list(run(tracks, film, range(16)))
         assert bool(found[-1].any()) is not bool(taken)
         assert tracks.lost() == lost
-        assert tracks.replaced == [("-it", "it", thing.at_s) for thing in taken]  # with a word
 
 
 @pytest.mark.weights
