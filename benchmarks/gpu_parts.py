@@ -109,7 +109,7 @@ def part_objects(folder: Path) -> Rows:
     from streamstyle.bench.scene import batches
     from streamstyle.frames import FrameBatch
     from streamstyle.look import Look, ObjectStyle
-    from streamstyle.scene import LOOK_EVERY
+    from streamstyle.objects.chosen_tracks import LOOK_EVERY
 
     weights_or_random()
     frames = [frame for one in batches((WIDTH, HEIGHT), OBJECT_FRAMES) for frame in one.unstack()]
@@ -120,9 +120,9 @@ def part_objects(folder: Path) -> Rows:
         "found by themselves": Look(background="wave", foreground="ember"),
     }
     for name, look in looks.items():
-        here, ms = scene_of(film, look, torch.device(DEVICE), LOOK_EVERY["cuda"])
+        here, ms = scene_of(film, look, torch.device(DEVICE), LOOK_EVERY["cuda"]["appearance"])
         yield figure(f"objects at 1080p, {name}", ms, "ms/frame")
-        there, cpu_ms = scene_of(film, look, torch.device("cpu"), LOOK_EVERY["cuda"])
+        there, cpu_ms = scene_of(film, look, torch.device("cpu"), LOOK_EVERY["cuda"]["appearance"])
         yield figure(f"objects at 1080p, {name}, on the CPU", cpu_ms, "ms/frame")
         either = np.logical_or(here, there).sum((1, 2))
         both = np.logical_and(here, there).sum((1, 2))
@@ -151,10 +151,9 @@ def scene_of(film: list[FrameBatch], look: Look, device: torch.device, every: in
     for number, batch in enumerate(film):
         began = time.perf_counter() if number == 1 else began
         times_s = [pts / FPS for pts in batch.pts]
-        small = reader.small(upload((batch.y, batch.u, batch.v), device))
+        planes = upload((batch.y, batch.u, batch.v), device)
         later = [frame for more in film[number + 1 :] for frame in more.unstack()]
-        height, width = batch.y.shape[1:]
-        scene = reader.read(small, color, batch.index, times_s, (height, width), functools.partial(iter, later))
+        scene = reader.read(planes, color, batch.index, times_s, functools.partial(iter, later))
         assert scene.looks is not None
         looks.append(scene.looks != background)
     taken_ms = (time.perf_counter() - began) * 1e3

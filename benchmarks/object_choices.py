@@ -131,6 +131,12 @@ OVERLAP = "overlap, regions"
 
 CHOICES: dict[str, tuple[dict[str, Any], dict[tuple[Any, str], Any]]] = {
     "all of it": ({}, {}),
+    "as often as on a CPU": ({"analyse_every": "auto"}, {}),
+    "as often as on a CPU; that objects went far is no doubt": (
+        {"analyse_every": "auto"},
+        {(trust, "DOUBT_PER_PX"): 0.0},
+    ),
+    "as often as on a CPU; nothing leaves doubt, so every 8th frame": ({"analyse_every": 8}, {}),
     "every 4th frame looked at": ({"analyse_every": 4}, {}),
     "what was carried is trusted, whatever the picture": ({}, TRUSTED),
     "every 4th frame looked at; what was carried is trusted, whatever the picture": ({"analyse_every": 4}, TRUSTED),

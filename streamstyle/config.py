@@ -193,7 +193,8 @@ class AnalysisOptions(Checked):
         Range(1, 1000, "frames"),
         Doc(
             "Look for objects in every Nth frame; those between are known along optical flow, from both sides where N "
-            "is at most 16; auto: 4 on a CPU, 1 on CUDA and with --tracker overlap --segmenter components."
+            "is at most 16; auto: all on CUDA and with --tracker overlap --segmenter components; on a CPU every 8th, "
+            "and others where motion leaves doubt, or every 4th with --tracker overlap."
         ),
     ] = "auto"
 

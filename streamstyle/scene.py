@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from itertools import islice
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,12 +18,12 @@ from streamstyle.frames import ColorTags, Frame, FrameBatch
 from streamstyle.gpu.memory import Portions
 from streamstyle.gpu.streams import Download
 from streamstyle.gpu.transfer import Planes, upload
-from streamstyle.look import Look, ObjectStyle
-from streamstyle.objects.appearance_tracks import AppearanceTracks
-from streamstyle.objects.between import Between
+from streamstyle.look import Look
+from streamstyle.objects.chosen_tracks import follow
+from streamstyle.objects.film_follower import FilmFollower, FollowedFrame
 from streamstyle.objects.following import Following, Given
-from streamstyle.objects.foresight import Coming, Foresight, Then
-from streamstyle.objects.object_tracks import ObjectTracks, OverlapTracks
+from streamstyle.objects.foresight import Coming, Foresight
+from streamstyle.objects.object_tracks import ObjectTracks, seen_alone
 from streamstyle.objects.object_warnings import (
     lost_warnings,
     naming_warnings,
@@ -29,7 +31,6 @@ from streamstyle.objects.object_warnings import (
     unnamed_warnings,
     untaken_warnings,
 )
-from streamstyle.objects.recalling_tracks import RecallingTracks
 from streamstyle.objects.segmenter import Segmentation, Segmenter, left_out_warnings, segmentations
 from streamstyle.objects.tracker import BACKGROUND, Tracker
 from streamstyle.shots import ShotDetector
@@ -37,10 +38,10 @@ from streamstyle.stages.color import yuv_to_rgb
 from streamstyle.stages.connected_components import look_up
 from streamstyle.stages.resize import resize_planes, small_size
 
-LOOK_EVERY = {"cpu": 4, "cuda": 1}
-"""Frames of which one is looked at, where nobody says."""
 Upcoming = Callable[[], Iterable[Frame]]
 """Gives the frames that come next, from the first on at each call."""
+SlotTables = tuple[np.ndarray, np.ndarray, np.ndarray | None]
+"""Of a frame's slots, int32: the index of the style each wears, and of its layer; its label, where these are wanted."""
 
 
 @dataclass(frozen=True)
@@ -82,34 +83,6 @@ class Numbers(Protocol):
 
     def table(self, tracker: Tracker) -> np.ndarray:
         """Slot -> number, int32."""
-
-
-def follow(
-    segmenter: Segmenter, options: AnalysisOptions, objects: tuple[ObjectStyle, ...], *, find: bool
-) -> ObjectTracks:
-    """What follows objects as the options say; find: those that are not named too.
-
-    Raises:
-        OptionError: an object has no place.
-    """
-    for thing in objects:
-        if not thing.has_place:
-            raise OptionError(
-                f"object '{thing.name}': where is it? Give a place, as in {thing.name}@320,240, or to `run` a label "
-                "track that has it, with --tracks"
-            )
-    every = look_every(options, segmenter.device.type)
-    if options.tracker == "appearance":
-        return RecallingTracks(segmenter, objects, every, find=find)
-    rule: Literal["components", "regions"] = "components" if options.segmenter == "components" else "regions"
-    return OverlapTracks(segmenter, rule, objects, every)
-
-
-def look_every(options: AnalysisOptions, device: str) -> int:
-    """Of how many frames one is looked at, on a type of device; as DeepGIF was published of each."""
-    if options.analyse_every != "auto":
-        return options.analyse_every
-    return 1 if (options.tracker, options.segmenter) == ("overlap", "components") else LOOK_EVERY[device]
 
 
 def small_planes(frame: Frame, options: AnalysisOptions, device: torch.device) -> Planes:
@@ -155,8 +128,10 @@ class SceneReader:
         elif self.segmenter is not None:
             tracks = follow(self.segmenter, self._options, look.objects, find=self._finds)
             self.tracks, tracks.drawn = tracks, self.drawn
-        self._foresight, self._between = Foresight(self._regions), Between()
         self._shots = ShotDetector()
+        self._follower: FilmFollower[SlotTables] | None = None
+        if self.tracks is not None:
+            self._follower = FilmFollower(self.tracks, self._shots, self._regions, self._note)
         self._begun = False
 
     @property
@@ -166,104 +141,119 @@ class SceneReader:
 
     def small(self, planes: Planes) -> Planes:
         """y, u, v all at the analysis size (never larger than the frame)."""
-        size = small_size(planes[0].shape, self._options.analysis_size)
-        frame = planes[0].shape[1:]
-        y, u, v = (
-            torch.cat(self.portions.each(len(plane), frame, lambda part, plane=plane: resize_planes(plane[part], size)))  # type: ignore[misc]
-            for plane in planes
-        )
+        size = planes[0].shape[1], planes[0].shape[2]
+        y, u, v = (self._shrunk(plane, size) for plane in planes)
         return y, u, v
+
+    def _shrunk(self, plane: torch.Tensor, frame: tuple[int, int]) -> torch.Tensor:
+        """A plane of frames of a size (H, W), at the analysis size."""
+        size = small_size(frame, self._options.analysis_size)
+        return torch.cat(self.portions.each(len(plane), frame, lambda part: resize_planes(plane[part], size)))
 
     def read(
         self,
-        small: Planes,
+        planes: Planes,
         color: ColorTags,
         index: int,
         times_s: list[float],
-        size: tuple[int, int],
         ahead: Upcoming | None = None,
         time_of: Callable[[int], float] | None = None,
     ) -> Scene:
         """Advance by a batch.
 
         Args:
-            small: its frames at the analysis size, on the device.
+            planes: its frames, on the device.
             color: what their numbers mean.
             index: number of the first frame; times_s: each frame's time in seconds.
-            size: (height, width) of the film.
             ahead: the frames that come after the batch, from its end on at each call; few are taken, and only where a
                 shot begins, a click is on no region, or the batch ends between two frames that are looked at. Without
                 it, what moves by itself is known some frames after that, and such a click is refused.
             time_of: a time in seconds by its pts. Without it, or ahead, frames that are not looked at are followed from
                 one side alone.
 
-        Cost: the regions' networks and kernels, one synchronisation (two where not every frame is looked at), and
-        flow and matching on the host. Where objects are followed by their look some more for each frame looked at:
-        what it shows is learned before the next is read; and where not every frame is looked at, of what is between
-        two that are, see Between.step. Where a shot begins, see Foresight.look; where a click is on no region,
-        Foresight.moving; where a batch ends between two, Foresight.until_seen.
+        Cost: the regions' networks and kernels, one synchronisation (where not every frame is looked at one more for
+        those that are in any case, and one for each other), and flow and matching on the host. Where objects are
+        followed by their look some more for each frame looked at: what it shows is learned before the next is read; and
+        where not every frame is looked at, of what is between two that are, see Between.step. Where a batch ends
+        between two, the frames up to the next that is looked at are followed with it, and not again with their own. See
+        also FilmFollower.step.
         """
         self._begun = True
-        at_once = self.tracks is not None and self.tracks.every == 1 and not self._foresight.knows(index)
+        size, count = (planes[0].shape[1], planes[0].shape[2]), len(planes[0])
+        if self._follower is None:
+            lumas = Download((self._shrunk(planes[0], size),)).wait()[0].numpy()
+            return Scene(lumas, [self._shots.step(luma) for luma in lumas], None, None)
+        known = len(self._follower.held)
+        if known < count:
+            fresh = self.small((planes[0][known:], planes[1][known:], planes[2][known:]))
+            self._follow(fresh, color, index + known, times_s[known:], size, ahead, time_of)
+        if ahead is not None and time_of is not None:
+            self._follow_on(color, index + count, size, ahead, time_of)
+        return self._scene([self._follower.take(number) for number in range(index, index + count)])
+
+    def _follow(
+        self,
+        small: Planes,
+        color: ColorTags,
+        index: int,
+        times_s: list[float],
+        size: tuple[int, int],
+        ahead: Upcoming | None,
+        time_of: Callable[[int], float] | None,
+    ) -> None:
+        """Follow frames of a batch that were not followed yet, to its end; as for read."""
+        assert self._follower is not None
+        assert self.tracks is not None
+        foresight = self._follower.foresight
+        at_once = self.tracks.every == 1 and not foresight.knows(index)
         told, features = self._find(small, color) if at_once else ((), ())
         here, there = self._motions(small[0])
         arrived = Download((small[0], *here, *told)).wait()
         lumas = arrived[0].numpy()
         moved: list[Any] = [*(part.numpy() for part in arrived[1 : 1 + len(here)]), *there]
-        shots = [self._shots.step(luma) for luma in lumas]
-        if self.tracks is None:
-            return Scene(lumas, shots, None, None)
-        wanted = self.tracks.plan(index, shots, times_s)
         if at_once:
-            self._foresight.learn(index, dict(enumerate(segmentations(arrived[1 + len(here) :], features, told))))
+            foresight.learn(index, dict(enumerate(segmentations(arrived[1 + len(here) :], features, told))))
         else:
-            self._foresight.find(small, color, index, [i for i, want in enumerate(wanted) if want])
-        maps, tables, labels = list[np.ndarray](), list[tuple[np.ndarray, np.ndarray]](), list[np.ndarray]()
+            foresight.find(small, color, index, [i for i in range(len(lumas)) if self.tracks.is_due(index + i)])
         for i, luma in enumerate(lumas):
-            coming = None
-            if ahead is not None:
-                y, u, v = (plane[i:] for plane in small)
-                coming = Coming(index + i, (y, u, v), color, functools.partial(self._later, ahead))
-                self._foresight.look(self.tracks, shots[i], coming)
-            found = self._foresight.regions(index + i) if wanted[i] else None
-            if found is not None and coming is not None:
-                found = self._foresight.telling(found, self.tracks, coming)
-            motion = [part[i] for part in moved]
-            maps.append(self.tracks.step(luma, found, shots[i], index + i, times_s[i], size, motion))
-            tables.append(self._tables())
-            if self.numbers is not None:
-                labels.append(self.numbers.table(self.tracks.tracker))
-            if ahead is not None and time_of is not None:  # or some would be known so and some not, as batches end
-                for number, slots in self._between.step(index + i, self.tracks.followed):
-                    maps[number - index] = slots
-        if ahead is not None and time_of is not None:
-            later = functools.partial(self._later_timed, ahead, time_of)
-            known = self._seen_later(Then(index + len(lumas), shots[-1], size, color, later))
-            maps = [known.get(number, slots) for number, slots in enumerate(maps, index)]
-        self._between.forget()
-        self._foresight.pass_by(index + len(lumas))
-        return self._scene(lumas, shots, maps, tables, labels)
+            y, u, v = (plane[i:] for plane in small)
+            later = None if ahead is None else functools.partial(self._later, ahead)
+            coming, motion = Coming(index + i, (y, u, v), color, later), [part[i] for part in moved]
+            self._follower.step(
+                luma, motion, times_s[i], size, coming, may_wait=ahead is not None and time_of is not None
+            )
 
-    def _seen_later(self, then: Then) -> dict[int, np.ndarray]:
-        """Maps of the batch's frames that wait for one that is looked at."""
-        if not isinstance(self.tracks, AppearanceTracks) or not self._between.waiting:
-            return {}
-        return self._foresight.until_seen(self.tracks, self._shots, self._between, then)
-
-    def _scene(
+    def _follow_on(
         self,
-        lumas: np.ndarray,
-        shots: list[int],
-        maps: Sequence[np.ndarray],
-        tables: Sequence[tuple[np.ndarray, np.ndarray]],
-        labels: Sequence[np.ndarray],
-    ) -> Scene:
-        """Of each frame's map of slots, and what these were in it: the styles and layers, and the labels if wanted."""
-        names = len(self.layer_names)
-        numbers = [part_numbers(np.arange(len(layers)), layers, names) for _, layers in tables]
-        looks, layers, parts = (_looked_up(of, maps) for of in (*zip(*tables, strict=True), numbers))
+        color: ColorTags,
+        index: int,
+        size: tuple[int, int],
+        ahead: Upcoming,
+        time_of: Callable[[int], float],
+    ) -> None:
+        """Follow frames after a batch, numbered from index on, until all of the batch's are known for good."""
+        assert self._follower is not None
+        for i in itertools.count(sum(number >= index for number in self._follower.held)):
+            frame = next(islice(ahead(), i, None), None) if self._follower.waits else None
+            if frame is None:
+                break
+            assert isinstance(self.tracks, ObjectTracks)  # of given ones none waits
+            small = small_planes(frame, self._options, self._device)
+            coming = Coming(index + i, small, color, functools.partial(self._later, ahead, i + 1))
+            seen = seen_alone(self.tracks, small[0])
+            self._follower.step(*seen, time_of(frame.pts), size, coming)
+        self._follower.end()
+
+    def _scene(self, frames: Sequence[FollowedFrame[SlotTables]]) -> Scene:
+        """Of what each frame's slots were in it: the styles and layers, and the labels if wanted."""
+        maps, noted, names = [frame.slots for frame in frames], [frame.noted for frame in frames], len(self.layer_names)
+        numbers = [part_numbers(np.arange(len(layers)), layers, names) for _, layers, _ in noted]
+        tables = [of for of, *_ in noted], [of for _, of, _ in noted], numbers
+        looks, layers, parts = (_looked_up(of, maps) for of in tables)
+        labels = [of for *_, of in noted if of is not None]
         known = _looked_up(labels, maps) if labels else None
-        return Scene(lumas, shots, looks, layers, known, parts)
+        lumas = np.stack([frame.luma for frame in frames])
+        return Scene(lumas, [frame.shot for frame in frames], looks, layers, known, parts)
 
     @property
     def layer_names(self) -> tuple[str, ...]:
@@ -284,16 +274,12 @@ class SceneReader:
             raise OptionError("this Look paints the whole frame in one style; there are no objects to find")
         small = self.small(planes)
         found = self.segmenter(yuv_to_rgb(small, color))[0]
-        if ahead is None:
-            return found
-        coming = Coming(0, small, color, functools.partial(self._later, ahead))
+        coming = Coming(0, small, color, None if ahead is None else functools.partial(self._later, ahead))
         return Foresight(self._regions).telling(found, self.tracks, coming)
 
-    def _later(self, ahead: Upcoming) -> Iterable[Planes]:
-        return (small_planes(frame, self._options, self._device) for frame in ahead())
-
-    def _later_timed(self, ahead: Upcoming, time_of: Callable[[int], float]) -> Iterable[tuple[float, Planes]]:
-        return ((time_of(frame.pts), small_planes(frame, self._options, self._device)) for frame in ahead())
+    def _later(self, ahead: Upcoming, begin: int = 0) -> Iterable[Planes]:
+        """Small pictures of the frames that come, but for the first so many."""
+        return (small_planes(frame, self._options, self._device) for frame in islice(ahead(), begin, None))
 
     def report(self) -> list[ObjectStyleReport]:
         """The objects found so far, with the style each wore."""
@@ -333,6 +319,7 @@ class SceneReader:
         return {
             "tracks": None if self.tracks is None else self.tracks.state_dict(),
             "shots": self._shots.state_dict(),
+            "follower": None if self._follower is None else self._follower.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -341,6 +328,8 @@ class SceneReader:
         if self.tracks is not None:
             self.tracks.load_state_dict(state["tracks"])
         self._shots.load_state_dict(state["shots"])
+        if self._follower is not None:
+            self._follower.load_state_dict(state["follower"])
         self._begun = True
 
     def _motions(self, lumas: torch.Tensor) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
@@ -365,8 +354,8 @@ class SceneReader:
         told, features = self._find(small, color)
         return segmentations(Download(told).wait(), features, told)
 
-    def _tables(self) -> tuple[np.ndarray, np.ndarray]:
-        """Slot -> index of the style it wears, and of its layer, int32; a part not confirmed is the background's."""
+    def _note(self) -> SlotTables:
+        """Slot -> index of the style it wears, and of its layer; a part not confirmed is the background's."""
         assert self.tracks is not None
         number = {style: k for k, style in enumerate(self.look.styles)}
         layer = {name: k for k, name in enumerate(self.layer_names[2:], 2)}
@@ -377,7 +366,7 @@ class SceneReader:
             if slot != BACKGROUND and (track.confirmed or track.name):
                 looks[slot] = number[worn.get(track.name or "", self.look.foreground_style)]
                 layers[slot] = layer.get(track.name or "", 1)
-        return looks, layers
+        return looks, layers, None if self.numbers is None else self.numbers.table(self.tracks.tracker)
 
 
 def part_numbers(slots: np.ndarray, layers: np.ndarray, count: int) -> np.ndarray:

@@ -166,7 +166,7 @@ class Stylizer:
     def _paint_rgb(self, frame: np.ndarray, color: ColorTags, index: int, time_s: float) -> np.ndarray:
         rgb = (torch.from_numpy(np.ascontiguousarray(frame)).to(self.device).permute(2, 0, 1)[None] / 255).float()
         planes = rgb_to_yuv(rgb, color, subsample=False)  # for the analysis; the network paints the RGB as it is
-        scene = self._scene.read(self._scene.small(planes), color, index, [time_s], (rgb.shape[2], rgb.shape[3]))
+        scene = self._scene.read(planes, color, index, [time_s])
         (worn,), (fading,) = self._wear(scene, lambda i: rgb, frame.shape[:2], [time_s])
         painted, rows = self.painter.picture(rgb, planes, worn, scene, fading=fading)
         if worn.shares is not None:
@@ -219,8 +219,7 @@ class Stylizer:
         if not self.palette.paints:
             return Reading(planes, batch.pts, batch.index, color, None, [], [], uploaded)
         with lanes.on("analysis", after=uploaded, uses=planes):
-            small = self._scene.small(planes)
-            scene = self._scene.read(small, color, batch.index, times_s, (size[0], size[1]), ahead, time_of)
+            scene = self._scene.read(planes, color, batch.index, times_s, ahead, time_of)
             wear = self._wear(scene, lambda i: yuv_to_rgb(part_of(planes, slice(i, i + 1)), color), size, times_s)
         return Reading(planes, batch.pts, batch.index, color, scene, *wear, lanes.mark("analysis"))
 
@@ -323,7 +322,7 @@ class Stylizer:
         return self._scene.layer_names
 
     def number_objects(self, numbers: Numbers) -> None:
-        """From now on scenes have labels, as numbers gives them."""
+        """Scenes have labels, as numbers gives them; to be said before a film begins."""
         self._scene.numbers = numbers
 
     def calm_report(self) -> list[dict[str, Any]]:

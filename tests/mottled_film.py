@@ -108,9 +108,14 @@ def named(name: str, at_s: float = 0.0, **place: object) -> ObjectStyle:
 
 
 def tracks_of(
-    segmenter: Segmenter, *objects: ObjectStyle, every: int = 1, find: bool = False, drawn: np.ndarray | None = None
+    segmenter: Segmenter,
+    *objects: ObjectStyle,
+    every: int = 1,
+    find: bool = False,
+    doubts: bool = False,
+    drawn: np.ndarray | None = None,
 ) -> AppearanceTracks:
-    tracks = AppearanceTracks(segmenter, objects, every, find=find)
+    tracks = AppearanceTracks(segmenter, objects, every, find=find, doubts=doubts)
     tracks.drawn = drawn
     return tracks
 
@@ -122,14 +127,9 @@ def run(
     *,
     cut_at: tuple[int, ...] = (),
     shot_of: Callable[[int], int] | None = None,
-    batch: int = 1,
 ) -> Iterator[np.ndarray]:
-    """The slot maps of some frames of a film, 25 a second, planned so many at a time; each cut begins a new shot."""
+    """The slot maps of some frames of a film, 25 a second; each cut begins a new shot."""
     shot_of = shot_of or (lambda i: sum(cut <= i for cut in cut_at))
-    for first in range(frames.start, frames.stop, batch):
-        part = range(first, min(first + batch, frames.stop))
-        shots = [shot_of(i) for i in part]
-        looks = tracks.plan(first, shots, [i / 25 for i in part])
-        for i, shot, look in zip(part, shots, looks, strict=True):
-            found = film.found(tracks.segmenter, i) if look else None
-            yield tracks.step(film.luma(i), found, shot, i, i / 25, SIZE).copy()
+    for i in frames:
+        found = film.found(tracks.segmenter, i) if tracks.wants(i, shot_of(i), i / 25) else None
+        yield tracks.step(film.luma(i), found, shot_of(i), i, i / 25, SIZE).copy()

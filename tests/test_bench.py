@@ -344,7 +344,9 @@ class Clock:
         self._monkeypatch.setattr(owner, name, slow)
 
 
-@pytest.mark.parametrize(("look_ms", "find_ms", "track_ms"), [(8, 1 + 8 / 4, 10 - 8 / 4), (80, 1 + 10, 0)])
+# Two of the 16 frames that count are looked at, each for look_ms and one of shrinking; reading takes ten of each, and
+# one to shrink each of the eight that were not followed with the batch before.
+@pytest.mark.parametrize(("look_ms", "find_ms", "track_ms"), [(8, 9 / 8, 10.5 - 9 / 8), (200, 10.5, 0)])
 @pytest.mark.weights
 @pytest.mark.usefixtures("cached", "networks", "quick")
 def test_following_is_what_reading_a_jobs_batches_takes(
@@ -357,9 +359,9 @@ def test_following_is_what_reading_a_jobs_batches_takes(
     look, (_, batches) = jobs.choose_look(film, 3), alone.decode_alone(film, 4, 1)
     clock, read, worn = Clock(monkeypatch), list[tuple[int, int]](), list[torch.Tensor]()
 
-    def read_ms(small: Planes, color: object, index: int, *_: object) -> float:
-        read.append((index, len(small[0])))
-        return len(small[0]) * (10 if index >= 8 else 1000)  # the batches before hold the shot's beginning
+    def read_ms(planes: Planes, color: object, index: int, *_: object) -> float:
+        read.append((index, len(planes[0])))
+        return len(planes[0]) * (10 if index >= 8 else 1000)  # the batches before hold the shot's beginning
 
     def blend_map(looks: torch.Tensor, *arguments: Any) -> torch.Tensor:
         worn.append(looks)
@@ -370,7 +372,7 @@ def test_following_is_what_reading_a_jobs_batches_takes(
     clock.takes(Segmenter, "__call__", lambda rgb: look_ms * len(rgb))
     monkeypatch.setattr(alone, "blend_map", blend_map)
     parts, _ = alone.painting_parts(film, batches, torch.device("cpu"), look, 3)
-    assert read == [(0, 1), (1, 1), (2, 2), (4, 4), (8, 4), (12, 4), (16, 4)]
+    assert read == [(0, 1), (1, 1), (2, 2), (4, 4), (8, 4), (12, 4), (16, 4), (20, 4)]
     assert parts["find"] == pytest.approx(find_ms)
     assert parts["track"] == pytest.approx(track_ms, abs=1e-9)
     assert parts["track"] >= 0

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
 import torch
 
 from streamstyle.config import AnalysisOptions
-from streamstyle.frames import ColorTags
-from streamstyle.look import Look
+from streamstyle.frames import ColorTags, Frame
+from streamstyle.look import Look, ObjectStyle
+from streamstyle.media.states import read_state, write_state
 from streamstyle.objects import object_tracks
-from streamstyle.scene import SceneReader, look_every
+from streamstyle.projects.object_numbers import ObjectNumbers
+from streamstyle.scene import Scene, SceneReader
 
 FRAMES, CUT = 12, 7
 SIZE = (96, 144)
@@ -44,7 +50,7 @@ def test_motion_found_for_batches_of_any_size_gives_the_same_film(asset, monkeyp
             y = torch.from_numpy(np.stack([luma(i) for i in range(begin, begin + batch)]))
             grey = torch.full_like(y, 128)
             times_s = [i / 25 for i in range(begin, begin + batch)]
-            scene = reader.read((y, grey, grey), ColorTags(), begin, times_s, (2 * SIZE[0], 2 * SIZE[1]))
+            scene = reader.read((y, grey, grey), ColorTags(), begin, times_s)
             assert [shot > 0 for shot in scene.shots] == [i >= CUT for i in range(begin, begin + batch)]
             assert scene.looks is not None
             looks.append(scene.looks)
@@ -54,17 +60,50 @@ def test_motion_found_for_batches_of_any_size_gives_the_same_film(asset, monkeyp
     np.testing.assert_array_equal(films[2], films[0])
 
 
-@pytest.mark.parametrize(
-    ("said", "cpu", "cuda"),
-    [
-        ({}, 4, 1),
-        ({"segmenter": "components"}, 4, 1),
-        ({"tracker": "overlap"}, 4, 1),
-        ({"tracker": "overlap", "segmenter": "components"}, 1, 1),
-        ({"tracker": "overlap", "segmenter": "components", "analyse_every": 3}, 3, 3),
-        ({"analyse_every": 7}, 7, 7),
-    ],
-)
-def test_how_often_is_looked_and_always_where_it_is_as_published(said, cpu, cuda):
-    options = AnalysisOptions(**said)
-    assert (look_every(options, "cpu"), look_every(options, "cuda")) == (cpu, cuda)
+# -- looks go by doubt ------------------------------------------------------------------------------------------------
+
+LOOK = Look(background="wave", foreground="ember", objects=(ObjectStyle("it", "starry", (30, 50), at_s=0.0),))
+
+
+def read(
+    frames: list[Frame], per_batch: int, begin: int = 0, state: dict[str, Any] | None = None
+) -> Iterator[tuple[int, Scene, dict[str, Any]]]:
+    """Scenes with labels of a film read in batches from a state on, where each ends, and the state then."""
+    numbers = ObjectNumbers()
+    reader = SceneReader(LOOK, AnalysisOptions(analysis_size=SIZE[0]), torch.device("cpu"))
+    reader.numbers = numbers
+    if state is not None:
+        reader.load_state_dict(state["scene"])
+        numbers.load_state_dict(state["numbers"])
+    for first in range(begin, len(frames), per_batch):
+        end = min(len(frames), first + per_batch)
+        y = torch.from_numpy(np.stack([frame.y for frame in frames[first:end]]))
+        grey, times_s = torch.full_like(y, 128), [i / 25 for i in range(first, end)]
+        ahead = functools.partial(iter, frames[end:])
+        scene = reader.read((y, grey, grey), ColorTags(), first, times_s, ahead, lambda pts: pts / 25)
+        yield end, scene, {"scene": reader.state_dict(), "numbers": numbers.state_dict()}
+
+
+@pytest.fixture(scope="module")
+def shown() -> list[Frame]:
+    """Each picture twice, a cut before frame 22."""
+    grey = np.full(SIZE, 128, np.uint8)
+    pictures = [luma(i // 2) if i < 22 else 255 - luma(i // 2)[:, ::-1] for i in range(36)]
+    return [Frame(np.ascontiguousarray(picture), grey, grey, i) for i, picture in enumerate(pictures)]
+
+
+@pytest.mark.weights
+def test_batches_and_stops_do_not_matter_where_looks_go_by_doubt(asset, tmp_path, shown):
+    asset("hed")
+    states, whole = dict[int, dict[str, Any]](), list[Scene]()
+    for end, scene, state in read(shown, 1):
+        whole.append(scene)
+        write_state(tmp_path / f"{end}", state)
+        states[end] = read_state(tmp_path / f"{end}")
+    wanted = [np.concatenate([getattr(scene, kind) for scene in whole]) for kind in ("parts", "labels", "lumas")]
+    assert {0, 1} < set(wanted[1].ravel().tolist())
+    assert any(state["scene"]["follower"]["held"] for state in states.values())
+    for per_batch, begin in [(5, 0), (13, 0), *((7, stop) for stop in (5, 9, 13, 20, 22, 23, 30))]:
+        found = [scene for _, scene, _ in read(shown, per_batch, begin, states.get(begin))]
+        for kind, of in zip(("parts", "labels", "lumas"), wanted, strict=True):
+            np.testing.assert_array_equal(np.concatenate([getattr(scene, kind) for scene in found]), of[begin:])

@@ -6,7 +6,7 @@ import functools
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from streamstyle.bench.jobs import Film, Ticks, choose_look
-from streamstyle.frames import FrameBatch, output_chroma
+from streamstyle.frames import Frame, FrameBatch, output_chroma
 from streamstyle.gpu.streams import Download
 from streamstyle.gpu.transfer import Planes, upload
 from streamstyle.job import River
@@ -109,7 +109,7 @@ def _following(
     reader = SceneReader(stylizer.look, film.options.analysis, device)
     assert reader.tracks is not None
     counted = settled([len(batch) for batch in batches], reader.tracks.every, FOLLOWED_FRAMES[device.type])
-    found_ms, took_ms, maps = _read_alone(film, reader, batches[: counted.stop], device)
+    found_ms, took_ms, maps = _read_alone(film, reader, batches, counted.stop, device)
     frames = sum(len(batch) for batch in batches[counted])
     whole_ms = sum(took_ms[counted]) / frames
     find_ms = min(sum(found_ms[counted]) / frames, whole_ms)
@@ -130,35 +130,52 @@ def settled(lengths: Sequence[int], every: int, enough: int) -> slice:
 
 
 def _read_alone(
-    film: Film, reader: SceneReader, batches: Sequence[FrameBatch], device: torch.device
+    film: Film, reader: SceneReader, batches: Sequence[FrameBatch], count: int, device: torch.device
 ) -> tuple[list[float], list[float], list[np.ndarray]]:
-    """Milliseconds of shrinking each batch and looking at its every Nth frame; of reading it as a job does; its looks.
+    """Milliseconds of shrinking the frames that are looked at with each batch and finding their regions; of reading it
+    as a job does; its looks.
 
-    One after the other, batch by batch: what disturbs one disturbs the other.
+    Of so many batches; those after them are there to be followed with them. One after the other, batch by batch: what
+    disturbs one disturbs the other.
     """
-    info, size, segmenter, tracks = film.info, (film.size[1], film.size[0]), reader.segmenter, reader.tracks
+    info, segmenter, tracks = film.info, reader.segmenter, reader.tracks
     assert segmenter is not None
     assert tracks is not None
+    frames = {number: frame for batch in batches for number, frame in enumerate(batch.unstack(), batch.index)}
+    looked, wants = list[int](), tracks.wants
 
-    def find(planes: Planes, index: int) -> None:
-        y, u, v = (plane[-index % tracks.every :: tracks.every] for plane in reader.small(planes))
-        if len(y):
-            segmenter(yuv_to_rgb((y, u, v), info.color))
+    def noted(index: int, shot: int, time_s: float) -> bool:
+        wanted = wants(index, shot, time_s)
+        looked.extend([index] if wanted else [])
+        return wanted
 
-    def read_planes(planes: Planes, index: int, times_s: list[float]) -> np.ndarray | None:
-        # No frame comes after it, but a batch's own are known from both sides, as in a job.
-        return reader.read(reader.small(planes), info.color, index, times_s, size, tuple, info.time_of).looks
+    tracks.wants = noted  # type: ignore[method-assign]
+
+    def find() -> None:
+        seen = FrameBatch.stack([frames[number] for number in looked])
+        planes = upload((seen.y, seen.u, seen.v), device)
+        segmenter(yuv_to_rgb(reader.small(planes), info.color))
+
+    def read_planes(planes: Planes, batch: FrameBatch) -> np.ndarray | None:
+        times_s = [info.time_of(pts) for pts in batch.pts]
+        ahead = functools.partial(_from, frames, batch.index + len(batch))
+        return reader.read(planes, info.color, batch.index, times_s, ahead, info.time_of).looks
 
     found_ms, took_ms, maps = list[float](), list[float](), list[np.ndarray]()
-    for batch in batches:
+    for batch in batches[:count]:
         planes = once_ms(device, functools.partial(upload, (batch.y, batch.u, batch.v), device))[1]
-        times_s = [info.time_of(pts) for pts in batch.pts]
-        found_ms.append(once_ms(device, functools.partial(find, planes, batch.index))[0])
-        ms, looks = once_ms(device, functools.partial(read_planes, planes, batch.index, times_s))
+        looked.clear()
+        ms, looks = once_ms(device, functools.partial(read_planes, planes, batch))
         assert looks is not None
         took_ms.append(ms)
+        found_ms.append(once_ms(device, find)[0] if looked else 0.0)
         maps.append(looks)
     return found_ms, took_ms, maps
+
+
+def _from(frames: dict[int, Frame], begin: int) -> Iterator[Frame]:
+    """Frames by number, from one on."""
+    return (frames[number] for number in range(begin, max(frames) + 1))
 
 
 def _time_network(film: Film, rgb: Tensor, device: torch.device, styles: int) -> tuple[dict[str, float], Tensor]:

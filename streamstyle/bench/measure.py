@@ -27,10 +27,10 @@ from streamstyle.look import Look
 from streamstyle.media.codecs import choose_encoder
 from streamstyle.media.encode import encode, format_of
 from streamstyle.media.probe import probe
+from streamstyle.objects.chosen_tracks import look_every
 from streamstyle.pipeline import frames_of
 from streamstyle.plan import painted_size
 from streamstyle.process import cores
-from streamstyle.scene import look_every
 from streamstyle.styles import NONE
 
 SHORT_SIDES = {"cpu": (240, 360, 480), "cuda": (480, 720, 1080, 2160)}

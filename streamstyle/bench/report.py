@@ -113,7 +113,7 @@ class BenchReport:
         encoder: FFmpeg's name; preset: the effort asked of it.
         preset: as given.
         styles: K.
-        analyse_every: frames from one look for objects to the next.
+        analyse_every: frames from one look for objects to the next, where nothing is in doubt.
         resolutions: in the order asked.
         flatness: ns_per_px at the largest size over that at the smallest; null where there is one size.
         python: what Python itself costs.

@@ -30,13 +30,13 @@ from streamstyle.objects.between import MOST_BETWEEN, Followed
 from streamstyle.objects.device_weighing import DeviceWeighing, moving_odds, weighs
 from streamstyle.objects.evidence import near, own_motion, own_motions
 from streamstyle.objects.host_weighing import HostWeighing
-from streamstyle.objects.object_tracks import Moment, ObjectTracks
+from streamstyle.objects.object_tracks import Moment, ObjectTracks, was_taken
 from streamstyle.objects.places import may_lie_anywhere, piece_at, small_point
 from streamstyle.objects.reentry import Reentry
 from streamstyle.objects.repeats import Repeats
 from streamstyle.objects.segmenter import Segmentation, Segmenter
 from streamstyle.objects.tracker import BACKGROUND, Tracker
-from streamstyle.objects.trust import Trust, trusts
+from streamstyle.objects.trust import LOOK_DOUBT, OPEN_EVERY, Doubt, Trust, trusts
 from streamstyle.objects.weighing import FOUND, Cast, Motion, Totals, Weighing, lost_below_px
 from streamstyle.stages.optical_flow import OpticalFlow, careful_px
 
@@ -60,9 +60,18 @@ class AppearanceTracks(ObjectTracks):
         objects: what the person named.
         every: look in every Nth frame.
         find: whether to find what is not named.
+        doubts: whether to look in others, too, where what was carried is doubted; on the host alone.
     """
 
-    def __init__(self, segmenter: Segmenter, objects: tuple[ObjectStyle, ...], every: int, *, find: bool) -> None:
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        objects: tuple[ObjectStyle, ...],
+        every: int,
+        *,
+        find: bool,
+        doubts: bool = False,
+    ) -> None:
         super().__init__(segmenter, Tracker("components"), objects, every)
         self._flow = OpticalFlow(careful_px=careful_px(every))
         self._find, self._on_device = find, weighs(segmenter.device)
@@ -70,6 +79,9 @@ class AppearanceTracks(ObjectTracks):
         self._weighing: Weighing = HostWeighing(self.tracker)
         if self._on_device:
             self._weighing = DeviceWeighing(self.tracker, segmenter.device)
+        self._doubts, self._doubt = doubts and not self._on_device, Doubt()
+        if self._doubts:
+            self._sought_every = min(every, OPEN_EVERY)
         self._trust, self._repeats = Trust(self._shares_on), Repeats(self._shares_on)
         self._model = AppearanceModel(segmenter.device)
         self._reentry = Reentry(segmenter.device)
@@ -84,6 +96,7 @@ class AppearanceTracks(ObjectTracks):
         self._shares: Tensor | None = None
         self._eager = EAGER_FRAMES if self._find else 0
         self._trust.reset()
+        self._doubt.reset()
         self._repeats.reset()
         self._model.reset()
         self._reentry.reset()
@@ -98,20 +111,20 @@ class AppearanceTracks(ObjectTracks):
         """Know in the next frame, which begins a shot, what later has learned of that and the frames that follow it."""
         self._foreseen = later._model.state_dict()
 
-    def plan(self, index: int, shots: list[int], times_s: list[float]) -> list[bool]:
-        """As ObjectTracks says; and the first frames of a shot while FOUND is not known."""
-        look = super().plan(index, shots, times_s)
-        eager: dict[int | None, int] = {shot: known["eager"] for shot, known in self._left.items()}
-        eager[self._shot] = self._eager
-        for i, shot in enumerate(shots):
-            more = eager.get(shot, self._eager_at(times_s[i]))
-            look[i] |= more > 0
-            eager[shot] = more - (more > 0)
-        return look
+    def is_due(self, number: int) -> bool:
+        """As ObjectTracks says; where looks go by doubt that tells of none."""
+        return not self._doubts and super().is_due(number)
 
-    def _eager_at(self, time_s: float) -> int:
-        """How many frames are all looked at of a shot that begins then, and is not one to which the film comes back."""
-        return EAGER_FRAMES if self._find else 0
+    def wants(self, index: int, shot: int, time_s: float) -> bool:
+        """As ObjectTracks says; and the first frames of a shot while FOUND is not known.
+
+        Where looks go by doubt, one of every Nth, unless the frame before is as it was seen, and what follows one into
+        which was carried what is doubted.
+        """
+        by_doubt = self._doubts and (
+            (self._trust.since > 0 and super().is_due(index)) or self._doubt.so_far >= LOOK_DOUBT
+        )
+        return super().wants(index, shot, time_s) or self._eager > 0 or by_doubt
 
     @property
     def motions_told(self) -> int | None:
@@ -166,8 +179,10 @@ class AppearanceTracks(ObjectTracks):
             self._shares = self._weighing.carried_shares(carried)
             slots = self._weighing.carried_slots(carried)
             self.tracker.present(slots, index)
+            self._take_doubt(slots, motion, index)
             self.followed = self._followed(slots, motion, moment, repeats=repeats, said=False)
             return slots
+        self._doubt.reset()
         self._shares = self._weighing.seen(found, carried, motion, self._look(found), self._cast())
         self._take_places(moment, found)
         overlap, totals = self._weighing.settle(self._shares, carried, self._cast())
@@ -185,6 +200,16 @@ class AppearanceTracks(ObjectTracks):
         said = self._gave or len(self._pending) < pending
         self.followed = self._followed(slots, motion, moment, repeats=repeats, said=said)
         return slots
+
+    def _take_doubt(self, slots: np.ndarray, motion: Motion, index: int) -> None:
+        """Take in a frame that was carried; or that shows what was looked at once more."""
+        if not self._trust.since:
+            self._doubt.reset()
+        elif self._doubts:
+            tracks = self.tracker.tracks.values()
+            gone = any(track.name and track.last_frame < index and not was_taken(track) for track in tracks)
+            new = any(not track.name and not track.confirmed for track in tracks)
+            self._doubt.step(slots, motion, self._trust.since, open_question=gone or new)
 
     @property
     def _asks_trust(self) -> bool:
@@ -335,6 +360,7 @@ class AppearanceTracks(ObjectTracks):
         shares = None if self._shares is None else self._shares.cpu().numpy()
         own: dict[str, Any] = {"members": list(self._members), "shares": shares, "eager": self._eager}
         own |= {"trust": self._trust.state_dict(), "repeats": self._repeats.state_dict()}
+        own |= {"doubt": self._doubt.state_dict()}
         own |= {"model": self._model.state_dict()}
         return super()._shot_state() | own | {"reentry": self._reentry.state_dict()}
 
@@ -344,6 +370,7 @@ class AppearanceTracks(ObjectTracks):
         self._members, self._eager, shares = list(state["members"]), state["eager"], state["shares"]
         self._shares = None if shares is None else torch.from_numpy(shares).to(self._shares_on)
         self._trust.load_state_dict(state["trust"])
+        self._doubt.load_state_dict(state["doubt"])
         self._repeats.load_state_dict(state["repeats"])
         self._model.load_state_dict(state["model"])
         self._reentry.load_state_dict(state["reentry"])

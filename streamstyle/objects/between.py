@@ -80,9 +80,9 @@ class Between:
         self._frames.clear()
 
     @property
-    def waiting(self) -> list[int]:
-        """Numbers of frames that would be known better once one is looked at."""
-        return [number for number, _ in self._frames]
+    def waits(self) -> bool:
+        """Whether frames would be known better once one is looked at."""
+        return bool(self._frames)
 
     def step(self, index: int, followed: Followed | None) -> list[tuple[int, np.ndarray]]:
         """Numbers of frames that are known better now, with their maps of slots, [h, w] int32.

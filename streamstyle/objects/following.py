@@ -39,8 +39,11 @@ class Following(Protocol):
     def pending(self) -> tuple[ObjectStyle, ...]:
         """Named objects whose moment has not come yet."""
 
-    def plan(self, index: int, shots: list[int], times_s: list[float]) -> list[bool]:
-        """Which frames of a batch must be looked at."""
+    def is_due(self, number: int) -> bool:
+        """Whether a frame will be looked at in any case, whatever the frames before it show."""
+
+    def wants(self, index: int, shot: int, time_s: float) -> bool:
+        """Whether the next frame must be looked at."""
 
     def motions(self, lumas: torch.Tensor, part: slice = slice(None)) -> tuple[torch.Tensor, ...]:
         """What step may be given of a batch's motion, found on the device; nothing where step does without."""

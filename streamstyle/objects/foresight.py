@@ -7,12 +7,10 @@
                                                         whatever batches they come in
 
 Motion is found by a shot's second frame, an object by its fourth: without foresight a style pops in after each cut.
-Where a batch ends between two frames that are looked at, its end is known better from the second; see between.
 """
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -25,14 +23,15 @@ from streamstyle.frames import ColorTags
 from streamstyle.gpu.streams import Download
 from streamstyle.gpu.transfer import Planes
 from streamstyle.objects.appearance_tracks import EAGER_FRAMES, AppearanceTracks
-from streamstyle.objects.between import Between
-from streamstyle.objects.object_tracks import motion_of_each, seen_alone
+from streamstyle.objects.object_tracks import motion_of_each
 from streamstyle.objects.segmenter import Segmentation, Segmenter
 from streamstyle.objects.tracker import BACKGROUND
 from streamstyle.shots import ShotDetector
 
 FORESIGHT_FRAMES = 6
 """Frames of a shot looked at before its first is read; the fourth completes what is known, others change little."""
+Find = Callable[[Planes, ColorTags], Sequence[Segmentation]]
+"""Finds the regions of small frames, which depend on no other frame, by what their numbers mean."""
 
 
 @dataclass(frozen=True)
@@ -43,47 +42,28 @@ class Coming:
         index: the frame's number in the film.
         small: the frame and others that follow it, at the analysis size on the device.
         color: what they mean.
-        later: gives the frames after those, likewise, from the first on at each call; few are taken.
+        later: gives the frames after those, likewise, from the first on at each call; few are taken. None where nobody
+            knows them: then nothing is foreseen.
     """
 
     index: int
     small: Planes
     color: ColorTags
-    later: Callable[[], Iterable[Planes]]
-
-
-@dataclass(frozen=True)
-class Then:
-    """What comes after a batch.
-
-    Attributes:
-        index: the number of the first frame after it; shot: that of the shot its last one is of.
-        size: (height, width) of the film.
-        color: what small frames mean.
-        later: gives the frames after it, with the time of each in seconds, at the analysis size on the device; few are
-            taken.
-    """
-
-    index: int
-    shot: int
-    size: tuple[int, int]
-    color: ColorTags
-    later: Callable[[], Iterable[tuple[float, Planes]]]
+    later: Callable[[], Iterable[Planes]] | None
 
 
 class Foresight:
-    """Looks ahead where a shot begins, or a batch ends. Regions found ahead serve again when their frames are read.
+    """Looks ahead where a shot begins. Regions found ahead serve again when their frames are read.
 
     It carries nothing that later frames depend on: who goes on elsewhere finds the same regions again.
 
     Args:
-        find: the regions of small frames, which depend on no other frame, by what their numbers mean.
+        find: the regions of small frames.
     """
 
-    def __init__(self, find: Callable[[Planes, ColorTags], Sequence[Segmentation]]) -> None:
+    def __init__(self, find: Find) -> None:
         self._find = find
         self._known: dict[int, Segmentation] = {}
-        self._maps: dict[int, np.ndarray | None] = {}
 
     def find(self, small: Planes, color: ColorTags, index: int, wanted: Sequence[int]) -> None:
         """Have the regions of the frames of small that are wanted, from 0 on; index: the number of its first."""
@@ -106,14 +86,13 @@ class Foresight:
 
     def telling(self, found: Segmentation, tracks: object, coming: Coming) -> Segmentation:
         """Regions that tell what moves in their frame, where tracks go by motion; found out when asked, and once."""
-        if not isinstance(tracks, AppearanceTracks):
+        if not isinstance(tracks, AppearanceTracks) or coming.later is None:
             return found
         return replace(found, moving=functools.cache(functools.partial(self.moving, tracks.segmenter, found, coming)))
 
     def pass_by(self, number: int) -> None:
         """Forget the frames before a number."""
         self._known = {frame: regions for frame, regions in self._known.items() if frame >= number}
-        self._maps = {frame: slots for frame, slots in self._maps.items() if frame >= number}
 
     @torch.inference_mode()
     def moving(self, segmenter: Segmenter, found: Segmentation, coming: Coming) -> np.ndarray:
@@ -141,7 +120,7 @@ class Foresight:
 
         Cost: where a shot begins, of each frame its regions, its motion and one step of tracks.
         """
-        if not isinstance(tracks, AppearanceTracks) or not tracks.foresees(shot):
+        if coming.later is None or not isinstance(tracks, AppearanceTracks) or not tracks.foresees(shot):
             return
         index, color, here = coming.index, coming.color, coming.small[0].shape[0]
         frames = [coming.small, *islice(coming.later(), max(0, FORESIGHT_FRAMES - here))]
@@ -156,50 +135,3 @@ class Foresight:
         for i, (luma, motion) in enumerate(zip(lumas[:count], motion_of_each(ahead, y[:count]), strict=True)):
             ahead.step(luma, self._known[index + i], 0, i, 0.0, luma.shape, motion)
         tracks.foresee(ahead)
-
-    @torch.inference_mode()
-    def until_seen(
-        self, tracks: AppearanceTracks, shots: ShotDetector, between: Between, then: Then
-    ) -> dict[int, np.ndarray]:
-        """Maps of a batch's frames, by their numbers, that wait for the next frame of the shot that is looked at.
-
-        What that tells of frames after the batch is kept for their batches.
-
-        Args:
-            tracks, shots: as after the batch's last frame, and again afterwards.
-            between: has met the batch's frames; it is to forget them afterwards.
-
-        Cost: where some wait that are not known yet, motion, regions and a step of tracks of each frame up to that,
-        and a copy of their state.
-        """
-        waiting = between.waiting
-        if not self._maps.keys() >= set(waiting):
-            self._maps = self._until_seen(tracks, shots, between, then)
-        maps = {number: self._maps[number] for number in waiting}
-        return {number: slots for number, slots in maps.items() if slots is not None}
-
-    def _until_seen(
-        self, tracks: AppearanceTracks, shots: ShotDetector, between: Between, then: Then
-    ) -> dict[int, np.ndarray | None]:
-        """Maps of all frames that wait for the same; None where it tells nothing."""
-        state, waiting = copy.deepcopy((tracks.state_dict(), shots.state_dict())), between.waiting
-        found = list[tuple[int, np.ndarray]]()
-        try:
-            for number, (time_s, small) in enumerate(islice(then.later(), tracks.every), then.index):
-                luma, motion = seen_alone(tracks, small[0])
-                shot = shots.step(luma)
-                if shot != then.shot or any(thing.at_s <= time_s + 1e-6 for thing in tracks.pending):
-                    break  # what another shot shows, or a person says there, tells nothing of frames before
-                (wanted,) = tracks.plan(number, [shot], [time_s])
-                if wanted:
-                    self.find(small, then.color, number, [0])
-                regions = self._known.get(number) if wanted else None
-                tracks.step(luma, regions, shot, number, time_s, then.size, motion)
-                found = between.step(number, tracks.followed)
-                if wanted:
-                    break
-                waiting.append(number)
-        finally:
-            tracks.load_state_dict(state[0])
-            shots.load_state_dict(state[1])
-        return dict.fromkeys(waiting) | dict(found)

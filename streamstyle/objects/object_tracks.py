@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -19,7 +18,7 @@ from streamstyle.look import ObjectStyle
 from streamstyle.objects.between import Followed
 from streamstyle.objects.places import drawn_mask, place_mask
 from streamstyle.objects.segmenter import Segmentation, Segmenter
-from streamstyle.objects.tracker import BACKGROUND, Tracker
+from streamstyle.objects.tracker import BACKGROUND, Track, Tracker
 from streamstyle.objects.weighing import Motion
 from streamstyle.shots import ShotMemory
 from streamstyle.stages.label_overlap import label_overlap
@@ -90,6 +89,8 @@ class ObjectTracks(ABC):
         self.left_out, self.untaken = 0, list[tuple[str, float]]()
         self.replaced = list[tuple[str, str, float]]()
         self.followed: Followed | None = None
+        self._sought_every = every
+        """Of how many frames one is looked at at least while somebody is missing."""
         self._flow = OpticalFlow()
         self._slots: np.ndarray | None = None
         self._shot: int | None = None
@@ -104,18 +105,18 @@ class ObjectTracks(ABC):
         """Named objects whose moment has not come yet."""
         return tuple(self._pending)
 
-    def plan(self, index: int, shots: list[int], times_s: list[float]) -> list[bool]:
-        """Which frames of a batch must be looked at: every Nth, the first after a cut, and where a person points.
+    def is_due(self, number: int) -> bool:
+        """Whether a frame will be looked at in any case, as one of every Nth; the Nth and not the first of N."""
+        return (number + 1) % self.every == 0
 
-        The Nth and not the first of N: a batch of N ends with it, and those before it are known better then.
+    def wants(self, index: int, shot: int, time_s: float) -> bool:
+        """Whether the next frame must be looked at: one of every Nth, the first after a cut, and where a person points.
+
+        Args:
+            index, shot, time_s: as for step.
         """
-        waiting = [thing.at_s for thing in self._pending]
-        look = []
-        for i, ((before, shot), time_s) in enumerate(zip(pairwise([self._shot, *shots]), times_s, strict=True)):
-            due = [at for at in waiting if at <= time_s + 1e-6]
-            waiting = waiting[len(due) :]
-            look.append(bool(shot != before or due or (index + i + 1) % self.every == 0))
-        return look
+        said = bool(self._pending) and self._pending[0].at_s <= time_s + 1e-6
+        return shot != self._shot or said or self.is_due(index)
 
     @property
     def motions_told(self) -> int | None:
@@ -152,7 +153,7 @@ class ObjectTracks(ABC):
 
         Args:
             luma: [h, w] uint8 small picture.
-            found: its regions, where plan() asked for them.
+            found: its regions, where wants() asked for them.
             shot: the number of the shot it is of; see ShotDetector.
             index: the frame's number; time_s: its time in seconds.
             size: (height, width) of the film, for points and areas.
@@ -251,9 +252,9 @@ class ObjectTracks(ABC):
         """
         last: dict[str, int] = {}
         for track in self.tracker.all_tracks:
-            if track.name and track.usual_area_px > TAKEN_SHARE * track.mean_area_px:
+            if track.name and not was_taken(track):
                 last[track.name] = max(last.get(track.name, 0), track.last_frame)
-        return [(name, frame) for name, frame in last.items() if frame + 2 * self.every < self._frames]
+        return [(name, frame) for name, frame in last.items() if frame + 2 * self._sought_every < self._frames]
 
     def report(self) -> list[ObjectReport]:
         """Every confirmed or named track so far, in the order of its birth."""
@@ -319,6 +320,11 @@ class OverlapTracks(ObjectTracks):
             sums = color_sums(found.rgb.flatten(1).numpy(), ids.numpy(), carried, counts.shape[1:])
             table = self.tracker.update(counts[0].numpy(), index, sums)
         return table[ids.numpy(), carried]
+
+
+def was_taken(track: Track) -> bool:
+    """Whether a person took nearly all of it out: then it is not lost where it is nowhere."""
+    return track.usual_area_px <= TAKEN_SHARE * track.mean_area_px
 
 
 def motion_of_each(tracks: ObjectTracks, lumas: Tensor) -> list[list[Any]]:

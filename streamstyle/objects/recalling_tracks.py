@@ -37,12 +37,20 @@ class RecallingTracks(AppearanceTracks):
         objects: what the person named.
         every: look in every Nth frame.
         find: whether to find what is not named.
+        doubts: whether to look in others, too; see AppearanceTracks.
     """
 
-    def __init__(self, segmenter: Segmenter, objects: tuple[ObjectStyle, ...], every: int, *, find: bool) -> None:
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        objects: tuple[ObjectStyle, ...],
+        every: int,
+        *,
+        find: bool,
+        doubts: bool = False,
+    ) -> None:
         self._recall = Recall(segmenter.device)
-        self._first_s = min((thing.at_s for thing in objects if not thing.remove), default=float("inf"))
-        super().__init__(segmenter, objects, every, find=find)
+        super().__init__(segmenter, objects, every, find=find, doubts=doubts)
 
     def _begin(self) -> None:
         super()._begin()
@@ -55,15 +63,11 @@ class RecallingTracks(AppearanceTracks):
         new = shot != self._shot and shot not in self._left
         return new and (self._find or bool(self._recall.names))
 
-    def _eager_at(self, time_s: float) -> int:
-        # By what was named so far and not by what is remembered: that may change within a batch that is planned.
-        return EAGER_FRAMES if self._first_s < time_s - 1e-6 else super()._eager_at(time_s)
-
     def _start(self, moment: Moment) -> None:
         foreseen, self._foreseen = self._foreseen, self._foreseen if self._find else None
         super()._start(moment)
-        self._eager = self._eager_at(moment.time_s)
         if self._recall.names and not self._find:
+            self._eager = EAGER_FRAMES
             self._scout = AppearanceTracks(self.segmenter, (), self.every, find=True)
             self._scout._foreseen = foreseen
 

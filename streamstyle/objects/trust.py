@@ -26,6 +26,16 @@ NOISE_LEVELS, DOUBT_LEVELS = 8.0, 30.0
 the same between 15 and 50, and half of it at 80."""
 WINDOW_PX = 3
 """Differences are means over so many pixels each way."""
+LOOK_DOUBT = 0.2
+"""Where what was carried is doubted so far, the next frame is looked at; see Doubt. On DAVIS, where .2 looks at 36 % of
+the frames, .15 looks at 38 % for J +.001, and .25 at 34 % for J -.004."""
+DOUBT_PER_PX = 0.0075
+"""For each pixel (of 240 lines) that objects moved: flow is never exact, and they turn as they go."""
+BESIDE_PX = 4
+"""What is doubted so far beside objects counts as in them."""
+OPEN_EVERY = 4
+"""One of so many frames is looked at where nobody is there, one with a name is missing, or it is not known yet whether
+somebody is an object."""
 
 
 class Trust:
@@ -93,6 +103,54 @@ class Trust:
         """Go on as that whose state_dict this is."""
         self.since, known = state["since"], state["map"]
         self._map = None if known is None else torch.from_numpy(known).to(self._device)
+
+
+class Doubt:
+    """How far all that was carried since a frame was looked at is doubted, 0..1: so that calm films are looked at
+    rarely, and violent ones often.
+
+    It is the mean of what trust lacks, over objects and a little around, and grows with the way they went.
+
+    Attributes:
+        so_far: the doubt.
+    """
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """A frame is looked at."""
+        self.so_far, self._moved_px = 0.0, 0.0
+
+    def step(self, slots: np.ndarray, motion: Motion, since: int, *, open_question: bool) -> None:
+        """Take in a frame that was carried.
+
+        Args:
+            slots: [h, w] int32, above 0 who is there.
+            motion: the frame's, on the host, with trust in all that was carried.
+            since: how many frames ago one was looked at.
+            open_question: whether somebody with a name is nowhere, or it is not known yet who is an object.
+
+        Cost: .1 ms at 427x240 on one core.
+        """
+        there = cv2.compare(slots, 0, cv2.CMP_GT)  # type: ignore[call-overload]  # its types know of no number
+        if open_question or not cv2.countNonZero(there):
+            self.so_far = max(self.so_far, LOOK_DOUBT * since / (OPEN_EVERY - 1))
+        if motion.flow is None or motion.trust is None or not cv2.countNonZero(there):
+            return
+        way = cv2.magnitude(*cv2.split(motion.flow))
+        self._moved_px += cv2.mean(way, there)[0] * 240 / min(slots.shape)
+        around = cv2.dilate(there, np.ones((2 * BESIDE_PX + 1,) * 2, np.uint8))
+        doubt = 1 - cv2.mean(motion.trust, around)[0] + DOUBT_PER_PX * self._moved_px
+        self.so_far = max(self.so_far, doubt)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything later frames depend on; see load_state_dict."""
+        return {"so_far": self.so_far, "moved_px": self._moved_px}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on as that whose state_dict this is."""
+        self.so_far, self._moved_px = state["so_far"], state["moved_px"]
 
 
 def trust_in(difference: np.ndarray) -> np.ndarray:

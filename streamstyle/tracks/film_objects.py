@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -28,7 +29,8 @@ from streamstyle.naming import (
     frame_of,
     frames_after,
 )
-from streamstyle.objects.between import Between
+from streamstyle.objects.chosen_tracks import follow
+from streamstyle.objects.film_follower import FilmFollower
 from streamstyle.objects.foresight import Coming, Foresight
 from streamstyle.objects.object_tracks import ObjectTracks, seen_alone
 from streamstyle.objects.object_warnings import (
@@ -41,7 +43,7 @@ from streamstyle.objects.object_warnings import (
 from streamstyle.objects.places import place_mask, small_point
 from streamstyle.objects.segmenter import Segmentation, Segmenter, left_out_warnings
 from streamstyle.objects.tracker import Tracker
-from streamstyle.scene import follow, small_planes
+from streamstyle.scene import small_planes
 from streamstyle.shots import ShotDetector
 from streamstyle.stages.color import yuv_to_rgb
 from streamstyle.styles import NONE
@@ -253,33 +255,29 @@ class FilmObjects:
 
     def _followed(self, warn: Callable[[str], None] | None) -> Iterator[tuple[Frame, np.ndarray, np.ndarray]]:
         """Every frame, what label each slot has in it, and its map of slots, as soon as that is known for good."""
-        info, shots, foresight, between = self._info, ShotDetector(), Foresight(self._find), Between()
-        held = dict[int, tuple[Frame, np.ndarray, np.ndarray]]()
+        info, waiting = self._info, deque[tuple[int, Frame]]()
         self._forgotten = 0
         self._book.restart()
-        self._tracks = self._begin()
+        self._tracks = tracks = self._begin()
+        follower = FilmFollower(tracks, ShotDetector(), self._find, lambda: self._label_table(tracks.tracker))
+
+        def known() -> Iterator[tuple[Frame, np.ndarray, np.ndarray]]:
+            while waiting:
+                number, frame = waiting.popleft()
+                of_frame = follower.take(number)
+                yield frame, of_frame.noted, of_frame.slots
+
         with closing(Ahead(decode(info, warn=warn))) as film:
             for index, frame in enumerate(film):
                 small = self._small(frame)
-                luma, motion = seen_alone(self._tracks, small[0])
-                time_s = info.time_of(frame.pts)
-                shot = shots.step(luma)
-                (wanted,) = self._tracks.plan(index, [shot], [time_s])
                 coming = Coming(index, small, info.color, lambda: map(self._small, film.ahead()))
-                foresight.look(self._tracks, shot, coming)
-                found: Segmentation | None = None
-                if wanted:
-                    foresight.find(small, info.color, index, [0])
-                    found = foresight.telling(foresight.regions(index), self._tracks, coming)
-                foresight.pass_by(index + 1)
-                slots = self._tracks.step(luma, found, shot, index, time_s, frame.y.shape, motion)
-                held[index] = frame, self._label_table(self._tracks.tracker), slots
-                for number, slots in between.step(index, self._tracks.followed):
-                    held[number] = (*held[number][:2], slots)
-                if not between.waiting:
-                    yield from held.values()
-                    held.clear()
-        yield from held.values()
+                seen = seen_alone(tracks, small[0])
+                follower.step(*seen, info.time_of(frame.pts), frame.y.shape, coming)
+                waiting.append((index, frame))
+                if not follower.waits:
+                    yield from known()
+        follower.end()
+        yield from known()
 
     def report(self) -> list[dict[str, Any]]:
         """Every object so far: its label, name, first and last frame, and mean area in pixels of the film."""

@@ -88,9 +88,13 @@ class GivenTracks:
         """What objects of the track are called in the end, by label."""
         return tuple(self._names.values())
 
-    def plan(self, index: int, shots: list[int], times_s: list[float]) -> list[bool]:
-        """Which frames of a batch must be looked at: none."""
-        return [False] * len(shots)
+    def is_due(self, number: int) -> bool:
+        """Whether a frame will be looked at: none."""
+        return False
+
+    def wants(self, index: int, shot: int, time_s: float) -> bool:
+        """Whether the next frame must be looked at: none."""
+        return False
 
     @property
     def motions_told(self) -> int | None:

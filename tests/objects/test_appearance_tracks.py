@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -435,14 +436,27 @@ def test_a_named_object_does_not_live_through_a_cut(segmenter, walk):
     assert tracks.report()[0].last_frame == 4
 
 
+def looked_at(tracks: AppearanceTracks, film: Film, frames: range, shots: str = "") -> list[int]:
+    """Which frames of a film are looked at; shots has a digit a frame, or all is one."""
+    seen, step = list[int](), tracks.step
+
+    def note(luma: np.ndarray, found: Segmentation | None, shot: int, index: int, *rest: Any) -> np.ndarray:
+        seen.extend([index] if found is not None else [])
+        return step(luma, found, shot, index, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tracks, "step", note)
+        list(run(tracks, film, frames, shot_of=lambda i: int(shots[i - frames.start]) if shots else 0))
+    return seen
+
+
 @pytest.mark.weights
-def test_a_shot_is_looked_at_eagerly_until_something_can_be_found(segmenter):
-    still, times = [0] * 8, [i / 25 for i in range(8)]
-    look = [True] * EAGER_FRAMES + [False] * (8 - EAGER_FRAMES)
-    assert tracks_of(segmenter, find=True, every=100).plan(0, still, times) == look
-    assert tracks_of(segmenter, find=False, every=100).plan(0, still, times) == [True] + [False] * 7
-    cut = [0] * 2 + [1] * 6
-    assert tracks_of(segmenter, find=True, every=100).plan(0, cut, times) == [True] * (2 + EAGER_FRAMES) + [False] * 2
+def test_a_shot_is_looked_at_eagerly_until_something_can_be_found(segmenter, rolling):
+    eager = list(range(EAGER_FRAMES))
+    assert looked_at(tracks_of(segmenter, find=True, every=100), rolling, range(8)) == eager
+    assert looked_at(tracks_of(segmenter, find=False, every=100), rolling, range(8)) == [0]
+    cut = "0" * 2 + "1" * 6
+    assert looked_at(tracks_of(segmenter, find=True, every=100), rolling, range(8), cut) == [0, 1, 2, 3, 4, 5]
 
 
 # -- a shot that the film comes back to -------------------------------------------------------------------------------
@@ -507,7 +521,7 @@ def straight(segmenter) -> dict[tuple[int, bool], list[np.ndarray]]:
 def test_after_an_insert_all_goes_on_as_if_it_had_not_been(segmenter, straight, every, find, inserts):
     film = Interrupted(TWO, inserts)
     tracks = tracks_of(segmenter, named("it", mask=1), every=every, find=find, drawn=labels(TWO))
-    maps = list(run(tracks, film, range(LEFT + film.inserted + 8), shot_of=film.shot, batch=5))
+    maps = list(run(tracks, film, range(LEFT + film.inserted + 8), shot_of=film.shot))
     np.testing.assert_array_equal(maps[:LEFT] + maps[LEFT + film.inserted :], straight[every, find])
     it = [thing for thing in tracks.report() if thing.name == "it"]
     assert [(thing.first_frame, thing.last_frame) for thing in it] == [(0, LEFT + film.inserted + 7)]
@@ -523,7 +537,7 @@ def test_what_moves_in_a_film_of_repeated_frames_is_followed(segmenter, rolling,
     tracks, between = tracks_of(segmenter, find=True, every=every), Between()
     maps = list[np.ndarray]()
     for i in range(15 * times):
-        (look,) = tracks.plan(i, [0], [i / 25])
+        look = tracks.wants(i, 0, i / 25)
         frame = i // times
         found = rolling.found(segmenter, frame) if look else None
         maps.append(tracks.step(rolling.luma(frame), found, 0, i, i / 25, SIZE).copy())
@@ -560,12 +574,10 @@ def test_a_shot_that_is_back_is_as_eager_as_it_was_left(segmenter, rolling):
     for seen in (0, 2, EAGER_FRAMES):
         tracks = tracks_of(segmenter, find=True, every=100)
         list(run(tracks, rolling, range(seen)))
-        look = tracks.plan(seen, [0, 1, 1, 0, 0, 0, 0, 0], [0.0] * 8)
-        left = EAGER_FRAMES - seen
-        assert look[:3] == [seen < EAGER_FRAMES, True, True]
-        assert look[3:] == [i == 0 or i + 1 < left for i in range(5)]  # one was seen before the insert
-        list(run(tracks, rolling, range(seen, seen + 3), shot_of=lambda i, seen=seen: int(i > seen)))
-        assert tracks.plan(seen + 3, [0] * 5, [0.0] * 5) == look[3:]
+        found = looked_at(tracks, rolling, range(seen, seen + 8), "01100000")
+        left = EAGER_FRAMES - seen  # one of which is seen before the insert
+        back = range(seen + 3, seen + 3 + max(1, left - 1))
+        assert found == [*([seen] if left else []), seen + 1, seen + 2, *back]
 
 
 @pytest.mark.weights
@@ -591,14 +603,6 @@ def some_tracks(segmenter: Segmenter) -> AppearanceTracks:
 
 
 @pytest.mark.weights
-@pytest.mark.parametrize("batch", [2, 5, 16])
-def test_the_size_of_a_batch_changes_nothing(segmenter, walk, batch):
-    alone = list(run(some_tracks(segmenter), walk, range(16)))
-    together = list(run(some_tracks(segmenter), walk, range(16), batch=batch))
-    assert all(map(np.array_equal, alone, together))
-
-
-@pytest.mark.weights
 @pytest.mark.parametrize("stop", [1, 4, 5, 6, 11])
 def test_a_state_goes_on_alike_through_a_file(segmenter, walk, tmp_path: Path, stop):
     first, second = some_tracks(segmenter), some_tracks(segmenter)
@@ -619,7 +623,7 @@ def test_a_state_goes_on_alike_where_frames_repeat(segmenter, rolling, tmp_path:
     def followed(tracks: AppearanceTracks, frames: range) -> list[np.ndarray]:
         maps = []
         for i in frames:
-            (look,) = tracks.plan(i, [0], [i / 25])
+            look = tracks.wants(i, 0, i / 25)
             found = rolling.found(segmenter, i // 2) if look else None
             maps.append(tracks.step(rolling.luma(i // 2), found, 0, i, i / 25, SIZE).copy())
         return maps
@@ -631,6 +635,70 @@ def test_a_state_goes_on_alike_where_frames_repeat(segmenter, rolling, tmp_path:
     write_state(tmp_path / "state", state)
     second.load_state_dict(read_state(tmp_path / "state"))
     assert all(map(np.array_equal, rest, followed(second, range(stop, 20))))
+
+
+@pytest.mark.weights
+def test_where_motion_leaves_doubt_is_looked_more_often(segmenter):
+    """What hardly moves is looked at every 8th time, what is quicker more often, and nothing twice running."""
+    click = named("it", point=(30, 60))
+    slow, quick, wild = (Film([Thing(RED, 36, rising(50, 20, 0, step))]) for step in (0.2, 6, 9))
+    rarely, more, most = (
+        looked_at(tracks_of(segmenter, click, every=8, doubts=True), film, range(16)) for film in (slow, quick, wild)
+    )
+    assert rarely == [0, 7, 15]
+    assert len(rarely) < len(more) < len(most)
+    assert 1 not in np.diff(more + most)
+    assert looked_at(tracks_of(segmenter, click, every=8), wild, range(16)) == rarely
+
+
+@pytest.mark.weights
+def test_who_is_missing_is_looked_for_every_fourth_time(segmenter):
+    gone = Film([Thing(RED, 36, lambda i: (50, 20) if i < 5 else None)], pan=1)
+    tracks = tracks_of(segmenter, named("it", point=(30, 60)), every=8, doubts=True)
+    seen = looked_at(tracks, gone, range(24))
+    assert set(np.diff([i for i in seen if i > 5])) == {4}
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("stop", [8, 9, 10])
+def test_a_state_goes_on_alike_where_looks_go_by_doubt(segmenter, tmp_path: Path, stop):
+    """What leads to the look at frame 11 began before the stop."""
+    film = Film([Thing(RED, 36, rising(50, 20, 0, 6))])
+    first, second = (tracks_of(segmenter, named("it", point=(30, 60)), every=8, doubts=True) for _ in range(2))
+    list(run(first, film, range(stop)))
+    write_state(tmp_path / "state", first.state_dict())
+    second.load_state_dict(read_state(tmp_path / "state"))
+    looks = looked_at(first, film, range(stop, 15))
+    assert looks == [11]
+    assert looked_at(second, film, range(stop, 15)) == looks
+
+
+@pytest.mark.weights
+def test_what_may_be_an_object_is_looked_at_more_often_until_that_is_known(segmenter):
+    """Beside one that hardly moves; then it is another's like."""
+    two = Film(
+        [
+            Thing(RED, 36, rising(90, 20, 0, 0.3)),
+            Thing(BLUE, 32, lambda i: (20, 190 - 3 * (i - 12)) if i >= 12 else None, round=True),
+        ]
+    )
+    tracks = tracks_of(segmenter, named("it", point=(30, 100)), every=8, find=True, doubts=True)
+    seen = looked_at(tracks, two, range(40))
+    new = [track for track in tracks.report() if track.name is None]
+    assert len(new) == 1
+    steps = np.diff([i for i in seen if i >= 7])
+    assert steps[0] == 8
+    assert 4 in steps
+    assert steps[-1] > 4
+
+
+@pytest.mark.weights
+def test_who_is_taken_away_is_not_looked_for(segmenter):
+    film = Film([Thing(RED, 36, rising(50, 20, 0, 0.3)), Thing(BLUE, 36, rising(50, 120, 0, 0.2))], pan=1)
+    places = named("it", point=(30, 60)), named("other", point=(140, 60))
+    away = named("it", 5 / 25, point=(30, 60), remove=True)
+    tracks = tracks_of(segmenter, *places, away, every=8, doubts=True)
+    assert looked_at(tracks, film, range(32)) == [0, 5, 7, 15, 23, 31]
 
 
 @pytest.mark.weights

@@ -166,11 +166,11 @@ def test_maps_come_with_the_frame_that_is_looked_at():
     between = Between()
     for i, shown in enumerate(carried, start=5):
         assert between.step(i, shown) == []
-        assert between.waiting
+        assert between.waits
     found = between.step(8, seen)
     assert [index for index, _ in found] == [5, 6, 7]
     np.testing.assert_array_equal([slots for _, slots in found], revised(carried, seen))
-    assert not between.waiting
+    assert not between.waits
     assert between.step(9, seen) == []
 
 
@@ -180,7 +180,7 @@ def test_what_a_person_says_tells_nothing_of_frames_before():
     for i, shown in enumerate(carried):
         between.step(i, shown)
     assert between.step(3, replace(seen, said=True)) == []
-    assert not between.waiting
+    assert not between.waits
 
 
 def test_nothing_is_known_through_a_cut():
@@ -189,10 +189,10 @@ def test_nothing_is_known_through_a_cut():
     for i, shown in enumerate(carried):
         between.step(i, shown)
     assert between.step(3, replace(seen, shot=1)) == []  # with its motion, from where that shot was left
-    assert not between.waiting
+    assert not between.waits
     between.step(4, carried[0])
     assert between.step(5, replace(carried[1], motion=Motion())) == []
-    assert not between.waiting
+    assert not between.waits
 
 
 def test_where_nobody_tells_nothing_waits():
@@ -200,4 +200,4 @@ def test_where_nobody_tells_nothing_waits():
     assert between.step(0, None) == []
     between.step(1, coming_out()[0][0])
     between.forget()
-    assert not between.waiting
+    assert not between.waits

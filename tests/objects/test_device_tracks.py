@@ -121,7 +121,7 @@ def test_a_film_that_cuts_away_and_back_is_followed_as_on_the_host(follow, find)
         fresh(film)
         tracks, maps[where] = follow(where, IT, find=find), []
         for i, shot in enumerate(shots):
-            (look,) = tracks.plan(i, [shot], [i / 25])
+            look = tracks.wants(i, shot, i / 25)
             found = film.found(tracks.segmenter, i) if look else None
             maps[where].append(tracks.step(film.luma(i), found, shot, i, i / 25, SIZE))
     for i, (here, there) in enumerate(zip(maps["here"], maps["there"], strict=True)):
@@ -171,7 +171,7 @@ def test_who_moves_in_a_film_of_repeated_frames_is_followed(follow, monkeypatch,
     lumas = [luma + noise * rng.integers(-1, 2, SIZE) * (i % 2) for i, luma in enumerate(lumas)]
     film = np.clip(np.stack(lumas), 0, 255).astype(np.uint8)
     for i, motion in enumerate(motion_of_each(tracks, torch.from_numpy(film).to(device))):
-        (look,) = tracks.plan(i, [0], [i / 25])
+        look = tracks.wants(i, 0, i / 25)
         found = FILM.found(tracks.segmenter, i // 2) if look else None
         slots = tracks.step(film[i], found, 0, i, i / 25, SIZE, motion)
         if i >= 6:

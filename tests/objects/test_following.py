@@ -14,7 +14,7 @@ from streamstyle.tracks.given_tracks import GivenTracks
 @pytest.mark.parametrize(("kind", "asked"), [(ObjectTracks, Following), (GivenTracks, Following), (GivenTracks, Given)])
 def test_who_follows_takes_what_is_asked(kind, asked):
     methods = dict(inspect.getmembers(asked, inspect.isfunction))
-    assert {"plan", "step", "report", "state_dict"} <= methods.keys()
+    assert {"wants", "step", "report", "state_dict"} <= methods.keys()
     known = {"every", "tracker", "left_out"}  # told in its head, or given by the constructor
     properties = [name for name, _ in inspect.getmembers(asked, lambda part: isinstance(part, property))]
     assert {"pending", "untaken"} <= {*properties}

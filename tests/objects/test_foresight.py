@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,6 +25,7 @@ from streamstyle.objects import between
 from streamstyle.objects.appearance_tracks import EAGER_FRAMES, AppearanceTracks
 from streamstyle.objects.between import MOST_BETWEEN
 from streamstyle.objects.foresight import FORESIGHT_FRAMES
+from streamstyle.objects.recalling_tracks import RecallingTracks
 from streamstyle.objects.segmenter import Segmenter
 from streamstyle.pipeline import stylize
 from streamstyle.preview import painted_at
@@ -131,7 +133,7 @@ def test_behind_every_cut_from_the_shots_first_frame_on(shots, tmp_path, seen, f
     assert len(foreseen) == sum(length >= EAGER_FRAMES for length in SHOTS)
 
 
-@pytest.mark.parametrize(("look", "every"), [(LOOK, 3), (NAMED, 1)], ids=["found", "named"])
+@pytest.mark.parametrize(("look", "every"), [(LOOK, 3), (NAMED, 1), (NAMED, "auto")])
 def test_batches_do_not_matter(shots, look, every):
     stylizer = Stylizer(look, Options(analysis=AnalysisOptions(analyse_every=every)))
     wanted = looks_of(stylizer, shots, 1)
@@ -150,9 +152,10 @@ def test_the_pipelines_batches_do_not_matter(film, tmp_path, seen, monkeypatch):
     assert all(map(np.array_equal, seen[:FRAMES], seen[FRAMES:]))
 
 
-def test_a_state_goes_on_to_the_same_film_wherever_a_cut_lies(shots):
-    """Whether it ends before a cut, with its first frame, or with some of those that were looked at ahead."""
-    whole, states = Stylizer(NAMED, FAST), dict[int, object]()
+@pytest.mark.parametrize("options", [FAST, Options()], ids=["every 3rd", "auto"])
+def test_a_state_goes_on_to_the_same_film_wherever_a_cut_lies(shots, options):
+    """Whether it ends before a cut, with its first frame, or with some of those that were followed ahead."""
+    whole, states = Stylizer(NAMED, options), dict[int, object]()
     looks = list[np.ndarray]()
     for scene in scenes(whole, shots, 1):
         assert scene.looks is not None
@@ -160,7 +163,7 @@ def test_a_state_goes_on_to_the_same_film_wherever_a_cut_lies(shots):
         states[len(looks)] = whole.state_dict()
     assert found_at_once(looks)
     wanted = np.stack(looks)
-    again = Stylizer(NAMED, FAST)
+    again = Stylizer(NAMED, options)
     for begin in (*range(CUTS[0] - 1, CUTS[0] + 6), *CUTS[1:]):
         again.load_state_dict(states[begin])  # type: ignore[arg-type]
         np.testing.assert_array_equal(looks_of(again, shots, 3, begin), wanted[begin:])
@@ -231,6 +234,19 @@ def held(film: Path, look: Look, per_batch: int, options: Options = FAST) -> int
         read += len(reading.pts)
         most = max(most, given - read)
     return most
+
+
+@pytest.mark.parametrize("per_batch", [1, 2, 5, 25])
+def test_each_frame_is_followed_once_whatever_batches_they_come_in(film, monkeypatch, per_batch):
+    followed, step = list[int](), RecallingTracks.step
+
+    def note(self: RecallingTracks, *args: Any) -> np.ndarray:
+        followed.append(args[3])
+        return step(self, *args)
+
+    monkeypatch.setattr(RecallingTracks, "step", note)  # and not AppearanceTracks', by which a shot is foreseen
+    looks_of(Stylizer(LOOK, FAST), film, per_batch)
+    assert followed == list(range(FRAMES))
 
 
 @pytest.mark.parametrize("per_batch", [1, 4])
@@ -310,7 +326,7 @@ def test_where_nobody_gives_frames_that_come_they_are_not_waited_for(film, blank
 @pytest.mark.parametrize(("clicked", "carried"), [(5, (6, 7)), (6, (4, 7)), (7, (4,)), (8, (4,))])
 @pytest.mark.parametrize("per_batch", [1, 3, 25])
 def test_what_a_person_says_tells_nothing_of_the_frames_before(film, blank, per_batch, clicked, carried):
-    """Nor is what is said on a frame ahead taken before its turn."""
+    """Also where the frame is followed ahead of its batch."""
     x, y = (int(np.median(at)) for at in np.nonzero(disc_in(clicked))[::-1])
     it = ObjectStyle("it", "ember", (x, y), at_s=clicked / 25)
     look = Look(background="none", foreground="wave", objects=(it,))

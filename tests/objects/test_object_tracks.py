@@ -39,28 +39,33 @@ def true_discs(frame: int) -> Segmentation:
 # -- which frames are looked at ---------------------------------------------------------------------------------------
 
 
+def looked_at(tracks: ObjectTracks, shots: str, first: int = 0) -> list[int]:
+    """Which frames of a film of still discs are looked at; shots has a digit a frame."""
+    seen = []
+    for i, shot in enumerate(map(int, shots), first):
+        look = tracks.wants(i, shot, i / 25)
+        tracks.step(disc_luma(0), true_discs(0) if look else None, shot, i, i / 25, SIZE)
+        seen.extend([i] if look else [])
+    return seen
+
+
 def test_every_nth_frame_by_its_number_in_the_film():
-    tracks = tracks_of(every=4)
-    still, times = [0] * 5, [i / 25 for i in range(5)]
-    assert tracks.plan(0, still, times) == [True, False, False, True, False]
-    tracks.step(disc_luma(0), true_discs(0), 0, 0, 0.0, SIZE)
-    assert tracks.plan(5, still, times) == [False, False, True, False, False]
-    assert tracks.plan(8, still, times) == [False, False, False, True, False]
+    assert looked_at(tracks_of(every=4), "0" * 13) == [0, 3, 7, 11]
 
 
 def test_the_first_frame_seen_whatever_its_number():
-    assert tracks_of(every=4).plan(5, [0] * 3, [0.2, 0.24, 0.28]) == [True, False, True]
+    assert looked_at(tracks_of(every=4), "0" * 3, 5) == [5, 7]
 
 
 def test_a_cut_is_looked_at():
-    assert tracks_of(every=100).plan(0, [0, 1, 1], [0.0, 0.04, 0.08]) == [True, True, False]
+    assert looked_at(tracks_of(every=100), "0110") == [0, 1, 3]
 
 
 def test_where_a_person_points_is_looked_at_once():
-    tracks = tracks_of(thing("dog", 0.10), thing("swan", 0.05), every=100)
+    places = [tuple(map(int, disc_centre(k, 0))) for k in range(2)]
+    tracks = tracks_of(thing("dog", 0.10, point=places[0]), thing("swan", 0.05, point=places[1]), every=100)
     assert [thing.name for thing in tracks.pending] == ["swan", "dog"]
-    times = [i / 25 for i in range(6)]
-    assert tracks.plan(0, [0] * 6, times) == [True, False, True, True, False, False]
+    assert looked_at(tracks, "0" * 6) == [0, 2, 3]
 
 
 # -- following --------------------------------------------------------------------------------------------------------
@@ -71,7 +76,7 @@ def run(tracks: ObjectTracks, segment, frames: int = FRAMES, shots: str = "") ->
     maps = []
     for i in range(frames):
         shot, time_s = int(shots[i] if shots else 0), i / 25
-        (look,) = tracks.plan(i, [shot], [time_s])
+        look = tracks.wants(i, shot, time_s)
         maps.append(tracks.step(disc_luma(i), segment(i) if look else None, shot, i, time_s, SIZE))
     return maps
 
@@ -144,7 +149,7 @@ def watch(tracks: ObjectTracks, frames: list[tuple[int, int]], first: int = 0) -
     """The slot maps of a film of (frame of the discs, shot), 25 frames a second; shots but the first show nothing."""
     maps = []
     for i, (at, shot) in enumerate(frames, first):
-        (look,) = tracks.plan(i, [shot], [i / 25])
+        look = tracks.wants(i, shot, i / 25)
         found = found_in(np.zeros(SIZE)) if shot else true_discs(at)
         luma = np.full(SIZE, 255, np.uint8) if shot else disc_luma(at)
         maps.append(tracks.step(luma, found if look else None, shot, i, i / 25, SIZE))
@@ -174,7 +179,7 @@ def test_tracks_go_on_when_the_film_is_back(kind, every, inserted):
     watch(tracks, [(0, shot) for shot in inserted], 6)
     back = 6 + len(inserted)
     after = watch(tracks, FLASH[7:], back)
-    assert tracks.plan(99, [0, 1, 0], [4.0] * 3)[1:] == [True, True]
+    assert tracks.wants(99, 1, 4.0)
     for k in range(3):
         slot = before[0][disc(k, 0)][0]
         assert iou(after[0] == slot, disc(k, 6)) > 0.99  # looked at, wherever N falls
@@ -294,7 +299,7 @@ def test_motion_that_was_found_for_a_batch_at_once_gives_the_same_maps(shots):
         flows = tracks._flow.together(torch.from_numpy(np.stack([disc_luma(i) for i in batch])))
         for i in batch:
             shot = int(shots[i])
-            (look,) = tracks.plan(i, [shot], [i / 25])
+            look = tracks.wants(i, shot, i / 25)
             found, motion = true_discs(i) if look else None, [flows[i - begin].numpy(), np.zeros((2, *SIZE))]
             maps.append(tracks.step(disc_luma(i), found, shot, i, i / 25, SIZE, motion))
     np.testing.assert_array_equal(maps, expected)

@@ -81,7 +81,7 @@ def looks_of(film: Film, look: Look, frames: int) -> list[np.ndarray]:
     for i in range(frames):
         rgb = torch.from_numpy(film.picture(i)).permute(2, 0, 1)[None].float() / 255
         planes = rgb_to_yuv(rgb, ColorTags(), subsample=False)
-        scene = reader.read(reader.small(planes), ColorTags(), i, [i / 25], SIZE)
+        scene = reader.read(planes, ColorTags(), i, [i / 25])
         assert scene.looks is not None
         looks.append(scene.looks[0])
     return looks

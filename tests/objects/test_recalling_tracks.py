@@ -168,13 +168,6 @@ def test_named_in_the_very_frame_it_is_not_looked_for(segmenter, again):
     assert tracks._scout is None
 
 
-@pytest.mark.parametrize("batch", [3, 11, FRAMES])
-def test_batches_do_not_matter(segmenter, again, batch):
-    one, many = tracks_of(segmenter, every=3), tracks_of(segmenter, every=3)
-    wanted = list(run(one, again, range(FRAMES), cut_at=(CUT,)))
-    assert all(map(np.array_equal, run(many, again, range(FRAMES), cut_at=(CUT,), batch=batch), wanted))
-
-
 @pytest.mark.parametrize("find", [False, True])
 def test_a_state_goes_on_to_the_same_maps(segmenter, tmp_path: Path, again, find):
     """Before the cut, while somebody is looked for, and after; the film comes back to the first shot in the end."""

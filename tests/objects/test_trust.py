@@ -10,7 +10,20 @@ import pytest
 import torch
 
 from streamstyle.media.states import read_state, write_state
-from streamstyle.objects.trust import DOUBT_LEVELS, NOISE_LEVELS, Trust, carried_maps, doubted, trust, trust_in, trusts
+from streamstyle.objects.trust import (
+    DOUBT_LEVELS,
+    DOUBT_PER_PX,
+    LOOK_DOUBT,
+    NOISE_LEVELS,
+    OPEN_EVERY,
+    Doubt,
+    Trust,
+    carried_maps,
+    doubted,
+    trust,
+    trust_in,
+    trusts,
+)
 from streamstyle.objects.weighing import Motion
 from streamstyle.stages.optical_flow import carry
 
@@ -150,3 +163,76 @@ def test_on_a_device_the_motions_own_trust_is_taken(device):
         assert isinstance(both, torch.Tensor)
         np.testing.assert_allclose(steady.cpu().numpy(), wanted[0], atol=1e-6)
         np.testing.assert_allclose(both.cpu().numpy(), wanted[1], atol=1e-4)
+
+
+# -- how far all that was carried is doubted ---------------------------------------------------------------------------
+
+THERE = np.zeros(SIZE, np.int32)
+THERE[20:40, 30:60] = 2
+SURE = np.ones(SIZE, np.float32)
+
+
+def doubt_after(*frames: tuple[np.ndarray, np.ndarray, np.ndarray], missing: bool = False) -> float:
+    """Of frames that were carried one after another: slots, flow, trust."""
+    doubt = Doubt()
+    for since, (slots, moved, trusted) in enumerate(frames, start=1):
+        doubt.step(slots, Motion(moved, trust=trusted), since, open_question=missing)
+    return doubt.so_far
+
+
+def test_what_stands_still_and_looks_the_same_is_not_doubted():
+    assert doubt_after(*[(THERE, flow(), SURE)] * 7) == 0
+
+
+def test_doubt_is_what_trust_lacks_where_objects_are_and_a_little_around():
+    there, aside = SURE.copy(), SURE.copy()
+    there[20:40, 30:45] = 0
+    aside[:10] = 0
+    assert doubt_after((THERE, flow(), aside)) == 0
+    assert doubt_after((THERE, flow(), there)) == pytest.approx((20 * 15) / (28 * 38))
+
+
+def test_doubt_grows_with_the_way_that_objects_went_at_any_size():
+    moved = flow()
+    moved[20:40, 30:60] = (3, -4)
+    way_px = 5 * 240 / SIZE[0]
+    assert doubt_after((THERE, moved, SURE), (THERE, moved, SURE)) == pytest.approx(2 * DOUBT_PER_PX * way_px)
+    large = cv2.resize(THERE.astype(np.uint8), None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST).astype(np.int32)
+    twice = cv2.resize(2 * moved, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
+    once = doubt_after((THERE, moved, SURE))
+    assert doubt_after((large, twice, np.ones(large.shape, np.float32))) == pytest.approx(once)
+
+
+def test_doubt_does_not_fall_until_a_frame_is_looked_at():
+    unlike = (THERE, flow(), 0.5 * SURE)
+    doubt = Doubt()
+    for since, (slots, moved, trusted) in enumerate((unlike, (THERE, flow(), SURE)), start=1):
+        doubt.step(slots, Motion(moved, trust=trusted), since, open_question=False)
+    assert doubt.so_far == pytest.approx(0.5)
+    doubt.reset()
+    assert doubt.so_far == 0
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_who_is_missing_is_looked_for_as_often_as_ever(missing):
+    nobody = np.zeros(SIZE, np.int32)
+    carried = (THERE if missing else nobody, flow(), SURE)
+    assert doubt_after(*[carried] * (OPEN_EVERY - 2), missing=missing) < LOOK_DOUBT
+    assert doubt_after(*[carried] * (OPEN_EVERY - 1), missing=missing) >= LOOK_DOUBT
+
+
+def test_where_motion_is_not_known_there_is_no_doubt():
+    doubt = Doubt()
+    doubt.step(THERE, Motion(), 1, open_question=False)
+    doubt.step(THERE, Motion(flow()), 2, open_question=False)
+    assert doubt.so_far == 0
+
+
+def test_a_doubt_goes_on_through_a_file(tmp_path: Path):
+    first, second = Doubt(), Doubt()
+    first.step(THERE, Motion(flow(1.7), trust=0.97 * SURE), 1, open_question=False)
+    write_state(tmp_path / "state", first.state_dict())
+    second.load_state_dict(read_state(tmp_path / "state"))
+    for doubt in (first, second):
+        doubt.step(THERE, Motion(flow(2.3), trust=0.9 * SURE), 2, open_question=False)
+    assert second.so_far == first.so_far > 0.1

@@ -80,7 +80,8 @@ def test_one_style_with_its_own_statistics_is_the_network(net, style):
 @pytest.mark.parametrize("size", [(16, 16), (16, 200), (100, 20), (132, 136)])
 def test_at_other_sizes_too(net, size):
     rgb = picture(*size)
-    close(net.paint(rgb, net.record(rgb, norms(19))), published()(rgb, 19), 1e-4)
+    # Of 16 x 16 pixels statistics are over 4 x 4, which makes much of rounding: .0001 and a little where a CPU has AMX.
+    close(net.paint(rgb, net.record(rgb, norms(19))), published()(rgb, 19), 2e-4)
 
 
 def test_on_each_device_and_in_bfloat16(device, asset):
