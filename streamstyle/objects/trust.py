@@ -28,7 +28,8 @@ WINDOW_PX = 3
 """Differences are means over so many pixels each way."""
 LOOK_DOUBT = 0.2
 """Where what was carried is doubted so far, the next frame is looked at; see Doubt. On DAVIS, where .2 looks at 36 % of
-the frames, .15 looks at 38 % for J +.001, and .25 at 34 % for J -.004."""
+the frames (a shot's first and those that are foreseen among them), .15 looks at 38 % for J +.001, .25 at 34 % for J
+-.004."""
 DOUBT_PER_PX = 0.0075
 """For each pixel (of 240 lines) that objects moved: flow is never exact, and they turn as they go."""
 BESIDE_PX = 4

@@ -46,8 +46,8 @@ J is the same where every 4th frame is looked at; where every one is, it is .001
 CARRYING_PX, CARRYING_STEPS, CARRYING_ROUNDS = 5, 12, 1
 """As those, in frames that are not looked at, in which motion only carries: three fifths of the time. On eight DAVIS
 sequences, every 4th frame looked at, J is .779 with SPARSE_PX there, .780 so; .771 at 6 px, .758 by OpenCV's fast
-search. A frame that is looked at and repeats one that was not takes what moves from that one's: against the true
-objects it tells as much (overlap .42; .38 by the fast search)."""
+search; .792 and .793 where looks go by doubt. A frame that is looked at and repeats one that was not takes what moves
+from that one's: against the true objects it tells as much (overlap .42; .38 by the fast search)."""
 MOST_PX = 1 << 20
 """Of a side: positions are counted in 1/256 px, in 32 bits."""
 
