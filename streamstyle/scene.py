@@ -186,7 +186,8 @@ class SceneReader:
         known = len(self._follower.held)
         if known < count:
             fresh = self.small((planes[0][known:], planes[1][known:], planes[2][known:]))
-            self._follow(fresh, color, index + known, times_s[known:], size, ahead, time_of)
+            may_wait = ahead is not None and time_of is not None
+            self._follow(fresh, color, index + known, times_s[known:], size, ahead, may_wait=may_wait)
         if ahead is not None and time_of is not None:
             self._follow_on(color, index + count, size, ahead, time_of)
         return self._scene([self._follower.take(number) for number in range(index, index + count)])
@@ -199,9 +200,10 @@ class SceneReader:
         times_s: list[float],
         size: tuple[int, int],
         ahead: Upcoming | None,
-        time_of: Callable[[int], float] | None,
+        *,
+        may_wait: bool,
     ) -> None:
-        """Follow frames of a batch that were not followed yet, to its end; as for read."""
+        """Follow frames of a batch that were not followed yet, to its end; see read, and FilmFollower.step."""
         assert self._follower is not None
         assert self.tracks is not None
         foresight = self._follower.foresight
@@ -219,9 +221,7 @@ class SceneReader:
             y, u, v = (plane[i:] for plane in small)
             later = None if ahead is None else functools.partial(self._later, ahead)
             coming, motion = Coming(index + i, (y, u, v), color, later), [part[i] for part in moved]
-            self._follower.step(
-                luma, motion, times_s[i], size, coming, may_wait=ahead is not None and time_of is not None
-            )
+            self._follower.step(luma, motion, times_s[i], size, coming, may_wait=may_wait)
 
     def _follow_on(
         self,

@@ -118,13 +118,12 @@ class AppearanceTracks(ObjectTracks):
     def wants(self, index: int, shot: int, time_s: float) -> bool:
         """As ObjectTracks says; and the first frames of a shot while FOUND is not known.
 
-        Where looks go by doubt, one of every Nth, unless the frame before is as it was seen, and what follows one into
-        which was carried what is doubted.
+        Where looks go by doubt, also the frame after one in which there is enough of it; and one of every Nth, but not
+        just after another that was looked at.
         """
-        by_doubt = self._doubts and (
-            (self._trust.since > 0 and super().is_due(index)) or self._doubt.so_far >= LOOK_DOUBT
-        )
-        return super().wants(index, shot, time_s) or self._eager > 0 or by_doubt
+        doubtful = self._doubt.so_far >= LOOK_DOUBT
+        is_turn = self._doubts and self._trust.since > 0 and super().is_due(index)
+        return super().wants(index, shot, time_s) or self._eager > 0 or doubtful or is_turn
 
     @property
     def motions_told(self) -> int | None:
