@@ -39,6 +39,7 @@ from streamstyle.objects.tracker import BACKGROUND, Tracker
 from streamstyle.objects.trust import LOOK_DOUBT, OPEN_EVERY, Doubt, Trust, trusts
 from streamstyle.objects.weighing import FOUND, Cast, Motion, Totals, Weighing, lost_below_px
 from streamstyle.stages.optical_flow import OpticalFlow, careful_px
+from streamstyle.stages.region_stats import id_areas
 
 LEARNABLE_SHARE = 1.5e-4
 """Share of the frame below which a class shows too little of itself to learn from: 15 px of 427x240."""
@@ -177,7 +178,7 @@ class AppearanceTracks(ObjectTracks):
         if found is None:
             self._shares = self._weighing.carried_shares(carried)
             slots = self._weighing.carried_slots(carried)
-            self.tracker.present(slots, index)
+            self.tracker.present(id_areas(slots, self.tracker.slots), index)
             self._take_doubt(slots, motion, index)
             self.followed = self._followed(slots, motion, moment, repeats=repeats, said=False)
             return slots

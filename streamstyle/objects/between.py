@@ -142,11 +142,11 @@ def revised(carried: Sequence[Followed], seen: Followed) -> list[np.ndarray]:
         }
         near = frame.since / (carried[-1].since + (not seen.repeats))
         ours = (1 - near) * _at_least(_here(frame.motion.trust[box]), LEAST_TRUST)
-        theirs = near * _at_least(trust[box], LEAST_TRUST) * way.seen
-        theirs /= ours + theirs
+        theirs = cv2.copyTo(near * _at_least(trust[box], LEAST_TRUST), way.seen)
+        theirs = theirs / (ours + theirs)
         both = {k: share + theirs * (back[k][box] - share) if k in back else share for k, share in own.items()}
         now = frame.slots.copy()
-        now[box] = _map(both, frame, box, np.where(_are(slots[box], same), slots[box], BACKGROUND))
+        now[box] = _map(both, frame, box, cv2.copyTo(slots[box], _are(slots[box], same)))
         maps.append(now)
         after = frame
     return maps[::-1]
@@ -164,9 +164,8 @@ def _shares(frame: Followed, box: tuple[slice, slice]) -> dict[int, np.ndarray]:
     slots, shares = frame.slots[box], _here(frame.shares[:, *box])
     found = {}
     for slot, share in zip(frame.members, shares, strict=True):
-        there = slots == slot if slot != FOUND else _is_piece(slots, frame)
-        found[slot] = np.minimum(share, 1 - SURELY)
-        np.copyto(found[slot], _at_least(share, SURELY), where=there)
+        there = _is_piece(slots, frame) if slot == FOUND else cv2.compare(slots, slot, cv2.CMP_EQ)  # type: ignore[call-overload]  # its types know of no number
+        found[slot] = _copied(_at_least(share, SURELY), there, cv2.min(share, 1 - SURELY))  # type: ignore[call-overload]  # likewise
     return found
 
 
@@ -175,25 +174,30 @@ def _map(shares: dict[int, np.ndarray], frame: Followed, box: tuple[slice, slice
     that come from behind."""
     found = np.full(later.shape, BACKGROUND, np.int32)
     for slot, share in shares.items():
-        its: np.ndarray | int = slot
+        its = np.full_like(later, slot)
         if slot == FOUND:
             slots = frame.slots[box]
-            its = np.where(_is_piece(slots, frame), slots, np.where(_is_piece(later, frame), later, BACKGROUND))
-        np.copyto(found, its, where=share > 0.5)
+            its = _copied(slots, _is_piece(slots, frame), cv2.copyTo(later, _is_piece(later, frame)))
+        found = _copied(its, cv2.compare(share, 0.5, cv2.CMP_GT), found)  # type: ignore[call-overload]  # its types know of no number
     return found
 
 
 def _is_piece(slots: np.ndarray, frame: Followed) -> np.ndarray:
-    """Where slots [h, w] are of pieces of what has no name, bool."""
+    """Where slots [h, w] are of pieces of what has no name: uint8, not 0."""
     return _are(slots, set(frame.tracks) - set(frame.members))
 
 
 def _are(slots: np.ndarray, these: Collection[int]) -> np.ndarray:
-    """Where slots [h, w] int32 are some of these, bool."""
+    """Where slots [h, w] int32 are some of these: uint8, not 0."""
     table, found = np.zeros(int(slots.max(initial=0)) + 1, np.int32), np.empty_like(slots)
     table[[slot for slot in these if BACKGROUND < slot < len(table)]] = 1
     look_up(slots, table, found)
-    return found > 0
+    return found.astype(np.uint8)
+
+
+def _copied(values: np.ndarray, where: np.ndarray, onto: np.ndarray) -> np.ndarray:
+    """onto, and values in it where a mask [h, w] uint8 is not 0; OpenCV takes a fifth of NumPy's time."""
+    return cv2.copyTo(values, where, onto)
 
 
 def _at_least(values: np.ndarray, least: float) -> np.ndarray:
@@ -215,7 +219,7 @@ class _Back:
         steady: [h, w] float32, trust in that.
 
     Attributes:
-        seen: [h, w] bool, of the one before: what the frame shows, too.
+        seen: [h, w] uint8, not 0 where the one before shows what the frame shows, too.
     """
 
     def __init__(self, flow: np.ndarray, steady: np.ndarray) -> None:
@@ -226,8 +230,10 @@ class _Back:
         # What leads nowhere, and what was not seen there, is written beyond the end. Of others to one place the last
         # counts. Both parts of a flow are written at once, as one complex number; and NumPy takes three times as long
         # for an index of 32 bits.
-        at = np.where(leads, y.astype(np.intp) * width + x, height * width).ravel()
-        back, led = np.zeros(height * width + 1, np.complex64), np.zeros(height * width + 1, np.float32)
+        nowhere = height * width
+        at = _copied(y.astype(np.int32) * width + x, leads.view(np.uint8), np.full(leads.shape, nowhere, np.int32))
+        at = at.ravel().astype(np.intp)
+        back, led = np.zeros(nowhere + 1, np.complex64), np.zeros(nowhere + 1, np.float32)
         back[at] = np.ascontiguousarray(flow).view(np.complex64).ravel()
         led[at] = 1
         way, is_led = back[:-1].view(np.float32).reshape(height, width, 2), led[:-1].reshape(height, width)
@@ -236,13 +242,15 @@ class _Back:
         gaps = (around > 0.5) & (is_led == 0)
         at = np.flatnonzero(gaps)
         back[at] = cv2.blur(way, (3, 3)).view(np.complex64).ravel()[at] / around.ravel()[at]
-        self.seen: np.ndarray = gaps | (is_led > 0)
+        self.seen: np.ndarray = (gaps | (is_led > 0)).view(np.uint8)
         self._flow = -way
 
-    def carry(self, values: np.ndarray, elsewhere: np.ndarray | float = 0.0) -> np.ndarray:
-        """Values [h, w] float32 of the frame, in the one before; where it shows nothing of that, those of elsewhere."""
-        return np.where(self.seen, carry(values, self._flow), np.asarray(elsewhere, np.float32))
+    def carry(self, values: np.ndarray, elsewhere: np.ndarray | None = None) -> np.ndarray:
+        """Values [h, w] float32 of the frame, in the one before; where it shows nothing of that, those of elsewhere, or
+        0."""
+        carried = carry(values, self._flow)
+        return cv2.copyTo(carried, self.seen) if elsewhere is None else _copied(carried, self.seen, elsewhere.copy())
 
     def carry_labels(self, labels: np.ndarray) -> np.ndarray:
         """Likewise labels [h, w] int32, below 32768; 0 elsewhere."""
-        return np.where(self.seen, carry_labels(labels, self._flow), 0).astype(np.int32)
+        return cv2.copyTo(carry_labels(labels, self._flow), self.seen)

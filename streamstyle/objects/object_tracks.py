@@ -23,6 +23,7 @@ from streamstyle.objects.weighing import Motion
 from streamstyle.shots import ShotMemory
 from streamstyle.stages.label_overlap import label_overlap
 from streamstyle.stages.optical_flow import SMALLEST_PX, OpticalFlow, carry_labels
+from streamstyle.stages.region_stats import id_areas
 
 TAKEN_SHARE = 0.1
 """Of an object's mean area; who has less of it since a person last said what is part of it was taken away."""
@@ -295,7 +296,7 @@ class OverlapTracks(ObjectTracks):
         if found is None:
             assert self._slots is not None
             carried = carry_labels(self._slots, moment.motion.flow)
-            self.tracker.present(carried, index)
+            self.tracker.present(id_areas(carried, self.tracker.slots), index)
             return carried
         carried = np.zeros(found.ids.shape, np.int32)
         if self._slots is not None:
@@ -308,7 +309,7 @@ class OverlapTracks(ObjectTracks):
                 slots[place & (slots == slot)] = BACKGROUND
             else:
                 slots[place] = slot
-        self.tracker.observe(np.bincount(slots.ravel(), minlength=self.tracker.slots), index)
+        self.tracker.observe(id_areas(slots, self.tracker.slots), index)
         return slots
 
     def _match(self, found: Segmentation, carried: np.ndarray, starts: bool, index: int) -> np.ndarray:

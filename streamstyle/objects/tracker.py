@@ -270,11 +270,11 @@ class Tracker:
             if not track.confirmed and track.seen >= CONFIRM_AFTER:
                 track.confirmed, track.confirmed_frame = True, frame
 
-    def present(self, slots: np.ndarray, frame: int) -> None:
-        """Note that the slots in a map [h, w] int32 were on screen in a frame that was not analysed."""
-        for slot in np.flatnonzero(np.bincount(slots.ravel())):
-            if slot in self.tracks:
-                self.tracks[int(slot)].last_frame = frame
+    def present(self, areas: np.ndarray, frame: int) -> None:
+        """Note which slots were on screen in a frame that was not analysed, by the areas [S] px that all have there."""
+        for slot, track in self.tracks.items():
+            if areas[slot]:
+                track.last_frame = frame
 
     def state_dict(self) -> dict[str, Any]:
         """Everything later frames depend on; see load_state_dict."""

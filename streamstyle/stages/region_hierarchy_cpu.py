@@ -7,7 +7,7 @@ rounds of NumPy on arrays as small as these do not beat.
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
+from heapq import heappop, heapreplace
 
 import cv2
 import numpy as np
@@ -183,7 +183,8 @@ def _greedy(
     """Let the weakest border fall until none is left; border k is between one[k] and other[k].
 
     Of two regions that merge, that with fewer neighbours is taken out of the graph, and the other goes by the lower of
-    their numbers. A heap holds keys; one that is no longer its border's is passed over.
+    their numbers. A heap holds a key of each border, never above what it is now: where two become one, the lower rises.
+    One that has risen goes back, by its key of now, once it is the least.
 
     Returns:
         In order: the regions absorbed, their absorbers, and the heights.
@@ -194,9 +195,14 @@ def _greedy(
     keys = [(t // n) << 32 | k for k, (t, n) in enumerate(zip(total, length, strict=True))]
     heap, number, merged = sorted(keys), list(range(count + 1)), []
     while heap:
-        key = heappop(heap)
+        key = heap[0]
         k = key & LOW_BITS
-        if keys[k] != key:
+        now = keys[k]
+        if now > key:
+            heapreplace(heap, now)
+            continue
+        heappop(heap)
+        if now == FALLEN:
             continue
         keys[k] = FALLEN
         x, y = one[k], other[k]
@@ -214,7 +220,6 @@ def _greedy(
                 total[k] += total[void]
                 length[k] += length[void]
                 keys[k], keys[void] = (total[k] // length[k]) << 32 | k, FALLEN
-                heappush(heap, keys[k])
             kept[z] = near[z][x] = k
             one[k], other[k] = x, z
         gone.clear()
