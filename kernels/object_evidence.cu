@@ -679,7 +679,8 @@ KERNEL object_evidence_split(const float* __restrict__ shares, u8* __restrict__ 
     }
 }
 
-// The map: masks without the specks of named objects and with their pinholes, and the numbers of FOUND's pieces.
+// The map: masks without the specks of named objects and with pinholes, and the numbers of FOUND's pieces. A pinhole of
+// FOUND, where it is nobody else's, is of the piece to its left.
 // parts: connected_components of masks, part_areas [K, plane + 1] of them, largest [K] the largest; gaps, gap_areas
 // [K, padded + 1] likewise of outside; numbers int [plane + 1], of FOUND's large parts, else 0.
 KERNEL object_evidence_settle(const u8* __restrict__ masks, const int* __restrict__ parts,
@@ -701,20 +702,28 @@ KERNEL object_evidence_settle(const u8* __restrict__ masks, const int* __restric
             i64 area = part_areas[owner * (plane + 1) + parts[owner * plane + at]];
             if ((float)area < least && (float)largest[owner] >= least) owner = -1;  // but a tiny object is no speck
         }
+        i64 from = at;
         if (owner < 0) {
             i64 here = (i64)(y + 1) * (width + 2) + x + 1;
+            int filled = -1;
             for (int k = 0; k < count && owner < 0; ++k) {
-                if (is_found(classes, k) || masks[k * plane + at]) continue;
-                float least = larger(weights[SPECK_SHARE] * (float)tally[k * PER_CLASS + PIXELS], weights[SPECK_PX]);
+                if (masks[k * plane + at]) continue;
+                bool found = is_found(classes, k);
+                float share = found ? 0.0f : weights[SPECK_SHARE] * (float)tally[k * PER_CLASS + PIXELS];
                 int gap = gaps[k * padded + here];  // 1 is what reaches the border
-                if (gap != 1 && (float)gap_areas[k * (padded + 1) + gap] < least) owner = k;
+                if (gap == 1 || (float)gap_areas[k * (padded + 1) + gap] >= larger(share, weights[SPECK_PX])) continue;
+                if (found) filled = k; else owner = k;
+            }
+            if (owner < 0 && filled >= 0) {
+                owner = filled;
+                while (!masks[filled * plane + from]) --from;
             }
         }
         if (owner >= 0 && !is_found(classes, owner)) {
             value = (int)members[owner];
             atomicAdd((u64*)(tally + owner * PER_CLASS + LEFT), (u64)1);
         } else if (owner >= 0) {
-            int piece = numbers[parts[owner * plane + at]];
+            int piece = numbers[parts[owner * plane + from]];
             int slot = known & HAS_SLOTS ? carried[at] : 0;
             if (slot < 0 || slot >= many || facts[3 * slot + 2] != 0.0f) slot = 0;
             if (piece > 0 && piece < pieces) {

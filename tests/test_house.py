@@ -136,7 +136,7 @@ WITHIN: dict[str, dict[str, set[str]]] = {
         "object_warnings": set(),
         "following": {"between", "object_tracks", "segmenter", "tracker"},
         "chosen_tracks": {"object_tracks", "recalling_tracks", "segmenter"},
-        "film_follower": {"between", "following", "foresight"},
+        "film_follower": {"area_filter", "between", "following", "foresight", "tracker"},
         "segmenter": {"appearance"},
         "reentry": {"tracker"},
         "weighing": {"segmenter", "tracker"},

@@ -100,20 +100,24 @@ def painting_parts(
 def _following(
     film: Film, batches: list[FrameBatch], look: Look, device: torch.device
 ) -> tuple[float, float, np.ndarray]:
-    """Milliseconds a frame of looking for objects in every Nth frame, and of following them; and the looks they wore.
+    """Milliseconds a frame of looking for objects in some frames, and of following them; and the looks they wore.
 
-    Both together are what a job's reading takes. The looking in it is what it takes by itself, so it may not be more.
+    Both together are what a job's reading takes, of each batch the median of FEWEST_RUNS from the film's start. The
+    looking in it is what it takes by itself, so it may not be more.
     """
     stylizer = Stylizer(look if look.needs_objects else choose_look(film, 2), film.options)
     place_objects(stylizer, film.info)
     reader = SceneReader(stylizer.look, film.options.analysis, device)
     assert reader.tracks is not None
     counted = settled([len(batch) for batch in batches], reader.tracks.every, FOLLOWED_FRAMES[device.type])
-    found_ms, took_ms, maps = _read_alone(film, reader, batches, counted.stop, device)
-    frames = sum(len(batch) for batch in batches[counted])
-    whole_ms = sum(took_ms[counted]) / frames
-    find_ms = min(sum(found_ms[counted]) / frames, whole_ms)
-    return find_ms, whole_ms - find_ms, np.concatenate(maps)[-max(map(len, batches)) :]
+    runs, maps = list[tuple[list[float], list[float]]](), list[np.ndarray]()
+    for _ in range(FEWEST_RUNS):
+        reader.restart(stylizer.look)
+        *times_ms, maps = _read_alone(film, reader, batches, counted.stop, device)
+        runs.append((times_ms[0], times_ms[1]))
+    found_ms, took_ms = np.median(runs, 0)[:, counted].sum(1) / sum(len(batch) for batch in batches[counted])
+    find_ms = min(float(found_ms), float(took_ms))
+    return find_ms, float(took_ms) - find_ms, np.concatenate(maps)[-max(map(len, batches)) :]
 
 
 def settled(lengths: Sequence[int], every: int, enough: int) -> slice:

@@ -228,7 +228,7 @@ def rules_of(size: tuple[int, int], device: torch.device) -> Rules:
         "smooth_space_px": bilateral_filter.SPACE_PX,
         "smooth_color_distance": bilateral_filter.COLOR,
         "speck_share": area_filter.SPECK_SHARE,
-        "speck_px": (area_filter.SPECK_LINES * min(size)) ** 2,
+        "speck_px": area_filter.speck_px(size),
     }
     heights = [int(level * FULL + 1e-6) for level in bodies.LEVELS]
     return Rules(

@@ -19,9 +19,11 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from streamstyle.objects.area_filter import clear_map_
 from streamstyle.objects.between import Between
 from streamstyle.objects.following import Following
 from streamstyle.objects.foresight import Coming, Find, Foresight
+from streamstyle.objects.tracker import BACKGROUND
 from streamstyle.shots import ShotDetector
 
 T = TypeVar("T")
@@ -34,12 +36,14 @@ class FollowedFrame(Generic[T]):
     Attributes:
         luma: [h, w] uint8; shot: the number of the shot it is of.
         slots: [h, w] int32.
+        carried: whether they were carried there, and not looked for.
         noted: what the slots were when it was followed, as whoever asks noted it.
     """
 
     luma: np.ndarray
     shot: int
     slots: np.ndarray
+    carried: bool
     noted: T
 
 
@@ -103,9 +107,11 @@ class FilmFollower(Generic[T]):
             found = self.foresight.telling(self.foresight.regions(number), self.tracks, coming)
         self.foresight.pass_by(number + 1)
         slots = self.tracks.step(luma, found, shot, number, time_s, size, motion)
-        self.held[number] = FollowedFrame(luma, shot, slots, self._note())
+        followed = self.tracks.followed
+        carried = followed is not None and followed.since > 0
+        self.held[number] = FollowedFrame(luma, shot, slots, carried, self._note())
         if may_wait:
-            for earlier, better in self._between.step(number, self.tracks.followed):
+            for earlier, better in self._between.step(number, followed):
                 self.held[earlier] = replace(self.held[earlier], slots=better)
 
     def end(self) -> None:
@@ -113,14 +119,19 @@ class FilmFollower(Generic[T]):
         self._between.forget()
 
     def take(self, number: int) -> FollowedFrame[T]:
-        """A frame that waits no longer; it is held no more."""
-        return self.held.pop(number)
+        """A frame that waits no longer; it is held no more. What was carried is without specks; see clear_map_."""
+        frame = self.held.pop(number)
+        if not frame.carried:
+            return frame
+        slots = frame.slots.copy()
+        clear_map_(slots, BACKGROUND)
+        return replace(frame, slots=slots)
 
     def state_dict(self) -> dict[str, Any]:
         """What later frames depend on beside the states of tracks and shots, where none waits; see load_state_dict."""
         return {
             "held": [
-                [number, frame.luma, frame.shot, frame.slots, frame.noted]
+                [number, frame.luma, frame.shot, frame.slots, frame.carried, frame.noted]
                 for number, frame in sorted(self.held.items())
             ]
         }

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from streamstyle.objects.area_filter import clear_specks_
+from streamstyle.objects.area_filter import clear_specks_, fill_, pinholes
 from streamstyle.objects.bilateral_filter import smooth_borders_
 from streamstyle.objects.evidence import (
     MOVED_SHARE,
@@ -228,6 +228,9 @@ class HostWeighing:
         pieces = np.zeros(shape, np.int32)
         if FOUND in cast.members:
             pieces, regions = _pieces(mask)
+            holes, nobody = pinholes(mask), slots == BACKGROUND
+            fill_(pieces, holes, nobody)
+            mask |= holes & nobody
             pair = pieces * count
             pair = pair if carried.slots is None else pair + mine(cast.members, count)[carried.slots]
             overlap = np.bincount(pair.ravel(), minlength=regions * count).reshape(regions, count)

@@ -224,7 +224,7 @@ def _smooth(drawn: Tensor, found: Found, rules: Rules) -> Tensor:
 
 
 def settle(shares: Tensor, carried: Carried, who: Who, rules: Rules) -> Settled:
-    """Each pixel is that class's which has more than half of it; without specks and pinholes of named objects.
+    """Each pixel is that class's which has more than half of it; without specks of named objects, and pinholes.
 
     Args:
         shares: [K, h, w] float32, together at most 1.
@@ -242,11 +242,8 @@ def settle(shares: Tensor, carried: Carried, who: Who, rules: Rules) -> Settled:
     areas = region_areas(parts, plane + 1, impl="cuda")
     areas[:, 0] = 0
     largest = areas.amax(1)
-    if any(slot >= 0 for slot in who.slots):
-        gaps = connected_components(outside, connectivity=4, impl="cuda")
-        gap_areas = region_areas(gaps, outside[0].numel() + 1, impl="cuda")
-    else:
-        gaps, gap_areas = parts, areas  # which nobody reads
+    gaps = connected_components(outside, connectivity=4, impl="cuda")
+    gap_areas = region_areas(gaps, outside[0].numel() + 1, impl="cuda")
     numbers, pieces = parts.new_zeros(plane + 1), parts.new_ones(1)
     if who.found >= 0:
         large = areas[who.found] >= rules.piece_px

@@ -225,11 +225,15 @@ def _slots(ids: Tensor, regions: int) -> Tensor:
     return (known_ids(ids, regions) + frame * regions).flatten().long()
 
 
-def id_areas(ids: np.ndarray, regions: int) -> np.ndarray:
-    """[regions] int64 areas of ids [h, w] int32 below regions, exact to 2**24 px; OpenCV is twice as fast as NumPy."""
+def id_areas(ids: np.ndarray, regions: int, where: np.ndarray | None = None) -> np.ndarray:
+    """[regions] int64 areas of ids [h, w] int32 below regions, exact to 2**24 px; OpenCV is twice as fast as NumPy.
+
+    where: [h, w] bool, which of their pixels count; None: all.
+    """
     if regions > 1 << 16:
-        return np.bincount(ids.ravel(), minlength=regions)
-    counts = cv2.calcHist([ids.astype(np.uint16)], [0], None, [regions], [0, regions])
+        return np.bincount(ids.ravel() if where is None else ids[where], minlength=regions)
+    mask = None if where is None else where.view(np.uint8)
+    counts = cv2.calcHist([ids.astype(np.uint16)], [0], mask, [regions], [0, regions])
     return counts.ravel().astype(np.int64)
 
 

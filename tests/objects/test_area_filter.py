@@ -6,16 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-from streamstyle.objects.area_filter import specks
+from streamstyle.objects.area_filter import clear_map_, pinholes, specks
 from streamstyle.objects.host_weighing import HostCarried, HostWeighing
 from streamstyle.objects.tracker import Tracker
-from streamstyle.objects.weighing import Cast
+from streamstyle.objects.weighing import FOUND, Cast
 
 
 def drawn() -> np.ndarray:
     """A block of 40 x 50 in 120 x 160."""
+    return box(30, 70, 40, 90)
+
+
+def box(top: int, bottom: int, left: int, right: int) -> np.ndarray:
     mask = np.zeros((120, 160), bool)
-    mask[30:70, 40:90] = True
+    mask[top:bottom, left:right] = True
     return mask
 
 
@@ -80,3 +84,64 @@ def test_followed_objects_have_neither():
     slots = weighing.name(None)
     np.testing.assert_array_equal(slots == 4, shares[1] > 0.5)
     np.testing.assert_array_equal(slots == 3, drawn() & (shares[1] < 0.5))
+
+
+def test_pinholes_of_what_has_no_name_are_its_pieces():
+    """Each of the piece to its left; one in a piece that is too small to be any stays the background's."""
+    found = np.zeros((120, 160), np.float32)
+    found[drawn()] = found[80:110, 100:150] = 0.9
+    found[40:42, 50] = found[90, 120:122] = 0.2  # a pinhole in each
+    found[50:54, 70:75] = 0.2  # more than one
+    found[10:15, 10:15], found[12, 12] = 0.9, 0  # a speck that has one
+    weighing = HostWeighing(Tracker("components"))
+    overlap, _ = weighing.settle(torch.from_numpy(found[None]), HostCarried(None, None), Cast((FOUND,), (True,), True))
+    slots = weighing.name(np.array([0, 5, 7]))
+    assert overlap[:, 0].tolist() == [120 * 160 - 1980 - 1500, 1980, 1500]
+    np.testing.assert_array_equal(slots == 5, drawn() & ~box(50, 54, 70, 75))
+    np.testing.assert_array_equal(slots == 7, box(80, 110, 100, 150))
+    assert not slots[:20, :20].any()
+
+
+def test_a_named_object_in_a_pinhole_stays_what_it_is():
+    shares = np.zeros((2, 120, 160), np.float32)
+    shares[0][drawn()] = 0.9
+    shares[0][40, 50:52], shares[1][40, 51] = 0.1, 0.9  # a rim beside it
+    weighing = HostWeighing(Tracker("components"))
+    weighing.settle(torch.from_numpy(shares), HostCarried(None, None), Cast((FOUND, 4), (True, True), False))
+    slots = weighing.name(np.array([0, 3]))
+    assert slots[40, 49:54].tolist() == [3, 3, 4, 3, 3]
+    np.testing.assert_array_equal(slots > 0, drawn())
+
+
+def test_a_map_is_cleared_of_all_at_once():
+    slots = np.where(drawn(), 3, 0).astype(np.int32)
+    slots[30:70, 90:120] = 8  # beside it
+    slots[0, 0] = slots[100, 20] = 3  # specks, one at the picture's corner
+    slots[40, 50] = slots[50, 100] = slots[119, 159] = 0  # pinholes
+    slots[60, 60] = 8  # of two objects one in the other: neither is the background
+    expected = slots.copy()
+    expected[0, 0] = expected[100, 20] = 0
+    expected[40, 50], expected[50, 100] = 3, 8
+    clear_map_(slots, 0)
+    np.testing.assert_array_equal(slots, expected)
+
+
+def test_who_has_nothing_but_specks_keeps_them():
+    slots = np.where(drawn(), 3, 0).astype(np.int32)
+    slots[100, 20], slots[110, 20], slots[100, 30] = 5, 5, 3
+    clear_map_(slots, 0)
+    assert (slots == 5).sum() == 2
+    assert slots[100, 30] == 0
+
+
+@pytest.mark.parametrize("slot", [0, 4])
+def test_a_map_of_one_stays_as_it_is(slot):
+    slots = np.full((60, 80), slot, np.int32)
+    clear_map_(slots, 0)
+    assert (slots == slot).all()
+
+
+def test_a_bay_at_a_border_is_no_pinhole():
+    mask = np.ones((120, 160), bool)
+    mask[0, 40] = mask[30, 0] = mask[30, 40] = False
+    assert np.argwhere(pinholes(mask)).tolist() == [[30, 40]]

@@ -12,7 +12,7 @@ import torch
 
 from streamstyle.frames import ColorTags
 from streamstyle.media.states import read_state, write_state
-from streamstyle.objects import between
+from streamstyle.objects import area_filter, between
 from streamstyle.objects.between import Followed
 from streamstyle.objects.film_follower import FilmFollower
 from streamstyle.objects.foresight import Coming
@@ -140,3 +140,40 @@ def test_frames_that_are_held_go_on_through_a_file(tmp_path: Path):
         np.testing.assert_array_equal(there.luma, here.luma)
         np.testing.assert_array_equal(there.noted[0], here.noted[0])
         assert (there.shot, there.noted[1]) == (here.shot, None)
+
+
+class Specked(Steps):
+    """Shows one object, and a speck beside it."""
+
+    def step(self, *args: Any, **more: Any) -> np.ndarray:
+        slots = super().step(*args, **more)
+        slots[:] = 0
+        slots[2:9, 2:9] = 1
+        slots[10, 14] = 1
+        return slots
+
+
+def test_what_was_carried_is_without_specks_and_what_was_seen_as_it_was_seen(monkeypatch: pytest.MonkeyPatch):
+    """Nothing of it reaches the frames that follow."""
+    monkeypatch.setattr(area_filter, "SPECK_LINES", 1 / 5)
+    monkeypatch.setattr(between, "revised", lambda carried, seen: [frame.slots for frame in carried])
+    tracks = Specked()
+    follower = follower_of(tracks)
+    for number in range(4):
+        follow(follower, number)
+    assert [int(follower.held[number].slots.sum()) for number in range(4)] == [50] * 4
+    assert [int(follower.take(number).slots.sum()) for number in range(4)] == [49, 49, 49, 50]
+    follow(follower, 4, may_wait=False)
+    assert follower.take(4).slots.sum() == 49
+    assert tracks.followed is not None
+    assert tracks.followed.slots.sum() == 50
+
+
+def test_maps_that_were_given_stay_as_they_are(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(area_filter, "SPECK_LINES", 1 / 5)
+    tracks = Specked()
+    follower = follower_of(tracks)
+    monkeypatch.setattr(Specked, "followed", property(lambda self: None, lambda self, _: None))
+    for number in range(3):
+        follow(follower, number)
+        assert follower.take(number).slots.sum() == 50

@@ -254,6 +254,24 @@ def test_pieces_are_what_hangs_together_and_is_large(device):
     assert (found == 0)[disc(10, 100, 2)].all()
 
 
+def test_pinholes_are_of_the_piece_around_them(device):
+    """As on the host: of a named object first, else of the piece to its left; of nobody in what is too small."""
+    shares = np.zeros((2, *SIZE), np.float32)
+    shares[0][disc(40, 40, 14)], shares[1][disc(100, 60, 20) | disc(170, 60, 12) | disc(10, 100, 4)] = 0.8, 0.7
+    holes = [(40, 40), (100, 60), (101, 60), (170, 58), (10, 100)]
+    for x, y in holes:
+        shares[:, y, x] = 0
+    shares[0, 66, 100], shares[1, 66, 99:101] = 0.9, 0  # a speck of the named object in one
+    found, overlap, _, _ = settled(device, shares, who_of(device, (1, -1), 3))
+    assert [int(found[y, x]) for x, y in holes[:3]] == [1, found[60, 99], found[60, 99]]
+    assert found[60, 99] < 0
+    assert found[58, 170] == found[58, 169] < 0
+    assert found[100, 10] == 0
+    assert (found[66, 98:103] == found[60, 99]).all()
+    for piece in (1, 2):
+        assert overlap[piece].sum() == (found == -piece).sum()
+
+
 def test_pieces_get_their_names(device):
     given = torch.tensor([[0, 4, -1], [-2, -1, 0]], dtype=torch.int32, device=device)
     owners = torch.tensor([0, 7, 3], dtype=torch.int32, device=device)
