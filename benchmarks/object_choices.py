@@ -15,6 +15,7 @@ from streamstyle.objects import (
     appearance_tracks,
     bodies,
     evidence,
+    film_follower,
     guided_filter,
     host_weighing,
     tracker,
@@ -135,6 +136,10 @@ CHOICES: dict[str, tuple[dict[str, Any], dict[tuple[Any, str], Any]]] = {
     "as often as on a CPU; that objects went far is no doubt": (
         {"analyse_every": "auto"},
         {(trust, "DOUBT_PER_PX"): 0.0},
+    ),
+    "as often as on a CPU; what was carried keeps its specks": (
+        {"analyse_every": "auto"},
+        {(film_follower, "clear_specks_"): lambda *_: None},
     ),
     "as often as on a CPU; nothing leaves doubt, so every 8th frame": ({"analyse_every": 8}, {}),
     "every 4th frame looked at": ({"analyse_every": 4}, {}),

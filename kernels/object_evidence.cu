@@ -679,10 +679,11 @@ KERNEL object_evidence_split(const float* __restrict__ shares, u8* __restrict__ 
     }
 }
 
-// The map: masks without the specks of named objects and with pinholes, and the numbers of FOUND's pieces. A pinhole of
-// FOUND, where it is nobody else's, is of the piece to its left.
+// The map: masks without the specks of named objects, pinholes of all filled, and the numbers of FOUND's pieces. A
+// pinhole of FOUND, where it is nobody else's, is of the piece to its left.
 // parts: connected_components of masks, part_areas [K, plane + 1] of them, largest [K] the largest; gaps, gap_areas
-// [K, padded + 1] likewise of outside; numbers int [plane + 1], of FOUND's large parts, else 0.
+// [K, padded + 1] likewise of outside, which of FOUND has what is no large part; numbers int [plane + 1], of FOUND's
+// large parts, else 0.
 KERNEL object_evidence_settle(const u8* __restrict__ masks, const int* __restrict__ parts,
                               const i64* __restrict__ part_areas, const i64* __restrict__ largest,
                               const int* __restrict__ gaps, const i64* __restrict__ gap_areas,
@@ -703,12 +704,13 @@ KERNEL object_evidence_settle(const u8* __restrict__ masks, const int* __restric
             if ((float)area < least && (float)largest[owner] >= least) owner = -1;  // but a tiny object is no speck
         }
         i64 from = at;
+        if (owner >= 0 && !named && !numbers[parts[owner * plane + at]]) owner = -1;
         if (owner < 0) {
             i64 here = (i64)(y + 1) * (width + 2) + x + 1;
             int filled = -1;
             for (int k = 0; k < count && owner < 0; ++k) {
-                if (masks[k * plane + at]) continue;
                 bool found = is_found(classes, k);
+                if (!found && masks[k * plane + at]) continue;
                 float share = found ? 0.0f : weights[SPECK_SHARE] * (float)tally[k * PER_CLASS + PIXELS];
                 int gap = gaps[k * padded + here];  // 1 is what reaches the border
                 if (gap == 1 || (float)gap_areas[k * (padded + 1) + gap] >= larger(share, weights[SPECK_PX])) continue;
@@ -716,7 +718,7 @@ KERNEL object_evidence_settle(const u8* __restrict__ masks, const int* __restric
             }
             if (owner < 0 && filled >= 0) {
                 owner = filled;
-                while (!masks[filled * plane + from]) --from;
+                while (!numbers[parts[filled * plane + from]]) --from;
             }
         }
         if (owner >= 0 && !is_found(classes, owner)) {

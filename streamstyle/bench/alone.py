@@ -110,14 +110,16 @@ def _following(
     reader = SceneReader(stylizer.look, film.options.analysis, device)
     assert reader.tracks is not None
     counted = settled([len(batch) for batch in batches], reader.tracks.every, FOLLOWED_FRAMES[device.type])
-    runs, maps = list[tuple[list[float], list[float]]](), list[np.ndarray]()
+    found_ms, took_ms, maps = list[list[float]](), list[list[float]](), list[np.ndarray]()
     for _ in range(FEWEST_RUNS):
         reader.restart(stylizer.look)
-        *times_ms, maps = _read_alone(film, reader, batches, counted.stop, device)
-        runs.append((times_ms[0], times_ms[1]))
-    found_ms, took_ms = np.median(runs, 0)[:, counted].sum(1) / sum(len(batch) for batch in batches[counted])
-    find_ms = min(float(found_ms), float(took_ms))
-    return find_ms, float(took_ms) - find_ms, np.concatenate(maps)[-max(map(len, batches)) :]
+        found, took, maps = _read_alone(film, reader, batches, counted.stop, device)
+        found_ms.append(found[counted])
+        took_ms.append(took[counted])
+    frames = sum(len(batch) for batch in batches[counted])
+    whole_ms = float(np.median(took_ms, 0).sum()) / frames
+    find_ms = min(float(np.median(found_ms, 0).sum()) / frames, whole_ms)
+    return find_ms, whole_ms - find_ms, np.concatenate(maps)[-max(map(len, batches)) :]
 
 
 def settled(lengths: Sequence[int], every: int, enough: int) -> slice:

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from streamstyle.look import ObjectStyle
 from streamstyle.objects.appearance import AppearanceModel
-from streamstyle.objects.between import MOST_BETWEEN, Followed
+from streamstyle.objects.between import Followed
 from streamstyle.objects.device_weighing import DeviceWeighing, moving_odds, weighs
 from streamstyle.objects.evidence import near, own_motion, own_motions
 from streamstyle.objects.host_weighing import HostWeighing
@@ -216,11 +216,7 @@ class AppearanceTracks(ObjectTracks):
         """Whether somebody has a name, or will have, or frames are carried."""
         return self.every > 1 or bool(self._objects)
 
-    def _followed(
-        self, slots: np.ndarray, motion: Motion, moment: Moment, *, repeats: bool, said: bool
-    ) -> Followed | None:
-        if self.every > MOST_BETWEEN:
-            return None
+    def _followed(self, slots: np.ndarray, motion: Motion, moment: Moment, *, repeats: bool, said: bool) -> Followed:
         ids = {slot: track.track_id for slot, track in self.tracker.tracks.items()}
         who = (tuple(self._members), ids)
         return Followed(slots, self._shares, *who, motion, self._trust.since, repeats, moment.shot, said)

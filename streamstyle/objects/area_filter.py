@@ -1,11 +1,11 @@
 """Specks of a mask, and pinholes in it, by their area: an opening and a closing that leave outlines as they are.
 
-Source: Vincent 1993 (area openings and closings). Differs: the least area is a share of the mask's.
+Source: Vincent 1993 (area openings and closings). Differs: the least area may be a share of the mask's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 import cv2
 import numpy as np
@@ -19,88 +19,67 @@ SPECK_LINES = 1 / 76
 """And what is smaller than a square of so much of the short side: 10 px of 240 lines."""
 
 
-def clear_specks_(slots: np.ndarray, members: Iterable[int], background: int) -> None:
-    """Give the specks of some slots of a map to the background, and the background in their pinholes to them.
+def clear_specks_(slots: np.ndarray, shares: Mapping[int, float], background: int) -> None:
+    """Give the specks of some slots of a map to the background, then the background in their pinholes to them.
 
     Args:
         slots: [h, w] int32; written to.
-        members: which of its slots; background: that which is nobody's.
+        shares: which of its slots, and of each what share of it is a speck; see specks.
+        background: that which is nobody's.
 
-    Cost: as of :func:`specks` for each member.
+    Cost: as of :func:`specks` for each slot.
     """
-    for slot in members:
-        small, holes = specks(slots == slot)
+    found = {slot: specks(slots == slot, share) for slot, share in shares.items()}
+    for small, _ in found.values():
         slots[small] = background
+    for slot, (_, holes) in found.items():
         slots[holes & (slots == background)] = slot
 
 
-def specks(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def specks(mask: np.ndarray, share: float = SPECK_SHARE) -> tuple[np.ndarray, np.ndarray]:
     """Where a mask has specks, and where it has pinholes.
 
     Args:
         mask: [h, w] bool.
+        share: of the mask, what is no larger is one; what is smaller than a square of SPECK_LINES always is.
 
     Returns:
         Two [h, w] bool: parts of the mask that hang together by sides and corners and are small beside the whole; and
         parts of the rest that hang together by sides, are as small, and do not reach the frame's border.
 
-    Cost: two passes of connected components over the box it is in, .6 ms of 427x240 on the host.
+    Cost: two passes of connected components over the box it is in, .3 ms of 427x240 on the host.
     """
-    least = max(SPECK_SHARE * np.count_nonzero(mask), speck_px(mask.shape))
+    least = max(share * np.count_nonzero(mask), speck_px(mask.shape))
     small, holes = np.zeros(mask.shape, bool), np.zeros(mask.shape, bool)
     box = box_of(mask)
     inside = mask[box].astype(np.uint8)  # beyond it there is neither
     if not inside.size:
         return small, holes
     labels, is_small = _small_parts(inside, least, 8)
-    if is_small[1:].all():
-        is_small[:] = False  # a tiny object is no speck of itself
-    small[box], holes[box] = is_small.take(labels), _gaps(inside, least)
+    if is_small.any() and not is_small[1:].all():  # a tiny object is no speck of itself
+        small[box] = is_small.take(labels)
+    holes[box] = _gaps(inside, least)
     return small, holes
 
 
-def clear_map_(slots: np.ndarray, background: int) -> None:
-    """Clear the specks and pinholes of all of a map at once: parts of anybody, and of the background within somebody,
-    that are smaller than a square of SPECK_LINES.
-
-    For maps that were carried, whose rims fray: the rims of each frame in another way, which would flicker.
-
-    Args:
-        slots: [h, w] int32, of few slots; written to.
-        background: that which is nobody's.
-
-    Cost: two passes of connected components over the box that is not background, .7 ms of 427x240 on one core.
-    """
-    least = speck_px(slots.shape)
-    part = slots[box_of(slots != background)]
-    if not part.size:
-        return
-    labels, is_small = _small_parts((part != background).view(np.uint8), least, 8)
-    if is_small.any():
-        small = is_small.take(labels)
-        for slot in set(part[small].tolist()):
-            its = part == slot
-            if (its > small).any():  # who has nothing else is no speck of itself
-                part[its & small] = background
-    fill_(part, _gaps((part != background).view(np.uint8), least))
-
-
 def pinholes(mask: np.ndarray) -> np.ndarray:
-    """Where a mask has pinholes smaller than a square of SPECK_LINES, [h, w] bool each; see specks."""
-    return _gaps(mask.view(np.uint8), speck_px(mask.shape))
+    """Where a mask [h, w] bool has pinholes smaller than a square of SPECK_LINES, likewise; see specks."""
+    holes, box = np.zeros(mask.shape, bool), box_of(mask)
+    inside = mask[box].astype(np.uint8)
+    if inside.size:
+        holes[box] = _gaps(inside, speck_px(mask.shape))
+    return holes
 
 
-def fill_(values: np.ndarray, holes: np.ndarray, where: np.ndarray | None = None) -> None:
-    """Give each hole what is to its left.
+def fill_(values: np.ndarray, holes: np.ndarray, where: np.ndarray) -> None:
+    """Give holes what is to their left.
 
     Args:
         values: [h, w]; written to.
         holes: [h, w] bool, none of which begins a row.
-        where: [h, w] bool, which of their pixels take it; None: all.
+        where: [h, w] bool, which of their pixels take it.
     """
-    if not holes.any():
-        return
-    rows, columns = np.nonzero(holes if where is None else holes & where)
+    rows, columns = np.nonzero(holes & where)
     left, within = columns - 1, np.ones(len(rows), bool)
     while within.any():
         within = holes[rows, left]

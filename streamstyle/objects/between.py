@@ -142,11 +142,11 @@ def revised(carried: Sequence[Followed], seen: Followed) -> list[np.ndarray]:
         }
         near = frame.since / (carried[-1].since + (not seen.repeats))
         ours = (1 - near) * _at_least(_here(frame.motion.trust[box]), LEAST_TRUST)
-        theirs = cv2.copyTo(near * _at_least(trust[box], LEAST_TRUST), way.seen)
+        theirs = _only(near * _at_least(trust[box], LEAST_TRUST), way.seen)
         theirs = theirs / (ours + theirs)
         both = {k: share + theirs * (back[k][box] - share) if k in back else share for k, share in own.items()}
         now = frame.slots.copy()
-        now[box] = _map(both, frame, box, cv2.copyTo(slots[box], _are(slots[box], same)))
+        now[box] = _map(both, frame, box, _only(slots[box], _are(slots[box], same)))
         maps.append(now)
         after = frame
     return maps[::-1]
@@ -164,8 +164,9 @@ def _shares(frame: Followed, box: tuple[slice, slice]) -> dict[int, np.ndarray]:
     slots, shares = frame.slots[box], _here(frame.shares[:, *box])
     found = {}
     for slot, share in zip(frame.members, shares, strict=True):
-        there = _is_piece(slots, frame) if slot == FOUND else cv2.compare(slots, slot, cv2.CMP_EQ)  # type: ignore[call-overload]  # its types know of no number
-        found[slot] = _copied(_at_least(share, SURELY), there, cv2.min(share, 1 - SURELY))  # type: ignore[call-overload]  # likewise
+        there = _is_piece(slots, frame) if slot == FOUND else (slots == slot).view(np.uint8)
+        found[slot] = np.minimum(share, 1 - SURELY)
+        _copy_onto_(found[slot], _at_least(share, SURELY), there)
     return found
 
 
@@ -174,11 +175,11 @@ def _map(shares: dict[int, np.ndarray], frame: Followed, box: tuple[slice, slice
     that come from behind."""
     found = np.full(later.shape, BACKGROUND, np.int32)
     for slot, share in shares.items():
-        its = np.full_like(later, slot)
+        its, slots = np.full_like(later, slot), frame.slots[box]
         if slot == FOUND:
-            slots = frame.slots[box]
-            its = _copied(slots, _is_piece(slots, frame), cv2.copyTo(later, _is_piece(later, frame)))
-        found = _copied(its, cv2.compare(share, 0.5, cv2.CMP_GT), found)  # type: ignore[call-overload]  # its types know of no number
+            its = _only(later, _is_piece(later, frame))
+            _copy_onto_(its, slots, _is_piece(slots, frame))
+        _copy_onto_(found, its, (share > 0.5).view(np.uint8))
     return found
 
 
@@ -195,9 +196,15 @@ def _are(slots: np.ndarray, these: Collection[int]) -> np.ndarray:
     return found.astype(np.uint8)
 
 
-def _copied(values: np.ndarray, where: np.ndarray, onto: np.ndarray) -> np.ndarray:
-    """onto, and values in it where a mask [h, w] uint8 is not 0; OpenCV takes a fifth of NumPy's time."""
-    return cv2.copyTo(values, where, onto)
+def _copy_onto_(values: np.ndarray, others: np.ndarray, where: np.ndarray) -> None:
+    """Values [h, w], contiguous and written to, become others of their type where a mask [h, w] uint8 is not 0; OpenCV
+    takes a fifth of NumPy's time."""
+    cv2.copyTo(others, where, values)
+
+
+def _only(values: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Values [h, w] where a mask [h, w] uint8 is not 0; elsewhere 0, which of slots is the background."""
+    return cv2.copyTo(values, where)
 
 
 def _at_least(values: np.ndarray, least: float) -> np.ndarray:
@@ -231,8 +238,9 @@ class _Back:
         # counts. Both parts of a flow are written at once, as one complex number; and NumPy takes three times as long
         # for an index of 32 bits.
         nowhere = height * width
-        at = _copied(y.astype(np.int32) * width + x, leads.view(np.uint8), np.full(leads.shape, nowhere, np.int32))
-        at = at.ravel().astype(np.intp)
+        led_to = np.full(leads.shape, nowhere, np.int32)
+        _copy_onto_(led_to, y.astype(np.int32) * width + x, leads.view(np.uint8))
+        at = led_to.ravel().astype(np.intp)
         back, led = np.zeros(nowhere + 1, np.complex64), np.zeros(nowhere + 1, np.float32)
         back[at] = np.ascontiguousarray(flow).view(np.complex64).ravel()
         led[at] = 1
@@ -249,8 +257,12 @@ class _Back:
         """Values [h, w] float32 of the frame, in the one before; where it shows nothing of that, those of elsewhere, or
         0."""
         carried = carry(values, self._flow)
-        return cv2.copyTo(carried, self.seen) if elsewhere is None else _copied(carried, self.seen, elsewhere.copy())
+        if elsewhere is None:
+            return _only(carried, self.seen)
+        found = elsewhere.copy()
+        _copy_onto_(found, carried, self.seen)
+        return found
 
     def carry_labels(self, labels: np.ndarray) -> np.ndarray:
         """Likewise labels [h, w] int32, below 32768; 0 elsewhere."""
-        return cv2.copyTo(carry_labels(labels, self._flow), self.seen)
+        return _only(carry_labels(labels, self._flow), self.seen)

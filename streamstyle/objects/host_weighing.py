@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from streamstyle.objects.area_filter import clear_specks_, fill_, pinholes
+from streamstyle.objects.area_filter import SPECK_SHARE, clear_specks_, fill_, pinholes
 from streamstyle.objects.bilateral_filter import smooth_borders_
 from streamstyle.objects.evidence import (
     MOVED_SHARE,
@@ -69,10 +69,9 @@ class HostCarried:
 
 @dataclass(frozen=True)
 class _Settled:
-    """A map before its pieces have a name: slots [h, w] int32, where FOUND is, and the pieces there."""
+    """A map before its pieces have a name: slots [h, w] int32, and the numbers of FOUND's pieces."""
 
     slots: np.ndarray
-    found: np.ndarray
     pieces: np.ndarray
 
 
@@ -223,18 +222,18 @@ class HostWeighing:
         slots, overlap = np.full(shape, BACKGROUND, np.int32), np.zeros((1, count), np.int64)
         for slot, share in zip(cast.members, maps, strict=True):
             slots[share > 0.5] = slot  # at most one's is
-        clear_specks_(slots, (slot for slot in cast.members if slot != FOUND), BACKGROUND)
-        mask = slots == FOUND if FOUND in cast.members else np.zeros(shape, bool)
         pieces = np.zeros(shape, np.int32)
         if FOUND in cast.members:
+            mask = slots == FOUND
             pieces, regions = _pieces(mask)
-            holes, nobody = pinholes(mask), slots == BACKGROUND
-            fill_(pieces, holes, nobody)
-            mask |= holes & nobody
+            slots[mask & (pieces == 0)] = BACKGROUND
+        clear_specks_(slots, dict.fromkeys((slot for slot in cast.members if slot != FOUND), SPECK_SHARE), BACKGROUND)
+        if FOUND in cast.members:
+            fill_(pieces, pinholes(pieces > 0), slots == BACKGROUND)
             pair = pieces * count
             pair = pair if carried.slots is None else pair + mine(cast.members, count)[carried.slots]
             overlap = np.bincount(pair.ravel(), minlength=regions * count).reshape(regions, count)
-        self._settled = _Settled(slots, mask, pieces)
+        self._settled = _Settled(slots, pieces)
         rest = 1 - maps.sum(0)
         return overlap, Totals([int(area) for area in (maps > 0.5).sum((1, 2))], int((rest > 0.5).sum()))
 
@@ -243,7 +242,8 @@ class HostWeighing:
         assert self._settled is not None
         settled, self._settled = self._settled, None
         if owners is not None:
-            settled.slots[settled.found] = owners[settled.pieces][settled.found]
+            there = settled.pieces > 0
+            settled.slots[there] = owners[settled.pieces[there]]
         return settled.slots
 
     def areas(self, slots: np.ndarray) -> np.ndarray:

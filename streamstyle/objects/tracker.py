@@ -273,7 +273,7 @@ class Tracker:
     def present(self, areas: np.ndarray, frame: int) -> None:
         """Note which slots were on screen in a frame that was not analysed, by the areas [S] px that all have there."""
         for slot, track in self.tracks.items():
-            if areas[slot]:
+            if slot < len(areas) and areas[slot]:
                 track.last_frame = frame
 
     def state_dict(self) -> dict[str, Any]:

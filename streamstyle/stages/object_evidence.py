@@ -224,7 +224,7 @@ def _smooth(drawn: Tensor, found: Found, rules: Rules) -> Tensor:
 
 
 def settle(shares: Tensor, carried: Carried, who: Who, rules: Rules) -> Settled:
-    """Each pixel is that class's which has more than half of it; without specks of named objects, and pinholes.
+    """Each pixel is that class's which has more than half of it; without specks of named objects, all pinholes filled.
 
     Args:
         shares: [K, h, w] float32, together at most 1.
@@ -242,13 +242,14 @@ def settle(shares: Tensor, carried: Carried, who: Who, rules: Rules) -> Settled:
     areas = region_areas(parts, plane + 1, impl="cuda")
     areas[:, 0] = 0
     largest = areas.amax(1)
-    gaps = connected_components(outside, connectivity=4, impl="cuda")
-    gap_areas = region_areas(gaps, outside[0].numel() + 1, impl="cuda")
     numbers, pieces = parts.new_zeros(plane + 1), parts.new_ones(1)
     if who.found >= 0:
         large = areas[who.found] >= rules.piece_px
         counted = large.cumsum(0, dtype=torch.int32)
         numbers, pieces = counted * large, counted[-1:] + 1
+        outside[who.found, 1:-1, 1:-1] = numbers[parts[who.found]] == 0  # what is small is no piece
+    gaps = connected_components(outside, connectivity=4, impl="cuda")
+    gap_areas = region_areas(gaps, (height + 2) * (width + 2) + 1, impl="cuda")
     most = int(plane / max(1.0, rules.piece_px)) + 2
     overlap = torch.zeros(most, many, dtype=torch.int64, device=device)
     slots = torch.empty(height, width, dtype=torch.int32, device=device)

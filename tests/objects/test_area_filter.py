@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from streamstyle.objects.area_filter import clear_map_, pinholes, specks
+from streamstyle.objects.area_filter import SPECK_SHARE, clear_specks_, pinholes, specks
 from streamstyle.objects.host_weighing import HostCarried, HostWeighing
 from streamstyle.objects.tracker import Tracker
 from streamstyle.objects.weighing import FOUND, Cast
@@ -113,35 +113,70 @@ def test_a_named_object_in_a_pinhole_stays_what_it_is():
     np.testing.assert_array_equal(slots > 0, drawn())
 
 
-def test_a_map_is_cleared_of_all_at_once():
+def test_specks_go_before_pinholes_are_filled():
+    """Whoever's turn is first: a speck of one in a pinhole of another is filled."""
+    for order in ((3, 8), (8, 3)):
+        slots = np.where(drawn(), 3, 0).astype(np.int32)
+        slots[80:110, 40:90] = 8
+        slots[40, 50], slots[90, 50] = 8, 3
+        slots[100, 20] = 3
+        clear_specks_(slots, dict.fromkeys(order, SPECK_SHARE), 0)
+        np.testing.assert_array_equal(slots, 3 * drawn() + 8 * box(80, 110, 40, 90))
+
+
+def test_what_is_a_speck_beside_the_whole_is_none_for_its_size_alone():
+    mask = drawn()
+    mask[100:103, 20:23] = True  # 9 of 2009 px
+    mask[110, 20] = True
+    mask[40:43, 50:53] = False
+    small, holes = specks(mask, 0)
+    assert np.argwhere(small).tolist() == [[110, 20]]
+    assert not holes.any()
+    slots = np.where(mask, 5, 0).astype(np.int32)
+    clear_specks_(slots, {5: 0.0}, 0)
+    np.testing.assert_array_equal(slots == 5, mask & ~small)
+
+
+def test_a_gap_between_two_is_nobodys():
     slots = np.where(drawn(), 3, 0).astype(np.int32)
-    slots[30:70, 90:120] = 8  # beside it
-    slots[0, 0] = slots[100, 20] = 3  # specks, one at the picture's corner
-    slots[40, 50] = slots[50, 100] = slots[119, 159] = 0  # pinholes
-    slots[60, 60] = 8  # of two objects one in the other: neither is the background
+    slots[30:70, 65:90] = 8
+    slots[50, 64:66] = 0
     expected = slots.copy()
-    expected[0, 0] = expected[100, 20] = 0
-    expected[40, 50], expected[50, 100] = 3, 8
-    clear_map_(slots, 0)
+    clear_specks_(slots, dict.fromkeys((3, 8), SPECK_SHARE), 0)
     np.testing.assert_array_equal(slots, expected)
-
-
-def test_who_has_nothing_but_specks_keeps_them():
-    slots = np.where(drawn(), 3, 0).astype(np.int32)
-    slots[100, 20], slots[110, 20], slots[100, 30] = 5, 5, 3
-    clear_map_(slots, 0)
-    assert (slots == 5).sum() == 2
-    assert slots[100, 30] == 0
-
-
-@pytest.mark.parametrize("slot", [0, 4])
-def test_a_map_of_one_stays_as_it_is(slot):
-    slots = np.full((60, 80), slot, np.int32)
-    clear_map_(slots, 0)
-    assert (slots == slot).all()
 
 
 def test_a_bay_at_a_border_is_no_pinhole():
     mask = np.ones((120, 160), bool)
     mask[0, 40] = mask[30, 0] = mask[30, 40] = False
     assert np.argwhere(pinholes(mask)).tolist() == [[30, 40]]
+
+
+def test_an_island_in_a_pinhole_goes_with_it():
+    found = np.zeros((480, 640), np.float32)
+    found[100:300, 100:300] = 0.9
+    found[200:203, 200:203], found[201, 201] = 0.1, 0.9
+    weighing = HostWeighing(Tracker("components"))
+    weighing.settle(torch.from_numpy(found[None]), HostCarried(None, None), Cast((FOUND,), (True,), True))
+    assert (weighing.name(np.array([0, 4]))[100:300, 100:300] == 4).all()
+
+
+def test_a_settled_map_has_nothing_left_to_clear():
+    """So that frames that were looked at and those that were carried from them are alike."""
+    rng = np.random.default_rng(3)
+    for _ in range(10):
+        shares = np.zeros((3, 120, 160), np.float32)
+        for share in shares:
+            y, x = rng.integers(0, 90, 2)
+            share[y : y + 40, x : x + 60] = 1
+        noise = rng.random(shares.shape) < 0.02
+        shares[noise] = 1 - shares[noise]
+        shares /= np.maximum(1, shares.sum(0))
+        weighing = HostWeighing(Tracker("components"))
+        overlap, _ = weighing.settle(
+            torch.from_numpy(shares), HostCarried(None, None), Cast((1, 2, FOUND), (True,) * 3, True)
+        )
+        slots = weighing.name(np.array([0, *range(3, len(overlap) + 2)]))
+        again = slots.copy()
+        clear_specks_(again, {1: SPECK_SHARE, 2: SPECK_SHARE} | dict.fromkeys(range(3, len(overlap) + 2), 0.0), 0)
+        assert (again != slots).mean() < 1e-3

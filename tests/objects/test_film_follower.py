@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,24 +144,35 @@ def test_frames_that_are_held_go_on_through_a_file(tmp_path: Path):
 
 
 class Specked(Steps):
-    """Shows one object, and a speck beside it."""
+    """Shows one object, and a speck beside it; of which it tells where it may be known better."""
+
+    tells = True
 
     def step(self, *args: Any, **more: Any) -> np.ndarray:
         slots = super().step(*args, **more)
         slots[:] = 0
-        slots[2:9, 2:9] = 1
-        slots[10, 14] = 1
+        slots[2:9, 2:9] = slots[10, 14] = 1
+        assert self.followed is not None
+        self.followed = replace(self.followed, members=(1,), tracks={0: 0, 1: 7}) if self.tells else None
         return slots
 
 
-def test_what_was_carried_is_without_specks_and_what_was_seen_as_it_was_seen(monkeypatch: pytest.MonkeyPatch):
-    """Nothing of it reaches the frames that follow."""
+@pytest.fixture
+def large_specks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(area_filter, "SPECK_LINES", 1 / 5)
     monkeypatch.setattr(between, "revised", lambda carried, seen: [frame.slots for frame in carried])
+
+
+@pytest.mark.usefixtures("large_specks")
+@pytest.mark.parametrize("every", [EVERY, between.MOST_BETWEEN + 1])
+def test_what_was_carried_is_without_specks_and_what_was_seen_as_it_was_seen(every: int):
+    """Nothing of it reaches the frames that follow."""
     tracks = Specked()
+    tracks.every = every
     follower = follower_of(tracks)
     for number in range(4):
         follow(follower, number)
+    assert not follower.waits
     assert [int(follower.held[number].slots.sum()) for number in range(4)] == [50] * 4
     assert [int(follower.take(number).slots.sum()) for number in range(4)] == [49, 49, 49, 50]
     follow(follower, 4, may_wait=False)
@@ -169,11 +181,22 @@ def test_what_was_carried_is_without_specks_and_what_was_seen_as_it_was_seen(mon
     assert tracks.followed.slots.sum() == 50
 
 
-def test_maps_that_were_given_stay_as_they_are(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(area_filter, "SPECK_LINES", 1 / 5)
+@pytest.mark.usefixtures("large_specks")
+def test_maps_of_which_nobody_tells_more_stay_as_they_are():
+    """Given ones, and those that are followed by overlap, as it was published."""
     tracks = Specked()
+    tracks.tells = False
     follower = follower_of(tracks)
-    monkeypatch.setattr(Specked, "followed", property(lambda self: None, lambda self, _: None))
     for number in range(3):
         follow(follower, number)
         assert follower.take(number).slots.sum() == 50
+
+
+@pytest.mark.usefixtures("large_specks")
+def test_what_was_carried_is_without_specks_after_a_file_too(tmp_path: Path):
+    first, second = follower_of(Specked()), follower_of(Specked())
+    for number in range(2):
+        follow(first, number)
+    write_state(tmp_path / "state", first.state_dict())
+    second.load_state_dict(read_state(tmp_path / "state"))
+    assert [int(second.take(number).slots.sum()) for number in range(2)] == [49, 49]

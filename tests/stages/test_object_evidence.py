@@ -24,6 +24,9 @@ from streamstyle.objects.bodies import LEVELS
 from streamstyle.objects.device_weighing import rules_of
 from streamstyle.objects.evidence import NEAR_PX, drawn_to_bodies_, drawn_to_regions_, own_motion
 from streamstyle.objects.guided_filter import GuidedFilter, drawn_to_colors
+from streamstyle.objects.host_weighing import HostCarried, HostWeighing
+from streamstyle.objects.tracker import Tracker
+from streamstyle.objects.weighing import Cast
 from streamstyle.stages import evidence_terms
 from streamstyle.stages import object_evidence as stage
 from streamstyle.stages.evidence_terms import Found, Who
@@ -270,6 +273,31 @@ def test_pinholes_are_of_the_piece_around_them(device):
     assert (found[66, 98:103] == found[60, 99]).all()
     for piece in (1, 2):
         assert overlap[piece].sum() == (found == -piece).sum()
+
+
+def test_the_map_is_the_hosts(device):
+    """Of noisy shares, with specks in pinholes and pinholes in specks."""
+    rng = np.random.default_rng(5)
+    for members in ((1, 2, -1), (-1,), (2, 1)):
+        shares = np.zeros((len(members), *SIZE), np.float32)
+        for share in shares:
+            share[disc(int(rng.integers(30, 170)), int(rng.integers(30, 90)), 28)] = 1
+        noise = rng.random(shares.shape) < 0.03
+        shares[noise] = 1 - shares[noise]
+        shares /= np.maximum(1, shares.sum(0))
+        slots = rng.integers(0, 4, SIZE).astype(np.int32)
+        found, overlap, count, _ = settled(device, shares, who_of(device, members, 4), slots)
+        tracker = Tracker("components")
+        for k in range(1, 4):
+            tracker.claim(str(k), 0)
+        host = HostWeighing(tracker)
+        cast = Cast(members, (True,) * len(members), True)
+        expected, _ = host.settle(torch.from_numpy(shares), HostCarried(None, slots), cast)
+        if -1 in members:
+            np.testing.assert_array_equal(overlap[1:count, 1:], expected[1:, 1:])
+        owners = np.concatenate([[0], 100 + np.arange(1, count)])
+        there = np.where(found < 0, owners[np.maximum(0, -found)], found)
+        np.testing.assert_array_equal(there, host.name(owners if -1 in members else None))
 
 
 def test_pieces_get_their_names(device):
