@@ -361,7 +361,8 @@ def test_following_is_what_reading_a_jobs_batches_takes(
 
     def read_ms(planes: Planes, color: object, index: int, *_: object) -> float:
         read.append((index, len(planes[0])))
-        return len(planes[0]) * (10 if index >= 8 else 1000)  # the batches before hold the shot's beginning
+        disturbed = 8 < len(read) <= 16  # the second run, which is then not the median
+        return len(planes[0]) * (10 if index >= 8 else 1000) * (3 if disturbed else 1)  # before is the shot's beginning
 
     def blend_map(looks: torch.Tensor, *arguments: Any) -> torch.Tensor:
         worn.append(looks)
@@ -372,7 +373,7 @@ def test_following_is_what_reading_a_jobs_batches_takes(
     clock.takes(Segmenter, "__call__", lambda rgb: look_ms * len(rgb))
     monkeypatch.setattr(alone, "blend_map", blend_map)
     parts, _ = alone.painting_parts(film, batches, torch.device("cpu"), look, 3)
-    assert read == [(0, 1), (1, 1), (2, 2), (4, 4), (8, 4), (12, 4), (16, 4), (20, 4)]
+    assert read == [(0, 1), (1, 1), (2, 2), (4, 4), (8, 4), (12, 4), (16, 4), (20, 4)] * alone.FEWEST_RUNS
     assert parts["find"] == pytest.approx(find_ms)
     assert parts["track"] == pytest.approx(track_ms, abs=1e-9)
     assert parts["track"] >= 0
