@@ -336,3 +336,14 @@ def test_one_that_had_a_number_of_its_own_keeps_what_it_was_seen_as():
     assert ids_of(tracker) == {1: 1}
     assert [(track.track_id, track.first_frame, track.last_frame) for track in tracker.ended] == [(2, 3, 3)]
     assert tracker.tracks[1].seen == 2
+
+
+def test_who_is_on_screen_is_noted_where_nobody_looks():
+    """By areas of all slots, or of the first ones."""
+    tracker = Tracker("components")
+    first, second = tracker.claim("first", 0), tracker.claim("second", 0)
+    tracker.present(np.array([50, 3, 0]), 4)
+    assert [tracker.tracks[slot].last_frame for slot in (first, second)] == [4, 0]
+    tracker.present(np.array([50, 2]), 5)
+    tracker.present(np.array([50, 2, 7, 9]), 6)
+    assert [tracker.tracks[slot].last_frame for slot in (first, second)] == [6, 6]

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from streamstyle.errors import ShapeError
 from streamstyle.gpu import kernels
 from streamstyle.stages import region_stats as stage
-from streamstyle.stages.region_stats import fill_holes, largest_region, limit_regions, region_areas, region_stats
+from streamstyle.stages.region_stats import (
+    fill_holes,
+    id_areas,
+    largest_region,
+    limit_regions,
+    region_areas,
+    region_stats,
+)
 from tests import oracles, shim
 
 SIZES = [(1, 1), (1, 30), (30, 1), (17, 40), (60, 61)]
@@ -299,3 +306,14 @@ def test_areas_of_no_pixels_are_zeros(way, shape):
     assert areas.dtype == torch.int64
     assert areas.shape == (shape[0], 3)
     assert not areas.any()
+
+
+@pytest.mark.parametrize("regions", [3, 6, 70000])
+@pytest.mark.parametrize("some", [False, True])
+def test_areas_of_ids_by_hand(regions, some):
+    """Those beyond the last are not counted, whichever way it is done."""
+    ids = np.random.default_rng(2).integers(0, 5, (20, 30)).astype(np.int32)
+    where = np.random.default_rng(3).random(ids.shape) < 0.5 if some else None
+    counted = ids[where] if some else ids.ravel()
+    expected = [int((counted == region).sum()) for region in range(5)] + [0] * regions
+    assert id_areas(ids, regions, where).tolist() == expected[:regions]
