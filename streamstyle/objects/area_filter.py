@@ -55,7 +55,7 @@ def specks(mask: np.ndarray, share: float = SPECK_SHARE) -> tuple[np.ndarray, np
     inside = mask[box].astype(np.uint8)  # beyond it there is neither
     if not inside.size:
         return small, holes
-    labels, is_small = _small_parts(inside, least, 8)
+    labels, is_small = small_parts(inside, least, 8)
     if is_small.any() and not is_small[1:].all():  # a tiny object is no speck of itself
         small[box] = is_small.take(labels)
     holes[box] = _gaps(inside, least)
@@ -105,7 +105,7 @@ def box_of(mask: np.ndarray, margin: int = 0) -> tuple[slice, slice]:
 
 def _gaps(inside: np.ndarray, least: float) -> np.ndarray:
     """Parts smaller than least of what is not inside, [h, w] uint8, and does not reach its border: [h, w] bool."""
-    around, tight = _small_parts(np.pad(1 - inside, 1, constant_values=1), least, 4)
+    around, tight = small_parts(np.pad(1 - inside, 1, constant_values=1), least, 4)
     tight[around[0, 0]] = False  # what reaches the border, or the outside
     if not tight.any():
         return np.zeros(inside.shape, bool)
@@ -113,7 +113,7 @@ def _gaps(inside: np.ndarray, least: float) -> np.ndarray:
     return gaps
 
 
-def _small_parts(inside: np.ndarray, least: float, connectivity: int) -> tuple[np.ndarray, np.ndarray]:
+def small_parts(inside: np.ndarray, least: float, connectivity: int) -> tuple[np.ndarray, np.ndarray]:
     """Labels of connected parts, 0 where none is, and which labels are of small ones."""
     count, labels = cv2.connectedComponents(inside, connectivity=connectivity)  # with stats it takes twice the time
     small = id_areas(labels, count) < least

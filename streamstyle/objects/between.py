@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from streamstyle.objects.area_filter import box_of
+from streamstyle.objects.area_filter import SPECK_SHARE, box_of
 from streamstyle.objects.tracker import BACKGROUND
 from streamstyle.objects.weighing import FOUND, Motion
 from streamstyle.stages.connected_components import look_up
@@ -67,6 +67,13 @@ class Followed:
     repeats: bool
     shot: int
     said: bool
+
+    @property
+    def frayed(self) -> dict[int, float]:
+        """Of what was carried along flow, which frays it, what share of each slot is a speck; see clear_specks_."""
+        if not self.since:
+            return {}
+        return {slot: SPECK_SHARE if slot in self.members else 0.0 for slot in self.tracks if slot != BACKGROUND}
 
 
 class Between:

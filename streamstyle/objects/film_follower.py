@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from streamstyle.objects.area_filter import SPECK_SHARE, clear_specks_
+from streamstyle.objects.area_filter import clear_specks_
 from streamstyle.objects.between import MOST_BETWEEN, Between
 from streamstyle.objects.following import Following
 from streamstyle.objects.foresight import Coming, Find, Foresight
@@ -36,7 +36,7 @@ class FollowedFrame(Generic[T]):
     Attributes:
         luma: [h, w] uint8; shot: the number of the shot it is of.
         slots: [h, w] int32.
-        frayed: where they were carried along flow, which frays them, what share of each is a speck; see clear_specks_.
+        frayed: as of Followed; nothing where that is not told.
         noted: what the slots were when it was followed, as whoever asks noted it.
     """
 
@@ -107,10 +107,8 @@ class FilmFollower(Generic[T]):
             found = self.foresight.telling(self.foresight.regions(number), self.tracks, coming)
         self.foresight.pass_by(number + 1)
         slots = self.tracks.step(luma, found, shot, number, time_s, size, motion)
-        followed, frayed = self.tracks.followed, dict[int, float]()
-        if followed is not None and followed.since:
-            named = set(followed.members)
-            frayed = {slot: SPECK_SHARE if slot in named else 0.0 for slot in followed.tracks if slot != BACKGROUND}
+        followed = self.tracks.followed
+        frayed = {} if followed is None else followed.frayed
         self.held[number] = FollowedFrame(luma, shot, slots, frayed, self._note())
         if may_wait and self.tracks.every <= MOST_BETWEEN:
             for earlier, better in self._between.step(number, followed):

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from streamstyle.objects.area_filter import SPECK_SHARE, clear_specks_, fill_, pinholes
+from streamstyle.objects.area_filter import SPECK_SHARE, clear_specks_, fill_, pinholes, small_parts
 from streamstyle.objects.bilateral_filter import smooth_borders_
 from streamstyle.objects.evidence import (
     MOVED_SHARE,
@@ -330,8 +330,8 @@ def _nobody_found(slots: Maybe, cast: Cast) -> bool:
 
 def _pieces(mask: np.ndarray) -> tuple[np.ndarray, int]:
     """FOUND's pieces, [h, w] int32 from 1 on, and one more than there are; small ones are 0."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    large = stats[:, cv2.CC_STAT_AREA] >= SMALLEST_FOUND * mask.size
+    labels, is_small = small_parts(mask.view(np.uint8), SMALLEST_FOUND * mask.size, 8)
+    large = ~is_small
     large[0] = False
     table = np.where(large, large.cumsum(), 0).astype(np.int32)
-    return table[labels], int(large.sum()) + 1
+    return table.take(labels), int(large.sum()) + 1
