@@ -277,12 +277,7 @@ def test_killed_within_segments_it_goes_on_to_the_same_film(
         folder = tmp_path / str(point)
         folder.mkdir()
         target = folder / "out.mp4"
-        after_s = chance.uniform(0, 0.6)
-        killed_within_a_segment(context, child, (str(clip), str(target)), target, after_s)
-        while target.exists():  # whole before it was killed, by a quick machine
-            target.unlink()
-            after_s /= 2
-            killed_within_a_segment(context, child, (str(clip), str(target)), target, after_s)
+        killed_within_a_segment(context, child, (str(clip), str(target)), target, chance.uniform(0, 0.6))
         report = paint(clip, target)
         resumed += report.resumed_frames % SEGMENT > 0
         assert_same_film(target, report, whole[False])
