@@ -1,4 +1,5 @@
-"""What cuts and absence cost: objects named once, in films that cut away and back, and in which they leave the picture.
+"""What cuts and absence cost: objects named once, in films that cut away and back, and in which they leave the picture;
+and what is found where motion tells nothing.
 
 make eval     or     python benchmarks/eval_shots.py [--sequences dog libby] [--go-on FILE]
 
@@ -12,6 +13,9 @@ the film is back, J in the other view, and the share of frames of the other sequ
 *Away*: a window of the film's height and three eighths of its width stays with the object, turns away until nothing of
 it is seen, and comes back; sequences in which it cannot hide so are left out. J of the named object after it is back,
 and, with nothing named, the share of films in which what is found there has the number it had before.
+
+*Plain*: the object alone, as the mask cuts it out, before an even sky with a film's noise; the camera stays with it, so
+that it is at rest but for its limbs. With nothing named, J of what is found.
 
 Masks are compared at the films' size, every frame is looked at; pixels are DAVIS's own but for the enlarged view.
 """
@@ -36,7 +40,7 @@ from object_measures import dominant_label
 
 from streamstyle import shots
 from streamstyle.config import AnalysisOptions
-from streamstyle.objects import appearance, host_weighing, weighing
+from streamstyle.objects import appearance, appearance_tracks, host_weighing, weighing
 from streamstyle.objects.recall import Recall
 from streamstyle.objects.reentry import Reentry
 from streamstyle.shots import ShotDetector
@@ -49,6 +53,8 @@ WINDOW = 3 / 8
 """Width of the window that turns away, of the film's."""
 STAY, TURN, ABSENT = 0.15, 0.3, 0.1
 """Of a film's length: with the object, on the way, and away from it."""
+SKY, FALL, NOISE = (168, 186, 204), 16, 1.5
+"""Of a plain ground: its colour, levels it gets darker from top to bottom, and the noise's standard deviation."""
 FALSE_SHARE = 0.003
 """Share of a frame from which on a name in it is seen: SMALLEST_FOUND."""
 
@@ -69,6 +75,10 @@ AWAY_CHOICES: dict[str, Constants] = {
     "no search for what is lost": {(weighing, "LOST_SHARE"): 0.0},
     "no motion where what is lost is looked for": {(host_weighing, "LOST_MOTION_WEIGHT"): 0.0},
     "no memory of the first frame": {(appearance, "ANCHOR"): 0.0},
+}
+PLAIN_CHOICES: dict[str, Constants] = {
+    "all of it": {},
+    "what stands out of a plain ground is nothing": {(appearance_tracks, "stands_out"): lambda _: None},
 }
 
 
@@ -137,6 +147,25 @@ def away_film(name: str, at: Path) -> MadeFilm | None:
     return write(at, [p[:, left : left + window] for p, left in zip(pictures, lefts, strict=True)], seen)
 
 
+def plain_film(name: str, at: Path) -> MadeFilm:
+    """The object of a sequence alone, before an even sky, in the middle of each picture."""
+    pictures, truth = sequence(name)
+    (height, width), rng, shown, true = truth[0].shape, np.random.default_rng(0), [], []
+    ground = np.array(SKY) + np.linspace(FALL / 2, -FALL / 2, height)[:, None, None]
+    for picture, mask in zip(pictures, truth, strict=True):
+        y, x = (float(places.mean()) for places in np.nonzero(mask)) if mask.any() else (height / 2, width / 2)
+        way = np.array([[1, 0, round(width / 2 - x)], [0, 1, round(height / 2 - y)]], np.float32)
+        moved, where = (
+            cv2.warpAffine(values, way, (width, height), flags=cv2.INTER_NEAREST)
+            for values in (picture, mask.astype(np.uint8))
+        )
+        soft = cv2.GaussianBlur(where.astype(np.float32), (0, 0), 0.7)[..., None]
+        sky = ground + rng.normal(0, NOISE, (height, width, 1))
+        shown.append((sky + soft * (moved - sky)).round().clip(0, 255).astype(np.uint8))
+        true.append(where > 0)
+    return write(at, shown, true)
+
+
 def shots_after_first() -> list[slice]:
     """Which frames of a film that cuts are of the other sequence, of the first again, and of its other view."""
     ends = list(itertools.accumulate((FIRST, OTHER, BACK, VIEW)))
@@ -197,6 +226,16 @@ def away_scores(name: str, at: Path) -> dict[str, dict[str, float]] | None:
     return found
 
 
+def plain_scores(name: str, at: Path) -> dict[str, dict[str, float]]:
+    """The measures of every choice in a film before a plain ground."""
+    film, found = plain_film(name, at), {}
+    for choice, constants in PLAIN_CHOICES.items():
+        with patched(constants):
+            unasked = [labels > 0 for labels in labels_of(film, named=False)]
+        found[choice] = {"zero clicks J": mean_j(unasked, film.truth)}
+    return found
+
+
 def usual_label(labels: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> int:
     """The number that most frames have on the true object, of those that have one; 0 where none has."""
     shown = [dominant_label(*pair) for pair in zip(labels, truth, strict=True)]
@@ -209,11 +248,12 @@ def with_next(names: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def measured(name: str, other: str) -> dict[str, Any]:
-    """Both films of a sequence."""
+    """All films of a sequence."""
     with tempfile.TemporaryDirectory() as temporary, kept_regions():
         row = {
             "cut": cut_scores(name, other, Path(temporary, "cut")),
             "away": away_scores(name, Path(temporary, "away")),
+            "plain": plain_scores(name, Path(temporary, "plain")),
         }
     for kind, found in row.items():
         for choice, values in (found or {}).items():
@@ -234,7 +274,7 @@ def main() -> None:
     pairs = [pair for pair in with_next(there) if pair[0] in (said.sequences or there)]
     rows = {name: kept.row(name, measured, name, other) for name, other in pairs}
     figures = []
-    for kind in ("cut", "away"):
+    for kind in ("cut", "away", "plain"):
         films = [row[kind] for row in rows.values() if row[kind] is not None]
         for choice in films[0] if films else ():
             for measure in films[0][choice]:

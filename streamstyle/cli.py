@@ -105,7 +105,7 @@ class Run:
 class Preview:
     """Show a frame and, beside it, its objects, numbered; with styles also painted.
 
-    Thickly outlined is what moves by itself. Styles are said as in `run`.
+    Thickly outlined is what moves by itself, or stands out of a plain ground. Styles are said as in `run`.
     """
 
     input: Film

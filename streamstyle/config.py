@@ -170,9 +170,9 @@ class AnalysisOptions(Checked):
     tracker: Annotated[
         Literal["appearance", "overlap"],
         Doc(
-            "appearance: objects keep what they look like and how they move, and what moves by itself wears "
-            "--foreground; overlap: every region is an object and takes the one it overlaps most, with components "
-            "DeepGIF as published."
+            "appearance: objects keep what they look like and how they move, and what moves by itself, or stands "
+            "out of a plain ground, wears --foreground; overlap: every region is an object and takes the one it "
+            "overlaps most, with components DeepGIF as published."
         ),
     ] = "appearance"
     edge_side: Annotated[

@@ -114,13 +114,15 @@ def words_of(found: dict[str, Any]) -> list[str]:
         thing = max(found["objects"], key=lambda thing: (thing["foreground"], thing["area_px"]))
         x, y = thing["point"]
         count = f"{len(found['objects'])} objects, {moving} of them foreground,"
+        if len(found["objects"]) == 1:
+            count = f"1 object, {'' if moving else 'not '}foreground,"
         lines = [
             f"{found['output']}: {count} to name by number or by a point inside, e.g.",
             f'  --object "name@#{thing["number"]}{at}=starry"   or   --object "name@{x},{y}{at}=starry"',
         ]
     if found["moving"]:
         x, y = found["moving"][0]["point"]
-        what = "and what moves by itself and has no number" if lines else "no objects but what moves by itself"
+        what = "and what moves or stands out and has no number" if lines else "no objects but what moves or stands out"
         lines += [
             f"{found['output']}: {what}, to name by a point inside, e.g.",
             f'  --object "name@{x},{y}{at}=starry"',

@@ -89,6 +89,17 @@ class Film:
         return self._found[frame]
 
 
+class PlainFilm(Film):
+    """Things over a ground of one colour, a little darker below, with a film's noise."""
+
+    def picture(self, frame: int) -> np.ndarray:
+        there = np.logical_or.reduce([thing.mask(frame) for thing in self.things])
+        below = np.linspace(8, -8, SIZE[0])[:, None, None]
+        noise = np.random.default_rng(frame).normal(0, 1, (*SIZE, 1))
+        plain = (np.array(self.ground) + below + noise).round().clip(0, 255).astype(np.uint8)
+        return np.where(there[..., None], super().picture(frame), plain)
+
+
 class AnyFilm(Protocol):
     """What run reads."""
 

@@ -143,6 +143,7 @@ WITHIN: dict[str, dict[str, set[str]]] = {
         "trust": {"weighing"},
         "repeats": {"evidence", "weighing"},
         "between": {"area_filter", "tracker", "weighing"},
+        "plain_ground": {"bodies", "evidence", "segmenter", "weighing"},
         "host_weighing": {
             "area_filter",
             "bilateral_filter",
@@ -173,6 +174,7 @@ WITHIN: dict[str, dict[str, set[str]]] = {
             "evidence",
             "host_weighing",
             "object_tracks",
+            "plain_ground",
             "places",
             "reentry",
             "repeats",

@@ -25,6 +25,7 @@ from streamstyle.objects.object_warnings import nobody_warning
 from streamstyle.objects.places import drawn_mask, object_mask
 from streamstyle.pipeline import stylize
 from streamstyle.tracks.film_objects import FilmObjects
+from tests.mottled_film import mottled
 
 
 def test_an_object_owns_its_holes():
@@ -88,7 +89,7 @@ def test_where_nobody_moves_it_is_told_if_who_moves_has_a_style(asset, look, tol
     asset("hed"), asset("multistyle26")
     from streamstyle.stylizer import Stylizer
 
-    frame = np.full((96, 128, 3), (10, 10, 60), np.uint8)
+    frame = mottled(0, (96, 128), (70, 105, 80))  # of a plain ground it would stand out
     frame[30:70, 40:90] = (250, 240, 30)
     lamp = ObjectStyle("lamp", "ember", point=(64, 50))
     stylizer = Stylizer(replace(look, objects=(lamp,) * named))
@@ -113,7 +114,7 @@ def test_who_is_taken_away_whole_is_nowhere_and_not_lost(asset):
     asset("hed"), asset("multistyle26")
     from streamstyle.stylizer import Stylizer
 
-    frame = np.full((96, 128, 3), (10, 10, 60), np.uint8)
+    frame = mottled(0, (96, 128), (70, 105, 80))  # of a plain ground it would stand out
     frame[30:70, 40:90] = (250, 240, 30)
     lamp = ObjectStyle("lamp", "ember", point=(64, 50))
     stylizer = Stylizer(Look(background="none", objects=(lamp, replace(lamp, style="", remove=True))))

@@ -14,6 +14,8 @@ group's share outlasts the means in so far as its contour is stronger than the e
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from streamstyle.stages.region_hierarchy import FULL
@@ -43,13 +45,26 @@ def body_means(sums: np.ndarray, areas: np.ndarray, into: np.ndarray, at: np.nda
 
     Cost: 0.5 ms with 500 regions on one core.
     """
-    heights = np.floor(np.array(LEVELS) * FULL + 1e-6)[:, None]
-    top = np.where(at <= heights, into, np.arange(len(into)))
-    while not np.array_equal(top, further := np.take_along_axis(top, top, 1)):
-        top = further
-    top += len(into) * np.arange(len(LEVELS))[:, None]
+    top = joined(into, at, LEVELS) + len(into) * np.arange(len(LEVELS))[:, None]
     total, pixels = (
         np.bincount(top.ravel(), weights=np.tile(values, len(LEVELS)), minlength=top.size) for values in (sums, areas)
     )
-    joined = (total / np.maximum(1, pixels))[top].mean(0)
-    return (1 - TIE) * sums / np.maximum(1, areas) + TIE * joined
+    together = (total / np.maximum(1, pixels))[top].mean(0)
+    return (1 - TIE) * sums / np.maximum(1, areas) + TIE * together
+
+
+def joined(into: np.ndarray, at: np.ndarray, levels: Sequence[float]) -> np.ndarray:
+    """The first of all that each region is joined with where borders up to some edge strengths (of 1) fall.
+
+    Args:
+        into, at: [R] int32, as body_means has them.
+        levels: the strengths.
+
+    Returns:
+        [levels, R] int64.
+    """
+    heights = np.floor(np.array(levels) * FULL + 1e-6)[:, None]
+    top = np.where(at <= heights, into, np.arange(len(into)))
+    while not np.array_equal(top, further := np.take_along_axis(top, top, 1)):
+        top = further
+    return top

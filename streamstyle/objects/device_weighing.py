@@ -276,4 +276,4 @@ def _on_host(motion: Motion, cast: Cast) -> Motion:
     def host(part: Any) -> Any:
         return part.cpu().numpy() if isinstance(part, Tensor) else part
 
-    return Motion(host(motion.flow), host(motion.own), trust=host(motion.trust))
+    return Motion(host(motion.flow), host(motion.own), host(motion.moving), trust=host(motion.trust))

@@ -51,6 +51,8 @@ STANDS_OUT_PERCENT, STANDS_OUT_TIMES, STANDS_OUT_SHARE = 97, 5.0, 0.75
 """Where that percentile of the motion is so many times the median, this share of it is enough: on rippling water the
 swan moves at 7 times the median, and without this one flow found it (J .92) and another as good did not (.20)."""
 MOVING_STEEPNESS = 2.0
+SURELY_MOVING = 3 * MOTION_WEIGHT
+"""Log-odds that a pixel moves by itself are no more than that, and no less than its negative."""
 STILL_TIMES = 3.0
 """What stands still of a found object that moves is hardly a part of it, and neither is one that never moved an object:
 ground behind a car, gates beside a horse. On eight DAVIS sequences J of what is found unasked is .60 at 1, .624 at 2,

@@ -117,7 +117,9 @@ class HostWeighing:
     def weighed(self, found: Segmentation, carried: HostCarried, motion: Motion, look: Maybe, cast: Cast) -> np.ndarray:
         """Each class's share of each pixel, [K, h, w] float32; look: [K + 1, h, w]."""
         shape = (found.ids.shape[0], found.ids.shape[1])
-        shares, slots, own = carried.shares, carried.slots, motion.own
+        shares, slots, own, moving = carried.shares, carried.slots, motion.own, motion.moving
+        if moving is None and own is not None and FOUND in cast.members:
+            moving = moves_by_itself(own)
         anybody = bool(cast.named)
         trust = motion.trust if anybody else None
         rest = sure = np.zeros(shape, np.float32) if look is None else by_look(look[0])
@@ -132,10 +134,10 @@ class HostWeighing:
             # What nobody has seen yet may look like anything.
             seen = look[k + 1] if look is not None and cast.knows[k] else None
             if slot == FOUND:
-                weighed, gate = self.found_odds(before, seen, own, slots, sure, like_named(look, shape, cast), cast)
+                weighed, gate = self.found_odds(before, seen, moving, slots, sure, like_named(look, shape, cast), cast)
             else:
                 assert before is not None
-                weighed, gate = self.named_odds(slot, before, seen, own, trust, doubt)
+                weighed, gate = self.named_odds(slot, before, seen, own, trust, doubt, moving)
             if slot == FOUND and doubt is not None:
                 weighed = weighed + doubt  # of what has no name nothing carried is doubted
             if slot == FOUND:
@@ -147,7 +149,14 @@ class HostWeighing:
         return agreed(rest, odds, gates, found, cast)
 
     def named_odds(
-        self, slot: int, before: np.ndarray, seen: Maybe, own: Maybe, trust: Maybe = None, doubt: Maybe = None
+        self,
+        slot: int,
+        before: np.ndarray,
+        seen: Maybe,
+        own: Maybe,
+        trust: Maybe = None,
+        doubt: Maybe = None,
+        moving: Maybe = None,
     ) -> tuple[np.ndarray, Maybe]:
         """Log-likelihood of a named object; and where it may be, None for everywhere.
 
@@ -160,6 +169,7 @@ class HostWeighing:
             before: [h, w] its share, carried here.
             seen: [h, w] how it looks; own: [2, h, w] px; trust: [h, w]; None where nobody knows.
             doubt: [h, w], what the background gains by trust; who is lost gains as much. None: nothing.
+            moving: [h, w] log-odds that a pixel moves by itself; None: to be found of own.
         """
         core, track = before > 0.5, self.tracker.tracks[slot]
         core_px = np.count_nonzero(core)
@@ -174,7 +184,8 @@ class HostWeighing:
         if alike is not None and seen is not None and core_px < hidden_below_px(track):
             assert own is not None
             assert gate is not None
-            anywhere = (before < LOST_PRIOR) & (seen > 0.5) & (alike > 0) & (moves_by_itself(own) > 0)
+            moving = moves_by_itself(own) if moving is None else moving
+            anywhere = (before < LOST_PRIOR) & (seen > 0.5) & (alike > 0) & (moving > 0)
             gate = np.where(anywhere, np.float32(1), gate)
         prior = doubted(before, trust)
         odds = by_carried(prior if anywhere is None else np.where(anywhere, np.float32(LOST_PRIOR), prior), named=True)
@@ -183,16 +194,17 @@ class HostWeighing:
         if alike is not None:
             odds = odds + alike
         if anywhere is not None and own is not None:
-            odds = odds + np.where(anywhere, LOST_MOTION_WEIGHT * np.maximum(0, moves_by_itself(own)), np.float32(0))
+            moving = moves_by_itself(own) if moving is None else moving
+            odds = odds + np.where(anywhere, LOST_MOTION_WEIGHT * np.maximum(0, moving), np.float32(0))
         if anywhere is not None and doubt is not None:
             odds = odds + np.where(anywhere, doubt, np.float32(0))
         return odds, gate
 
     def found_odds(
-        self, before: Maybe, seen: Maybe, own: Maybe, slots: Maybe, rest: np.ndarray, alike: np.ndarray, cast: Cast
+        self, before: Maybe, seen: Maybe, moving: Maybe, slots: Maybe, rest: np.ndarray, alike: np.ndarray, cast: Cast
     ) -> tuple[np.ndarray, Maybe]:
         """As named_odds, of FOUND; alike: where somebody new would be taken for one whom a person named."""
-        motion = None if own is None else self.motion_of_found(own, slots)
+        motion = None if moving is None else self.motion_of_found(moving, slots)
         gate = None if before is None or cast.eager else near(before > 0.5)
         if _nobody_found(slots, cast):
             # Who begins to move later is as good as who moved from the first, and better if it looks like who has left.
@@ -203,9 +215,8 @@ class HostWeighing:
         far = near(slots != BACKGROUND) == 0
         return np.where(far & alike, NOT_FOUND, with_newcomers(odds, rest, motion, far)), gate
 
-    def motion_of_found(self, own: np.ndarray, slots: Maybe) -> np.ndarray:
-        """Log-odds that a pixel moves by itself; firm where an object moves, or never did, see STILL_TIMES."""
-        odds = moves_by_itself(own)
+    def motion_of_found(self, odds: np.ndarray, slots: Maybe) -> np.ndarray:
+        """Log-odds [h, w] that a pixel moves by itself; firm where an object moves, or never did, see STILL_TIMES."""
         if slots is None:
             return odds
         shares, firm = moving_shares(odds, slots, self.tracker.slots), np.zeros(self.tracker.slots, bool)

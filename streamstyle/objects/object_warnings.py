@@ -28,9 +28,9 @@ def unnamed_warnings(look: Look, tracker: str, names: Collection[str | None]) ->
     if said and not unnamed and look.foreground_style != NONE:
         return [nobody_warning(tracker, named=bool(look.objects))]
     if unnamed and not said:
-        things = "1 thing" if unnamed == 1 else f"{unnamed} things"
+        things = "1 thing without a name was" if unnamed == 1 else f"{unnamed} things without a name were"
         mend = "give --foreground or --style (--foreground none, if that is meant)"
-        return [f"{things} without a name moved and wore no style; {mend}"]
+        return [f"{things} found and wore no style; {mend}"]
     return []
 
 
@@ -39,8 +39,8 @@ def nobody_warning(tracker: str, *, named: bool = False) -> str:
     if tracker == "overlap":
         found = "no other object is" if named else "no object is"
         return f"{found} found here; give another --edge-side or a smaller --min-area"
-    moves = "nothing else moves" if named else "nothing moves"
-    return f"{moves} by itself here; name an object with --object, or give --tracker overlap"
+    what = "nothing else" if named else "nothing"
+    return f"{what} moves by itself or stands out here; name an object with --object, or give --tracker overlap"
 
 
 def naming_warnings(

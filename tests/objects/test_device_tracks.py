@@ -17,7 +17,7 @@ from streamstyle.objects.device_weighing import DeviceWeighing
 from streamstyle.objects.object_tracks import motion_of_each
 from streamstyle.objects.recalling_tracks import RecallingTracks
 from streamstyle.objects.segmenter import Segmentation, Segmenter
-from tests.mottled_film import BLUE, RED, SIZE, Film, Thing, named, rising, run
+from tests.mottled_film import BLUE, RED, SIZE, Film, PlainFilm, Thing, named, rising, run
 from tests.oracles import iou
 
 pytestmark = [
@@ -99,6 +99,19 @@ def test_a_film_is_followed_as_on_the_host(follow, every, find, objects):
             assert iou(here == slot, there == slot) > 0.9, f"slot {slot} in frame {i}"
         assert (here != there).mean() < 0.02, f"frame {i}"
     assert maps["there"][-1].any()
+
+
+@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("objects", [(), (IT,)])
+def test_what_is_at_rest_before_a_plain_ground_is_found_as_on_the_host(follow, every, objects):
+    plain = [Thing(RED, 36, lambda _: (60, 10), round=True), Thing(BLUE, 34, lambda _: (15, 120))]
+    film, maps = PlainFilm(plain, ground=(190, 195, 200)), {}
+    for where in ("here", "there"):
+        maps[where] = list(run(follow(where, *objects, every=every), fresh(film), range(8)))
+    for i, (here, there) in enumerate(zip(maps["here"], maps["there"], strict=True)):
+        assert (here != there).mean() < 0.005, f"frame {i}"
+        for k in (0, 1):
+            assert max(iou(there == slot, film.seen(k, i)) for slot in np.unique(there)[1:]) > 0.85, f"frame {i}"
 
 
 @pytest.mark.parametrize("every", [1, 3])

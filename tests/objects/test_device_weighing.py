@@ -19,6 +19,7 @@ from streamstyle.objects import device_weighing
 from streamstyle.objects.device_weighing import DeviceWeighing, moving_odds
 from streamstyle.objects.evidence import moves_by_itself, own_motion
 from streamstyle.objects.host_weighing import HostWeighing
+from streamstyle.objects.plain_ground import moving_out
 from streamstyle.objects.tracker import Tracker
 from streamstyle.objects.weighing import FOUND, Cast, Motion
 from streamstyle.stages import evidence_terms
@@ -114,6 +115,17 @@ WAYS = {
     },
     "who has a name is partly hidden, and comes out elsewhere": lambda s: s.half_hidden()[0],
     "a little of who has a name is hidden": lambda s: s.half_hidden(0.8)[0],
+    "what has no name stands out": lambda s: {"motion": moving_out(s.masks[-1], motion_of(s))},
+    "what has no name stands out, and nobody knows how it moved": lambda s: {
+        "motion": moving_out(s.masks[-1], Motion()),
+        "shares": None,
+        "slots": None,
+        "look": None,
+    },
+    "who has a name is lost, and stands out": lambda s: {
+        "shares": nowhere(s),
+        "motion": moving_out(s.masks[0], motion_of(s)),
+    },
     "nothing moves": lambda s: {"motion": Motion(np.zeros_like(s.flow), np.zeros((2, *SIZE), np.float32))},
 }
 

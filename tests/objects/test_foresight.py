@@ -113,8 +113,8 @@ def test_a_moving_disc_is_styled_from_the_first_frame_on(film, tmp_path, seen):
 def test_what_moves_and_wears_nothing_is_told_of_unless_that_was_said(film, tmp_path):
     report = stylize(film, tmp_path / "out.mp4", look=Look(background="wave"), options=FAST)
     assert report.warnings == (
-        "1 thing without a name moved and wore no style; give --foreground or --style (--foreground none, if that is "
-        "meant)",
+        "1 thing without a name was found and wore no style; give --foreground or --style (--foreground none, if that "
+        "is meant)",
     )
     said = Look(background="wave", foreground="none")
     assert not stylize(film, tmp_path / "again.mp4", look=said, options=FAST).warnings

@@ -18,7 +18,7 @@ from streamstyle.objects.object_warnings import (
 )
 
 SWAN = ObjectStyle("swan", "wave", point=(3, 4))
-NOBODY, NOBODY_ELSE = "nothing moves by itself here", "nothing else moves by itself here"
+NOBODY, NOBODY_ELSE = (f"{what} moves by itself or stands out here" for what in ("nothing", "nothing else"))
 
 
 @pytest.mark.parametrize(
@@ -31,8 +31,8 @@ NOBODY, NOBODY_ELSE = "nothing moves by itself here", "nothing else moves by its
         (Look(style="wave", background="none"), [], NOBODY),
         (Look(background="wave", foreground="none"), [], None),
         (Look(background="wave"), [], None),
-        (Look(background="wave"), [None], "1 thing without a name moved and wore no style"),
-        (Look(background="wave"), [None, "swan", None], "2 things without a name moved and wore no style"),
+        (Look(background="wave"), [None], "1 thing without a name was found and wore no style"),
+        (Look(background="wave"), [None, "swan", None], "2 things without a name were found and wore no style"),
         (Look(background="wave", foreground="none"), [None], None),
     ],
 )

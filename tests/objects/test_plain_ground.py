@@ -1,0 +1,185 @@
+"""What stands out of a plain ground is found at rest, by hand and in films; of no other ground anything is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from streamstyle.config import AnalysisOptions
+from streamstyle.objects.evidence import SURELY_MOVING
+from streamstyle.objects.plain_ground import CONTOUR, GROUND_EDGE, SURELY, kept_whole_, moving_out, stands_out
+from streamstyle.objects.segmenter import Segmentation, Segmenter
+from streamstyle.objects.weighing import Motion
+from streamstyle.stages.region_hierarchy import FULL
+from tests.mottled_film import BLUE, RED, PlainFilm, Thing, named, run, tracks_of
+from tests.oracles import iou
+
+SMALL = (40, 60)
+BLOCK = (slice(10, 20), slice(20, 35))
+
+
+def found_of(ids: np.ndarray, *edges: float) -> Segmentation:
+    """Regions of which 2 and those after it fall into the first at these edge strengths; by clear ones, light ones."""
+    count = int(ids.max()) + 1
+    into = np.array([0, *[1] * (count - 1)], np.int32)
+    at = np.array([FULL + 1, FULL + 1, *(int(edge * FULL) for edge in edges)], np.int32)
+    colours = np.full(count, 90, np.uint8)
+    colours[[k for k, edge in enumerate(edges, 2) if edge > CONTOUR]] = 200
+    rgb, whole = torch.from_numpy(colours[ids]).expand(3, -1, -1), torch.zeros(ids.shape, dtype=torch.int32)
+    tree = (torch.from_numpy(into), torch.from_numpy(at))
+    return Segmentation(whole, 1, rgb, torch.from_numpy(ids), count, tree=tree)
+
+
+def ground(**places: tuple[slice, slice]) -> np.ndarray:
+    ids = np.ones(SMALL, np.int32)
+    for number, place in enumerate(places.values(), 2):
+        ids[place] = number
+    return ids
+
+
+def test_what_a_clear_contour_parts_from_the_ground_stands_out():
+    ids = ground(half=(slice(None), slice(30, None)), it=BLOCK, cloud=(slice(25, 30), slice(40, 50)))
+    there = stands_out(found_of(ids, GROUND_EDGE - 0.01, CONTOUR + 0.1, CONTOUR - 0.1))
+    np.testing.assert_array_equal(there, ids == 3)
+
+
+def test_a_ground_with_edges_in_it_is_not_plain():
+    """Of two halves none has enough of the rim."""
+    ids = ground(half=(slice(None), slice(30, None)), it=BLOCK)
+    assert stands_out(found_of(ids, GROUND_EDGE + 0.01, CONTOUR + 0.1)) is None
+
+
+@pytest.mark.parametrize(("levels", "differs"), [(5, False), (11, True)])
+def test_what_has_the_grounds_colour_does_not_stand_out(levels, differs):
+    found = found_of(ground(it=BLOCK), CONTOUR + 0.1)
+    rgb = torch.from_numpy(np.where(found.finest.numpy() == 2, 90 + levels, 90).astype(np.uint8)).expand(3, -1, -1)
+    assert (stands_out(replace(found, rgb=rgb)) is not None) == differs
+
+
+def test_what_is_lighter_here_and_darker_there_differs():
+    """Though not in the mean."""
+    found = found_of(ground(it=BLOCK), CONTOUR + 0.1)
+    rgb = found.rgb.clone()
+    rgb[:, 10:15, 20:35], rgb[:, 15:20, 20:35] = 60, 120
+    np.testing.assert_array_equal(stands_out(replace(found, rgb=rgb)), found.finest.numpy() == 2)
+
+
+def test_a_ground_that_shows_how_it_moves_is_not_plain():
+    """Though there is no edge in it."""
+    found = found_of(ground(it=BLOCK), CONTOUR + 0.1)
+    waves = 60 * np.sin(np.arange(SMALL[1]) / 2)
+    rgb = torch.from_numpy((found.rgb.numpy() + waves).clip(0, 255).astype(np.uint8))
+    assert stands_out(found) is not None
+    assert stands_out(replace(found, rgb=rgb)) is None
+
+
+@pytest.mark.parametrize(("share", "is_plain"), [(0.2, True), (0.3, False)])
+def test_somebody_may_be_cut_by_one_side(share, is_plain):
+    ids, columns = np.ones(SMALL, np.int32), round(share * 2 * (sum(SMALL) - 2))
+    ids[20:, 5 : 5 + columns] = 2
+    there = stands_out(found_of(ids, CONTOUR + 0.1))
+    assert (there is not None) == is_plain
+    assert there is None or (there == (ids == 2)).all()
+
+
+def test_a_frame_is_no_ground():
+    ids = np.ones(SMALL, np.int32)
+    ids[4:-4, 4:-4] = 2
+    assert stands_out(found_of(ids, CONTOUR + 0.1)) is None
+
+
+@pytest.mark.parametrize("place", [(slice(0), slice(0)), (slice(5, 7), slice(5, 7))])
+def test_where_nothing_or_a_speck_is_on_it_motion_tells(place):
+    assert stands_out(found_of(ground(it=place), *[CONTOUR + 0.1] * bool(place[0].stop))) is None
+
+
+def test_without_a_hierarchy_nothing_is_told():
+    assert stands_out(replace(found_of(ground(it=BLOCK), 0.9), tree=None)) is None
+
+
+def test_a_picture_of_one_pixel_has_nothing_on_it():
+    assert stands_out(found_of(np.ones((1, 1), np.int32))) is None
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_it_counts_as_what_moves_by_itself(known):
+    there = ground(it=BLOCK) == 2
+    own = np.ones((2, *SMALL), np.float32)
+    motion = moving_out(there, Motion(own=own) if known else Motion())
+    np.testing.assert_array_equal(motion.moving, np.where(there, SURELY_MOVING, -SURELY_MOVING).astype(np.float32))
+    assert motion.moving.dtype == motion.own.dtype == np.float32
+    assert (motion.own == known).all()
+
+
+def test_what_stands_out_is_whole_but_for_what_is_anothers():
+    there = ground(it=BLOCK) == 2
+    shares = torch.zeros(2, *SMALL)
+    shares[0, 10:15, 20:25], shares[1, 12, 20:35], shares[1, 30] = 1, 0.97, 0.3
+    before = shares.clone()
+    kept_whole_(shares, 1, there)
+    assert torch.equal(shares[0], before[0])
+    assert torch.equal(shares[1][torch.from_numpy(~there)], before[1][torch.from_numpy(~there)])
+    alone = torch.from_numpy(there) & (before[0] == 0)
+    torch.testing.assert_close(shares[1][alone], torch.maximum(before[1], torch.full(SMALL, SURELY))[alone])
+    assert not shares[1, 10:12, 20:25].any()
+
+
+@pytest.fixture(scope="module")
+def segmenter(cached: None, networks: None) -> Segmenter:
+    return Segmenter(AnalysisOptions(detail=0.5), torch.device("cpu"), features=True)
+
+
+def at_rest(y: int, x: int) -> Callable[[int], tuple[int, int]]:
+    return lambda _: (y, x)
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("every", [1, 4])
+def test_what_is_at_rest_before_a_plain_ground_is_found_from_the_first_frame(segmenter, every):
+    film = PlainFilm([Thing(RED, 44, at_rest(50, 70), round=True)], ground=(190, 195, 200))
+    tracks = tracks_of(segmenter, every=every, find=True)
+    found = list(run(tracks, film, range(12)))
+    for i, slots in enumerate(found):
+        assert iou(slots > 0, film.seen(0, i)) > 0.85, f"frame {i}"
+    assert len({*np.unique(found)} - {0}) == 1
+
+
+@pytest.mark.weights
+def test_what_is_lighter_here_and_darker_there_than_the_ground_is_whole(segmenter):
+    """As a plane in the sky: the colours around would draw its light half to the ground."""
+    light, dark = Thing((235, 235, 238), 22, at_rest(56, 70)), Thing((60, 60, 66), 22, at_rest(78, 70))
+    film = PlainFilm([light, dark], ground=(190, 195, 200))
+    for i, slots in enumerate(run(tracks_of(segmenter, find=True), film, range(8))):
+        for k in (0, 1):
+            assert (slots > 0)[film.seen(k, i)].mean() > 0.8, f"frame {i}"
+
+
+@pytest.mark.weights
+def test_somebody_named_stays_who_they_are(segmenter):
+    film = PlainFilm([Thing(RED, 40, at_rest(50, 30)), Thing(BLUE, 40, at_rest(50, 120))], ground=(190, 195, 200))
+    labels = film.seen(0, 0).astype(np.uint8)
+    tracks = tracks_of(segmenter, named("it", mask=1), find=True, drawn=labels)
+    found = list(run(tracks, film, range(8)))
+    it = next(slot for slot, track in tracks.tracker.tracks.items() if track.name == "it")
+    for i, slots in enumerate(found):
+        assert iou(slots == it, film.seen(0, i)) > 0.85, f"frame {i}"
+        assert iou((slots > 0) & (slots != it), film.seen(1, i)) > 0.8, f"frame {i}"
+
+
+@pytest.mark.weights
+def test_who_is_found_stays_where_the_ground_is_plain_no_more(segmenter):
+    """Half of a wall of another colour comes into view and stays: who rests before it is not let go."""
+    wall = Thing(BLUE, 170, lambda i: (-13, max(124, 196 - 12 * max(0, i - 4))))
+    film = PlainFilm([wall, Thing(RED, 44, at_rest(50, 60), round=True)], ground=(190, 195, 200))
+    tracks, slots_of = tracks_of(segmenter, find=True), []
+    for i, slots in enumerate(run(tracks, film, range(24))):
+        it, counts = np.unique(slots[film.seen(1, i)], return_counts=True)
+        slots_of.append(int(it[counts.argmax()]))
+        assert counts.max() > 0.85 * counts.sum(), f"frame {i}"
+    assert stands_out(film.found(segmenter, 0)) is not None
+    assert stands_out(film.found(segmenter, 23)) is None
+    assert set(slots_of) == {slots_of[0]} != {0}
