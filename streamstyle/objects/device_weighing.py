@@ -18,7 +18,7 @@ from streamstyle.objects import area_filter, bilateral_filter, bodies, evidence,
 from streamstyle.objects.host_weighing import HostCarried, HostWeighing
 from streamstyle.objects.segmenter import Segmentation
 from streamstyle.objects.tracker import Tracker
-from streamstyle.objects.weighing import FOUND, Cast, Motion, Totals, hidden_below_px, lost_below_px
+from streamstyle.objects.weighing import FOUND, Cast, Motion, Totals, had_time_to_move, hidden_below_px, lost_below_px
 from streamstyle.stages import evidence_terms, object_evidence
 from streamstyle.stages.evidence_terms import Carried, Found, Rules, Who
 from streamstyle.stages.region_hierarchy import FULL
@@ -80,6 +80,8 @@ class DeviceWeighing:
         if isinstance(carried, HostCarried):
             return self._host.seen(found, carried, _on_host(motion, cast), look, cast).to(self._device)
         assert self._who is not None
+        if motion.moving is not None:  # it may be another's than carry was given
+            carried = replace(carried, moving=self._here(motion.moving))
         rgb, ids, into, at = found.there or (found.rgb, found.finest, *(found.tree or _no_tree(found.finest_regions)))
         regions = Found(*(self._here(part) for part in (ids, rgb, into, at)))
         rules, trust = self._rules_of((ids.shape[0], ids.shape[1])), None
@@ -181,8 +183,8 @@ class DeviceWeighing:
             numbers += [slot == FOUND, lost, knows, hidden]
         for slot in range(many):
             track = self.tracker.tracks.get(slot)
-            had_time = track is not None and track.seen >= weighing.MUST_MOVE_LOOKS
-            numbers += [track.moved if track is not None else 0.0, had_time, slot in cast.members]
+            numbers += [0.0, False] if track is None else [track.moved, had_time_to_move(track)]
+            numbers.append(slot in cast.members)
         numbers += cast.members  # whole numbers, far below those that 32 bits cannot hold
         table = to_device(torch.tensor(numbers, dtype=torch.float32), self._device)
         classes, facts, members = table.split([4 * count, 3 * many, count])

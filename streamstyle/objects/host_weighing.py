@@ -36,11 +36,11 @@ from streamstyle.objects.tracker import BACKGROUND, Tracker
 from streamstyle.objects.trust import doubted
 from streamstyle.objects.weighing import (
     FOUND,
-    MUST_MOVE_LOOKS,
     SMALLEST_FOUND,
     Cast,
     Motion,
     Totals,
+    had_time_to_move,
     hidden_below_px,
     lost_below_px,
 )
@@ -118,8 +118,11 @@ class HostWeighing:
         """Each class's share of each pixel, [K, h, w] float32; look: [K + 1, h, w]."""
         shape = (found.ids.shape[0], found.ids.shape[1])
         shares, slots, own, moving = carried.shares, carried.slots, motion.own, motion.moving
-        if moving is None and own is not None and FOUND in cast.members:
-            moving = moves_by_itself(own)
+        of_found: Maybe = None
+        if own is not None and FOUND in cast.members:
+            seen_moving = moves_by_itself(own)
+            moving = seen_moving if moving is None else moving
+            of_found = self.motion_of_found(moving, slots, seen_moving)
         anybody = bool(cast.named)
         trust = motion.trust if anybody else None
         rest = sure = np.zeros(shape, np.float32) if look is None else by_look(look[0])
@@ -134,7 +137,9 @@ class HostWeighing:
             # What nobody has seen yet may look like anything.
             seen = look[k + 1] if look is not None and cast.knows[k] else None
             if slot == FOUND:
-                weighed, gate = self.found_odds(before, seen, moving, slots, sure, like_named(look, shape, cast), cast)
+                weighed, gate = self.found_odds(
+                    before, seen, of_found, slots, sure, like_named(look, shape, cast), cast
+                )
             else:
                 assert before is not None
                 weighed, gate = self.named_odds(slot, before, seen, own, trust, doubt, moving)
@@ -201,10 +206,10 @@ class HostWeighing:
         return odds, gate
 
     def found_odds(
-        self, before: Maybe, seen: Maybe, moving: Maybe, slots: Maybe, rest: np.ndarray, alike: np.ndarray, cast: Cast
+        self, before: Maybe, seen: Maybe, motion: Maybe, slots: Maybe, rest: np.ndarray, alike: np.ndarray, cast: Cast
     ) -> tuple[np.ndarray, Maybe]:
-        """As named_odds, of FOUND; alike: where somebody new would be taken for one whom a person named."""
-        motion = None if moving is None else self.motion_of_found(moving, slots)
+        """As named_odds, of FOUND; alike: where somebody new would be taken for one whom a person named; motion: as
+        motion_of_found."""
         gate = None if before is None or cast.eager else near(before > 0.5)
         if _nobody_found(slots, cast):
             # Who begins to move later is as good as who moved from the first, and better if it looks like who has left.
@@ -215,14 +220,20 @@ class HostWeighing:
         far = near(slots != BACKGROUND) == 0
         return np.where(far & alike, NOT_FOUND, with_newcomers(odds, rest, motion, far)), gate
 
-    def motion_of_found(self, odds: np.ndarray, slots: Maybe) -> np.ndarray:
-        """Log-odds [h, w] that a pixel moves by itself; firm where an object moves, or never did, see STILL_TIMES."""
+    def motion_of_found(self, odds: np.ndarray, slots: Maybe, seen_moving: np.ndarray) -> np.ndarray:
+        """Log-odds [h, w] that a pixel moves by itself; firm where an object moves, or never did, see STILL_TIMES.
+
+        Args:
+            odds: what counts, [h, w].
+            slots: [h, w] int32, who was carried here.
+            seen_moving: [h, w], what was seen: the odds, but where something else tells, such as a plain ground.
+        """
         if slots is None:
             return odds
-        shares, firm = moving_shares(odds, slots, self.tracker.slots), np.zeros(self.tracker.slots, bool)
+        shares, firm = moving_shares(seen_moving, slots, self.tracker.slots), np.zeros(self.tracker.slots, bool)
         for slot, track in self.tracker.tracks.items():
             track.moved = max(track.moved, float(shares[slot]))
-            never = track.moved < MOVED_SHARE and track.seen >= MUST_MOVE_LOOKS
+            never = track.moved < MOVED_SHARE and had_time_to_move(track)
             firm[slot] = shares[slot] >= MOVING_SHARE or never
         return held_against(odds, slots, firm)
 

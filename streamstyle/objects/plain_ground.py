@@ -13,6 +13,7 @@ as anybody can tell, is the sky behind it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import cv2
@@ -24,8 +25,10 @@ from streamstyle.gpu.transfer import to_device
 from streamstyle.objects.bodies import joined
 from streamstyle.objects.evidence import SURELY_MOVING
 from streamstyle.objects.segmenter import Segmentation
+from streamstyle.objects.tracker import Track
 from streamstyle.objects.weighing import SMALLEST_FOUND, Motion
 from streamstyle.stages.connected_components import look_up
+from streamstyle.stages.region_stats import id_areas
 
 GROUND_EDGE, CONTOUR = 0.1, 0.3
 """Edge strengths (of 1): no stronger ones lie within a plain ground, and none so weak about what stands out of it."""
@@ -73,11 +76,9 @@ def moving_out(there: np.ndarray, motion: Motion) -> Motion:
 
     Args:
         there: [h, w] bool, from stands_out.
-        motion: the frame's; nothing of it need be known.
+        motion: the frame's.
     """
-    moving = np.where(there, np.float32(SURELY_MOVING), np.float32(-SURELY_MOVING))
-    own = np.zeros((2, *there.shape), np.float32) if motion.own is None else motion.own
-    return replace(motion, own=own, moving=moving)
+    return replace(motion, moving=np.where(there, np.float32(SURELY_MOVING), np.float32(-SURELY_MOVING)))
 
 
 def kept_whole_(shares: Tensor, k: int, there: np.ndarray) -> None:
@@ -92,6 +93,18 @@ def kept_whole_(shares: Tensor, k: int, there: np.ndarray) -> None:
     others = shares.sum(0) - shares[k]
     least = SURELY * (1 - others) * to_device(torch.from_numpy(there), shares.device)
     torch.maximum(shares[k], least, out=shares[k])
+
+
+def note_standing(tracks: Mapping[int, Track], slots: np.ndarray, there: np.ndarray) -> None:
+    """Tell tracks (by slot) of which, in a map of slots [h, w] int32, half stands out ([h, w] bool, from stands_out).
+
+    They need not move for some looks, but then: of what a fade from black shows first, lamps stand out of the night,
+    and when the room is seen they are a part of it.
+    """
+    count = max(tracks, default=0) + 1
+    standing = id_areas(slots, count, there) >= np.maximum(1, id_areas(slots, count) / 2)
+    for slot, track in tracks.items():
+        track.stood = track.seen if standing[slot] else track.stood
 
 
 def _apart_from_ground(there: np.ndarray, rgb: np.ndarray) -> np.ndarray:

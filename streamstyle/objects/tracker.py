@@ -61,6 +61,8 @@ class Track:
     recent_frame: int = 0
     moved: float = 0.0
     """The largest share of it that was seen moving by itself at a time, where the caller notes it."""
+    stood: int = 0
+    """How often it was seen when it last stood out of a plain ground, likewise."""
 
     @property
     def shown_frame(self) -> int:

@@ -28,7 +28,8 @@ DAVIS sequences J is .802 without, .805 with, and the same at .4 and .6."""
 SMALLEST_FOUND = 0.003
 """Share of the frame below which a piece of FOUND is no object."""
 MUST_MOVE_LOOKS = 6
-"""Analysed frames in which a found object must have moved, or else it was none."""
+"""Analysed frames in which a found object must have moved, or else it was none; since it stood out of a plain ground,
+if it did."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,11 @@ def lost_below_px(track: Track) -> float:
     every 4th frame J was .003 lower, and who came back was found one look later.
     """
     return LOST_SHARE * track.usual_area_px
+
+
+def had_time_to_move(track: Track) -> bool:
+    """Whether a found object that never moved was none."""
+    return track.seen - track.stood >= MUST_MOVE_LOOKS
 
 
 def hidden_below_px(track: Track) -> float:

@@ -19,7 +19,6 @@ from streamstyle.objects import device_weighing
 from streamstyle.objects.device_weighing import DeviceWeighing, moving_odds
 from streamstyle.objects.evidence import moves_by_itself, own_motion
 from streamstyle.objects.host_weighing import HostWeighing
-from streamstyle.objects.plain_ground import moving_out
 from streamstyle.objects.tracker import Tracker
 from streamstyle.objects.weighing import FOUND, Cast, Motion
 from streamstyle.stages import evidence_terms
@@ -85,6 +84,10 @@ def motion_of(situation: Situation) -> Motion:
     return Motion(situation.flow, own_motion(situation.flow))
 
 
+def at_rest(situation: Situation) -> Motion:
+    return Motion(np.zeros_like(situation.flow), np.zeros((2, *situation.slots.shape), np.float32))
+
+
 def doubt() -> np.ndarray:
     """Trust in what was carried: none at the left, all at the right."""
     return np.tile(np.linspace(0, 1, SIZE[1], dtype=np.float32), (SIZE[0], 1))
@@ -115,18 +118,16 @@ WAYS = {
     },
     "who has a name is partly hidden, and comes out elsewhere": lambda s: s.half_hidden()[0],
     "a little of who has a name is hidden": lambda s: s.half_hidden(0.8)[0],
-    "what has no name stands out": lambda s: {"motion": moving_out(s.masks[-1], motion_of(s))},
-    "what has no name stands out, and nobody knows how it moved": lambda s: {
-        "motion": moving_out(s.masks[-1], Motion()),
+    "what has no name stands out at rest": lambda s: {"out": s.masks[-1], "motion": at_rest(s)},
+    "a shot begins, and what has no name stands out": lambda s: {
+        "out": s.masks[-1],
+        "motion": Motion(own=at_rest(s).own),
         "shares": None,
         "slots": None,
         "look": None,
     },
-    "who has a name is lost, and stands out": lambda s: {
-        "shares": nowhere(s),
-        "motion": moving_out(s.masks[0], motion_of(s)),
-    },
-    "nothing moves": lambda s: {"motion": Motion(np.zeros_like(s.flow), np.zeros((2, *SIZE), np.float32))},
+    "who has a name is lost, and stands out": lambda s: {"shares": nowhere(s), "out": s.masks[0]},
+    "nothing moves": lambda s: {"motion": at_rest(s)},
 }
 
 
