@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from streamstyle.objects.evidence import own_motion
-from streamstyle.objects.plain_ground import moving_out
 from streamstyle.objects.segmenter import Segmentation
 from streamstyle.objects.tracker import Tracker
 from streamstyle.objects.weighing import FOUND, Cast, Motion, Totals, Weighing
@@ -115,8 +114,7 @@ class Situation:
         look = None if look is None else look.to(device)
         height, width = self.found.ids.shape
         carried = weighing.carry(shares, slots, motion, cast, (height, width))
-        told = moving_out(given["out"], motion) if "out" in given else motion
-        seen = weighing.seen(self.found, carried, told, look, cast)
+        seen = weighing.seen(self.found, carried, motion, look, cast)
         overlap, totals = weighing.settle(seen, carried, cast)
         owners = tracker.update(overlap, 1)[:, 0] if FOUND in cast.members else None
         named = weighing.name(owners)

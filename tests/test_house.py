@@ -143,7 +143,7 @@ WITHIN: dict[str, dict[str, set[str]]] = {
         "trust": {"weighing"},
         "repeats": {"evidence", "weighing"},
         "between": {"area_filter", "tracker", "weighing"},
-        "plain_ground": {"bodies", "evidence", "segmenter", "tracker", "weighing"},
+        "plain_ground": {"bodies", "segmenter", "tracker", "weighing"},
         "host_weighing": {
             "area_filter",
             "bilateral_filter",

@@ -32,7 +32,7 @@ from streamstyle.objects.evidence import near, own_motion, own_motions
 from streamstyle.objects.host_weighing import HostWeighing
 from streamstyle.objects.object_tracks import Moment, ObjectTracks, was_taken
 from streamstyle.objects.places import may_lie_anywhere, piece_at, small_point
-from streamstyle.objects.plain_ground import kept_whole_, moving_out, note_standing, stands_out
+from streamstyle.objects.plain_ground import kept_whole_, note_standing, stands_out, with_what_stands_out
 from streamstyle.objects.reentry import Reentry
 from streamstyle.objects.repeats import Repeats
 from streamstyle.objects.segmenter import Segmentation, Segmenter
@@ -174,8 +174,8 @@ class AppearanceTracks(ObjectTracks):
         if found is not None and motion.own is None and motion.flow is not None:
             motion = replace(motion, own=own_motion(motion.flow))
         out = stands_out(found) if found is not None and FOUND in self._members else None
-        if out is not None and motion.own is None:
-            motion = replace(motion, own=np.zeros((2, *out.shape), np.float32))
+        if out is not None:
+            motion = with_what_stands_out(motion, out)
         moment = replace(moment, motion=motion)  # for whoever looks at it after us
         size = found.ids.shape if found is not None else () if self._slots is None else self._slots.shape
         carried = self._weighing.carry(self._shares, self._slots, motion, self._cast(), (size[0], size[1]))
@@ -187,8 +187,7 @@ class AppearanceTracks(ObjectTracks):
             self.followed = self._followed(slots, motion, moment, repeats=repeats, said=False)
             return slots
         self._doubt.reset()
-        told = motion if out is None else moving_out(out, motion)
-        self._shares = self._weighing.seen(found, carried, told, self._look(found), self._cast())
+        self._shares = self._weighing.seen(found, carried, motion, self._look(found), self._cast())
         if out is not None:
             kept_whole_(self._shares, self._members.index(FOUND), out)
         self._take_places(moment, found)

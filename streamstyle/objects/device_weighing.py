@@ -80,8 +80,9 @@ class DeviceWeighing:
         if isinstance(carried, HostCarried):
             return self._host.seen(found, carried, _on_host(motion, cast), look, cast).to(self._device)
         assert self._who is not None
-        if motion.moving is not None:  # it may be another's than carry was given
-            carried = replace(carried, moving=self._here(motion.moving))
+        if motion.out is not None and carried.moving is not None:
+            moving = torch.where(self._here(motion.out), evidence.SURELY_MOVING, carried.moving)
+            carried = replace(carried, moving=moving)
         rgb, ids, into, at = found.there or (found.rgb, found.finest, *(found.tree or _no_tree(found.finest_regions)))
         regions = Found(*(self._here(part) for part in (ids, rgb, into, at)))
         rules, trust = self._rules_of((ids.shape[0], ids.shape[1])), None
@@ -253,8 +254,8 @@ def moving_odds(own: Tensor) -> Tensor:
     stands_out = top > evidence.STANDS_OUT_TIMES * usual
     enough = torch.where(stands_out, torch.minimum(enough, evidence.STANDS_OUT_SHARE * top), enough)
     enough = enough.clamp_min(evidence.MOVING_PX * min(speed.shape[1:]) / 240)
-    odds = (evidence.MOVING_STEEPNESS * torch.log((speed + 0.02) / enough)).clamp(-3, 3)
-    return evidence.MOTION_WEIGHT * odds
+    odds = evidence.MOTION_WEIGHT * evidence.MOVING_STEEPNESS * torch.log((speed + 0.02) / enough)
+    return odds.clamp(-evidence.SURELY_MOVING, evidence.SURELY_MOVING)
 
 
 def _percentile(rising: Tensor, percent: float) -> Tensor:
@@ -278,4 +279,4 @@ def _on_host(motion: Motion, cast: Cast) -> Motion:
     def host(part: Any) -> Any:
         return part.cpu().numpy() if isinstance(part, Tensor) else part
 
-    return Motion(host(motion.flow), host(motion.own), host(motion.moving), trust=host(motion.trust))
+    return Motion(host(motion.flow), host(motion.own), trust=host(motion.trust), out=motion.out)

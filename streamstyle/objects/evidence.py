@@ -52,7 +52,8 @@ STANDS_OUT_PERCENT, STANDS_OUT_TIMES, STANDS_OUT_SHARE = 97, 5.0, 0.75
 swan moves at 7 times the median, and without this one flow found it (J .92) and another as good did not (.20)."""
 MOVING_STEEPNESS = 2.0
 SURELY_MOVING = 3 * MOTION_WEIGHT
-"""Log-odds that a pixel moves by itself are no more than that, and no less than its negative."""
+"""Log-odds that a pixel moves by itself are no more than that, and no less than its negative; what stands out of a
+plain ground has as much."""
 STILL_TIMES = 3.0
 """What stands still of a found object that moves is hardly a part of it, and neither is one that never moved an object:
 ground behind a car, gates beside a horse. On eight DAVIS sequences J of what is found unasked is .60 at 1, .624 at 2,
@@ -123,15 +124,21 @@ def moves_alike(own: np.ndarray, carried: np.ndarray, around: np.ndarray) -> np.
     return ALIKE_WEIGHT * weight * odds
 
 
-def moves_by_itself(own: np.ndarray) -> np.ndarray:
-    """Log-odds that a pixel moves by itself, of own_motion."""
+def moves_by_itself(own: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Log-odds that a pixel moves by itself, [h, w], of own_motion; surely where out [h, w] bool is, as of Motion."""
     speed = _lengths(own)
     usual, top = (float(x) for x in np.percentile(speed[::2, ::2], (50, STANDS_OUT_PERCENT)))
     enough = MOVING_TIMES * usual
     if top > STANDS_OUT_TIMES * usual:
         enough = min(enough, STANDS_OUT_SHARE * top)
     enough = max(MOVING_PX * min(speed.shape) / 240, enough)
-    return MOTION_WEIGHT * np.clip(MOVING_STEEPNESS * np.log((speed + 0.02) / enough), -3, 3)
+    odds = np.clip(MOTION_WEIGHT * MOVING_STEEPNESS * np.log((speed + 0.02) / enough), -SURELY_MOVING, SURELY_MOVING)
+    return surely(odds, out)
+
+
+def surely(odds: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+    """Log-odds [h, w] that a pixel moves by itself, SURELY_MOVING where out is, [h, w] bool; None: nowhere."""
+    return odds if out is None else np.where(out, np.float32(SURELY_MOVING), odds)
 
 
 def by_carried(share: np.ndarray, *, named: bool) -> np.ndarray:

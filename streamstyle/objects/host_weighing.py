@@ -28,6 +28,7 @@ from streamstyle.objects.evidence import (
     moves_by_itself,
     moving_shares,
     near,
+    surely,
     with_newcomers,
 )
 from streamstyle.objects.guided_filter import GuidedFilter, drawn_to_colors
@@ -117,12 +118,7 @@ class HostWeighing:
     def weighed(self, found: Segmentation, carried: HostCarried, motion: Motion, look: Maybe, cast: Cast) -> np.ndarray:
         """Each class's share of each pixel, [K, h, w] float32; look: [K + 1, h, w]."""
         shape = (found.ids.shape[0], found.ids.shape[1])
-        shares, slots, own, moving = carried.shares, carried.slots, motion.own, motion.moving
-        of_found: Maybe = None
-        if own is not None and FOUND in cast.members:
-            seen_moving = moves_by_itself(own)
-            moving = seen_moving if moving is None else moving
-            of_found = self.motion_of_found(moving, slots, seen_moving)
+        shares, slots, own, out = carried.shares, carried.slots, motion.own, motion.out
         anybody = bool(cast.named)
         trust = motion.trust if anybody else None
         rest = sure = np.zeros(shape, np.float32) if look is None else by_look(look[0])
@@ -137,12 +133,11 @@ class HostWeighing:
             # What nobody has seen yet may look like anything.
             seen = look[k + 1] if look is not None and cast.knows[k] else None
             if slot == FOUND:
-                weighed, gate = self.found_odds(
-                    before, seen, of_found, slots, sure, like_named(look, shape, cast), cast
-                )
+                moving = None if own is None else self.motion_of_found(own, slots, out)
+                weighed, gate = self.found_odds(before, seen, moving, slots, sure, like_named(look, shape, cast), cast)
             else:
                 assert before is not None
-                weighed, gate = self.named_odds(slot, before, seen, own, trust, doubt, moving)
+                weighed, gate = self.named_odds(slot, before, seen, own, trust, doubt, out)
             if slot == FOUND and doubt is not None:
                 weighed = weighed + doubt  # of what has no name nothing carried is doubted
             if slot == FOUND:
@@ -161,7 +156,7 @@ class HostWeighing:
         own: Maybe,
         trust: Maybe = None,
         doubt: Maybe = None,
-        moving: Maybe = None,
+        out: Maybe = None,
     ) -> tuple[np.ndarray, Maybe]:
         """Log-likelihood of a named object; and where it may be, None for everywhere.
 
@@ -174,7 +169,7 @@ class HostWeighing:
             before: [h, w] its share, carried here.
             seen: [h, w] how it looks; own: [2, h, w] px; trust: [h, w]; None where nobody knows.
             doubt: [h, w], what the background gains by trust; who is lost gains as much. None: nothing.
-            moving: [h, w] log-odds that a pixel moves by itself; None: to be found of own.
+            out: [h, w] bool, what stands out of a plain ground; None: nothing.
         """
         core, track = before > 0.5, self.tracker.tracks[slot]
         core_px = np.count_nonzero(core)
@@ -189,8 +184,7 @@ class HostWeighing:
         if alike is not None and seen is not None and core_px < hidden_below_px(track):
             assert own is not None
             assert gate is not None
-            moving = moves_by_itself(own) if moving is None else moving
-            anywhere = (before < LOST_PRIOR) & (seen > 0.5) & (alike > 0) & (moving > 0)
+            anywhere = (before < LOST_PRIOR) & (seen > 0.5) & (alike > 0) & (moves_by_itself(own, out) > 0)
             gate = np.where(anywhere, np.float32(1), gate)
         prior = doubted(before, trust)
         odds = by_carried(prior if anywhere is None else np.where(anywhere, np.float32(LOST_PRIOR), prior), named=True)
@@ -199,8 +193,8 @@ class HostWeighing:
         if alike is not None:
             odds = odds + alike
         if anywhere is not None and own is not None:
-            moving = moves_by_itself(own) if moving is None else moving
-            odds = odds + np.where(anywhere, LOST_MOTION_WEIGHT * np.maximum(0, moving), np.float32(0))
+            itself = np.maximum(0, moves_by_itself(own, out))
+            odds = odds + np.where(anywhere, LOST_MOTION_WEIGHT * itself, np.float32(0))
         if anywhere is not None and doubt is not None:
             odds = odds + np.where(anywhere, doubt, np.float32(0))
         return odds, gate
@@ -208,7 +202,7 @@ class HostWeighing:
     def found_odds(
         self, before: Maybe, seen: Maybe, motion: Maybe, slots: Maybe, rest: np.ndarray, alike: np.ndarray, cast: Cast
     ) -> tuple[np.ndarray, Maybe]:
-        """As named_odds, of FOUND; alike: where somebody new would be taken for one whom a person named; motion: as
+        """As named_odds, of FOUND; alike: where somebody new would be taken for one whom a person named; motion: of
         motion_of_found."""
         gate = None if before is None or cast.eager else near(before > 0.5)
         if _nobody_found(slots, cast):
@@ -220,22 +214,18 @@ class HostWeighing:
         far = near(slots != BACKGROUND) == 0
         return np.where(far & alike, NOT_FOUND, with_newcomers(odds, rest, motion, far)), gate
 
-    def motion_of_found(self, odds: np.ndarray, slots: Maybe, seen_moving: np.ndarray) -> np.ndarray:
-        """Log-odds [h, w] that a pixel moves by itself; firm where an object moves, or never did, see STILL_TIMES.
-
-        Args:
-            odds: what counts, [h, w].
-            slots: [h, w] int32, who was carried here.
-            seen_moving: [h, w], what was seen: the odds, but where something else tells, such as a plain ground.
-        """
+    def motion_of_found(self, own: np.ndarray, slots: Maybe, out: Maybe = None) -> np.ndarray:
+        """Log-odds that a pixel moves by itself; firm where an object moves, or never did, see STILL_TIMES. Where out
+        is, [h, w] bool, it surely does, though nobody saw it."""
+        odds = moves_by_itself(own)
         if slots is None:
-            return odds
-        shares, firm = moving_shares(seen_moving, slots, self.tracker.slots), np.zeros(self.tracker.slots, bool)
+            return surely(odds, out)
+        shares, firm = moving_shares(odds, slots, self.tracker.slots), np.zeros(self.tracker.slots, bool)
         for slot, track in self.tracker.tracks.items():
             track.moved = max(track.moved, float(shares[slot]))
             never = track.moved < MOVED_SHARE and had_time_to_move(track)
             firm[slot] = shares[slot] >= MOVING_SHARE or never
-        return held_against(odds, slots, firm)
+        return surely(held_against(odds, slots, firm), out)
 
     def settle(self, shares: Tensor, carried: HostCarried, cast: Cast) -> tuple[np.ndarray, Totals]:
         """As of a Weighing."""

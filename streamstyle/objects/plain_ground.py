@@ -23,7 +23,6 @@ from torch import Tensor
 
 from streamstyle.gpu.transfer import to_device
 from streamstyle.objects.bodies import joined
-from streamstyle.objects.evidence import SURELY_MOVING
 from streamstyle.objects.segmenter import Segmentation
 from streamstyle.objects.tracker import Track
 from streamstyle.objects.weighing import SMALLEST_FOUND, Motion
@@ -42,17 +41,23 @@ more shows how it moves. Of skies, walls, black and white it is .4 at most, of m
 LEAST_APART, BESIDE_PX = 8.0, 4
 """Levels of 255 by which what stands out differs from the ground so many px (of 240 lines) around it, in the mean of
 its pixels and channels: a white sticker on a white wall does by 12, what HED sees in an even slope by 6."""
-SURELY = 0.9
-"""The least share of what stands out, of what is nobody else's."""
+FRAMED_SHARE, FRAMED_FILL = 0.15, 0.95
+"""A piece inside that is so much of the picture and so much of the box it is in is a picture in a frame, and the frame
+no ground."""
+WHOLE_SHARE, SURELY = 1 / 3, 0.9
+"""Of a piece, what must be a class's for all of it to be; and the least share it then has of what is nobody else's."""
 
 
 def stands_out(found: Segmentation) -> np.ndarray | None:
-    """Where something stands out of a plain ground, [h, w] bool; None where there is no such ground, or nothing on it.
+    """What stands out of a plain ground, in pieces; None where there is no such ground, or nothing on it.
 
     Args:
         found: the frame's regions; without a tree there is none.
 
-    Cost: .1 ms of 427x240 on the host where no ground has the rim, 1 to 2 ms where one has.
+    Returns:
+        [h, w] int32, each piece its own number above 0; where the ground is, or what is too small to be an object, 0.
+
+    Cost: .1 ms of 427x240 on the host where no ground has the rim, 1 to 2 ms where one has; on CUDA, too.
     """
     if found.tree is None:
         return None
@@ -63,84 +68,95 @@ def stands_out(found: Segmentation) -> np.ndarray | None:
     ground = int(on_rim.argmax())
     if on_rim[ground] < RIM_SHARE * rim.size:
         return None
-    of_ground = _those(plain == ground, ids)
-    if np.count_nonzero(of_ground) < AREA_SHARE * ids.size or _slope(found.rgb[1].numpy(), of_ground) > MOST_SLOPE:
+    of_ground = _those(plain == ground, ids).astype(bool)
+    if np.count_nonzero(of_ground) < AREA_SHARE * ids.size or not _is_even(found.rgb[1].numpy(), of_ground):
         return None
     (about,) = joined(into, at, (CONTOUR,))
-    there = _apart_from_ground(_those(about != about[ground], ids), found.rgb.numpy())
-    return there if np.count_nonzero(there) >= SMALLEST_FOUND * ids.size else None
+    _, pieces, boxes, _ = cv2.connectedComponentsWithStats(_those(about != about[ground], ids).astype(np.uint8))
+    left, top, width, height, areas = boxes.T
+    is_full = areas >= np.maximum(FRAMED_SHARE * ids.size, FRAMED_FILL * width * height)
+    is_inside = (left > 0) & (top > 0) & (left + width < ids.shape[1]) & (top + height < ids.shape[0])
+    if (is_full & is_inside).any():
+        return None
+    large = (areas >= SMALLEST_FOUND * ids.size) & _differ(pieces, len(areas), found.rgb.numpy())
+    large[0] = False
+    return _those(large * np.arange(len(areas)), pieces) if large.any() else None
 
 
-def moving_out(there: np.ndarray, motion: Motion) -> Motion:
-    """Motion in which what stands out moves by itself, and the ground does not.
-
-    Args:
-        there: [h, w] bool, from stands_out.
-        motion: the frame's.
-    """
-    return replace(motion, moving=np.where(there, np.float32(SURELY_MOVING), np.float32(-SURELY_MOVING)))
+def with_what_stands_out(motion: Motion, pieces: np.ndarray) -> Motion:
+    """Motion in which pieces, from stands_out, count as what moves by itself; where nobody knows how the rest moves, it
+    does not."""
+    own = np.zeros((2, *pieces.shape), np.float32) if motion.own is None else motion.own
+    return replace(motion, own=own, out=pieces > 0)
 
 
-def kept_whole_(shares: Tensor, k: int, there: np.ndarray) -> None:
-    """What stands out is a class's, but for what is another's: colours cannot tell what is lighter here and darker
-    there than the ground.
+def kept_whole_(shares: Tensor, k: int, pieces: np.ndarray) -> None:
+    """Pieces are a class's as a whole, but for what is another's, if a good part of them is: colours around cannot tell
+    what is lighter here and darker there than the ground.
 
     Args:
         shares: [K, h, w] float32, together at most 1; written to.
         k: the class.
-        there: [h, w] bool, from stands_out.
+        pieces: [h, w] int32, from stands_out.
+
+    Cost: a copy of pieces to the device, a dozen passes over a map; no synchronisation.
     """
+    count = int(pieces.max()) + 1
+    ids = to_device(torch.from_numpy(pieces), shares.device).long()
+    areas, its = shares.new_zeros(2, count)
+    areas.scatter_add_(0, ids.flatten(), torch.ones_like(shares[k]).flatten())
+    its.scatter_add_(0, ids.flatten(), (shares[k] > 0.5).float().flatten())
+    whole = its >= WHOLE_SHARE * areas
+    whole[0] = False
     others = shares.sum(0) - shares[k]
-    least = SURELY * (1 - others) * to_device(torch.from_numpy(there), shares.device)
-    torch.maximum(shares[k], least, out=shares[k])
+    torch.maximum(shares[k], SURELY * (1 - others) * whole[ids], out=shares[k])
 
 
-def note_standing(tracks: Mapping[int, Track], slots: np.ndarray, there: np.ndarray) -> None:
-    """Tell tracks (by slot) of which, in a map of slots [h, w] int32, half stands out ([h, w] bool, from stands_out).
+def note_standing(tracks: Mapping[int, Track], slots: np.ndarray, pieces: np.ndarray) -> None:
+    """Tell tracks (by slot) of which, in a map of slots [h, w] int32, half stands out.
 
     They need not move for some looks, but then: of what a fade from black shows first, lamps stand out of the night,
     and when the room is seen they are a part of it.
     """
     count = max(tracks, default=0) + 1
-    standing = id_areas(slots, count, there) >= np.maximum(1, id_areas(slots, count) / 2)
+    standing = id_areas(slots, count, pieces > 0) >= np.maximum(1, id_areas(slots, count) / 2)
     for slot, track in tracks.items():
         track.stood = track.seen if standing[slot] else track.stood
 
 
-def _apart_from_ground(there: np.ndarray, rgb: np.ndarray) -> np.ndarray:
-    """Those pieces of a mask [h, w] bool that differ from what is around them, in colours [3, h, w] uint8; every second
-    row and column is asked."""
-    count, pieces = cv2.connectedComponents(there.view(np.uint8))
+def _differ(pieces: np.ndarray, count: int, rgb: np.ndarray) -> np.ndarray:
+    """Which pieces [h, w] int32 differ from the ground around them, in colours [3, h, w] uint8: [count] bool. Every
+    second row and column is asked."""
     every = np.ascontiguousarray(pieces[::2, ::2], np.uint16)
-    reach = max(1, round(BESIDE_PX * min(there.shape) / 480))
+    reach = max(1, round(BESIDE_PX * min(pieces.shape) / 480))
     near = cv2.dilate(every, np.ones((2 * reach + 1,) * 2, np.uint8)).ravel()
     here, colors = every.ravel(), rgb[:, ::2, ::2].reshape(len(rgb), -1)
     inside, beside = np.flatnonzero(here), np.flatnonzero((near > 0) & (here == 0))
     whose, apart = here[inside], np.zeros(count)
-    beside_px = np.maximum(1, np.bincount(near[beside], minlength=count))
+    beside_px = np.bincount(near[beside], minlength=count)
     for plane in colors:
-        ground = np.bincount(near[beside], plane[beside], count) / beside_px
+        ground = np.bincount(near[beside], plane[beside], count) / np.maximum(1, beside_px)
         apart += np.bincount(whose, np.abs(plane[inside] - ground[whose]), count)
-    kept = apart >= LEAST_APART * len(rgb) * np.maximum(1, np.bincount(whose, minlength=count))
-    return _those(kept, pieces)
+    differs: np.ndarray = apart >= LEAST_APART * len(rgb) * np.maximum(1, np.bincount(whose, minlength=count))
+    return differs & (beside_px > 0)
 
 
-def _those(which: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Where ids [h, w] int32 are some of these ([R] bool): [h, w] bool."""
+def _those(table: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """A table's [R] values, whole numbers or bool, at ids [h, w] int32: [h, w] int32."""
     found = np.empty_like(ids)
-    look_up(ids, which.astype(np.int32), found)
-    return found.astype(bool)
+    look_up(ids, table.astype(np.int32), found)
+    return found
 
 
-def _slope(green: np.ndarray, where: np.ndarray) -> float:
-    """Mean levels a pixel (of 240 lines) by which a plane [h, w] uint8 changes along rows and columns, where a mask
-    [h, w] bool is and no border of it is near; every second row and column is asked."""
+def _is_even(green: np.ndarray, where: np.ndarray) -> bool:
+    """Whether a plane [h, w] uint8 slopes by MOST_SLOPE at most where a mask [h, w] bool is and no border of it is
+    near; not where that is nowhere. Every second row and column is asked. Luma is mostly green, and green is there."""
     green, where = green[::2, ::2], np.ascontiguousarray(where[::2, ::2])
     scale = min(green.shape) / 240
     window = 2 * round(SLOPE_PX * scale / 2) + 1
     even = cv2.blur(green.astype(np.float32), (window, window))
     inside = cv2.erode(where.view(np.uint8), np.ones((2 * window - 1,) * 2, np.uint8))[:-1, :-1]
     if not inside.any():
-        return 0.0
+        return False
     beside, below = (cv2.absdiff(even[:-1, :-1], there) for there in (even[:-1, 1:], even[1:, :-1]))
-    return (cv2.mean(beside, inside)[0] + cv2.mean(below, inside)[0]) / 2 * scale
+    return (cv2.mean(beside, inside)[0] + cv2.mean(below, inside)[0]) / 2 * scale <= MOST_SLOPE

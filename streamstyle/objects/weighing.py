@@ -62,6 +62,8 @@ class Motion:
         moving: [h, w] float32, log-odds that a pixel moves by itself; None: it is to be found of own.
         steady: [h, w] float32, trust in flow; None: it is to be found of the pictures.
         trust: [h, w] float32, in all that was carried since a frame was looked at; None: all of it.
+        out: [h, w] bool on the host, what stands out of a plain ground, and counts as what moves by itself; None:
+            nothing.
         farthest_px: how far anything moved along an axis; None: it is to be found of flow.
     """
 
@@ -70,6 +72,7 @@ class Motion:
     moving: Any = None
     steady: Any = None
     trust: Any = None
+    out: Any = field(default=None, kw_only=True)
     farthest_px: float | None = field(default=None, kw_only=True)
 
 

@@ -15,7 +15,7 @@ from streamstyle.config import AnalysisOptions
 from streamstyle.media.states import read_state, write_state
 from streamstyle.objects.appearance_tracks import EAGER_FRAMES, AppearanceTracks
 from streamstyle.objects.between import Between
-from streamstyle.objects.evidence import STILL_TIMES, moves_by_itself
+from streamstyle.objects.evidence import STILL_TIMES
 from streamstyle.objects.host_weighing import HostWeighing
 from streamstyle.objects.segmenter import Segmentation, Segmenter
 from streamstyle.objects.tracker import Tracker
@@ -364,7 +364,7 @@ def test_when_standing_still_counts_against_a_found_object(segmenter, moving, mo
     track.moved, track.seen = moved, seen
     own = np.zeros((2, *SIZE), np.float32)
     own[0, 20 : 20 + round(40 * moving), 20:60] = 5
-    odds = HostWeighing(tracks.tracker).motion_of_found(moves_by_itself(own), slots, moves_by_itself(own))
+    odds = HostWeighing(tracks.tracker).motion_of_found(own, slots)
     still, outside = odds[59, 59], odds[100, 100]
     assert still == pytest.approx(outside * (STILL_TIMES if counts else 1))
     assert track.moved == max(moved, moving)

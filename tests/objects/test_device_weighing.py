@@ -118,15 +118,17 @@ WAYS = {
     },
     "who has a name is partly hidden, and comes out elsewhere": lambda s: s.half_hidden()[0],
     "a little of who has a name is hidden": lambda s: s.half_hidden(0.8)[0],
-    "what has no name stands out at rest": lambda s: {"out": s.masks[-1], "motion": at_rest(s)},
+    "what has no name stands out at rest": lambda s: {"motion": replace(at_rest(s), out=s.masks[-1])},
     "a shot begins, and what has no name stands out": lambda s: {
-        "out": s.masks[-1],
-        "motion": Motion(own=at_rest(s).own),
+        "motion": Motion(own=at_rest(s).own, out=s.masks[-1]),
         "shares": None,
         "slots": None,
         "look": None,
     },
-    "who has a name is lost, and stands out": lambda s: {"shares": nowhere(s), "out": s.masks[0]},
+    "who has a name is lost, and stands out": lambda s: {
+        "shares": nowhere(s),
+        "motion": replace(motion_of(s), out=s.masks[0]),
+    },
     "nothing moves": lambda s: {"motion": at_rest(s)},
 }
 
@@ -189,7 +191,8 @@ def test_more_classes_than_bits_are_weighed_on_the_host(device):
     cast = Cast((*situation.cast.members[:2], *slots, FOUND), (True,) * count, False)
     shares = np.concatenate([situation.shares[:2], np.zeros((extra, *SIZE), np.float32), situation.shares[2:]])
     look = torch.cat([situation.look[:3], torch.zeros(extra, *situation.look.shape[1:]), situation.look[3:]])
-    host, there = both(situation, device, cast=cast, shares=shares, look=look)
+    motion = replace(motion_of(situation), out=situation.masks[-1])
+    host, there = both(situation, device, cast=cast, shares=shares, look=look, motion=motion)
     np.testing.assert_array_equal(host[3], there[3])
 
 
