@@ -25,7 +25,7 @@ from streamstyle.tracks.export import LabelledFrame  # noqa: E402
 
 FRAMES = eval_shots.FIRST + eval_shots.OTHER + eval_shots.BACK + eval_shots.VIEW
 SIZE = (96, 256)
-CHOICES = {**eval_shots.CUT_CHOICES, **eval_shots.AWAY_CHOICES}
+CHOICES = {**eval_shots.CUT_CHOICES, **eval_shots.AWAY_CHOICES, **eval_shots.PLAIN_CHOICES}
 COLORS = {"lamp": (230, 200, 40), "pot": (40, 90, 220)}
 
 
@@ -94,6 +94,17 @@ def test_a_window_turns_away_and_back(davis: Path, tmp_path: Path) -> None:
     assert eval_shots.away_film("wall", tmp_path / "none") is None
 
 
+def test_an_object_alone_rests_in_the_middle_of_an_even_sky(davis: Path, tmp_path: Path) -> None:
+    film = eval_shots.plain_film("lamp", tmp_path / "film")
+    assert len(film.truth) == FRAMES
+    assert all(np.array_equal(mask, film.truth[0]) for mask in film.truth)
+    assert [places.mean() for places in np.nonzero(film.truth[0])] == pytest.approx([SIZE[0] / 2, SIZE[1] / 2], abs=1)
+    for picture in pictures_of(film):
+        seen, sky = colored(picture, "lamp"), picture[~film.truth[0]]
+        assert (seen & film.truth[0]).sum() > 0.9 * (seen | film.truth[0]).sum() > 0
+        assert np.abs(np.median(sky, 0) - eval_shots.SKY).max() <= eval_shots.FALL / 2
+
+
 def test_the_usual_number_is_that_of_most_frames_that_have_one() -> None:
     truth = [np.ones((2, 2), bool)] * 5
     labels = [np.full((2, 2), number) for number in (0, 0, 0, 3, 1)]
@@ -146,6 +157,8 @@ def test_measures_and_their_table(
     assert figures["cut, 1 films; neither: named wrongly in the other shot"] == 0
     assert figures["away, 1 films; all of it: J after it is back"] == pytest.approx(kept, abs=0.1)
     assert figures["away, 1 films; all of it: zero clicks, keeps its number"] == kept
+    share = eval_shots.FIRST / FRAMES if loses else 1
+    assert figures["plain, 1 films; all of it: zero clicks J"] == pytest.approx(share, abs=0.1)
 
 
 class Here:
@@ -169,7 +182,8 @@ def test_the_committed_result_has_every_choice_and_no_other() -> None:
     for row in result["figures"]:
         kind, _, name = row["name"].partition("; ")
         choices.setdefault(kind.partition(",")[0], {})[name.rpartition(": ")[0]] = None
-    cut, away = (list(found) for found in choices.values())
+    cut, away, plain = (list(found) for found in choices.values())
     assert cut == list(eval_shots.CUT_CHOICES)
     assert away == list(eval_shots.AWAY_CHOICES)
+    assert plain == list(eval_shots.PLAIN_CHOICES)
     assert "| neither |" in shots_table(result)
