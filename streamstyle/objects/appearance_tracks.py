@@ -32,7 +32,7 @@ from streamstyle.objects.evidence import near, own_motion, own_motions
 from streamstyle.objects.host_weighing import HostWeighing
 from streamstyle.objects.object_tracks import Moment, ObjectTracks, was_taken
 from streamstyle.objects.places import may_lie_anywhere, piece_at, small_point
-from streamstyle.objects.plain_ground import kept_whole_, note_standing, stands_out, with_what_stands_out
+from streamstyle.objects.plain_ground import beside, kept_whole_, note_standing, stands_out, with_what_stands_out
 from streamstyle.objects.reentry import Reentry
 from streamstyle.objects.repeats import Repeats
 from streamstyle.objects.segmenter import Segmentation, Segmenter
@@ -89,6 +89,7 @@ class AppearanceTracks(ObjectTracks):
         self._reentry = Reentry(segmenter.device)
         self._foreseen: dict[str, Any] | None = None
         self._refused: np.ndarray | float = 0.0
+        self._out: np.ndarray | None = None
         self._gave = False
         self._begin()
 
@@ -173,7 +174,7 @@ class AppearanceTracks(ObjectTracks):
             motion = self._repeats.as_before(motion)
         if found is not None and motion.own is None and motion.flow is not None:
             motion = replace(motion, own=own_motion(motion.flow))
-        out = stands_out(found) if found is not None and FOUND in self._members else None
+        self._out = out = self._standing(found)
         if out is not None:
             motion = with_what_stands_out(motion, out)
         moment = replace(moment, motion=motion)  # for whoever looks at it after us
@@ -218,6 +219,13 @@ class AppearanceTracks(ObjectTracks):
             gone = any(track.name and track.last_frame < index and not was_taken(track) for track in tracks)
             new = any(not track.name and not track.confirmed for track in tracks)
             self._doubt.step(slots, motion, self._trust.since, open_question=gone or new)
+
+    def _standing(self, found: Segmentation | None) -> np.ndarray | None:
+        """The pieces of stands_out that nobody with a name has."""
+        out = stands_out(found) if found is not None and FOUND in self._members else None
+        if out is None or self._slots is None or self._slots.shape != out.shape:
+            return out
+        return beside(out, np.isin(self._slots, [slot for slot in self._members if slot != FOUND]))[0]
 
     @property
     def _asks_trust(self) -> bool:
@@ -323,6 +331,9 @@ class AppearanceTracks(ObjectTracks):
             self._shares[k].masked_fill_(there, 1)
             if FOUND in self._members:
                 self._model.renew(self._members.index(FOUND) + 1)  # it took the object for a part of itself
+            if self._out is not None:
+                theirs = torch.from_numpy(beside(self._out, place)[1]).to(self._shares.device)
+                self._shares[self._members.index(FOUND)].masked_fill_(theirs, 0)
         self._model.renew(BACKGROUND)  # or it did; or it must know what has come back to it
         self._model.renew(k + 1)
         self.tracker.forget_area(slot)

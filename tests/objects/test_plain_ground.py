@@ -17,6 +17,7 @@ from streamstyle.objects.plain_ground import (
     CONTOUR,
     GROUND_EDGE,
     SURELY,
+    beside,
     kept_whole_,
     note_standing,
     stands_out,
@@ -157,12 +158,28 @@ def test_what_stands_out_is_whole_but_for_what_is_anothers():
     assert (before[0] > 0.5).sum() == 25, "of whom less than a third is somebody's"
 
 
-def test_a_picture_in_a_frame_is_no_object():
-    """Of a film with black all around."""
+def test_a_picture_with_black_around_it_is_no_object():
+    """But a box before a wall is, and what is no rectangle is before black, too."""
+
+    def dark(found: Segmentation) -> Segmentation:
+        return replace(found, rgb=found.rgb // 12 * 3)  # of 90, 21; of 200, 48
+
     ids = ground(inner=(slice(6, 34), slice(9, 51)))
-    assert stands_out(found_of(ids, CONTOUR + 0.1)) is None
-    ids[6:20, 9:20] = 1
+    assert stands_out(dark(found_of(ids, CONTOUR + 0.1))) is None
     assert stands_out(found_of(ids, CONTOUR + 0.1)) is not None
+    ids[6:20, 9:20] = 1
+    assert stands_out(dark(found_of(ids, CONTOUR + 0.1))) is not None
+
+
+def test_a_piece_of_which_somebody_has_a_tenth_is_theirs():
+    pieces = (ground(it=BLOCK, other=(slice(30, 35), slice(5, 20))) - 1).astype(np.int32)
+    taken = np.zeros(SMALL, bool)
+    taken[10, 20:35] = taken[30, 5:11] = True  # 15 of 150 px, 6 of 75
+    left, theirs = beside(pieces, taken)
+    np.testing.assert_array_equal(left, np.where(pieces == 2, 2, 0))
+    np.testing.assert_array_equal(theirs, pieces == 1)
+    assert beside(np.where(pieces == 1, pieces, 0), taken)[0] is None
+    assert not beside(pieces, np.zeros(SMALL, bool))[1].any()
 
 
 def test_specks_do_not_stand_out_however_many_they_are():
@@ -244,6 +261,7 @@ def test_of_half_a_thing_that_is_named_the_rest_is_nobodys(segmenter):
     found, it = list(run(tracks, film, range(8))), slot_of(tracks)
     for i, slots in enumerate(found):
         assert iou(slots == it, film.seen(1, i)) > 0.7, f"frame {i}"
+        assert not ((slots > 0) & (slots != it)).any(), f"frame {i}"
 
 
 @pytest.mark.weights
