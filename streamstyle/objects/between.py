@@ -28,7 +28,7 @@ from torch import Tensor
 from streamstyle.objects.area_filter import SPECK_SHARE, box_of
 from streamstyle.objects.tracker import BACKGROUND
 from streamstyle.objects.weighing import FOUND, Motion
-from streamstyle.stages.connected_components import look_up
+from streamstyle.stages.connected_components import looked_up
 from streamstyle.stages.optical_flow import carry, carry_labels, leads_to
 
 SEEN_TRUST = 0.5
@@ -197,10 +197,9 @@ def _is_piece(slots: np.ndarray, frame: Followed) -> np.ndarray:
 
 def _are(slots: np.ndarray, these: Collection[int]) -> np.ndarray:
     """Where slots [h, w] int32 are some of these: uint8, not 0."""
-    table, found = np.zeros(int(slots.max(initial=0)) + 1, np.int32), np.empty_like(slots)
+    table = np.zeros(int(slots.max(initial=0)) + 1, np.int32)
     table[[slot for slot in these if BACKGROUND < slot < len(table)]] = 1
-    look_up(slots, table, found)
-    return found.astype(np.uint8)
+    return looked_up(slots, table).astype(np.uint8)
 
 
 def _copy_onto_(values: np.ndarray, others: np.ndarray, where: np.ndarray) -> None:

@@ -26,7 +26,7 @@ from streamstyle.objects.bodies import joined
 from streamstyle.objects.segmenter import Segmentation
 from streamstyle.objects.tracker import Track
 from streamstyle.objects.weighing import SMALLEST_FOUND, Motion
-from streamstyle.stages.connected_components import look_up
+from streamstyle.stages.connected_components import looked_up
 from streamstyle.stages.region_stats import id_areas
 
 GROUND_EDGE, CONTOUR = 0.2, 0.3
@@ -71,11 +71,11 @@ def stands_out(found: Segmentation) -> np.ndarray | None:
     ground = int(on_rim.argmax())
     if on_rim[ground] < RIM_SHARE * rim.size:
         return None
-    of_ground = _those(plain == ground, ids).astype(bool)
+    of_ground = looked_up(ids, plain == ground).astype(bool)
     if np.count_nonzero(of_ground) < AREA_SHARE * ids.size or not _is_even(found.rgb[1].numpy(), of_ground):
         return None
     (about,) = joined(into, at, (CONTOUR,))
-    _, pieces, boxes, _ = cv2.connectedComponentsWithStats(_those(about != about[ground], ids).astype(np.uint8))
+    _, pieces, boxes, _ = cv2.connectedComponentsWithStats(looked_up(ids, about != about[ground]).astype(np.uint8))
     left, top, width, height, areas = boxes.T
     is_full = areas >= np.maximum(FRAMED_SHARE * ids.size, FRAMED_FILL * width * height)
     is_inside = (left > 0) & (top > 0) & (left + width < ids.shape[1]) & (top + height < ids.shape[0])
@@ -83,7 +83,7 @@ def stands_out(found: Segmentation) -> np.ndarray | None:
         return None
     large = (areas >= SMALLEST_FOUND * ids.size) & _differ(pieces, len(areas), found.rgb.numpy())
     large[0] = False
-    return _those(large * np.arange(len(areas)), pieces) if large.any() else None
+    return looked_up(pieces, large * np.arange(len(areas))) if large.any() else None
 
 
 def with_what_stands_out(motion: Motion, pieces: np.ndarray) -> Motion:
@@ -98,7 +98,7 @@ def beside(pieces: np.ndarray, taken: np.ndarray) -> tuple[np.ndarray | None, np
     count = int(pieces.max()) + 1
     is_taken = id_areas(pieces, count, taken) >= np.maximum(1, NAMED_SHARE * id_areas(pieces, count))
     is_taken[0] = False
-    theirs = _those(is_taken, pieces).astype(bool)
+    theirs = looked_up(pieces, is_taken).astype(bool)
     left = np.where(theirs, 0, pieces)
     return left if left.any() else None, theirs
 
@@ -152,13 +152,6 @@ def _differ(pieces: np.ndarray, count: int, rgb: np.ndarray) -> np.ndarray:
         apart += np.bincount(whose, np.abs(plane[inside] - ground[whose]), count)
     differs: np.ndarray = apart >= LEAST_APART * len(rgb) * np.maximum(1, np.bincount(whose, minlength=count))
     return differs & (beside_px > 0)
-
-
-def _those(table: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """A table's [R] values, whole numbers or bool, at ids [h, w] int32: [h, w] int32."""
-    found = np.empty_like(ids)
-    look_up(ids, table.astype(np.int32), found)
-    return found
 
 
 def _is_even(green: np.ndarray, where: np.ndarray) -> bool:

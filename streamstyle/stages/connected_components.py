@@ -168,6 +168,13 @@ def look_up(labels: np.ndarray, table: np.ndarray, out: np.ndarray) -> None:
         np.copyto(out, found)
 
 
+def looked_up(labels: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """look_up into a new array, int32; the table may be of bool or other whole numbers."""
+    found = np.empty_like(labels)
+    look_up(labels, table.astype(np.int32), found)
+    return found
+
+
 def _connected_components_ref(mask: Tensor, connectivity: int) -> Tensor:
     """Minimum propagation with pointer jumping, until nothing changes; in int32, whose minima every device scatters."""
     count, height, width = mask.shape

@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from streamstyle.errors import ShapeError
-from streamstyle.stages.connected_components import connected_components, dense_labels, label_regions, look_up
+from streamstyle.stages.connected_components import (
+    connected_components,
+    dense_labels,
+    label_regions,
+    look_up,
+    looked_up,
+)
 from tests import oracles
 
 MASKS = oracles.known_masks()
@@ -235,6 +241,9 @@ def test_a_table_is_looked_up_whatever_its_length(count):
     table = np.random.default_rng(0).integers(-9, 9, count).astype(np.int32)
     labels = np.random.default_rng(1).integers(0, count, (40, 50)).astype(np.int32)
     expected = table[labels]
+    kept = labels.copy()
+    np.testing.assert_array_equal(looked_up(labels, table > 0), expected > 0)
+    np.testing.assert_array_equal(labels, kept)
     for out in (np.empty_like(labels), labels):
         look_up(labels, table, out)
         np.testing.assert_array_equal(out, expected)
