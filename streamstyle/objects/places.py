@@ -84,7 +84,7 @@ def object_mask(
     labels = ids.numpy()
     if thing.region is not None:
         if not 1 <= thing.region < regions:
-            there = f"the regions are #1 .. #{regions - 1}" if regions > 1 else "no object was found there"
+            there = f"the regions are #1 .. #{regions - 1}" if regions > 1 else "no region was found there"
             raise OptionError(f"object '{thing.name}' @{thing.where}: no such region; {there}, see {_preview(thing)}")
         return _filled(labels == thing.region)
     column, row = small_point(thing, thing.point or (0, 0), size, labels.shape)
@@ -94,7 +94,7 @@ def object_mask(
         if piece is not None:
             return _filled(piece)
         near = _nearest(labels, row, column)
-        hint = f"the nearest region is #{near}" if near else "no object was found in that frame"
+        hint = f"the nearest region is #{near}" if near else "no region was found in that frame"
         what = (
             "there is nothing to take away" if thing.remove else "that is the background (style it with --background)"
         )

@@ -44,7 +44,7 @@ def test_a_region_that_is_not_there_is_refused_with_those_that_are(region):
 
 def test_a_picture_without_objects_says_so():
     for place in ({"region": 1}, {"point": (3, 4)}):
-        with pytest.raises(OptionError, match="no object was found") as error:
+        with pytest.raises(OptionError, match="no region was found") as error:
             object_mask(of(**place), torch.zeros(10, 20, dtype=torch.int32), 1, (100, 200))
         assert "\n" not in str(error.value)
 
