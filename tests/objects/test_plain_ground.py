@@ -23,6 +23,7 @@ from streamstyle.objects.plain_ground import (
     stands_out,
     with_what_stands_out,
 )
+from streamstyle.objects.recalling_tracks import RecallingTracks
 from streamstyle.objects.segmenter import Segmentation, Segmenter
 from streamstyle.objects.tracker import Track
 from streamstyle.objects.weighing import MUST_MOVE_LOOKS, Motion, had_time_to_move
@@ -283,6 +284,27 @@ def test_goes_on_elsewhere_to_the_same_bit(segmenter, tmp_path):
     assert all(np.array_equal(*pair) for pair in rest)
     assert first.report() == second.report()
     assert [t.stood for t in first.tracker.tracks.values()] == [t.stood for t in second.tracker.tracks.values()] != [0]
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("find", [False, True])
+def test_a_film_that_cuts_to_another_plain_ground_and_back_goes_on(segmenter, find):
+    """Who is named is sought there by a scout where nobody is found, and there is a thing that stands out."""
+    things = [Thing(RED, 40, lambda i: (50, 30 + 2 * i), round=True), Thing(BLUE, 36, at_rest(90, 140))]
+    film, other = PlainFilm(things, ground=LIGHT), PlainFilm([Thing(RED, 44, at_rest(40, 100))], ground=(60, 70, 60))
+    tracks = RecallingTracks(segmenter, (named("it", point=(50, 70)),), 1, find=find)
+    scenes = [
+        *((film, i, 0) for i in range(5)),
+        *((other, i, 1) for i in range(5)),
+        *((film, i, 0) for i in range(5, 9)),
+    ]
+    for number, (scene, i, shot) in enumerate(scenes):
+        found = scene.found(segmenter, i)
+        slots = tracks.step(scene.luma(i), found, shot, number, number / 25, SIZE)
+        if scene is film:
+            it = slot_of(tracks)
+            assert iou(slots == it, film.seen(0, i)) > 0.85, f"frame {number}"
+            assert (iou((slots > 0) & (slots != it), film.seen(1, i)) > 0.8) == find, f"frame {number}"
 
 
 class GrainyFilm(Film):
