@@ -43,8 +43,10 @@ LEAST_APART, BESIDE_PX = 8.0, 4
 """Levels of 255 by which what stands out differs from the ground so many px (of 240 lines) around it, in the mean of
 its pixels and channels: a white sticker on a white wall does by 12, what HED sees in an even slope by 6."""
 FRAMED_SHARE, FRAMED_FILL, BLACK = 0.15, 0.95, 24
-"""A piece inside that is so much of the picture and so much of the box it is in, before a ground of fewer levels, is a
-picture with black around it, which is no ground."""
+"""A piece inside that is so much of the picture and so much of the box it is in, before a ground of fewer levels or of
+one colour, is a picture in a frame."""
+ONE_COLOR = (1, 0.9)
+"""So many levels from its median is such a share of a ground of one colour; no wall is as even."""
 NAMED_SHARE = 0.1
 """Of a piece: who has so much of it has a name for it, and what is left of it is not somebody else."""
 WHOLE_SHARE, SURELY = 1 / 3, 0.9
@@ -79,9 +81,12 @@ def stands_out(found: Segmentation) -> np.ndarray | None:
     left, top, width, height, areas = boxes.T
     is_full = areas >= np.maximum(FRAMED_SHARE * ids.size, FRAMED_FILL * width * height)
     is_inside = (left > 0) & (top > 0) & (left + width < ids.shape[1]) & (top + height < ids.shape[0])
-    if (is_full & is_inside).any() and found.rgb[1].numpy()[of_ground].mean() < BLACK:
-        return None
     large = (areas >= SMALLEST_FOUND * ids.size) & _differ(pieces, len(areas), found.rgb.numpy())
+    if (is_full & is_inside).any():
+        levels = found.rgb[1].numpy()[of_ground]
+        median = np.median(levels)
+        is_one = np.mean(cv2.absdiff(levels, np.full_like(levels, median)) <= ONE_COLOR[0]) >= ONE_COLOR[1]
+        large &= ~(is_full & is_inside) | (median >= BLACK and not is_one)
     large[0] = False
     return looked_up(pieces, large * np.arange(len(areas))) if large.any() else None
 

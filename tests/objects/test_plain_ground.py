@@ -159,17 +159,23 @@ def test_what_stands_out_is_whole_but_for_what_is_anothers():
     assert (before[0] > 0.5).sum() == 25, "of whom less than a third is somebody's"
 
 
-def test_a_picture_with_black_around_it_is_no_object():
-    """But a box before a wall is, and what is no rectangle is before black, too."""
+def test_a_picture_in_a_frame_is_no_object():
+    """But a box before a wall is, and so is what is no rectangle, or lies beside one."""
+    noise = np.random.default_rng(0).normal(0, 3, SMALL).round()
 
-    def dark(found: Segmentation) -> Segmentation:
-        return replace(found, rgb=found.rgb // 12 * 3)  # of 90, 21; of 200, 48
+    def framed(ids: np.ndarray, shown: Callable[[np.ndarray], np.ndarray]) -> np.ndarray | None:
+        found = found_of(ids, *[CONTOUR + 0.1] * int(ids.max() - 1))
+        return stands_out(replace(found, rgb=torch.from_numpy(shown(found.rgb.numpy()).astype(np.uint8))))
 
-    ids = ground(inner=(slice(6, 34), slice(9, 51)))
-    assert stands_out(dark(found_of(ids, CONTOUR + 0.1))) is None
-    assert stands_out(found_of(ids, CONTOUR + 0.1)) is not None
+    ids = ground(inner=(slice(6, 34), slice(9, 48)))
+    assert framed(ids, lambda rgb: rgb) is None, "of one colour"
+    assert framed(ids, lambda rgb: rgb // 6 + noise) is None, "black"
+    assert (framed(ids, lambda rgb: rgb + noise) > 0).sum() == 28 * 39, "a wall"
+    with_other = ids.copy()
+    with_other[10:20, 52:57] = 3
+    np.testing.assert_array_equal(framed(with_other, lambda rgb: rgb) > 0, with_other == 3)
     ids[6:20, 9:20] = 1
-    assert stands_out(dark(found_of(ids, CONTOUR + 0.1))) is not None
+    assert framed(ids, lambda rgb: rgb) is not None
 
 
 def test_a_piece_of_which_somebody_has_a_tenth_is_theirs():
