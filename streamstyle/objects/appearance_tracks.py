@@ -32,7 +32,7 @@ from streamstyle.objects.evidence import near, own_motion, own_motions
 from streamstyle.objects.host_weighing import HostWeighing
 from streamstyle.objects.object_tracks import Moment, ObjectTracks, was_taken
 from streamstyle.objects.places import may_lie_anywhere, piece_at, small_point
-from streamstyle.objects.plain_ground import beside, kept_whole_, note_standing, stands_out, with_what_stands_out
+from streamstyle.objects.plain_ground import kept_whole_, note_standing, stands_out, theirs, with_what_stands_out
 from streamstyle.objects.reentry import Reentry
 from streamstyle.objects.repeats import Repeats
 from streamstyle.objects.segmenter import Segmentation, Segmenter
@@ -225,7 +225,9 @@ class AppearanceTracks(ObjectTracks):
         out = stands_out(found) if found is not None and FOUND in self._members else None
         if out is None or self._slots is None or self._slots.shape != out.shape:
             return out
-        return beside(out, np.isin(self._slots, [slot for slot in self._members if slot != FOUND]))[0]
+        named = np.isin(self._slots, [slot for slot in self._members if slot != FOUND])
+        out = np.where(theirs(out, named), 0, out)
+        return out if out.any() else None
 
     @property
     def _asks_trust(self) -> bool:
@@ -332,8 +334,8 @@ class AppearanceTracks(ObjectTracks):
             if FOUND in self._members:
                 self._model.renew(self._members.index(FOUND) + 1)  # it took the object for a part of itself
             if self._out is not None:
-                theirs = torch.from_numpy(beside(self._out, place)[1]).to(self._shares.device)
-                self._shares[self._members.index(FOUND)].masked_fill_(theirs, 0)
+                rest = torch.from_numpy(theirs(self._out, place)).to(self._shares.device)
+                self._shares[self._members.index(FOUND)].masked_fill_(rest, 0)
         self._model.renew(BACKGROUND)  # or it did; or it must know what has come back to it
         self._model.renew(k + 1)
         self.tracker.forget_area(slot)

@@ -15,7 +15,7 @@ from torch import Tensor
 from streamstyle.objects.area_filter import box_of
 from streamstyle.objects.bodies import body_means
 from streamstyle.stages.dominant_motion import dominant_motion
-from streamstyle.stages.region_stats import id_areas
+from streamstyle.stages.region_stats import id_shares
 
 NEAR_PX = 20
 """A pixel this far from where the object was carried to (of 240 lines) may still be it; twice as far it may not, but of
@@ -211,7 +211,7 @@ def held_against(odds: np.ndarray, slots: np.ndarray, firm: np.ndarray) -> np.nd
 
 def moving_shares(odds: np.ndarray, slots: np.ndarray, count: int) -> np.ndarray:
     """[count] share of each slot of a map [h, w] that moves by itself, of log-odds [h, w]; 0 of one that is nowhere."""
-    return id_areas(slots, count, odds > 0) / np.maximum(1, id_areas(slots, count))
+    return id_shares(slots, count, odds > 0)
 
 
 @functools.lru_cache(maxsize=4)

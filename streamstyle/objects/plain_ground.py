@@ -3,8 +3,8 @@
 ::
 
     ┌─────────────────┐   one even region, but for weak edges, is most of the picture and of its rim: the
-    │     ╭──╮        │   ground. What a clear contour parts from it counts as what moves by itself, and the
-    │   ──┴──┴──   ╭╮ │   ground as what does not.
+    │     ╭──╮        │   ground. What a clear contour parts from it counts as what surely moves by itself;
+    │   ──┴──┴──   ╭╮ │   of the ground motion tells, as of any other.
     └──────────────┴┴─┘
 
 Motion tells nothing there: an even ground shows none. What the camera follows is at rest in the picture, and so, as far
@@ -27,7 +27,7 @@ from streamstyle.objects.segmenter import Segmentation
 from streamstyle.objects.tracker import Track
 from streamstyle.objects.weighing import SMALLEST_FOUND, Motion
 from streamstyle.stages.connected_components import looked_up
-from streamstyle.stages.region_stats import id_areas
+from streamstyle.stages.region_stats import id_shares
 
 GROUND_EDGE, CONTOUR = 0.2, 0.3
 """Edge strengths (of 1): no stronger ones lie within a plain ground, and none so weak about what stands out of it. In a
@@ -78,17 +78,13 @@ def stands_out(found: Segmentation) -> np.ndarray | None:
         return None
     (about,) = joined(into, at, (CONTOUR,))
     _, pieces, boxes, _ = cv2.connectedComponentsWithStats(looked_up(ids, about != about[ground]).astype(np.uint8))
-    left, top, width, height, areas = boxes.T
-    is_full = areas >= np.maximum(FRAMED_SHARE * ids.size, FRAMED_FILL * width * height)
-    is_inside = (left > 0) & (top > 0) & (left + width < ids.shape[1]) & (top + height < ids.shape[0])
-    large = (areas >= SMALLEST_FOUND * ids.size) & _differ(pieces, len(areas), found.rgb.numpy())
-    if (is_full & is_inside).any():
-        levels = found.rgb[1].numpy()[of_ground]
-        median = np.median(levels)
-        is_one = np.mean(cv2.absdiff(levels, np.full_like(levels, median)) <= ONE_COLOR[0]) >= ONE_COLOR[1]
-        large &= ~(is_full & is_inside) | (median >= BLACK and not is_one)
-    large[0] = False
-    return looked_up(pieces, large * np.arange(len(areas))) if large.any() else None
+    kept = boxes[:, cv2.CC_STAT_AREA] >= SMALLEST_FOUND * ids.size
+    kept &= _differ(pieces, len(boxes), found.rgb.numpy())
+    framed = _fill_boxes(boxes, ids.shape)
+    if framed.any() and _is_frame(found.rgb[1].numpy()[of_ground]):
+        kept &= ~framed
+    kept[0] = False
+    return looked_up(pieces, kept * np.arange(len(boxes))) if kept.any() else None
 
 
 def with_what_stands_out(motion: Motion, pieces: np.ndarray) -> Motion:
@@ -98,14 +94,11 @@ def with_what_stands_out(motion: Motion, pieces: np.ndarray) -> Motion:
     return replace(motion, own=own, out=pieces > 0)
 
 
-def beside(pieces: np.ndarray, taken: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
-    """Pieces without those of which NAMED_SHARE is taken, [h, w] bool; None where none is left. And where those are."""
-    count = int(pieces.max()) + 1
-    is_taken = id_areas(pieces, count, taken) >= np.maximum(1, NAMED_SHARE * id_areas(pieces, count))
+def theirs(pieces: np.ndarray, taken: np.ndarray) -> np.ndarray:
+    """Where pieces are of which NAMED_SHARE is taken, both [h, w] bool."""
+    is_taken = id_shares(pieces, int(pieces.max()) + 1, taken) >= NAMED_SHARE
     is_taken[0] = False
-    theirs = looked_up(pieces, is_taken).astype(bool)
-    left = np.where(theirs, 0, pieces)
-    return left if left.any() else None, theirs
+    return looked_up(pieces, is_taken).astype(bool)
 
 
 def kept_whole_(shares: Tensor, k: int, pieces: np.ndarray) -> None:
@@ -136,10 +129,23 @@ def note_standing(tracks: Mapping[int, Track], slots: np.ndarray, pieces: np.nda
     They need not move for some looks, but then: of what a fade from black shows first, lamps stand out of the night,
     and when the room is seen they are a part of it.
     """
-    count = max(tracks, default=0) + 1
-    standing = id_areas(slots, count, pieces > 0) >= np.maximum(1, id_areas(slots, count) / 2)
+    standing = id_shares(slots, max(tracks, default=0) + 1, pieces > 0)
     for slot, track in tracks.items():
-        track.stood = track.seen if standing[slot] else track.stood
+        track.stood = track.seen if standing[slot] >= 0.5 else track.stood
+
+
+def _fill_boxes(boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Which pieces of a picture [h, w] are large, full rectangles inside it: [R] bool, of OpenCV's numbers [R, 5]."""
+    left, top, width, height, areas = boxes.T
+    is_full = areas >= np.maximum(FRAMED_SHARE * shape[0] * shape[1], FRAMED_FILL * width * height)
+    return is_full & (left > 0) & (top > 0) & (left + width < shape[1]) & (top + height < shape[0])
+
+
+def _is_frame(levels: np.ndarray) -> bool:
+    """Whether a ground of these levels, [P] uint8, frames a picture: it is black, or of one colour."""
+    median = np.median(levels)
+    is_one = np.mean(cv2.absdiff(levels, np.full_like(levels, median)) <= ONE_COLOR[0]) >= ONE_COLOR[1]
+    return bool(median < BLACK or is_one)
 
 
 def _differ(pieces: np.ndarray, count: int, rgb: np.ndarray) -> np.ndarray:
@@ -149,14 +155,14 @@ def _differ(pieces: np.ndarray, count: int, rgb: np.ndarray) -> np.ndarray:
     reach = max(1, round(BESIDE_PX * min(pieces.shape) / 480))
     near = cv2.dilate(every, np.ones((2 * reach + 1,) * 2, np.uint8)).ravel()
     here, colors = every.ravel(), rgb[:, ::2, ::2].reshape(len(rgb), -1)
-    inside, beside = np.flatnonzero(here), np.flatnonzero((near > 0) & (here == 0))
+    inside, outside = np.flatnonzero(here), np.flatnonzero((near > 0) & (here == 0))
     whose, apart = here[inside], np.zeros(count)
-    beside_px = np.bincount(near[beside], minlength=count)
+    outside_px = np.bincount(near[outside], minlength=count)
     for plane in colors:
-        ground = np.bincount(near[beside], plane[beside], count) / np.maximum(1, beside_px)
+        ground = np.bincount(near[outside], plane[outside], count) / np.maximum(1, outside_px)
         apart += np.bincount(whose, np.abs(plane[inside] - ground[whose]), count)
     differs: np.ndarray = apart >= LEAST_APART * len(rgb) * np.maximum(1, np.bincount(whose, minlength=count))
-    return differs & (beside_px > 0)
+    return differs & (outside_px > 0)
 
 
 def _is_even(green: np.ndarray, where: np.ndarray) -> bool:

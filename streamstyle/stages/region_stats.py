@@ -243,6 +243,11 @@ def id_areas(ids: np.ndarray, regions: int, where: np.ndarray | None = None) -> 
     return counts.ravel().astype(np.int64)
 
 
+def id_shares(ids: np.ndarray, regions: int, where: np.ndarray) -> np.ndarray:
+    """Of each id the share of its pixels that a mask [h, w] bool has, [regions] float64; 0 of one that is nowhere."""
+    return id_areas(ids, regions, where) / np.maximum(1, id_areas(ids, regions))
+
+
 def _region_areas_ref(ids: Tensor, regions: int) -> Tensor:
     area = torch.zeros(len(ids), regions, dtype=torch.int64, device=ids.device)
     if ids.device.type == "cpu":

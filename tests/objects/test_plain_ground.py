@@ -17,10 +17,10 @@ from streamstyle.objects.plain_ground import (
     CONTOUR,
     GROUND_EDGE,
     SURELY,
-    beside,
     kept_whole_,
     note_standing,
     stands_out,
+    theirs,
     with_what_stands_out,
 )
 from streamstyle.objects.recalling_tracks import RecallingTracks
@@ -182,11 +182,9 @@ def test_a_piece_of_which_somebody_has_a_tenth_is_theirs():
     pieces = (ground(it=BLOCK, other=(slice(30, 35), slice(5, 20))) - 1).astype(np.int32)
     taken = np.zeros(SMALL, bool)
     taken[10, 20:35] = taken[30, 5:11] = True  # 15 of 150 px, 6 of 75
-    left, theirs = beside(pieces, taken)
-    np.testing.assert_array_equal(left, np.where(pieces == 2, 2, 0))
-    np.testing.assert_array_equal(theirs, pieces == 1)
-    assert beside(np.where(pieces == 1, pieces, 0), taken)[0] is None
-    assert not beside(pieces, np.zeros(SMALL, bool))[1].any()
+    np.testing.assert_array_equal(theirs(pieces, taken), pieces == 1)
+    np.testing.assert_array_equal(theirs(np.where(pieces == 1, pieces, 0), taken), pieces == 1)
+    assert not theirs(pieces, np.zeros(SMALL, bool)).any()
 
 
 def test_specks_do_not_stand_out_however_many_they_are():

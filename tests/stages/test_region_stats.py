@@ -12,6 +12,7 @@ from streamstyle.stages import region_stats as stage
 from streamstyle.stages.region_stats import (
     fill_holes,
     id_areas,
+    id_shares,
     largest_region,
     limit_regions,
     region_areas,
@@ -317,3 +318,7 @@ def test_areas_of_ids_by_hand(regions, some):
     counted = ids[where] if some else ids.ravel()
     expected = [int((counted == region).sum()) for region in range(5)] + [0] * regions
     assert id_areas(ids, regions, where).tolist() == expected[:regions]
+    if where is not None:
+        every = [max(1, int((ids == region).sum())) for region in range(5)] + [1] * regions
+        shares = [area / of for area, of in zip(expected, every, strict=True)]
+        assert id_shares(ids, regions, where).tolist() == shares[:regions]
