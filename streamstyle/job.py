@@ -34,7 +34,7 @@ R = TypeVar("R")
 OnFrames = Callable[[int, int | None], None]
 
 MOST_WORKERS = 4
-STATE_FORM = 24
+STATE_FORM = 25
 """Of what checkpoints hold, and how it goes on: one more whenever that changes, so that a work folder of before starts
 afresh; ``projects.project.STATES`` says whether a project of before may be used."""
 CUDA_WORKERS = 2

@@ -100,6 +100,29 @@ class PlainFilm(Film):
         return np.where(there[..., None], super().picture(frame), plain)
 
 
+class SwayingFilm(Film):
+    """The first thing, a disc, sways about its place: by way_px at most, and by parts of a pixel a frame."""
+
+    def __init__(self, thing: Thing, way_px: float, period: int, *, pan: int = 0) -> None:
+        super().__init__([thing], pan)
+        self._way_px, self._period = way_px, period
+
+    def _swayed(self, values: np.ndarray, frame: int) -> np.ndarray:
+        way_px = self._way_px * np.sin(2 * np.pi * frame / self._period)
+        return cv2.warpAffine(values, np.float32([[1, 0, way_px], [0, 1, 0]]), (WIDTH, HEIGHT))
+
+    def picture(self, frame: int) -> np.ndarray:
+        (thing,), (face,) = self.things, self._faces
+        at, (y, x) = self.pan * frame % 400, thing.at(0) or (0, 0)
+        ground, whole = self._ground[:, at : at + WIDTH].astype(np.float32), np.zeros((*SIZE, 3), np.float32)
+        whole[y : y + thing.side, x : x + thing.side] = face
+        there = self._swayed(thing.mask(0).astype(np.float32), frame)[..., None]
+        return (ground + there * (self._swayed(whole, frame) - ground)).round().clip(0, 255).astype(np.uint8)
+
+    def seen(self, k: int, frame: int) -> np.ndarray:
+        return self._swayed(self.things[k].mask(0).astype(np.float32), frame) > 0.5
+
+
 class AnyFilm(Protocol):
     """What run reads."""
 

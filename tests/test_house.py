@@ -142,6 +142,7 @@ WITHIN: dict[str, dict[str, set[str]]] = {
         "weighing": {"segmenter", "tracker"},
         "trust": {"weighing"},
         "repeats": {"evidence", "weighing"},
+        "slow_motion": {"device_weighing", "evidence", "trust", "weighing"},
         "between": {"area_filter", "tracker", "weighing"},
         "plain_ground": {"bodies", "segmenter", "tracker", "weighing"},
         "host_weighing": {
@@ -179,6 +180,7 @@ WITHIN: dict[str, dict[str, set[str]]] = {
             "reentry",
             "repeats",
             "segmenter",
+            "slow_motion",
             "tracker",
             "trust",
             "weighing",

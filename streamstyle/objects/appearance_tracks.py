@@ -36,6 +36,7 @@ from streamstyle.objects.plain_ground import kept_whole_, note_standing, stands_
 from streamstyle.objects.reentry import Reentry
 from streamstyle.objects.repeats import Repeats
 from streamstyle.objects.segmenter import Segmentation, Segmenter
+from streamstyle.objects.slow_motion import SlowMotion, usual_motions_px
 from streamstyle.objects.tracker import BACKGROUND, Tracker
 from streamstyle.objects.trust import LOOK_DOUBT, OPEN_EVERY, Doubt, Trust, trusts
 from streamstyle.objects.weighing import FOUND, Cast, Motion, Totals, Weighing, lost_below_px
@@ -85,6 +86,7 @@ class AppearanceTracks(ObjectTracks):
         if self._doubts:
             self._sought_every = min(every, OPEN_EVERY)
         self._trust, self._repeats = Trust(self._shares_on), Repeats(self._shares_on)
+        self._slow = SlowMotion(self._shares_on)
         self._model = AppearanceModel(segmenter.device)
         self._reentry = Reentry(segmenter.device)
         self._foreseen: dict[str, Any] | None = None
@@ -101,6 +103,7 @@ class AppearanceTracks(ObjectTracks):
         self._trust.reset()
         self._doubt.reset()
         self._repeats.reset()
+        self._slow.reset()
         self._model.reset()
         self._reentry.reset()
         for _ in self._members:
@@ -136,9 +139,9 @@ class AppearanceTracks(ObjectTracks):
     def motions(self, lumas: Tensor, part: slice = slice(None)) -> tuple[Tensor, ...]:
         """As ObjectTracks says; and the motion beside the camera's, [M, 2, h, w] float32 px.
 
-        Where the device weighs: how far anything in each frame moved along an axis, [M] float32 px, which alone the
-        host is told; the flows; that motion; the log-odds that each pixel moves by itself, [M, h, w] float32; and,
-        where somebody asks, trust in the flows, likewise.
+        Where the device weighs: how far anything in each frame moved along an axis, and how far most of it did, [M, 2]
+        float32 px, which alone the host is told; the flows; that motion; the log-odds that each pixel moves by itself,
+        [M, h, w] float32; and, where somebody asks, trust in the flows, likewise.
         """
         motion = super().motions(lumas, part)
         if not motion:
@@ -149,13 +152,14 @@ class AppearanceTracks(ObjectTracks):
         more = [moving_odds(own)]
         if self._asks_trust:
             more.append(trusts(lumas[part], self._flow.before(lumas, part), motion[0]))
-        return motion[0].abs().flatten(1).amax(1), *motion, own, *more
+        farthest = motion[0].abs().flatten(1).amax(1)
+        return torch.stack([farthest, usual_motions_px(motion[0])], 1), *motion, own, *more
 
     def _motion_of(self, motion: Sequence[Any]) -> tuple[Motion, bool]:
         if not self._on_device:
             return super()._motion_of(motion)
-        farthest_px, *parts = motion
-        return Motion(*parts, farthest_px=float(farthest_px)), not farthest_px
+        (farthest_px, usual_px), *parts = motion
+        return Motion(*parts, farthest_px=float(farthest_px), usual_px=float(usual_px)), not farthest_px
 
     def _advance(self, moment: Moment) -> np.ndarray:
         motion, found, index = moment.motion, moment.found, moment.index
@@ -174,6 +178,8 @@ class AppearanceTracks(ObjectTracks):
             motion = self._repeats.as_before(motion)
         if found is not None and motion.own is None and motion.flow is not None:
             motion = replace(motion, own=own_motion(motion.flow))
+        if FOUND in self._members:
+            motion = self._slow.step(motion, luma, looked_at=found is not None, repeats=repeats, eager=self._eager > 0)
         self._out = out = self._standing(found)
         if out is not None:
             motion = with_what_stands_out(motion, out)
@@ -377,7 +383,7 @@ class AppearanceTracks(ObjectTracks):
         shares = None if self._shares is None else self._shares.cpu().numpy()
         own: dict[str, Any] = {"members": list(self._members), "shares": shares, "eager": self._eager}
         own |= {"trust": self._trust.state_dict(), "repeats": self._repeats.state_dict()}
-        own |= {"doubt": self._doubt.state_dict()}
+        own |= {"doubt": self._doubt.state_dict(), "slow": self._slow.state_dict()}
         own |= {"model": self._model.state_dict()}
         return super()._shot_state() | own | {"reentry": self._reentry.state_dict()}
 
@@ -389,5 +395,6 @@ class AppearanceTracks(ObjectTracks):
         self._trust.load_state_dict(state["trust"])
         self._doubt.load_state_dict(state["doubt"])
         self._repeats.load_state_dict(state["repeats"])
+        self._slow.load_state_dict(state["slow"])
         self._model.load_state_dict(state["model"])
         self._reentry.load_state_dict(state["reentry"])

@@ -245,7 +245,7 @@ def rules_of(size: tuple[int, int], device: torch.device) -> Rules:
     )
 
 
-def moving_odds(own: Tensor) -> Tensor:
+def moving_odds(own: Tensor, *, least_px: float = evidence.MOVING_PX) -> Tensor:
     """evidence.moves_by_itself of frames at once, [N, h, w] float32 of own [N, 2, h, w] px; no synchronisation."""
     speed = torch.linalg.vector_norm(own, dim=1)
     asked = speed[:, ::2, ::2].flatten(1).sort(1).values
@@ -253,7 +253,7 @@ def moving_odds(own: Tensor) -> Tensor:
     enough = evidence.MOVING_TIMES * usual
     stands_out = top > evidence.STANDS_OUT_TIMES * usual
     enough = torch.where(stands_out, torch.minimum(enough, evidence.STANDS_OUT_SHARE * top), enough)
-    enough = enough.clamp_min(evidence.MOVING_PX * min(speed.shape[1:]) / 240)
+    enough = enough.clamp_min(least_px * min(speed.shape[1:]) / 240)
     odds = evidence.MOTION_WEIGHT * evidence.MOVING_STEEPNESS * torch.log((speed + 0.02) / enough)
     return odds.clamp(-evidence.SURELY_MOVING, evidence.SURELY_MOVING)
 
@@ -279,4 +279,5 @@ def _on_host(motion: Motion, cast: Cast) -> Motion:
     def host(part: Any) -> Any:
         return part.cpu().numpy() if isinstance(part, Tensor) else part
 
-    return Motion(host(motion.flow), host(motion.own), trust=host(motion.trust), out=motion.out)
+    flow, own, moving, trust = (host(part) for part in (motion.flow, motion.own, motion.moving, motion.trust))
+    return Motion(flow, own, moving, trust=trust, out=motion.out)

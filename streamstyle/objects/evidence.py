@@ -124,16 +124,15 @@ def moves_alike(own: np.ndarray, carried: np.ndarray, around: np.ndarray) -> np.
     return ALIKE_WEIGHT * weight * odds
 
 
-def moves_by_itself(own: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """Log-odds that a pixel moves by itself, [h, w], of own_motion; surely where out [h, w] bool is, as of Motion."""
+def moves_by_itself(own: np.ndarray, *, least_px: float = MOVING_PX) -> np.ndarray:
+    """Log-odds that a pixel moves by itself, [h, w], of own_motion; less than least_px (of 240 lines) is no motion."""
     speed = _lengths(own)
     usual, top = (float(x) for x in np.percentile(speed[::2, ::2], (50, STANDS_OUT_PERCENT)))
     enough = MOVING_TIMES * usual
     if top > STANDS_OUT_TIMES * usual:
         enough = min(enough, STANDS_OUT_SHARE * top)
-    enough = max(MOVING_PX * min(speed.shape) / 240, enough)
-    odds = np.clip(MOTION_WEIGHT * MOVING_STEEPNESS * np.log((speed + 0.02) / enough), -SURELY_MOVING, SURELY_MOVING)
-    return surely(odds, out)
+    enough = max(least_px * min(speed.shape) / 240, enough)
+    return np.clip(MOTION_WEIGHT * MOVING_STEEPNESS * np.log((speed + 0.02) / enough), -SURELY_MOVING, SURELY_MOVING)
 
 
 def surely(odds: np.ndarray, out: np.ndarray | None) -> np.ndarray:

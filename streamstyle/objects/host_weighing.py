@@ -118,7 +118,7 @@ class HostWeighing:
     def weighed(self, found: Segmentation, carried: HostCarried, motion: Motion, look: Maybe, cast: Cast) -> np.ndarray:
         """Each class's share of each pixel, [K, h, w] float32; look: [K + 1, h, w]."""
         shape = (found.ids.shape[0], found.ids.shape[1])
-        shares, slots, own, out = carried.shares, carried.slots, motion.own, motion.out
+        shares, slots, own = carried.shares, carried.slots, motion.own
         anybody = bool(cast.named)
         trust = motion.trust if anybody else None
         rest = sure = np.zeros(shape, np.float32) if look is None else by_look(look[0])
@@ -133,11 +133,11 @@ class HostWeighing:
             # What nobody has seen yet may look like anything.
             seen = look[k + 1] if look is not None and cast.knows[k] else None
             if slot == FOUND:
-                moving = None if own is None else self.motion_of_found(own, slots, out)
+                moving = None if own is None else self.motion_of_found(motion, slots)
                 weighed, gate = self.found_odds(before, seen, moving, slots, sure, like_named(look, shape, cast), cast)
             else:
                 assert before is not None
-                weighed, gate = self.named_odds(slot, before, seen, own, trust, doubt, out)
+                weighed, gate = self.named_odds(slot, before, seen, motion, trust, doubt)
             if slot == FOUND and doubt is not None:
                 weighed = weighed + doubt  # of what has no name nothing carried is doubted
             if slot == FOUND:
@@ -153,10 +153,9 @@ class HostWeighing:
         slot: int,
         before: np.ndarray,
         seen: Maybe,
-        own: Maybe,
+        motion: Motion,
         trust: Maybe = None,
         doubt: Maybe = None,
-        out: Maybe = None,
     ) -> tuple[np.ndarray, Maybe]:
         """Log-likelihood of a named object; and where it may be, None for everywhere.
 
@@ -167,11 +166,11 @@ class HostWeighing:
         Args:
             slot: its track.
             before: [h, w] its share, carried here.
-            seen: [h, w] how it looks; own: [2, h, w] px; trust: [h, w]; None where nobody knows.
+            seen: [h, w] how it looks; trust: [h, w]; None where nobody knows.
+            motion: the frame's.
             doubt: [h, w], what the background gains by trust; who is lost gains as much. None: nothing.
-            out: [h, w] bool, what stands out of a plain ground; None: nothing.
         """
-        core, track = before > 0.5, self.tracker.tracks[slot]
+        core, track, own = before > 0.5, self.tracker.tracks[slot], motion.own
         core_px = np.count_nonzero(core)
         alike: Maybe = None
         gate: Maybe = None
@@ -182,9 +181,8 @@ class HostWeighing:
             gate = near(core)
             alike = None if own is None else moves_alike(own, core, (gate > 0) & ~core)
         if alike is not None and seen is not None and core_px < hidden_below_px(track):
-            assert own is not None
             assert gate is not None
-            anywhere = (before < LOST_PRIOR) & (seen > 0.5) & (alike > 0) & (moves_by_itself(own, out) > 0)
+            anywhere = (before < LOST_PRIOR) & (seen > 0.5) & (alike > 0) & (moving_of(motion) > 0)
             gate = np.where(anywhere, np.float32(1), gate)
         prior = doubted(before, trust)
         odds = by_carried(prior if anywhere is None else np.where(anywhere, np.float32(LOST_PRIOR), prior), named=True)
@@ -193,7 +191,7 @@ class HostWeighing:
         if alike is not None:
             odds = odds + alike
         if anywhere is not None and own is not None:
-            itself = np.maximum(0, moves_by_itself(own, out))
+            itself = np.maximum(0, moving_of(motion))
             odds = odds + np.where(anywhere, LOST_MOTION_WEIGHT * itself, np.float32(0))
         if anywhere is not None and doubt is not None:
             odds = odds + np.where(anywhere, doubt, np.float32(0))
@@ -214,10 +212,10 @@ class HostWeighing:
         far = near(slots != BACKGROUND) == 0
         return np.where(far & alike, NOT_FOUND, with_newcomers(odds, rest, motion, far)), gate
 
-    def motion_of_found(self, own: np.ndarray, slots: Maybe, out: Maybe = None) -> np.ndarray:
-        """Log-odds that a pixel moves by itself; firm where an object moves, or never did, see STILL_TIMES. Where out
-        is, [h, w] bool, it surely does, though nobody saw it."""
-        odds = moves_by_itself(own)
+    def motion_of_found(self, motion: Motion, slots: Maybe) -> np.ndarray:
+        """Log-odds that a pixel moves by itself; firm where an object moves, or never did, see STILL_TIMES. What stands
+        out surely does, though nobody saw it."""
+        odds, out = seen_moving(motion), motion.out
         if slots is None:
             return surely(odds, out)
         shares, firm = moving_shares(odds, slots, self.tracker.slots), np.zeros(self.tracker.slots, bool)
@@ -308,6 +306,16 @@ def agreed(
         together /= np.maximum(1, together.sum(0))
     smooth_borders_(together, found.rgb.numpy())
     return together
+
+
+def seen_moving(motion: Motion) -> np.ndarray:
+    """Log-odds that a pixel is seen moving by itself, [h, w], of a motion on the host whose own is known."""
+    return moves_by_itself(motion.own) if motion.moving is None else motion.moving
+
+
+def moving_of(motion: Motion) -> np.ndarray:
+    """Likewise, that it moves: what stands out does."""
+    return surely(seen_moving(motion), motion.out)
 
 
 def like_named(look: Maybe, shape: tuple[int, int], cast: Cast) -> np.ndarray:

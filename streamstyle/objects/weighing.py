@@ -65,6 +65,7 @@ class Motion:
         out: [h, w] bool on the host, what stands out of a plain ground, and counts as what moves by itself; None:
             nothing.
         farthest_px: how far anything moved along an axis; None: it is to be found of flow.
+        usual_px: how far most of the picture moved, as slow_motion has it; likewise.
     """
 
     flow: Any = None
@@ -74,6 +75,7 @@ class Motion:
     trust: Any = None
     out: Any = field(default=None, kw_only=True)
     farthest_px: float | None = field(default=None, kw_only=True)
+    usual_px: float | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ KINDS = {ENCODED: ENCODED, PAINTED: PAINTED, REFERENCES: REFERENCES, FLOW: FLOW,
 """Parts of a project and what its bytes are reported under."""
 CHANGEABLE = ("feather", "strength", "keep_colors", "stroke_scale", "blend", "calm")
 """Options of painting that may be another with a project: pixels that they change are painted again."""
-STATES = (7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23)
+STATES = (7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24)
 """Forms of a job's state before today's whose projects are painted likewise: those of UNROUNDED without calm."""
 UNROUNDED = (7,)
 """In which calm went by motion that was not rounded: frames that are kept would not match those painted again."""

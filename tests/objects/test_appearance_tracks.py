@@ -19,7 +19,7 @@ from streamstyle.objects.evidence import STILL_TIMES
 from streamstyle.objects.host_weighing import HostWeighing
 from streamstyle.objects.segmenter import Segmentation, Segmenter
 from streamstyle.objects.tracker import Tracker
-from streamstyle.objects.weighing import MUST_MOVE_LOOKS, lost_below_px
+from streamstyle.objects.weighing import MUST_MOVE_LOOKS, Motion, lost_below_px
 from tests.mottled_film import BLUE, GREEN, GREY, RED, SIZE, Film, Thing, named, rising, run, tracks_of
 from tests.oracles import iou
 
@@ -364,7 +364,7 @@ def test_when_standing_still_counts_against_a_found_object(segmenter, moving, mo
     track.moved, track.seen = moved, seen
     own = np.zeros((2, *SIZE), np.float32)
     own[0, 20 : 20 + round(40 * moving), 20:60] = 5
-    odds = HostWeighing(tracks.tracker).motion_of_found(own, slots)
+    odds = HostWeighing(tracks.tracker).motion_of_found(Motion(own=own), slots)
     still, outside = odds[59, 59], odds[100, 100]
     assert still == pytest.approx(outside * (STILL_TIMES if counts else 1))
     assert track.moved == max(moved, moving)

@@ -13,7 +13,7 @@ from streamstyle.objects.guided_filter import EPS, STRIDE, GuidedFilter, drawn_t
 from streamstyle.objects.host_weighing import HostWeighing, agreed
 from streamstyle.objects.segmenter import Segmentation
 from streamstyle.objects.tracker import Tracker
-from streamstyle.objects.weighing import FOUND, Cast
+from streamstyle.objects.weighing import FOUND, Cast, Motion
 from tests.mottled_film import mottled
 from tests.oracles import iou
 
@@ -178,9 +178,9 @@ def test_what_is_lost_is_rather_what_moves_by_itself():
     own[0, walks] = 4
     own += np.random.default_rng(0).normal(0, 0.05, own.shape).astype(np.float32)
     nowhere = np.zeros(SIZE, np.float32)
-    odds, gate = weighing.named_odds(slot, nowhere, look, own)
+    odds, gate = weighing.named_odds(slot, nowhere, look, Motion(own=own))
     assert gate is None
     assert odds[walks].min() > odds[stands].max() + 0.5
-    unmoved, _ = weighing.named_odds(slot, nowhere, look, None)
+    unmoved, _ = weighing.named_odds(slot, nowhere, look, Motion())
     assert odds[stands].max() == unmoved[stands].max()  # that it stands says nothing against it
     assert unmoved[walks].max() == unmoved[stands].max()

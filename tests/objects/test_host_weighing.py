@@ -42,7 +42,7 @@ def test_all_is_of_32_bits():
     assert weighed(situation)[0].dtype == np.float32
     weighing, own = HostWeighing(situation.tracker), own_motion(situation.flow)
     for k in range(2):
-        odds, gate = weighing.named_odds(k + 1, situation.shares[k], situation.shares[k], own)
+        odds, gate = weighing.named_odds(k + 1, situation.shares[k], situation.shares[k], Motion(own=own))
         assert odds.dtype == gate.dtype == np.float32
 
 
@@ -144,9 +144,9 @@ def test_doubtful_shares_that_are_left_are_nobody():
     tracker = situation.tracker
     slot = situation.cast.members[0]
     assert before.sum() > lost_below_px(tracker.tracks[slot])
-    _, gate = HostWeighing(tracker).named_odds(slot, before, situation.masks[0].astype(np.float32), None)
+    _, gate = HostWeighing(tracker).named_odds(slot, before, situation.masks[0].astype(np.float32), Motion())
     assert gate is None
-    _, gate = HostWeighing(tracker).named_odds(slot, 2 * before, None, None)
+    _, gate = HostWeighing(tracker).named_odds(slot, 2 * before, None, Motion())
     assert gate is not None
     situation.shares[0] = before
     _, slots = weighed(situation, motion=Motion())
@@ -181,13 +181,13 @@ def test_only_what_looks_and_moves_like_it_comes_out():
     expected = {"like it": (seen, own, True), "unlike": (unlike, own, False)}
     expected |= {"another way": (seen, across, False), "hardly at all": (seen, slow, False)}
     for way, (look, motion, comes) in expected.items():
-        odds, gate = weighing.named_odds(slot, before, look, motion)
+        odds, gate = weighing.named_odds(slot, before, look, Motion(own=motion))
         assert gate is not None
         assert (gate[there] == 1).mean() == pytest.approx(1 if comes else 0, abs=0.05), way
         if comes:  # as one that is lost
             assert odds[there].mean() > by_carried(np.float32([[0.3]]), named=True).item()
     situation.tracker.tracks[slot].recent_px /= 4  # as it shrinks, it is not hidden
-    _, gate = weighing.named_odds(slot, before, seen, own)
+    _, gate = weighing.named_odds(slot, before, seen, Motion(own=own))
     assert not gate[there].any()
 
 

@@ -13,6 +13,7 @@ from streamstyle.config import AnalysisOptions
 from streamstyle.media.states import read_state, write_state
 from streamstyle.objects.appearance_tracks import AppearanceTracks
 from streamstyle.objects.evidence import SURELY_MOVING, moves_by_itself
+from streamstyle.objects.host_weighing import moving_of
 from streamstyle.objects.plain_ground import (
     CONTOUR,
     GROUND_EDGE,
@@ -125,7 +126,7 @@ def test_it_counts_as_what_moves_by_itself(known):
     motion = with_what_stands_out(Motion(own=own if known else None), pieces)
     np.testing.assert_array_equal(motion.out, pieces > 0)
     np.testing.assert_array_equal(motion.own, own if known else 0 * own)
-    odds = moves_by_itself(motion.own, motion.out)
+    odds = moving_of(motion)
     np.testing.assert_array_equal(odds, np.where(motion.out, SURELY_MOVING, moves_by_itself(motion.own)))
     assert odds.dtype == np.float32
 
