@@ -17,6 +17,11 @@ and, with nothing named, the share of films in which what is found there has the
 *Plain*: the object alone, as the mask cuts it out, before an even sky with a film's noise; the camera stays with it, so
 that it is at rest but for its limbs. With nothing named, J of what is found.
 
+*Sway* and *walk*: a camera at rest before the first picture of the next sequence, with a film's noise. The object as it
+is in the middle of its sequence, cut out, sways about its feet, by parts of a pixel a frame; or it walks in, stays for
+half of the film but for its limbs, and walks on. With nothing named, J of what is found, where every frame is looked at
+and as on a CPU.
+
 Masks are compared at the films' size, every frame is looked at; pixels are DAVIS's own but for the enlarged view.
 """
 
@@ -28,7 +33,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -43,6 +48,7 @@ from streamstyle.config import AnalysisOptions
 from streamstyle.objects import appearance, appearance_tracks, host_weighing, weighing
 from streamstyle.objects.recall import Recall
 from streamstyle.objects.reentry import Reentry
+from streamstyle.objects.slow_motion import SlowMotion
 from streamstyle.shots import ShotDetector
 from streamstyle.tracks.outlines import enlarged_along_colors
 
@@ -55,6 +61,11 @@ STAY, TURN, ABSENT = 0.15, 0.3, 0.1
 """Of a film's length: with the object, on the way, and away from it."""
 SKY, FALL, NOISE = (168, 186, 204), 16, 1.5
 """Of a plain ground: its colour, levels it gets darker from top to bottom, and the noise's standard deviation."""
+SWAY, SWAY_DEGREES, SWAY_FRAMES, SWAY_PERIOD = 0.015, 1.5, 60, 90
+"""How far what sways goes, of the film's width, and turns about its feet, each way; frames, and those of a whole sway:
+.4 px a frame at most, of 240 lines."""
+WALK, WALK_SHARE = 0.12, 0.25
+"""Of the film's width and length: how far what walks goes before it stays and after, and how long it takes."""
 FALSE_SHARE = 0.003
 """Share of a frame from which on a name in it is seen: SMALLEST_FOUND."""
 
@@ -75,6 +86,10 @@ AWAY_CHOICES: dict[str, Constants] = {
     "no search for what is lost": {(weighing, "LOST_SHARE"): 0.0},
     "no motion where what is lost is looked for": {(host_weighing, "LOST_MOTION_WEIGHT"): 0.0},
     "no memory of the first frame": {(appearance, "ANCHOR"): 0.0},
+}
+REST_CHOICES: dict[str, Constants] = {
+    "all of it": {},
+    "slow motion is not asked for": {(SlowMotion, "step"): lambda _, motion, *__, **___: motion},
 }
 PLAIN_CHOICES: dict[str, Constants] = {
     "all of it": {},
@@ -150,20 +165,60 @@ def away_film(name: str, at: Path) -> MadeFilm | None:
 def plain_film(name: str, at: Path) -> MadeFilm:
     """The object of a sequence alone, before an even sky, in the middle of each picture."""
     pictures, truth = sequence(name)
-    (height, width), rng, shown, true = truth[0].shape, np.random.default_rng(0), [], []
+    height, rng, shown, true = truth[0].shape[0], np.random.default_rng(0), [], []
     ground = np.array(SKY) + np.linspace(FALL / 2, -FALL / 2, height)[:, None, None]
     for picture, mask in zip(pictures, truth, strict=True):
-        y, x = (float(places.mean()) for places in np.nonzero(mask)) if mask.any() else (height / 2, width / 2)
-        way = np.array([[1, 0, round(width / 2 - x)], [0, 1, round(height / 2 - y)]], np.float32)
-        moved, where = (
-            cv2.warpAffine(values, way, (width, height), flags=cv2.INTER_NEAREST)
-            for values in (picture, mask.astype(np.uint8))
-        )
-        soft = cv2.GaussianBlur(where.astype(np.float32), (0, 0), 0.7)[..., None]
-        sky = ground + rng.normal(0, NOISE, (height, width, 1))
-        shown.append((sky + soft * (moved - sky)).round().clip(0, 255).astype(np.uint8))
+        moved, where = in_the_middle(picture, mask)
+        shown.append(before(ground, moved, cv2.GaussianBlur(where.astype(np.float32), (0, 0), 0.7), rng))
         true.append(where > 0)
     return write(at, shown, true)
+
+
+def sway_film(name: str, other: str, at: Path) -> MadeFilm:
+    """The object of a sequence's middle, that sways before the first picture of another."""
+    (pictures, truth), (between, _) = sequence(name), sequence(other)
+    middle = len(pictures) // 2
+    picture, mask, ground = pictures[middle], truth[middle], between[0].astype(np.float64)
+    (height, width), rng, shown, true = mask.shape, np.random.default_rng(0), [], []
+    ys, xs = np.nonzero(mask)
+    soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.7)
+    for frame in range(SWAY_FRAMES):
+        side = np.sin(2 * np.pi * frame / SWAY_PERIOD)
+        way = cv2.getRotationMatrix2D((float(xs.mean()), float(ys.max())), SWAY_DEGREES * side, 1)
+        way[:, 2] += (width / 2 - xs.mean() + SWAY * width * side, height / 2 - ys.mean())
+        moved, where = (cv2.warpAffine(values, way, (width, height)) for values in (picture, soft))
+        shown.append(before(ground, moved, where, rng))
+        true.append(where > 0.5)
+    return write(at, shown, true)
+
+
+def walk_film(name: str, other: str, at: Path) -> MadeFilm:
+    """The object of a sequence, that walks in, stays and walks on before the first picture of another."""
+    (pictures, truth), (between, _) = sequence(name), sequence(other)
+    width, rng, shown, true = truth[0].shape[1], np.random.default_rng(0), [], []
+    count, ground = len(pictures), between[0].astype(np.float64)
+    stops = [0, count * WALK_SHARE, count * (1 - WALK_SHARE), count - 1]
+    aside = np.interp(np.arange(count), stops, [-WALK, 0, 0, WALK]) * width
+    for picture, mask, px in zip(pictures, truth, aside, strict=True):
+        moved, where = in_the_middle(picture, mask, px)
+        shown.append(before(ground, moved, cv2.GaussianBlur(where.astype(np.float32), (0, 0), 0.7), rng))
+        true.append(where > 0)
+    return write(at, shown, true)
+
+
+def in_the_middle(picture: np.ndarray, mask: np.ndarray, aside_px: float = 0.0) -> Sequence[np.ndarray]:
+    """A picture and a mask [H, W] uint8, moved by whole pixels so that the mask is in the middle, or beside it."""
+    height, width = mask.shape
+    y, x = (float(places.mean()) for places in np.nonzero(mask)) if mask.any() else (height / 2, width / 2)
+    way = np.array([[1, 0, round(width / 2 - x + aside_px)], [0, 1, round(height / 2 - y)]], np.float32)
+    both = (picture, mask.astype(np.uint8))
+    return [cv2.warpAffine(values, way, (width, height), flags=cv2.INTER_NEAREST) for values in both]
+
+
+def before(ground: np.ndarray, picture: np.ndarray, share: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A picture by its share [H, W] of each pixel before a ground [H, W, 3] with a film's noise, [H, W, 3] uint8."""
+    noisy = ground + rng.normal(0, NOISE, (*share.shape, 1))
+    return (noisy + share[..., None] * (picture - noisy)).round().clip(0, 255).astype(np.uint8)
 
 
 def shots_after_first() -> list[slice]:
@@ -172,9 +227,9 @@ def shots_after_first() -> list[slice]:
     return [slice(*pair) for pair in itertools.pairwise(ends)]
 
 
-def labels_of(film: MadeFilm, *, named: bool) -> list[np.ndarray]:
+def labels_of(film: MadeFilm, *, named: bool, every: int | Literal["auto"] = 1) -> list[np.ndarray]:
     """Labels of each frame, [H, W] int32, the named object's 1; or of what is found."""
-    options = AnalysisOptions(analyse_every=1)
+    options = AnalysisOptions(analyse_every=every)
     labelled = track_objects(film.pictures, film.first_mask if named else None, options)
     return [enlarged_along_colors(frame.labels, frame.frame) for frame in labelled]
 
@@ -236,6 +291,20 @@ def plain_scores(name: str, at: Path) -> dict[str, dict[str, float]]:
     return found
 
 
+def rest_scores(film: MadeFilm) -> dict[str, dict[str, float]]:
+    """The measures of every choice in a film before a camera at rest."""
+    found = {}
+    for choice, constants in REST_CHOICES.items():
+        with patched(constants):
+            every = [labels > 0 for labels in labels_of(film, named=False)]
+            some = [labels > 0 for labels in labels_of(film, named=False, every="auto")]
+        found[choice] = {
+            "zero clicks J, every frame": mean_j(every, film.truth),
+            "zero clicks J, as on a CPU": mean_j(some, film.truth),
+        }
+    return found
+
+
 def usual_label(labels: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> int:
     """The number that most frames have on the true object, of those that have one; 0 where none has."""
     shown = [dominant_label(*pair) for pair in zip(labels, truth, strict=True)]
@@ -254,6 +323,8 @@ def measured(name: str, other: str) -> dict[str, Any]:
             "cut": cut_scores(name, other, Path(temporary, "cut")),
             "away": away_scores(name, Path(temporary, "away")),
             "plain": plain_scores(name, Path(temporary, "plain")),
+            "sway": rest_scores(sway_film(name, other, Path(temporary, "sway"))),
+            "walk": rest_scores(walk_film(name, other, Path(temporary, "walk"))),
         }
     for kind, found in row.items():
         for choice, values in (found or {}).items():
@@ -274,7 +345,7 @@ def main() -> None:
     pairs = [pair for pair in with_next(there) if pair[0] in (said.sequences or there)]
     rows = {name: kept.row(name, measured, name, other) for name, other in pairs}
     figures = []
-    for kind in ("cut", "away", "plain"):
+    for kind in ("cut", "away", "plain", "sway", "walk"):
         films = [row[kind] for row in rows.values() if row[kind] is not None]
         for choice in films[0] if films else ():
             for measure in films[0][choice]:
