@@ -25,7 +25,7 @@ from streamstyle.tracks.export import LabelledFrame  # noqa: E402
 
 FRAMES = eval_shots.FIRST + eval_shots.OTHER + eval_shots.BACK + eval_shots.VIEW
 SIZE = (96, 256)
-CHOICES = {**eval_shots.CUT_CHOICES, **eval_shots.AWAY_CHOICES, **eval_shots.PLAIN_CHOICES}
+CHOICES = {**eval_shots.CUT_CHOICES, **eval_shots.AWAY_CHOICES, **eval_shots.PLAIN_CHOICES, **eval_shots.REST_CHOICES}
 COLORS = {"lamp": (230, 200, 40), "pot": (40, 90, 220)}
 
 
@@ -104,6 +104,38 @@ def test_an_object_alone_rests_in_the_middle_of_an_even_sky(davis: Path, tmp_pat
         assert np.abs(np.median(sky, 0) - eval_shots.SKY).max() <= eval_shots.FALL / 2
 
 
+def middles(film: eval_shots.MadeFilm) -> np.ndarray:
+    """(Row, column) of the object's middle in each frame."""
+    return np.array([[places.mean() for places in np.nonzero(mask)] for mask in film.truth])
+
+
+def test_what_sways_goes_parts_of_a_pixel_a_frame_before_a_still_picture(davis: Path, tmp_path: Path) -> None:
+    film = eval_shots.sway_film("lamp", "pot", tmp_path / "film")
+    pictures, at = pictures_of(film), middles(film)
+    assert len(pictures) == len(film.truth) == eval_shots.SWAY_FRAMES
+    assert at[0] == pytest.approx([SIZE[0] / 2, SIZE[1] / 2], abs=1)
+    assert np.ptp(at[:, 1]) == pytest.approx(2 * eval_shots.SWAY * SIZE[1], rel=0.3)
+    assert np.abs(np.diff(at[:, 1])).max() < 1
+    for picture, mask in zip(pictures, film.truth, strict=True):
+        seen = colored(picture, "lamp")
+        assert (seen & mask).sum() > 0.9 * (seen | mask).sum() > 0
+    ground = ~np.any(film.truth, 0) & ~colored(pictures[0], "lamp")
+    apart = np.abs(pictures[0].astype(int) - pictures[30])[cv2.erode(np.uint8(ground), np.ones((5, 5))) > 0]
+    assert apart.max() < 8 * eval_shots.NOISE, "the camera is at rest"
+    assert apart.max() > 0, "and sees noise"
+
+
+def test_what_walks_comes_in_stays_and_goes_on(davis: Path, tmp_path: Path) -> None:
+    film = eval_shots.walk_film("lamp", "pot", tmp_path / "film")
+    across = middles(film)[:, 1] - SIZE[1] / 2
+    way = eval_shots.WALK * SIZE[1]
+    assert (across[0], across[-1]) == pytest.approx((-way, way), abs=1)
+    assert np.abs(across[FRAMES // 3 : 2 * FRAMES // 3]).max() <= 1
+    for picture, mask in zip(pictures_of(film), film.truth, strict=True):
+        seen = colored(picture, "lamp")
+        assert (seen & mask).sum() > 0.9 * (seen | mask).sum() > 0
+
+
 def test_the_usual_number_is_that_of_most_frames_that_have_one() -> None:
     truth = [np.ones((2, 2), bool)] * 5
     labels = [np.full((2, 2), number) for number in (0, 0, 0, 3, 1)]
@@ -158,6 +190,10 @@ def test_measures_and_their_table(
     assert figures["away, 1 films; all of it: zero clicks, keeps its number"] == kept
     share = eval_shots.FIRST / FRAMES if loses else 1
     assert figures["plain, 1 films; all of it: zero clicks J"] == pytest.approx(share, abs=0.1)
+    for kind, count in (("walk", FRAMES), ("sway", eval_shots.SWAY_FRAMES)):
+        share = eval_shots.FIRST / count if loses else 1
+        for way in ("every frame", "as on a CPU"):
+            assert figures[f"{kind}, 1 films; all of it: zero clicks J, {way}"] == pytest.approx(share, abs=0.1)
 
 
 class Here:
@@ -181,8 +217,9 @@ def test_the_committed_result_has_every_choice_and_no_other() -> None:
     for row in result["figures"]:
         kind, _, name = row["name"].partition("; ")
         choices.setdefault(kind.partition(",")[0], {})[name.rpartition(": ")[0]] = None
-    cut, away, plain = (list(found) for found in choices.values())
+    cut, away, plain, sway, walk = (list(found) for found in choices.values())
     assert cut == list(eval_shots.CUT_CHOICES)
     assert away == list(eval_shots.AWAY_CHOICES)
     assert plain == list(eval_shots.PLAIN_CHOICES)
+    assert sway == walk == list(eval_shots.REST_CHOICES)
     assert "| neither |" in shots_table(result)

@@ -55,8 +55,8 @@ class AppearanceTracks(ObjectTracks):
     """Named objects, and what moves by itself, followed by a model of how they look.
 
     State between frames: the tracker's table, a probability map an object, how far these may be trusted where they were
-    carried, the model, the last small luma picture, the looks of what was found and of some that are gone; and the same
-    of the shots that are remembered.
+    carried, what moves slowly, the model, the last small luma picture, the looks of what was found and of some that are
+    gone; and the same of the shots that are remembered.
 
     Args:
         segmenter: must give features.
@@ -86,9 +86,11 @@ class AppearanceTracks(ObjectTracks):
         if self._doubts:
             self._sought_every = min(every, OPEN_EVERY)
         self._trust, self._repeats = Trust(self._shares_on), Repeats(self._shares_on)
-        self._slow = SlowMotion(self._shares_on)
+        self._slow = SlowMotion(segmenter.device if self._on_device else None)
         self._model = AppearanceModel(segmenter.device)
         self._reentry = Reentry(segmenter.device)
+        self._parts: dict[str, Any] = {"trust": self._trust, "doubt": self._doubt, "repeats": self._repeats}
+        self._parts |= {"slow": self._slow, "model": self._model, "reentry": self._reentry}
         self._foreseen: dict[str, Any] | None = None
         self._refused: np.ndarray | float = 0.0
         self._out: np.ndarray | None = None
@@ -100,14 +102,14 @@ class AppearanceTracks(ObjectTracks):
         self._members = [FOUND] if self._find else []
         self._shares: Tensor | None = None
         self._eager = EAGER_FRAMES if self._find else 0
-        self._trust.reset()
-        self._doubt.reset()
-        self._repeats.reset()
-        self._slow.reset()
-        self._model.reset()
-        self._reentry.reset()
+        for part in self._parts.values():
+            part.reset()
         for _ in self._members:
             self._model.add()
+
+    def _turn(self, shot: int) -> None:
+        super()._turn(shot)
+        self._slow.drop()  # its anchor is of long ago
 
     def foresees(self, shot: int) -> bool:
         """Whether a frame of a shot, were it the next, would begin it, and foresee before it would be of use."""
@@ -179,7 +181,8 @@ class AppearanceTracks(ObjectTracks):
         if found is not None and motion.own is None and motion.flow is not None:
             motion = replace(motion, own=own_motion(motion.flow))
         if FOUND in self._members:
-            motion = self._slow.step(motion, luma, looked_at=found is not None, repeats=repeats, eager=self._eager > 0)
+            copies, eager = self._repeats.copies, self._eager > 0
+            motion = self._slow.step(motion, moment.lumas, looked_at=found is not None, copies=copies, eager=eager)
         self._out = out = self._standing(found)
         if out is not None:
             motion = with_what_stands_out(motion, out)
@@ -382,19 +385,12 @@ class AppearanceTracks(ObjectTracks):
         """What later frames of this shot depend on, beside the tracker's part; see _take_up."""
         shares = None if self._shares is None else self._shares.cpu().numpy()
         own: dict[str, Any] = {"members": list(self._members), "shares": shares, "eager": self._eager}
-        own |= {"trust": self._trust.state_dict(), "repeats": self._repeats.state_dict()}
-        own |= {"doubt": self._doubt.state_dict(), "slow": self._slow.state_dict()}
-        own |= {"model": self._model.state_dict()}
-        return super()._shot_state() | own | {"reentry": self._reentry.state_dict()}
+        return super()._shot_state() | own | {name: part.state_dict() for name, part in self._parts.items()}
 
     def _take_up(self, state: dict[str, Any]) -> None:
         """Go on in the shot whose _shot_state this is."""
         super()._take_up(state)
         self._members, self._eager, shares = list(state["members"]), state["eager"], state["shares"]
         self._shares = None if shares is None else torch.from_numpy(shares).to(self._shares_on)
-        self._trust.load_state_dict(state["trust"])
-        self._doubt.load_state_dict(state["doubt"])
-        self._repeats.load_state_dict(state["repeats"])
-        self._slow.load_state_dict(state["slow"])
-        self._model.load_state_dict(state["model"])
-        self._reentry.load_state_dict(state["reentry"])
+        for name, part in self._parts.items():
+            part.load_state_dict(state[name])

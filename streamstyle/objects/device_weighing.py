@@ -81,7 +81,8 @@ class DeviceWeighing:
             return self._host.seen(found, carried, _on_host(motion, cast), look, cast).to(self._device)
         assert self._who is not None
         if motion.out is not None and carried.moving is not None:
-            moving = torch.where(self._here(motion.out), evidence.SURELY_MOVING, carried.moving)
+            surely = carried.moving.clamp_min(evidence.SURELY_MOVING)
+            moving = torch.where(self._here(motion.out), surely, carried.moving)
             carried = replace(carried, moving=moving)
         rgb, ids, into, at = found.there or (found.rgb, found.finest, *(found.tree or _no_tree(found.finest_regions)))
         regions = Found(*(self._here(part) for part in (ids, rgb, into, at)))

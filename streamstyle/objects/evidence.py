@@ -52,8 +52,8 @@ STANDS_OUT_PERCENT, STANDS_OUT_TIMES, STANDS_OUT_SHARE = 97, 5.0, 0.75
 swan moves at 7 times the median, and without this one flow found it (J .92) and another as good did not (.20)."""
 MOVING_STEEPNESS = 2.0
 SURELY_MOVING = 3 * MOTION_WEIGHT
-"""Log-odds that a pixel moves by itself are no more than that, and no less than its negative; what stands out of a
-plain ground has as much."""
+"""Log-odds that a pixel moves by itself are no more than that, and no less than its negative, of a frame alone; what
+stands out of a plain ground has as much, and what is seen moving before a camera at rest more."""
 STILL_TIMES = 3.0
 """What stands still of a found object that moves is hardly a part of it, and neither is one that never moved an object:
 ground behind a car, gates beside a horse. On eight DAVIS sequences J of what is found unasked is .60 at 1, .624 at 2,
@@ -136,8 +136,8 @@ def moves_by_itself(own: np.ndarray, *, least_px: float = MOVING_PX) -> np.ndarr
 
 
 def surely(odds: np.ndarray, out: np.ndarray | None) -> np.ndarray:
-    """Log-odds [h, w] that a pixel moves by itself, SURELY_MOVING where out is, [h, w] bool; None: nowhere."""
-    return odds if out is None else np.where(out, np.float32(SURELY_MOVING), odds)
+    """Log-odds [h, w] that a pixel moves by itself, at least SURELY_MOVING where out is, [h, w] bool; None: nowhere."""
+    return odds if out is None else np.where(out, np.maximum(odds, np.float32(SURELY_MOVING)), odds)
 
 
 def by_carried(share: np.ndarray, *, named: bool) -> np.ndarray:

@@ -35,6 +35,11 @@ class Repeats:
         self._moved: tuple[Any, ...] = ()
         self._count = 0
 
+    @property
+    def copies(self) -> int:
+        """How often in a row a frame was repeated, up to the one that was taken in last."""
+        return self._count
+
     def step(self, motion: Motion) -> bool:
         """Take in a frame's motion; whether it repeats the frame before."""
         if motion.flow is None:

@@ -17,7 +17,7 @@ from streamstyle.objects.device_weighing import DeviceWeighing
 from streamstyle.objects.object_tracks import motion_of_each
 from streamstyle.objects.recalling_tracks import RecallingTracks
 from streamstyle.objects.segmenter import Segmentation, Segmenter
-from tests.mottled_film import BLUE, RED, SIZE, Film, PlainFilm, Thing, named, rising, run
+from tests.mottled_film import BLUE, RED, SIZE, Film, PlainFilm, SwayingFilm, Thing, named, rising, run
 from tests.oracles import iou
 
 pytestmark = [
@@ -161,6 +161,37 @@ def test_motion_of_a_batch_is_taken_as_it_comes(follow, device, monkeypatch):
     for i in range(5, FRAMES):
         assert iou(found[i] == 1, FILM.seen(0, i)) > 0.8, f"frame {i}"
         assert iou(found[i] > 1, FILM.seen(1, i)) > 0.8, f"frame {i}"
+
+
+@pytest.mark.parametrize("every", [1, 4])
+def test_who_sways_before_a_camera_at_rest_is_found_as_on_the_host(follow, device, monkeypatch, tmp_path: Path, every):
+    """Its motion told a batch at a time, to the bit where it goes on elsewhere, and after another shot."""
+    film, count, shots = SwayingFilm(Thing(RED, 50, lambda _: (50, 70), round=True), 3, 90), 40, [0] * 26 + [1, 1]
+    shots += [0] * (count - len(shots))
+
+    def stepped(tracks: AppearanceTracks, frames: range) -> list[np.ndarray]:
+        found, lumas = [], torch.from_numpy(np.stack([film.luma(i) for i in frames]))
+        motions = motion_of_each(tracks, lumas.to(device))
+        for i, motion in zip(frames, motions, strict=True):
+            look = tracks.wants(i, shots[i], i / 25)
+            regions = film.found(tracks.segmenter, i) if look else None
+            found.append(tracks.step(film.luma(i), regions, shots[i], i, i / 25, SIZE, motion))
+        return found
+
+    here = stepped(follow("here", every=every), range(count))
+    monkeypatch.setattr(object_tracks, "chosen", lambda *_: True)
+    first, second = (follow("there", every=every) for _ in range(2))
+    fresh(film)
+    there = stepped(first, range(21))
+    write_state(tmp_path / "state", first.state_dict())
+    second.load_state_dict(read_state(tmp_path / "state"))
+    rest = stepped(first, range(21, count))
+    assert all(map(np.array_equal, rest, stepped(second, range(21, count))))
+    for i, (one, other) in enumerate(zip(here, there + rest, strict=True)):
+        if shots[i] == 0:
+            assert (one != other).mean() < 0.02, f"frame {i}"
+    assert iou(rest[3] > 0, film.seen(0, 24)) > 0.7
+    assert iou(rest[-1] > 0, film.seen(0, count - 1)) > 0.6
 
 
 def test_a_frame_that_stands_still_changes_nothing(follow, monkeypatch, device):
