@@ -18,7 +18,7 @@ and, with nothing named, the share of films in which what is found there has the
 that it is at rest but for its limbs. With nothing named, J of what is found.
 
 *Sway* and *walk*: a camera at rest before the first picture of the next sequence, with a film's noise. The object as it
-is in the middle of its sequence, cut out, sways about its feet, by parts of a pixel a frame; or it walks in, stays for
+is in the middle of its sequence, cut out, sways about its feet, by parts of a pixel a frame; or it walks, stays for
 half of the film but for its limbs, and walks on. With nothing named, J of what is found, where every frame is looked at
 and as on a CPU.
 
@@ -193,7 +193,7 @@ def sway_film(name: str, other: str, at: Path) -> MadeFilm:
 
 
 def walk_film(name: str, other: str, at: Path) -> MadeFilm:
-    """The object of a sequence, that walks in, stays and walks on before the first picture of another."""
+    """The object of a sequence, that walks, stays and walks on before the first picture of another."""
     (pictures, truth), (between, _) = sequence(name), sequence(other)
     width, rng, shown, true = truth[0].shape[1], np.random.default_rng(0), [], []
     count, ground = len(pictures), between[0].astype(np.float64)

@@ -128,6 +128,7 @@ class SlowMotion:
         rest = self._rest(motion, min(luma.shape) / 240, is_copy=copies > 0)
         if rest == 0:
             self.drop()
+            self._changed = None
             return motion
         if not copies:
             self._changed = changed(halved(luma), halved(before))

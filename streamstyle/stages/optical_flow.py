@@ -221,11 +221,11 @@ def carry(values: np.ndarray, flow: np.ndarray | None) -> np.ndarray:
     """Each pixel takes the value of where it was, between pixels a mean of four.
 
     Args:
-        values: [H, W] float32 or uint8.
+        values: [H, W] or [H, W, C] float32 or uint8, C of 4 at most.
         flow: [H, W, 2] float32 from :meth:`OpticalFlow.step`, or None for no motion.
 
     Returns:
-        [H, W] likewise; what came in over the border takes the value at the border.
+        Likewise; what came in over the border takes the value at the border.
     """
     if flow is None:
         return values
