@@ -118,7 +118,7 @@ class SlowMotion:
             The motion; with moving, of what is seen in the frame and what it shows of the frames before it, if the
             frame is looked at and the camera at rest.
 
-        Cost: of 427x240 on one core .1 ms; before a camera at rest .7 ms, and 5 ms more every LONG_FRAMES.
+        Cost: of 427x240 on one core .1 ms; before a camera at rest 1 to 2 ms, and 5 to 8 ms more every LONG_FRAMES.
         """
         before, luma = lumas
         if motion.flow is None:
