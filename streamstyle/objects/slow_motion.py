@@ -32,7 +32,7 @@ from streamstyle.objects.evidence import SURELY_MOVING, moves_by_itself
 from streamstyle.objects.trust import carried_maps
 from streamstyle.objects.weighing import Motion
 from streamstyle.stages.dominant_motion import dominant_motion
-from streamstyle.stages.optical_flow import carry
+from streamstyle.stages.optical_flow import carry, lengths
 
 CAMERA_PX = (0.5, 1.0)
 """A camera is at rest if most of the picture moves by no more than the first a frame (of 240 lines), now and in the
@@ -130,8 +130,9 @@ class SlowMotion:
             self.drop()
             self._changed = None
             return motion
+        here = halved(luma)
         if not copies:
-            self._changed = changed(halved(luma), halved(before))
+            self._changed = changed(here, halved(before))
         if self._anchor is not None:
             self._follow(self._here(motion.flow), self._here(motion.steady), counts=not copies)
         if self._frames > MOST_FRAMES:
@@ -140,7 +141,7 @@ class SlowMotion:
         if looked_at and motion.own is not None:
             moving = self._moving(motion)
             if self._frames >= LONG_FRAMES:
-                far = self._gone_far(halved(luma))
+                far = self._gone_far(here)
                 self.drop()
                 self._far = far
             if self._far is not None:
@@ -150,7 +151,7 @@ class SlowMotion:
                 moving = _larger(moving, moving * times)
             seen = replace(motion, moving=moving)
         if self._anchor is None:
-            self._anchor = halved(luma)
+            self._anchor = here
         return seen
 
     def _rest(self, motion: Motion, scale: float, *, is_copy: bool) -> float:
@@ -220,7 +221,7 @@ class SlowMotion:
 
 def usual_motion_px(flow: np.ndarray) -> float:
     """How far most of a picture moves, in px, of a flow [h, w, 2]: the lower median, of every 64th pixel."""
-    return _lower_median(np.abs(_complex(flow[::8, ::8])))
+    return _lower_median(lengths(flow[::8, ::8]))
 
 
 def usual_motions_px(flows: Tensor) -> Tensor:
@@ -235,7 +236,7 @@ def halved(luma: np.ndarray) -> np.ndarray:
 
 def changed(luma: np.ndarray, before: np.ndarray) -> np.ndarray:
     """Where pictures [h, w] uint8 differ by more than noise, [h, w] float32 of 0 and 1."""
-    apart = cv2.blur(cv2.absdiff(luma, before).astype(np.float32), (WINDOW_PX, WINDOW_PX))
+    apart = _apart(luma, before)
     return (apart >= CHANGED_TIMES * _lower_median(apart[::4, ::4]) + CHANGED_LEVELS).astype(np.float32)
 
 
@@ -253,33 +254,28 @@ def gone_far(luma: np.ndarray, anchor: np.ndarray, way: np.ndarray, fast: np.nda
         [h, w] float32, SURELY_MOVING at most.
     """
     own = dominant_motion(torch.from_numpy(way)[None], inlier_px=INLIER_PX)[1][0].numpy()
-    stood, came = (
-        cv2.blur(cv2.absdiff(luma, carry(anchor, there)).astype(np.float32), (WINDOW_PX, WINDOW_PX))
-        for there in (np.ascontiguousarray(way - own.transpose(1, 2, 0)), way)
-    )
+    camera = np.ascontiguousarray(way - own.transpose(1, 2, 0))
+    stood, came = (_apart(luma, carry(anchor, there)) for there in (camera, way))
     passed = cv2.dilate(fast.view(np.uint8), np.ones((2 * FAST_REACH_PX + 1,) * 2, np.uint8))
     noise = _lower_median(stood[::4, ::4])
     shown = (came <= noise + FITS * (stood - noise)) & (came < MATCHES_LEVELS)
     shown &= (stood >= CHANGED_TIMES * noise + CHANGED_LEVELS) & (passed == 0)
     odds = np.where(shown, moves_by_itself(own, least_px=FAR_PX), np.float32(-SURELY_MOVING))
-    camera_px = usual_motion_px(way - own.transpose(1, 2, 0)) * 240 / min(luma.shape)
+    camera_px = usual_motion_px(camera) * 240 / min(luma.shape)
     return odds - np.float32(2 * SURELY_MOVING * (1 - _below(camera_px, CAMERA_WAY_PX)))
 
 
 def gone_far_on_device(luma: Tensor, anchor: Tensor, way: Tensor, fast: Tensor) -> Tensor:
     """gone_far of tensors, on their device; no synchronisation."""
     own = dominant_motion(way[None], inlier_px=INLIER_PX)[1][0]
-    was = anchor[None, None].float()
-    stood, came = (
-        _means((luma - carried_maps(was, there[None])[0, 0].round()).abs())
-        for there in (way - own.permute(1, 2, 0), way)
-    )
+    was, camera = anchor[None, None].float(), way - own.permute(1, 2, 0)
+    stood, came = (_means((luma - carried_maps(was, there[None])[0, 0].round()).abs()) for there in (camera, way))
     passed = F.max_pool2d(fast[None].float(), 2 * FAST_REACH_PX + 1, 1, FAST_REACH_PX)[0]
     noise = stood[::4, ::4].flatten().median()
     shown = (came <= noise + FITS * (stood - noise)) & (came < MATCHES_LEVELS)
     shown &= (stood >= CHANGED_TIMES * noise + CHANGED_LEVELS) & (passed == 0)
     odds = torch.where(shown, moving_odds(own[None], least_px=FAR_PX)[0], -SURELY_MOVING)
-    camera_px = usual_motions_px((way - own.permute(1, 2, 0))[None]) * 240 / min(luma.shape)
+    camera_px = usual_motions_px(camera[None]) * 240 / min(luma.shape)
     least, most = CAMERA_WAY_PX
     return odds - 2 * SURELY_MOVING * (1 - ((most - camera_px) / (most - least)).clamp(0, 1))
 
@@ -304,12 +300,13 @@ def _enlarged(odds: Any, size: tuple[int, ...]) -> Any:
 
 def _every_second(flow: np.ndarray) -> np.ndarray:
     """Of a flow [h, w, 2] float32 every second row and column; as pairs, in a third of the time."""
-    return np.ascontiguousarray(_complex(flow)[::2, ::2]).view(np.float32).reshape(-(-flow.shape[0] // 2), -1, 2)
+    pairs = np.ascontiguousarray(flow).view(np.complex64)[::2, ::2]
+    return np.ascontiguousarray(pairs).view(np.float32)
 
 
-def _complex(flow: np.ndarray) -> np.ndarray:
-    """A flow [h, w, 2] float32 as complex numbers, whose lengths take a fifth of cv2.magnitude's time."""
-    return np.ascontiguousarray(flow).view(np.complex64)[..., 0]
+def _apart(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """How far pictures [h, w] uint8 differ, in the mean around each pixel, float32."""
+    return cv2.blur(cv2.absdiff(one, other).astype(np.float32), (WINDOW_PX, WINDOW_PX))
 
 
 def _lower_median(values: np.ndarray) -> float:

@@ -233,6 +233,12 @@ def carry(values: np.ndarray, flow: np.ndarray | None) -> np.ndarray:
     return cv2.remap(values, flow, None, how, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]  # None is allowed
 
 
+def lengths(flow: np.ndarray) -> np.ndarray:
+    """Lengths [H, W] of a flow [H, W, 2] float32; as complex numbers, in a fifth of cv2.magnitude's time."""
+    found: np.ndarray = np.abs(np.ascontiguousarray(flow).view(np.complex64)[..., 0])
+    return found
+
+
 def leads_to(flow: np.ndarray) -> np.ndarray:
     """(Column, row) to which a flow [H, W, 2] float32 leads from each pixel, likewise."""
     height, width = flow.shape[:2]

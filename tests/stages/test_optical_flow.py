@@ -14,6 +14,7 @@ from streamstyle.stages.optical_flow import (
     SMALLEST_PX,
     OpticalFlow,
     carry_labels,
+    lengths,
     occlusion,
     optical_flow,
 )
@@ -395,3 +396,11 @@ def test_the_kernels_constants_are_the_stages():
         *(("DAMPING", reference.DAMPING), ("SWEEPS", reference.SWEEPS), ("TILE", stage.TILE_PX)),
     ):
         assert re.search(rf"^#define {name} {value}\b", text, re.MULTILINE), name
+
+
+def test_lengths_are_those_of_each_pair_also_where_some_are_left_out():
+    flow = np.random.default_rng(0).normal(0, 3, (9, 12, 2)).astype(np.float32)
+    for part in (flow, flow[::2, ::3]):
+        found = lengths(part)
+        np.testing.assert_allclose(found, np.linalg.norm(part, axis=2), rtol=1e-6)
+        assert found.dtype == np.float32
